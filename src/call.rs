@@ -1,0 +1,287 @@
+//! What travels through Genkan: a call, its params, context and deadline, and the reply.
+//!
+//! Plain values: no I/O, and no protocol's name or wire format. Payloads are JSON text that has
+//! been validated once where it came in, and is never parsed again to be carried:
+//! a 64-bit id, `1.10`, an escape and the order of keys leave as they came.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// The text of exactly one JSON value, valid UTF-8, without surrounding white space.
+///
+/// Whoever makes one vouches for that; everyone else passes it on unread.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(Bytes);
+
+impl Payload {
+    /// The JSON value `null`.
+    pub const NULL: Payload = Payload(Bytes::from_static(b"null"));
+
+    /// Takes bytes that the caller has validated as one JSON value without surrounding space.
+    pub fn from_validated(json: Bytes) -> Self {
+        debug_assert!(serde_json::from_slice::<&serde_json::value::RawValue>(&json).is_ok());
+        Self(json)
+    }
+
+    /// Encodes a string as a JSON string.
+    pub fn from_text(text: &str) -> Self {
+        Self(Bytes::from(serde_json::Value::from(text).to_string()))
+    }
+
+    /// The JSON text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The JSON text, without copying it.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// The JSON text as a string.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Payload {
+    /// Shows the size alone: payloads hold what users send and do not belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+/// The params of a call, in one of the three forms that every protocol can tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Params {
+    /// No params were given.
+    None,
+    /// Positional params: the payload is a JSON array.
+    Array(Payload),
+    /// Named params: the payload is a JSON object.
+    Object(Payload),
+}
+
+/// Whether somebody waits for the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// A result or a fault is awaited.
+    Call,
+    /// Nobody waits.
+    Notification,
+}
+
+/// `service.method`, split at the last dot. Both parts are non-empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallName {
+    text: String,
+    dot: usize,
+}
+
+impl CallName {
+    /// Splits `service.method` at its last dot; `None` where either part would be empty.
+    pub fn parse(text: String) -> Option<Self> {
+        let dot = text.rfind('.')?;
+        (dot > 0 && dot + 1 < text.len()).then_some(Self { text, dot })
+    }
+
+    /// Joins a service and a method. `None` where either is empty or the method holds a dot,
+    /// because the two could not be told apart again.
+    pub fn join(service: &str, method: &str) -> Option<Self> {
+        if method.contains('.') {
+            return None;
+        }
+        Self::parse(format!("{service}.{method}"))
+    }
+
+    /// All of it: `service.method`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands before the last dot.
+    pub fn service(&self) -> &str {
+        &self.text[..self.dot]
+    }
+
+    /// What stands after the last dot.
+    pub fn method(&self) -> &str {
+        &self.text[self.dot + 1..]
+    }
+}
+
+/// When a call ends at the latest. One point in time for the whole call: it is handed down
+/// through every layer, and no layer starts a timer of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// The deadline `timeout` after `start`.
+    pub fn after(start: Instant, timeout: Duration) -> Self {
+        Self { at: start + timeout, timeout }
+    }
+
+    /// The point in time.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The length that the caller or the route asked for, for messages.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What is left of it, zero once it has passed.
+    pub fn remaining(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// The deadline as milliseconds since the Unix epoch, for peers on other machines.
+    pub fn unix_millis(&self) -> u64 {
+        let at = SystemTime::now() + self.remaining();
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// W3C trace context: the value of `traceparent`, given by the caller or made here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent([u8; Self::LENGTH]);
+
+impl TraceParent {
+    /// The length of a version 00 header: `00-{32 hex}-{16 hex}-{2 hex}`.
+    pub const LENGTH: usize = 55;
+
+    /// Makes a new one for a call that came without.
+    pub fn generate() -> Self {
+        use std::io::Write;
+        let mut text = [b'0'; Self::LENGTH];
+        // An all-zero id is invalid (Trace Context, section 3.2.2.3); `| 1` rules it out.
+        let (trace, span) = (fastrand::u128(..) | 1, fastrand::u64(..) | 1);
+        let written = write!(&mut text[..], "00-{trace:032x}-{span:016x}-01");
+        debug_assert!(written.is_ok(), "a version 00 traceparent is 55 bytes long");
+        Self(text)
+    }
+
+    /// Reads a header value; `None` for what Trace Context says to ignore.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: &[u8; Self::LENGTH] = text.as_bytes().get(..Self::LENGTH)?.try_into().ok()?;
+        let part = |from: usize, to: usize| {
+            let part = &bytes[from..to];
+            let hex = part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            (hex && (to - from == 2 || part.iter().any(|b| *b != b'0'))).then_some(())
+        };
+        let dashes = bytes[2] == b'-' && bytes[35] == b'-' && bytes[52] == b'-';
+        let length_fits = text.len() == Self::LENGTH
+            || (&bytes[..2] != b"00" && text.as_bytes()[Self::LENGTH] == b'-');
+        part(0, 2).and(part(3, 35)).and(part(36, 52)).and(part(53, 55))?;
+        (dashes && length_fits && &bytes[..2] != b"ff").then_some(Self(*bytes))
+    }
+
+    /// The header's value.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The trace id, 32 hexadecimal digits.
+    pub fn trace_id(&self) -> &str {
+        &self.as_str()[3..35]
+    }
+}
+
+impl fmt::Debug for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What travels with a call beside its params. Each protocol carries it in headers of its own.
+#[derive(Clone)]
+pub struct Context {
+    /// The trace that the call belongs to.
+    pub trace: TraceParent,
+    /// The caller's `tracestate`, passed on unread.
+    pub trace_state: Option<String>,
+    /// The id by which the caller knows the request.
+    pub request_id: Option<String>,
+    /// The languages that the caller reads, as in `Accept-Language`.
+    pub language: Option<String>,
+    /// The program that calls, as in `User-Agent`.
+    pub user_agent: Option<String>,
+    /// The caller's credentials, where the configuration allows them to travel. Never logged.
+    pub authorization: Option<String>,
+    /// The verified user.
+    pub user_id: Option<String>,
+    /// The ids of the calls that led to this one, oldest first.
+    pub call_ids: Vec<String>,
+}
+
+impl Context {
+    /// A context that holds a trace alone.
+    pub fn new(trace: TraceParent) -> Self {
+        Self {
+            trace,
+            trace_state: None,
+            request_id: None,
+            language: None,
+            user_agent: None,
+            authorization: None,
+            user_id: None,
+            call_ids: Vec::new(),
+        }
+    }
+}
+
+/// One request for `service.method`, as it came in, before it is routed.
+pub struct Call {
+    /// What is called, in the caller's words.
+    pub name: CallName,
+    /// The params.
+    pub params: Params,
+    /// Call or notification.
+    pub kind: CallKind,
+    /// What travels with it.
+    pub context: Context,
+    /// When it came in: deadlines count from here.
+    pub received: Instant,
+    /// The caller's own limit, which can shorten the route's timeout and never lengthen it.
+    pub timeout: Option<Duration>,
+}
+
+/// A call that has been routed: what an upstream is asked to carry out.
+pub struct Request<'a> {
+    /// The service, after the route's renaming.
+    pub service: &'a str,
+    /// The method, after the route's renaming.
+    pub method: &'a str,
+    /// The params as they came in.
+    pub params: &'a Params,
+    /// The route's names for positional params; empty where it gives none.
+    pub param_names: &'a [String],
+    /// What travels with the call.
+    pub context: &'a Context,
+    /// When the call ends at the latest.
+    pub deadline: Deadline,
+}
+
+/// A service's result.
+#[derive(Debug)]
+pub struct Reply {
+    /// The bare result.
+    pub payload: Payload,
+    /// The trace that the service answered with, where its protocol has a place for one.
+    pub trace: Option<TraceParent>,
+}
+
+impl Reply {
+    /// A result alone.
+    pub fn new(payload: Payload) -> Self {
+        Self { payload, trace: None }
+    }
+}

@@ -1,0 +1,200 @@
+//! Why a call has no result, as its caller is told.
+//!
+//! One closed set of kinds (CONTRACT, section 5). Each protocol's `wire.rs` translates it both
+//! ways with a total table. A fault is data for the caller: it holds no address, no credential
+//! and no Rust error's text.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::call::Payload;
+
+/// The closed set of reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// What came in is not the protocol's text at all.
+    ParseError,
+    /// It can be read, but it is no valid request.
+    InvalidRequest,
+    /// The service is known and has no such method.
+    UnknownMethod,
+    /// Nobody serves that name.
+    UnknownService,
+    /// The params do not fit the method.
+    InvalidParams,
+    /// Genkan or the service broke a rule.
+    Internal,
+    /// The service ran and reported an error of its own.
+    Application,
+    /// The caller may not do that.
+    AccessDenied,
+    /// The deadline passed.
+    Timeout,
+    /// The way to the service is down.
+    Unavailable,
+    /// A limit on concurrent work is reached.
+    Overloaded,
+    /// A limit on size is exceeded.
+    TooLarge,
+}
+
+impl FaultKind {
+    /// Every kind, in CONTRACT's order.
+    pub const ALL: [FaultKind; 12] = [
+        FaultKind::ParseError,
+        FaultKind::InvalidRequest,
+        FaultKind::UnknownMethod,
+        FaultKind::UnknownService,
+        FaultKind::InvalidParams,
+        FaultKind::Internal,
+        FaultKind::Application,
+        FaultKind::AccessDenied,
+        FaultKind::Timeout,
+        FaultKind::Unavailable,
+        FaultKind::Overloaded,
+        FaultKind::TooLarge,
+    ];
+
+    /// CONTRACT's word for it: `unknown_service`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FaultKind::ParseError => "parse_error",
+            FaultKind::InvalidRequest => "invalid_request",
+            FaultKind::UnknownMethod => "unknown_method",
+            FaultKind::UnknownService => "unknown_service",
+            FaultKind::InvalidParams => "invalid_params",
+            FaultKind::Internal => "internal",
+            FaultKind::Application => "application",
+            FaultKind::AccessDenied => "access_denied",
+            FaultKind::Timeout => "timeout",
+            FaultKind::Unavailable => "unavailable",
+            FaultKind::Overloaded => "overloaded",
+            FaultKind::TooLarge => "too_large",
+        }
+    }
+}
+
+/// What the caller may believe about the service's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The call never left Genkan.
+    NotSent,
+    /// The service refused it before it ran.
+    Rejected,
+    /// The service ran it.
+    Executed,
+    /// It was sent, and nobody knows.
+    Unknown,
+}
+
+impl Outcome {
+    /// CONTRACT's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::NotSent => "not_sent",
+            Outcome::Rejected => "rejected",
+            Outcome::Executed => "executed",
+            Outcome::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a service said of its own error. Each part is there only where the service gave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteError {
+    /// The error's class: `ValueError`.
+    pub class: Option<String>,
+    /// What it says: `"bad 1"`, as JSON of any type.
+    pub info: Option<Payload>,
+    /// The arguments it was raised with, a JSON array.
+    pub args: Option<Payload>,
+    /// Where the class lives: `builtins.ValueError`.
+    pub path: Option<String>,
+    /// The service's own error code.
+    pub code: Option<i64>,
+}
+
+/// Why a call has no result. Cheap to move: it travels in `Result`s.
+#[derive(Clone, Debug)]
+pub struct Fault(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: FaultKind,
+    outcome: Outcome,
+    message: Cow<'static, str>,
+    remote: Option<RemoteError>,
+    retry_after: Option<Duration>,
+}
+
+impl Fault {
+    /// A fault of `kind`; `message` says what was tried on what, and the mend, to a person.
+    pub fn new(kind: FaultKind, outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            outcome,
+            message: message.into(),
+            remote: None,
+            retry_after: None,
+        }))
+    }
+
+    /// A fault found before anything was sent.
+    pub fn not_sent(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(kind, Outcome::NotSent, message)
+    }
+
+    /// An error that the service itself reported, after it ran.
+    pub fn application(message: impl Into<Cow<'static, str>>, remote: RemoteError) -> Self {
+        Self::new(FaultKind::Application, Outcome::Executed, message).with_remote(remote)
+    }
+
+    /// Adds what the service said.
+    #[must_use]
+    pub fn with_remote(mut self, remote: RemoteError) -> Self {
+        self.0.remote = Some(remote);
+        self
+    }
+
+    /// Adds when to try again.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Why.
+    pub fn kind(&self) -> FaultKind {
+        self.0.kind
+    }
+
+    /// What the caller may believe about the service's side.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// What a person is told.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What the service said of its own error.
+    pub fn remote(&self) -> Option<&RemoteError> {
+        self.0.remote.as_ref()
+    }
+
+    /// When to try again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the same call may be sent again without the risk of running twice, and may then
+    /// succeed.
+    pub fn retryable(&self) -> bool {
+        let passing = matches!(
+            self.0.kind,
+            FaultKind::Timeout | FaultKind::Unavailable | FaultKind::Overloaded
+        );
+        passing && matches!(self.0.outcome, Outcome::NotSent | Outcome::Rejected)
+    }
+}

@@ -1,0 +1,16 @@
+//! Genkan: one daemon in front of services that live in several worlds.
+//!
+//! The path of a call:
+//!
+//! ```text
+//! bytes → protocol/X ingress → Call → Router → Request → Upstream (protocol/Y egress)
+//!       ← X's wire table     ←          Reply | Fault        ←
+//! ```
+
+pub mod call;
+pub mod config;
+pub mod fault;
+pub mod metrics;
+pub mod protocol;
+pub mod tasks;
+pub mod upstream;

@@ -1,0 +1,188 @@
+//! Every metric's name, labels and description (CONTRACT, section 7), and the only file with
+//! metrics macros.
+//!
+//! Handles are looked up once, when a route or an upstream is made, and kept: counting on the
+//! hot path is an atomic addition. No label takes a value that a caller chose.
+
+#![expect(clippy::disallowed_macros, reason = "this is the one file that names metrics")]
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::fault::FaultKind;
+
+const CALLS: &str = "genkan_calls_total";
+const CALL_DURATION: &str = "genkan_call_duration_seconds";
+const CALLS_IN_FLIGHT: &str = "genkan_calls_in_flight";
+const UPSTREAM_UP: &str = "genkan_upstream_up";
+const UPSTREAM_RECONNECTS: &str = "genkan_upstream_reconnects_total";
+const LATE_REPLIES: &str = "genkan_late_replies_total";
+const REFUSED: &str = "genkan_refused_total";
+const REPAIRED: &str = "genkan_repaired_replies_total";
+const BUILD_INFO: &str = "genkan_build_info";
+
+/// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
+const DURATION_BUCKETS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// What `/metrics` is rendered from.
+#[derive(Clone)]
+pub struct Exporter {
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+}
+
+impl Exporter {
+    /// Installs the process-wide recorder. Fails where one is installed already.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(CALL_DURATION.to_owned()), &DURATION_BUCKETS)?
+            .install_recorder()?;
+        let process = metrics_process::Collector::default();
+        process.describe();
+        describe();
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        Ok(Self { handle, process })
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        self.process.collect();
+        self.handle.render()
+    }
+
+    /// Folds the samples that histograms have gathered, which otherwise pile up until somebody
+    /// scrapes. To be called every second or so.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn describe() {
+    describe_counter!(CALLS, "Calls and notifications, by how they ended");
+    describe_histogram!(CALL_DURATION, Unit::Seconds, "Time from a call's arrival to its answer");
+    describe_gauge!(CALLS_IN_FLIGHT, "Calls that wait for an upstream's answer");
+    describe_gauge!(UPSTREAM_UP, "1 while calls can be sent to the upstream, else 0");
+    describe_counter!(UPSTREAM_RECONNECTS, "Connections made to the upstream after the first");
+    describe_counter!(LATE_REPLIES, "Replies that no call was waiting for any more");
+    describe_counter!(REFUSED, "What was refused before it could harm a peer, by reason");
+    describe_counter!(REPAIRED, "Replies with NaN or Infinity, which are null in JSON");
+    describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
+}
+
+/// How a call ended, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// With a result, or handed over in the case of a notification.
+    Ok,
+    /// With a fault.
+    Fault(FaultKind),
+    /// Its caller went away first.
+    Cancelled,
+}
+
+impl CallOutcome {
+    fn index(self) -> usize {
+        match self {
+            CallOutcome::Ok => 0,
+            CallOutcome::Cancelled => 1,
+            // The enum is declared in the order of `FaultKind::ALL`.
+            CallOutcome::Fault(kind) => 2 + kind as usize,
+        }
+    }
+
+    fn label(index: usize) -> &'static str {
+        match index {
+            0 => "ok",
+            1 => "cancelled",
+            kind => FaultKind::ALL[kind - 2].as_str(),
+        }
+    }
+}
+
+/// The counters of one ingress × route × upstream.
+pub struct CallMetrics {
+    ended: [Counter; 2 + FaultKind::ALL.len()],
+    duration: Histogram,
+}
+
+impl CallMetrics {
+    /// Looks the handles up. `route` is the pattern in the configuration, or `none`.
+    pub fn new(ingress: &'static str, route: &str, upstream: &str) -> Self {
+        let (route, upstream) = (route.to_owned(), upstream.to_owned());
+        let ended = std::array::from_fn(|index| {
+            counter!(CALLS, "ingress" => ingress, "route" => route.clone(),
+                "upstream" => upstream.clone(), "outcome" => CallOutcome::label(index))
+        });
+        let duration = histogram!(CALL_DURATION, "ingress" => ingress, "route" => route, "upstream" => upstream);
+        Self { ended, duration }
+    }
+
+    /// Counts a call that has ended.
+    pub fn ended(&self, outcome: CallOutcome, duration: Duration) {
+        self.ended[outcome.index()].increment(1);
+        self.duration.record(duration.as_secs_f64());
+    }
+}
+
+/// The metrics of one upstream. The protocol's egress moves all but `in_flight`.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    upstream: String,
+    /// Calls that wait for an answer; the router moves it.
+    pub in_flight: Gauge,
+    up: Gauge,
+    reconnects: Counter,
+    late_replies: Counter,
+    repaired_replies: Counter,
+}
+
+impl UpstreamMetrics {
+    /// Looks the handles up, and shows the upstream as down until it reports otherwise.
+    pub fn new(upstream: &str) -> Self {
+        let label = || upstream.to_owned();
+        let metrics = Self {
+            upstream: label(),
+            in_flight: gauge!(CALLS_IN_FLIGHT, "upstream" => label()),
+            up: gauge!(UPSTREAM_UP, "upstream" => label()),
+            reconnects: counter!(UPSTREAM_RECONNECTS, "upstream" => label()),
+            late_replies: counter!(LATE_REPLIES, "upstream" => label()),
+            repaired_replies: counter!(REPAIRED, "upstream" => label()),
+        };
+        metrics.up.set(0.0);
+        metrics.in_flight.set(0.0);
+        metrics
+    }
+
+    /// Shows whether calls can be sent.
+    pub fn set_up(&self, up: bool) {
+        self.up.set(if up { 1.0 } else { 0.0 });
+    }
+
+    /// Counts a connection made after the first.
+    pub fn reconnected(&self) {
+        self.reconnects.increment(1);
+    }
+
+    /// Counts a reply that no call was waiting for any more.
+    pub fn late_reply(&self) {
+        self.late_replies.increment(1);
+    }
+
+    /// Counts a reply in which `NaN` or `Infinity` became `null`.
+    pub fn repaired_reply(&self) {
+        self.repaired_replies.increment(1);
+    }
+
+    /// Counts something refused because it would harm the peer.
+    pub fn refused(&self, reason: &'static str) {
+        counter!(REFUSED, "upstream" => self.upstream.clone(), "reason" => reason).increment(1);
+    }
+}

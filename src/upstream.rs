@@ -1,0 +1,64 @@
+//! The one seam that calls leave by.
+//!
+//! A protocol's egress implements [`Upstream`]; the router knows nothing else of it. The router
+//! holds the deadline and the limit on calls in flight: it drops the future of a call whose
+//! deadline has passed or whose caller has gone, and the upstream must then forget the call.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::call::{Reply, Request};
+use crate::fault::Fault;
+use crate::metrics::UpstreamMetrics;
+use crate::tasks::Tasks;
+
+/// Whether calls can be sent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Connected, and able to receive replies.
+    Ready,
+    /// Not able to; the reason is for the operator, without addresses or credentials.
+    NotReady(String),
+}
+
+/// What would be sent for a call, for `genkan explain`: shown to an operator, never sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where it would go, as labelled rows: (`routing key`, `orders_service.create`).
+    pub address: Vec<(&'static str, String)>,
+    /// The headers or properties.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+/// A configured place that calls go to.
+pub trait Upstream: Send + Sync + 'static {
+    /// Sends a call and waits for its result. Does not watch the deadline: who dropped the
+    /// future is not waiting any more, and the call must leave no trace in any table.
+    fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>>;
+
+    /// Sends a notification, and returns once the peer has taken it over, as far as its
+    /// protocol can tell.
+    fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>>;
+
+    /// Whether calls can be sent now.
+    fn readiness(&self) -> Readiness;
+}
+
+/// An upstream's settings, read from its table in the configuration and found valid.
+pub trait Connector: Send + Sync {
+    /// The word in `protocol = "…"`.
+    fn protocol(&self) -> &'static str;
+
+    /// Where it is, for an operator, without credentials.
+    fn address(&self) -> String;
+
+    /// What [`Upstream::call`] would send for a call. Sends nothing and needs no connection.
+    fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault>;
+
+    /// Makes the upstream and starts its connection's supervisor in `tasks`. Returns at once: a
+    /// broker that is down makes an upstream that is not ready, and that tries for ever.
+    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<dyn Upstream>;
+}
