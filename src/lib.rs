@@ -7,10 +7,14 @@
 //!       ← X's wire table     ←          Reply | Fault        ←
 //! ```
 
+pub mod admin;
 pub mod call;
 pub mod config;
 pub mod fault;
+pub mod gateway;
+pub mod log;
 pub mod metrics;
 pub mod protocol;
+pub mod router;
 pub mod tasks;
 pub mod upstream;

@@ -6,6 +6,8 @@
 
 #![expect(clippy::disallowed_macros, reason = "this is the one file that names metrics")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::{
@@ -142,6 +144,7 @@ pub struct UpstreamMetrics {
     reconnects: Counter,
     late_replies: Counter,
     repaired_replies: Counter,
+    retired: Arc<AtomicBool>,
 }
 
 impl UpstreamMetrics {
@@ -155,6 +158,7 @@ impl UpstreamMetrics {
             reconnects: counter!(UPSTREAM_RECONNECTS, "upstream" => label()),
             late_replies: counter!(LATE_REPLIES, "upstream" => label()),
             repaired_replies: counter!(REPAIRED, "upstream" => label()),
+            retired: Arc::default(),
         };
         metrics.up.set(0.0);
         metrics.in_flight.set(0.0);
@@ -163,7 +167,14 @@ impl UpstreamMetrics {
 
     /// Shows whether calls can be sent.
     pub fn set_up(&self, up: bool) {
-        self.up.set(if up { 1.0 } else { 0.0 });
+        if !self.retired.load(Ordering::Relaxed) {
+            self.up.set(if up { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// The upstream is being replaced by another of its name, which alone says what is up now.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Counts a connection made after the first.

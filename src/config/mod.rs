@@ -1,24 +1,213 @@
 //! The configuration: where it is found, how it is read, what is wrong with it.
+//!
+//! A file is read to its end whatever is wrong in it, so that every problem is told at once,
+//! with its line and the mend. The only place that reads the environment.
 
 pub mod problem;
+mod route;
 pub mod secret;
 pub mod section;
 mod source;
 pub mod units;
+mod validate;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Reads a piece of TOML with `read`, for a protocol's own tests: what it made, and every problem.
-pub fn read_for_test<T>(
-    text: &str,
-    read: impl FnOnce(&mut section::Section<'_>) -> T,
-) -> (T, Vec<problem::Problem>) {
+pub use route::UpstreamConfig;
+
+use crate::log::LogConfig;
+use crate::protocol::jsonrpc::HttpConfig;
+use crate::router::table::Rule;
+use problem::{Problem, Severity};
+use section::Section;
+use source::Source;
+
+/// Where a configuration is looked for when none is named, in this order.
+pub const SEARCHED: [&str; 2] = ["genkan.toml", "/etc/genkan/genkan.toml"];
+/// What messages call the configuration that is used where no file is found.
+pub const EMBEDDED: &str = "the embedded default";
+
+/// How long a call may take where neither its route nor its caller says.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything that an operator can set.
+#[derive(Clone)]
+pub struct Config {
+    /// How long SIGTERM waits for calls in flight.
+    pub drain_timeout: Duration,
+    /// How long a call may take, where its route does not say.
+    pub timeout: Duration,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[http]`.
+    pub http: HttpConfig,
+    /// `[admin]`: where the pages for operators listen.
+    pub admin: SocketAddr,
+    /// `[upstreams.*]`, in the order of the file.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// `[[routes]]`, in the order of the file.
+    pub routes: Vec<Rule>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The defaults, because there is no file.
+    Embedded,
+}
+
+impl Origin {
+    /// The file that was named, else the first one that exists, else the embedded default.
+    pub fn find(named: Option<PathBuf>) -> Self {
+        let searched = || SEARCHED.iter().map(PathBuf::from).find(|path| path.is_file());
+        named.or_else(searched).map_or(Origin::Embedded, Origin::File)
+    }
+
+    /// How messages call it.
+    pub fn name(&self) -> String {
+        match self {
+            Origin::File(path) => path.display().to_string(),
+            Origin::Embedded => EMBEDDED.to_owned(),
+        }
+    }
+
+    /// Its text.
+    pub fn read(&self) -> std::io::Result<String> {
+        match self {
+            Origin::File(path) => std::fs::read_to_string(path),
+            Origin::Embedded => Ok(String::new()),
+        }
+    }
+}
+
+/// A configuration that was read, with what is wrong or dubious in it.
+pub struct Loaded {
+    /// What it says; wrong values are replaced by defaults.
+    pub config: Config,
+    /// Every problem, in the order of the lines.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    /// The configuration, if nothing in it is wrong; else the problems.
+    pub fn into_valid(self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        if self.problems.iter().any(|problem| problem.severity == Severity::Error) {
+            Err(self.problems)
+        } else {
+            Ok((self.config, self.problems))
+        }
+    }
+}
+
+/// Reads a configuration from where it lives, with the environment over it.
+pub fn load(origin: &Origin) -> Loaded {
+    match origin.read() {
+        Ok(text) => parse(&origin.name(), &text, environment()),
+        Err(error) => {
+            let mut loaded = parse(&origin.name(), "", environment());
+            loaded.problems.insert(0, unreadable(origin, &error));
+            loaded
+        }
+    }
+}
+
+/// Reads a configuration from its text; `name` is how problems call the file.
+pub fn parse(name: &str, text: &str, environment: HashMap<String, String>) -> Loaded {
     let problems = RefCell::new(Vec::new());
-    let (source, values) = source::Source::load("genkan.toml", text, HashMap::new(), &problems);
-    let made = {
-        let mut root = section::Section::root(values, &source, &problems);
-        read(&mut root)
+    let (source, values) = Source::load(name, text, environment, &problems);
+    let config = {
+        let mut root = Section::root(values, &source, &problems);
+        Config::read(&mut root)
     };
+    let mut problems = problems.into_inner();
+    problems.sort_by_key(|problem| problem.place.line());
+    Loaded { config, problems }
+}
+
+/// Reads a piece of TOML with a protocol's own `read`: what it made, and every problem.
+#[cfg(test)]
+pub(crate) fn read_for_test<T>(
+    text: &str,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> (T, Vec<Problem>) {
+    let problems = RefCell::new(Vec::new());
+    let (source, values) = Source::load("genkan.toml", text, HashMap::new(), &problems);
+    let made = read(&mut Section::root(values, &source, &problems));
     (made, problems.into_inner())
+}
+
+impl Config {
+    fn read(root: &mut Section<'_>) -> Self {
+        let timeout = root.duration("timeout", CALL_TIMEOUT);
+        let mut upstreams = Vec::new();
+        let mut names = Vec::new();
+        for (name, mut section) in root.named_sections("upstreams") {
+            let upstream = UpstreamConfig::read(name.clone(), &mut section);
+            names.push((name, upstream.is_some()));
+            upstreams.extend(upstream);
+        }
+        let mut routes: Vec<Rule> = Vec::new();
+        for mut section in root.sections("routes") {
+            let rule = route::read_route(&mut section, &names, timeout);
+            validate::reachable(&section, &rule, &routes);
+            routes.push(rule);
+        }
+        validate::used(root, &upstreams, &routes);
+        Self {
+            drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
+            timeout,
+            log: LogConfig::read(&mut root.section("log")),
+            http: HttpConfig::read(&mut root.section("http")),
+            admin: root
+                .section("admin")
+                .address("listen", SocketAddr::from(([127, 0, 0, 1], 8081))),
+            upstreams,
+            routes,
+        }
+    }
+}
+
+fn unreadable(origin: &Origin, error: &std::io::Error) -> Problem {
+    let place = problem::Place::File(origin.name());
+    let message = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "there is no such file: name another one with --config, or leave it out to start on \
+             the embedded default"
+                .to_owned()
+        }
+        _ => format!("cannot be read: {error}"),
+    };
+    Problem { severity: Severity::Error, place, message }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// A variable of the environment that is not part of the configuration: `NO_COLOR`, say.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Tells whether a file was changed: its size, its time and which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(u64, Option<std::time::SystemTime>);
+
+impl Stamp {
+    /// The stamp of the file as it is now; `None` where it cannot be looked at.
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self(metadata.len(), metadata.modified().ok()))
+    }
 }

@@ -22,6 +22,16 @@ pub enum Place {
     Environment(String),
 }
 
+impl Place {
+    /// The line, 0 where it has none: for sorting.
+    pub fn line(&self) -> usize {
+        match self {
+            Place::Line(_, line) => *line,
+            Place::File(_) | Place::Environment(_) => 0,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

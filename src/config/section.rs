@@ -6,6 +6,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +52,18 @@ impl<'a> Section<'a> {
         &self.title
     }
 
+    /// A number that differs where any key of the table does.
+    pub fn fingerprint(&self) -> u64 {
+        let mut keys: Vec<_> = self.values.iter().collect();
+        keys.sort_by_key(|(key, _)| *key);
+        let mut hasher = DefaultHasher::new();
+        for (key, value) in keys {
+            key.hash(&mut hasher);
+            value.to_string().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// Whether the key is set.
     pub fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
@@ -61,7 +75,7 @@ impl<'a> Section<'a> {
         match value.kind {
             ValueKind::String(text) => Some(text),
             // An environment variable such as `42` has been read as a number.
-            ref other if self.from_environment(&value) => Some(scalar_text(other)),
+            ref other if Self::is_from_environment(&value) => Some(scalar_text(other)),
             ref other => self.wrong(key, "a string in quotes", other),
         }
     }
@@ -113,7 +127,9 @@ impl<'a> Section<'a> {
         let Some(value) = self.take(key) else { return default };
         let parsed = match &value.kind {
             ValueKind::I64(number) => usize::try_from(*number).ok(),
-            ValueKind::String(text) if self.from_environment(&value) => text.trim().parse().ok(),
+            ValueKind::String(text) if Self::is_from_environment(&value) => {
+                text.trim().parse().ok()
+            }
             _ => None,
         };
         match parsed.filter(|number| (low..=high).contains(number)) {
@@ -129,8 +145,10 @@ impl<'a> Section<'a> {
         let Some(value) = self.take(key) else { return default };
         match &value.kind {
             ValueKind::Boolean(flag) => *flag,
-            ValueKind::String(text) if self.from_environment(&value) && text == "true" => true,
-            ValueKind::String(text) if self.from_environment(&value) && text == "false" => false,
+            ValueKind::String(text) if Self::is_from_environment(&value) && text == "true" => true,
+            ValueKind::String(text) if Self::is_from_environment(&value) && text == "false" => {
+                false
+            }
             other => self.wrong(key, "true or false", other).unwrap_or(default),
         }
     }
@@ -159,7 +177,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let expected = "a list of strings";
         match &value.kind {
-            ValueKind::String(text) if self.from_environment(&value) => {
+            ValueKind::String(text) if Self::is_from_environment(&value) => {
                 text.split(',').map(|part| part.trim().to_owned()).collect()
             }
             ValueKind::String(text) => vec![text.clone()],
@@ -175,6 +193,14 @@ impl<'a> Section<'a> {
             }
             other => self.wrong(key, expected, other).unwrap_or_default(),
         }
+    }
+
+    /// An address to listen on: `"127.0.0.1:8080"`.
+    pub fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = value.clone().into_string().ok().and_then(|text| text.parse().ok());
+        let expected = "an address and a port such as \"127.0.0.1:8080\"";
+        parsed.or_else(|| self.wrong(key, expected, &value.kind)).unwrap_or(default)
     }
 
     /// A path.
@@ -312,7 +338,7 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    fn from_environment(&self, value: &Value) -> bool {
+    fn is_from_environment(value: &Value) -> bool {
         value.origin().is_some_and(|origin| origin == super::source::ENVIRONMENT_ORIGIN)
     }
 

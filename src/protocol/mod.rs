@@ -1,6 +1,7 @@
 //! The list of protocols. Folders never import each other, and nothing outside a folder knows
 //! its wire format. A new protocol is a folder and its line here.
 
+pub mod jsonrpc;
 pub mod nameko;
 pub mod nats;
 
@@ -14,3 +15,6 @@ pub type ReadConnector = fn(&mut Section<'_>) -> Box<dyn Connector>;
 /// The protocols that calls can leave by, by the word in `protocol = "…"`.
 pub const EGRESSES: &[(&str, ReadConnector)] =
     &[("nameko", nameko::read_connector), ("nats", nats::read_connector)];
+
+/// The ways that calls come in, as the label `ingress` says them.
+pub const INGRESSES: &[&str] = &[jsonrpc::INGRESS];

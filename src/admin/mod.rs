@@ -1,0 +1,95 @@
+//! The pages for operators: `/healthz`, `/readyz`, `/metrics`. On an address of their own, so
+//! that they can be kept from the callers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use axum::Router as Routes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use crate::metrics::Exporter;
+use crate::router::Router;
+use crate::tasks::Tasks;
+use crate::upstream::Readiness;
+
+/// The admin listener, bound to its address.
+pub struct Admin {
+    listener: TcpListener,
+    routes: Routes,
+}
+
+/// What the pages show.
+pub struct Watched {
+    /// The routing table tells which upstreams are needed.
+    pub router: Arc<Router>,
+    /// The metrics.
+    pub exporter: Exporter,
+    /// Set when the gateway takes no new calls.
+    pub draining: AtomicBool,
+}
+
+impl Admin {
+    /// Binds the address.
+    pub async fn bind(listen: SocketAddr, watched: Arc<Watched>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen} ([admin] listen): is another program using it?")
+        })?;
+        let routes = Routes::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(watched);
+        Ok(Self { listener, routes })
+    }
+
+    /// The address it is bound to.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the tasks are told to end.
+    pub async fn run(self, tasks: Tasks) {
+        let shutdown = tasks.shutdown().clone();
+        let serve = axum::serve(self.listener, self.routes)
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = serve.await {
+            warn!(%error, "the admin listener ended");
+        }
+    }
+}
+
+async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
+    let mut missing = Vec::new();
+    if watched.draining.load(Ordering::Relaxed) {
+        missing.push("gateway: draining, no new calls".to_owned());
+    }
+    let table = watched.router.table();
+    let mut seen = Vec::new();
+    for slot in table.rows().iter().filter_map(|row| row.slot.as_ref()) {
+        if seen.contains(&slot.name.as_str()) {
+            continue;
+        }
+        seen.push(slot.name.as_str());
+        if let Readiness::NotReady(reason) = slot.upstream.readiness() {
+            missing.push(format!("{}: {reason}", slot.name));
+        }
+    }
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        let text = format!("not ready\n{}\n", missing.join("\n"));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn metrics(State(watched): State<Arc<Watched>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, watched.exporter.render()).into_response()
+}

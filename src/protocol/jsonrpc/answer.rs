@@ -1,0 +1,218 @@
+//! Writes JSON-RPC 2.0 answers, and holds the one table of fault codes (CONTRACT, section 5).
+
+use crate::call::{Payload, Reply};
+use crate::fault::{Fault, FaultKind};
+
+/// Which of the two forms answers take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// JSON-RPC 2.0 to the letter: either `result` or `error`.
+    Strict,
+    /// Gemstone's clients need both keys, always (WIRE, sections 4.2 and 4.7).
+    Gemstone,
+}
+
+/// The JSON-RPC code of a fault.
+pub(super) fn code(kind: FaultKind) -> i64 {
+    match kind {
+        FaultKind::ParseError => -32700,
+        FaultKind::InvalidRequest => -32600,
+        FaultKind::UnknownMethod | FaultKind::UnknownService => -32601,
+        FaultKind::InvalidParams => -32602,
+        FaultKind::Internal => -32603,
+        FaultKind::Application => -32000,
+        FaultKind::AccessDenied => -32001,
+        FaultKind::Timeout => -32003,
+        FaultKind::Unavailable => -32004,
+        FaultKind::Overloaded => -32005,
+        FaultKind::TooLarge => -32006,
+    }
+}
+
+/// The HTTP status of a fault where there is no envelope: `/call`.
+pub(super) fn status(kind: FaultKind) -> http::StatusCode {
+    use http::StatusCode;
+    match kind {
+        FaultKind::ParseError | FaultKind::InvalidRequest => StatusCode::BAD_REQUEST,
+        FaultKind::UnknownMethod | FaultKind::UnknownService => StatusCode::NOT_FOUND,
+        FaultKind::InvalidParams => StatusCode::UNPROCESSABLE_ENTITY,
+        FaultKind::Internal | FaultKind::Application => StatusCode::INTERNAL_SERVER_ERROR,
+        FaultKind::AccessDenied => StatusCode::FORBIDDEN,
+        FaultKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        FaultKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        FaultKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        FaultKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+    }
+}
+
+/// Appends one answer.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    dialect: Dialect,
+    id: &Payload,
+    result: &Result<Reply, Fault>,
+) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",");
+    match (result, dialect) {
+        (Ok(reply), Dialect::Strict) => write_result(out, reply),
+        (Ok(reply), Dialect::Gemstone) => {
+            write_result(out, reply);
+            out.extend_from_slice(b",\"error\":null");
+        }
+        (Err(fault), Dialect::Strict) => write_error(out, fault),
+        (Err(fault), Dialect::Gemstone) => {
+            out.extend_from_slice(b"\"result\":null,");
+            write_error(out, fault);
+        }
+    }
+    out.extend_from_slice(b",\"id\":");
+    out.extend_from_slice(id.as_bytes());
+    out.push(b'}');
+}
+
+/// The size to reserve for an answer.
+pub(super) fn size_hint(result: &Result<Reply, Fault>) -> usize {
+    match result {
+        Ok(reply) => 64 + reply.payload.as_bytes().len(),
+        Err(fault) => 256 + fault.message().len(),
+    }
+}
+
+/// Appends the members that tell a program about a fault: those of `error.data`, and the
+/// extension members of an RFC 9457 problem (section 3.2).
+pub(super) fn write_fault_members(out: &mut Vec<u8>, fault: &Fault) {
+    out.extend_from_slice(b"\"kind\":\"");
+    out.extend_from_slice(fault.kind().as_str().as_bytes());
+    out.extend_from_slice(b"\",\"outcome\":\"");
+    out.extend_from_slice(fault.outcome().as_str().as_bytes());
+    out.extend_from_slice(b"\",\"retryable\":");
+    out.extend_from_slice(if fault.retryable() { b"true" } else { b"false" });
+    let Some(remote) = fault.remote() else { return };
+    let text = |text: &Option<String>| text.as_deref().map(Payload::from_text);
+    let code = remote.code.map(|code| Payload::from_validated(code.to_string().into()));
+    let members = [
+        ("class", text(&remote.class)),
+        ("info", remote.info.clone()),
+        ("args", remote.args.clone()),
+        ("path", text(&remote.path)),
+        ("code", code),
+    ];
+    for (name, value) in members {
+        if let Some(value) = value {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+}
+
+/// Appends a string as JSON.
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(Payload::from_text(text).as_bytes());
+}
+
+fn write_result(out: &mut Vec<u8>, reply: &Reply) {
+    out.extend_from_slice(b"\"result\":");
+    out.extend_from_slice(reply.payload.as_bytes());
+}
+
+fn write_error(out: &mut Vec<u8>, fault: &Fault) {
+    out.extend_from_slice(b"\"error\":{\"code\":");
+    out.extend_from_slice(code(fault.kind()).to_string().as_bytes());
+    out.extend_from_slice(b",\"message\":");
+    write_text(out, fault.message());
+    out.extend_from_slice(b",\"data\":{");
+    write_fault_members(out, fault);
+    out.extend_from_slice(b"}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{Outcome, RemoteError};
+
+    fn written(dialect: Dialect, result: Result<Reply, Fault>) -> String {
+        let mut out = Vec::new();
+        write(&mut out, dialect, &Payload::from_text("a"), &result);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    fn reply() -> Result<Reply, Fault> {
+        Ok(Reply::new(Payload::from_validated("{\"n\":1.10}".into())))
+    }
+
+    fn fault() -> Result<Reply, Fault> {
+        Err(Fault::application(
+            "ValueError: bad \"1\"",
+            RemoteError {
+                class: Some("ValueError".to_owned()),
+                info: Some(Payload::from_text("bad 1")),
+                args: Some(Payload::from_validated("[1e400]".into())),
+                path: Some("builtins.ValueError".to_owned()),
+                code: None,
+            },
+        ))
+    }
+
+    #[test]
+    fn strict_answers() {
+        assert_eq!(
+            written(Dialect::Strict, reply()),
+            r#"{"jsonrpc":"2.0","result":{"n":1.10},"id":"a"}"#
+        );
+        assert_eq!(
+            written(Dialect::Strict, fault()),
+            concat!(
+                r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"ValueError: bad \"1\"","#,
+                r#""data":{"kind":"application","outcome":"executed","retryable":false,"#,
+                r#""class":"ValueError","info":"bad 1","args":[1e400],"#,
+                r#""path":"builtins.ValueError"}},"id":"a"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn gemstone_answers_have_both_keys() {
+        assert_eq!(
+            written(Dialect::Gemstone, reply()),
+            r#"{"jsonrpc":"2.0","result":{"n":1.10},"error":null,"id":"a"}"#
+        );
+        let answer = written(Dialect::Gemstone, fault());
+        assert!(answer.starts_with(r#"{"jsonrpc":"2.0","result":null,"error":{"code":-32000"#));
+    }
+
+    #[test]
+    fn codes_and_statuses_are_those_of_the_contract() {
+        let rows = [
+            (FaultKind::ParseError, -32700, 400),
+            (FaultKind::InvalidRequest, -32600, 400),
+            (FaultKind::UnknownMethod, -32601, 404),
+            (FaultKind::UnknownService, -32601, 404),
+            (FaultKind::InvalidParams, -32602, 422),
+            (FaultKind::Internal, -32603, 500),
+            (FaultKind::Application, -32000, 500),
+            (FaultKind::AccessDenied, -32001, 403),
+            (FaultKind::Timeout, -32003, 504),
+            (FaultKind::Unavailable, -32004, 503),
+            (FaultKind::Overloaded, -32005, 429),
+            (FaultKind::TooLarge, -32006, 413),
+        ];
+        assert_eq!(rows.map(|row| row.0), FaultKind::ALL);
+        for (kind, expected_code, expected_status) in rows {
+            assert_eq!(code(kind), expected_code);
+            assert_eq!(status(kind).as_u16(), expected_status);
+        }
+    }
+
+    #[test]
+    fn a_fault_without_a_remote_error_has_three_members() {
+        let fault = Fault::new(FaultKind::Unavailable, Outcome::NotSent, "down");
+        let mut out = Vec::new();
+        write_fault_members(&mut out, &fault);
+        assert_eq!(
+            String::from_utf8(out).expect("UTF-8"),
+            r#""kind":"unavailable","outcome":"not_sent","retryable":true"#
+        );
+    }
+}

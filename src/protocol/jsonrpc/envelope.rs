@@ -1,0 +1,344 @@
+//! Reads JSON-RPC 2.0 requests, single and batch (specification, sections 4 and 6).
+//!
+//! The text is validated once; `params` and `id` are slices of the body that came in, and are
+//! never parsed. What is wrong with one request of a batch is that request's fault alone.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::call::{Params, Payload};
+use crate::fault::{Fault, FaultKind};
+
+/// How deep arrays and objects may nest, the envelope included.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// What the body of a request holds.
+#[derive(Debug)]
+pub(super) enum Envelope {
+    /// One request.
+    Single(Incoming),
+    /// A batch, at least one request long.
+    Batch(Vec<Incoming>),
+}
+
+/// One request, or why it is none.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// The id, byte for byte; `None` for a notification.
+    pub(super) id: Option<Payload>,
+    /// The request's method and params.
+    pub(super) request: Result<MethodCall, Fault>,
+}
+
+/// A valid request's content.
+#[derive(Debug)]
+pub(super) struct MethodCall {
+    /// The method as written.
+    pub(super) method: String,
+    /// The params.
+    pub(super) params: Params,
+}
+
+/// Reads a body. A fault here is the whole body's: it has no request's id.
+pub(super) fn parse(body: &Bytes, max_batch: usize) -> Result<Envelope, Fault> {
+    let text = json_text(body)?;
+    if !text.starts_with('[') {
+        let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+        return Ok(Envelope::Single(read(body, raw)));
+    }
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    if items.is_empty() {
+        return Err(invalid("an empty batch holds no request"));
+    }
+    if items.len() > max_batch {
+        let message =
+            format!("a batch of {} requests is over the limit of {max_batch}", items.len());
+        return Err(Fault::not_sent(FaultKind::TooLarge, message));
+    }
+    Ok(Envelope::Batch(items.into_iter().map(|raw| read(body, raw)).collect()))
+}
+
+/// Reads a body that is params alone, without an envelope: an array, an object or nothing.
+pub(super) fn parse_bare(body: &Bytes) -> Result<Params, Fault> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Params::None);
+    }
+    let text = json_text(body)?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    params(body, raw)
+        .ok_or_else(|| invalid("the body must be the params: a JSON array, an object or nothing"))
+}
+
+fn json_text(body: &Bytes) -> Result<&str, Fault> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        parse_error(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+    })?;
+    if is_deeper_than(text.as_bytes(), MAX_DEPTH) {
+        let message = format!("the body nests deeper than the limit of {MAX_DEPTH} levels");
+        return Err(Fault::not_sent(FaultKind::TooLarge, message));
+    }
+    Ok(text.trim_start_matches([' ', '\t', '\r', '\n']))
+}
+
+/// Whether arrays and objects nest deeper than `limit`, in text that need not be valid.
+fn is_deeper_than(text: &[u8], limit: usize) -> bool {
+    // Nearly every body has fewer brackets than that, and counting them takes no branches.
+    if text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= limit {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return true;
+        }
+    }
+    false
+}
+
+fn read(body: &Bytes, raw: &RawValue) -> Incoming {
+    if !raw.get().starts_with('{') {
+        let request = Err(invalid("a request must be a JSON object"));
+        return Incoming { id: Some(Payload::NULL), request };
+    }
+    let members: Members<'_> = match serde_json::from_str(raw.get()) {
+        Ok(members) => members,
+        // The text is valid JSON, so this is a key that is no Unicode text: `"\ud800"`.
+        Err(_) => {
+            let request = Err(invalid("a key of the request is not valid Unicode"));
+            return Incoming { id: Some(Payload::NULL), request };
+        }
+    };
+    let id = members.id.map(|raw| {
+        let valid = matches!(raw.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
+        if valid {
+            Ok(slice(body, raw))
+        } else {
+            Err(invalid("`id` must be a string, a number or null"))
+        }
+    });
+    let request = members.check(body);
+    match id {
+        Some(Err(fault)) => Incoming { id: Some(Payload::NULL), request: Err(fault) },
+        // Who sends nonsense without an id is answered nevertheless, with the id null.
+        None if request.is_err() => Incoming { id: Some(Payload::NULL), request },
+        None => Incoming { id: None, request },
+        Some(Ok(id)) => Incoming { id: Some(id), request },
+    }
+}
+
+/// The members of a request object that the specification names.
+#[derive(Default)]
+struct Members<'a> {
+    jsonrpc: Option<&'a RawValue>,
+    method: Option<&'a RawValue>,
+    params: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    repeated: Option<&'static str>,
+}
+
+impl Members<'_> {
+    fn check(&self, body: &Bytes) -> Result<MethodCall, Fault> {
+        if let Some(key) = self.repeated {
+            return Err(invalid(format!("the key `{key}` is there twice")));
+        }
+        match self.jsonrpc.map(RawValue::get) {
+            Some("\"2.0\"") => {}
+            Some(raw) if serde_json::from_str::<String>(raw).is_ok_and(|text| text == "2.0") => {}
+            Some(_) => return Err(invalid("`jsonrpc` must be \"2.0\"")),
+            None => return Err(invalid("`jsonrpc`: \"2.0\" is missing")),
+        }
+        let Some(method) = self.method else { return Err(invalid("`method` is missing")) };
+        let method: String = serde_json::from_str(method.get())
+            .map_err(|_| invalid("`method` must be a string of valid Unicode"))?;
+        let params = match self.params {
+            None => Params::None,
+            Some(raw) => params(body, raw)
+                .ok_or_else(|| invalid("`params` must be an array or an object, or left out"))?,
+        };
+        Ok(MethodCall { method, params })
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::default();
+        while let Some(key) = map.next_key::<Key>()? {
+            let (name, member) = match key {
+                Key::Jsonrpc => ("jsonrpc", &mut members.jsonrpc),
+                Key::Method => ("method", &mut members.method),
+                Key::Params => ("params", &mut members.params),
+                Key::Id => ("id", &mut members.id),
+                Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if member.replace(map.next_value()?).is_some() {
+                members.repeated = Some(name);
+            }
+        }
+        Ok(members)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Jsonrpc,
+    Method,
+    Params,
+    Id,
+    #[serde(other)]
+    Other,
+}
+
+fn params(body: &Bytes, raw: &RawValue) -> Option<Params> {
+    match raw.get().as_bytes().first() {
+        Some(b'[') => Some(Params::Array(slice(body, raw))),
+        Some(b'{') => Some(Params::Object(slice(body, raw))),
+        _ => None,
+    }
+}
+
+/// `raw` was borrowed from `body`: this shares it without copying.
+fn slice(body: &Bytes, raw: &RawValue) -> Payload {
+    Payload::from_validated(body.slice_ref(raw.get().as_bytes()))
+}
+
+fn not_json(error: &serde_json::Error) -> Fault {
+    parse_error(format!("not JSON: {error}"))
+}
+
+fn parse_error(reason: String) -> Fault {
+    Fault::not_sent(FaultKind::ParseError, format!("Parse error: {reason}"))
+}
+
+pub(super) fn invalid(reason: impl fmt::Display) -> Fault {
+    Fault::not_sent(FaultKind::InvalidRequest, format!("Invalid Request: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn single(text: &str) -> Incoming {
+        match parse(&Bytes::copy_from_slice(text.as_bytes()), 50).expect("an envelope") {
+            Envelope::Single(incoming) => incoming,
+            Envelope::Batch(_) => panic!("a batch"),
+        }
+    }
+
+    fn kind(text: &[u8]) -> FaultKind {
+        parse(&Bytes::copy_from_slice(text), 3).expect_err("a fault").kind()
+    }
+
+    #[test]
+    fn a_request_is_cut_out_byte_for_byte() {
+        let incoming = single(
+            r#" {"id" : 9223372036854775807 , "params":{"b":1e400,"a":"\ud800","a":-0, "n":1.10},
+                "jsonrpc":"2.0","method":"a.b\u0063","extra":[1e999]} "#,
+        );
+        assert_eq!(incoming.id.expect("an id").as_str(), "9223372036854775807");
+        let call = incoming.request.expect("valid");
+        assert_eq!(call.method, "a.bc");
+        let Params::Object(params) = call.params else { panic!("an object") };
+        assert_eq!(params.as_str(), r#"{"b":1e400,"a":"\ud800","a":-0, "n":1.10}"#);
+    }
+
+    #[test]
+    fn wrong_members() {
+        let cases = [
+            (r#"{"method":"m","id":1}"#, "1"),
+            (r#"{"jsonrpc":"1.0","method":"m","id":1}"#, "1"),
+            (r#"{"jsonrpc":2.0,"method":"m","id":1}"#, "1"),
+            (r#"{"jsonrpc":"2.0","id":1}"#, "1"),
+            (r#"{"jsonrpc":"2.0","method":1,"id":"x"}"#, "\"x\""),
+            (r#"{"jsonrpc":"2.0","method":"\ud800","id":1.5}"#, "1.5"),
+            (r#"{"jsonrpc":"2.0","method":null,"id":null}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"m","params":"bar","id":1}"#, "1"),
+            (r#"{"jsonrpc":"2.0","method":"m","params":null,"id":1}"#, "1"),
+            (r#"{"jsonrpc":"2.0","method":"m","params":1}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"m","id":{}}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"m","id":[1]}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"m","id":true}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"m","method":"n","id":1}"#, "1"),
+            (r#"{"\ud800":1}"#, "null"),
+            (r#"{}"#, "null"),
+            ("1", "null"),
+            ("\"s\"", "null"),
+            ("null", "null"),
+            ("1e999", "null"),
+        ];
+        for (text, id) in cases {
+            let incoming = single(text);
+            let fault = incoming.request.expect_err(text);
+            assert_eq!(fault.kind(), FaultKind::InvalidRequest, "{text}");
+            assert_eq!(incoming.id.expect("an id").as_str(), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_of_every_type_come_back() {
+        for id in ["1", "-0", "1.50", "1e3", "null", "\"\"", "\"\\u0031\\ud800\"", "\"é\"", "0"] {
+            let incoming = single(&format!(r#"{{"jsonrpc":"2.0","method":"m","id":{id}}}"#));
+            assert!(incoming.request.is_ok());
+            assert_eq!(incoming.id.expect("an id").as_str(), id);
+        }
+        assert!(single(r#"{"jsonrpc":"2.0","method":"m"}"#).id.is_none());
+    }
+
+    #[test]
+    fn whole_bodies_that_are_refused() {
+        let deep = "[".repeat(129) + &"]".repeat(129);
+        let cases: [(&[u8], FaultKind); 9] = [
+            (b"", FaultKind::ParseError),
+            (b"{\"jsonrpc\"", FaultKind::ParseError),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"m\"} x", FaultKind::ParseError),
+            (b"\xff", FaultKind::ParseError),
+            (b"{\"a\":\"\xc3\"}", FaultKind::ParseError),
+            (b"[NaN]", FaultKind::ParseError),
+            (b"[]", FaultKind::InvalidRequest),
+            (b"[1,1,1,1]", FaultKind::TooLarge),
+            (deep.as_bytes(), FaultKind::TooLarge),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(kind(text), expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings_alone() {
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(!is_deeper_than(nested(128).as_bytes(), 128));
+        assert!(is_deeper_than(nested(129).as_bytes(), 128));
+        let quoted = format!(r#"["\"{}"]"#, "[".repeat(500));
+        assert!(!is_deeper_than(quoted.as_bytes(), 128));
+        let flat = format!("[{}]", "[],".repeat(500));
+        assert!(!is_deeper_than(flat.as_bytes(), 128));
+    }
+}

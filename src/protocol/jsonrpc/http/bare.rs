@@ -1,0 +1,131 @@
+//! `POST /call/{service}/{method}`: no envelope. The body is the params, the answer is the bare
+//! result, and a fault is an HTTP status with a problem document (RFC 9457).
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio::time::Instant;
+
+use super::super::{answer, envelope};
+use super::{Http, HttpRequest, HttpState, body, headers, json};
+use crate::call::{Call, CallKind, CallName, Context, Params};
+use crate::fault::{Fault, FaultKind};
+
+const PROBLEM: &str = "application/problem+json";
+
+pub(super) async fn call(
+    State(http): HttpState,
+    Path((service, method)): Path<(String, String)>,
+    request: HttpRequest,
+) -> Response {
+    let received = Instant::now();
+    let (parts, body) = request.into_parts();
+    let context = headers::read_context(&parts.headers, http.config.forward_authorization);
+    let read = read(&http, service, method, &parts.headers, body).await;
+    let (name, params, timeout) = match read {
+        Ok(read) => read,
+        Err(fault) => {
+            http.router.refuse(http.ingress, &context.trace, received, &fault);
+            let mut response = problem(&fault);
+            headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
+            return response;
+        }
+    };
+    let kind = CallKind::Call;
+    let call = Call { name, params, kind, context: context.clone(), received, timeout };
+    let dispatched = http.router.dispatch(http.ingress, call).await;
+    let service_time = Some(dispatched.service_time);
+    let (mut response, trace) = match dispatched.result {
+        Ok(reply) => {
+            let body = axum::body::Body::from(reply.payload.into_bytes());
+            let mut response = Response::new(body);
+            let content_type = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            (response, reply.trace)
+        }
+        Err(fault) => (problem(&fault), None),
+    };
+    headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
+    response
+}
+
+/// A path that nothing is served at.
+pub(super) async fn not_found(State(http): HttpState, request: HttpRequest) -> Response {
+    let message = "nothing is served at this path: POST to /api, /api/{service} or \
+                   /call/{service}/{method}";
+    let fault = Fault::not_sent(FaultKind::UnknownService, message);
+    refuse(&http, request.headers(), &fault)
+}
+
+/// `GET /call/…` and the like.
+pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Response {
+    let fault = envelope::invalid("calls are sent with the HTTP method POST");
+    let mut response = refuse(&http, request.headers(), &fault);
+    if request.method() != Method::POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+async fn read(
+    http: &Http,
+    service: String,
+    method: String,
+    request_headers: &HeaderMap,
+    body: axum::body::Body,
+) -> Result<(CallName, Params, Option<Duration>), Fault> {
+    let timeout = headers::read_timeout(request_headers)?;
+    let body = body::read(request_headers, body, &http.config).await?;
+    if !body.is_empty() {
+        headers::check_content_type(request_headers)?;
+    }
+    let params = envelope::parse_bare(&body)?;
+    let name = CallName::join(&service, &method).ok_or_else(|| {
+        let message = format!("`{method}` is no method's name: a dot belongs to the service's");
+        Fault::not_sent(FaultKind::UnknownMethod, message)
+    })?;
+    Ok((name, params, timeout))
+}
+
+fn refuse(http: &Http, request_headers: &HeaderMap, fault: &Fault) -> Response {
+    let received = Instant::now();
+    let context: Context = headers::read_context(request_headers, false);
+    http.router.refuse(http.ingress, &context.trace, received, fault);
+    let mut response = problem(fault);
+    headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
+    response
+}
+
+/// The problem document of a fault (RFC 9457, section 3).
+fn problem(fault: &Fault) -> Response {
+    let kind = fault.kind();
+    let status = answer::status(kind);
+    let mut out = Vec::with_capacity(256 + fault.message().len());
+    out.extend_from_slice(b"{\"type\":\"urn:genkan:fault:");
+    out.extend_from_slice(kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"title\":");
+    answer::write_text(&mut out, &title(kind));
+    out.extend_from_slice(format!(",\"status\":{},\"detail\":", status.as_u16()).as_bytes());
+    answer::write_text(&mut out, fault.message());
+    out.push(b',');
+    answer::write_fault_members(&mut out, fault);
+    out.push(b'}');
+    let mut response = json(status, PROBLEM, out);
+    if let Some(after) = fault.retry_after() {
+        let seconds = HeaderValue::from(after.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
+/// `unknown_service` as a title: `Unknown service`.
+fn title(kind: FaultKind) -> String {
+    let mut title = kind.as_str().replace('_', " ");
+    if let Some(first) = title.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    title
+}

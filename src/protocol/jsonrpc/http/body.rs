@@ -1,0 +1,72 @@
+//! Reads a request's body: not beyond its limit, not beyond its time, without a copy where it
+//! came in one piece.
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::super::config::HttpConfig;
+use super::super::envelope::invalid;
+use crate::config::units::{format_duration, format_size};
+use crate::fault::{Fault, FaultKind};
+
+/// Reads all of a body, or says why it was refused; then the connection cannot be used on.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    config: &HttpConfig,
+) -> Result<Bytes, Fault> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced
+        .and_then(|text| text.parse().ok())
+        .is_some_and(|size: u64| size > config.max_body as u64)
+    {
+        return Err(too_large(config.max_body));
+    }
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && encoding.as_bytes() != b"identity"
+    {
+        return Err(invalid("the body is compressed: send it without Content-Encoding"));
+    }
+    match timeout(config.read_timeout, collect(body, config.max_body)).await {
+        Ok(read) => read,
+        Err(_) => {
+            let message = format!(
+                "the request's body did not arrive within {}",
+                format_duration(config.read_timeout)
+            );
+            Err(Fault::not_sent(FaultKind::Timeout, message))
+        }
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| invalid("the body broke off before its end"))?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if so_far + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        match &mut rest {
+            Some(rest) => rest.extend_from_slice(&chunk),
+            None if first.is_empty() => first = chunk,
+            None => {
+                let mut joined = BytesMut::with_capacity(first.len() + chunk.len());
+                joined.extend_from_slice(&first);
+                joined.extend_from_slice(&chunk);
+                rest = Some(joined);
+            }
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+fn too_large(limit: usize) -> Fault {
+    let message = format!("the request's body is over the limit of {}", format_size(limit));
+    Fault::not_sent(FaultKind::TooLarge, message)
+}

@@ -1,0 +1,121 @@
+//! HTTP headers that carry context, deadlines and timings, on the way in and on the way out.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::super::envelope::invalid;
+use crate::call::{Context, TraceParent};
+use crate::config::units::parse_duration;
+use crate::fault::Fault;
+
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Reads what travels with the call. A header that is not visible text is left behind.
+pub(super) fn read_context(headers: &HeaderMap, forward_authorization: bool) -> Context {
+    let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let known = trace.and_then(TraceParent::parse);
+    let mut context = Context::new(known.unwrap_or_else(TraceParent::generate));
+    if known.is_some() {
+        context.trace_state = text(&TRACESTATE);
+    }
+    context.request_id = text(&REQUEST_ID);
+    context.language = text(&header::ACCEPT_LANGUAGE);
+    context.user_agent = text(&header::USER_AGENT);
+    if forward_authorization {
+        context.authorization = text(&header::AUTHORIZATION);
+    }
+    context
+}
+
+/// The caller's own limit: `X-Request-Timeout: 800ms`.
+pub(super) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse_duration);
+    parsed.map(Some).ok_or_else(|| {
+        invalid("the header X-Request-Timeout must be a duration such as `800ms` or `5s`")
+    })
+}
+
+/// Whether a body says that it is JSON: `application/json` or `application/json-rpc`, with
+/// parameters or not. Anything else is refused, because a web page may send it to a foreign
+/// server without asking first.
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
+    let mend = "send the header `Content-Type: application/json`";
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Err(invalid(format!("the body has no Content-Type: {mend}")));
+    };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii();
+    let json = essence.eq_ignore_ascii_case(b"application/json")
+        || essence.eq_ignore_ascii_case(b"application/json-rpc");
+    if json { Ok(()) } else { Err(invalid(format!("the body's Content-Type is not JSON: {mend}"))) }
+}
+
+/// Whether the client is Gemstone's own (WIRE, section 4.7).
+pub(super) fn is_gemstone(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes() == b"gemstone-client")
+}
+
+/// Says by which id the request is known, and how the time was spent. `service` is the
+/// service's share, the rest is the gateway's.
+pub(super) fn write(
+    headers: &mut HeaderMap,
+    context: &Context,
+    reply_trace: Option<TraceParent>,
+    total: Duration,
+    service: Option<Duration>,
+) {
+    let id = context.request_id.as_deref().unwrap_or(context.trace.trace_id());
+    insert(headers, REQUEST_ID, id);
+    if let Some(trace) = reply_trace {
+        insert(headers, TRACEPARENT, trace.as_str());
+    }
+    let millis = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+    let gateway = total.saturating_sub(service.unwrap_or_default());
+    let mut timing = String::with_capacity(48);
+    // Writing to a string does not fail.
+    let _infallible = match service {
+        Some(service) => {
+            write!(timing, "gateway;dur={:.3}, service;dur={:.3}", millis(gateway), millis(service))
+        }
+        None => write!(timing, "gateway;dur={:.3}", millis(gateway)),
+    };
+    insert(headers, SERVER_TIMING, &timing);
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        let cases = [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("Application/JSON ;charset=utf-8", true),
+            ("application/json-rpc", true),
+            ("application/jsonx", false),
+            ("text/plain", false),
+            ("", false),
+        ];
+        for (value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            assert_eq!(check_content_type(&headers).is_ok(), expected, "{value}");
+        }
+        assert!(check_content_type(&HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! Accepts connections and serves requests on them, HTTP/1.1 or HTTP/2, until told to stop.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router as Routes;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::Service;
+use tracing::{debug, warn};
+
+use super::super::config::HttpConfig;
+use super::progress::{Progress, Verdict, Watched};
+use super::{Http, INGRESS, routes, tls};
+use crate::router::Router;
+use crate::router::table::Ingress;
+use crate::tasks::Tasks;
+
+/// How long to wait after the system refused to accept: it is out of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const MAX_HTTP2_STREAMS: u32 = 256;
+
+/// The HTTP ingress, bound to its address.
+pub struct HttpIngress {
+    listener: TcpListener,
+    server: Arc<Server>,
+}
+
+struct Server {
+    routes: Routes,
+    config: HttpConfig,
+    tls: Option<TlsAcceptor>,
+    tasks: Tasks,
+}
+
+impl HttpIngress {
+    /// Binds the address and reads the certificate, so that what cannot work is said at once.
+    /// `tasks` will own the sessions, and the notifications that outlive them.
+    pub async fn bind(
+        config: HttpConfig,
+        router: Arc<Router>,
+        tasks: Tasks,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {} ([http] listen): is another program using it?",
+                config.listen
+            )
+        })?;
+        let tls = config.tls.as_ref().map(|tls| tls::acceptor(tls, config.http2)).transpose()?;
+        let http = Http {
+            router,
+            ingress: Ingress::named(INGRESS),
+            config: config.clone(),
+            notifications: tasks.clone(),
+        };
+        let server = Server { routes: routes(Arc::new(http)), config, tls, tasks };
+        Ok(Self { listener, server: Arc::new(server) })
+    }
+
+    /// The address it is bound to.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until the tasks are told to end. Sessions under way finish their requests.
+    pub async fn run(self) {
+        let Self { listener, server } = self;
+        let places = Arc::new(Semaphore::new(server.config.max_connections));
+        let shutdown = server.tasks.shutdown().clone();
+        loop {
+            let accepted = async {
+                // The permit comes first: beyond the limit, clients wait in the listen queue.
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                () = shutdown.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _peer)) => {
+                    let session = Arc::clone(&server).session(stream);
+                    server.tasks.spawn_session(async move {
+                        session.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    async fn session(self: Arc<Self>, stream: TcpStream) {
+        // Without it small answers wait for the client's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot set TCP_NODELAY");
+        }
+        match &self.tls {
+            None => self.serve(stream).await,
+            Some(tls) => match timeout(self.config.read_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.serve(stream).await,
+                Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+                Err(_) => debug!("TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let progress = Arc::new(Progress::new());
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let progress = Arc::clone(&progress);
+            progress.begin(request.version() == http::Version::HTTP_2);
+            let answer = self.routes.clone().call(request);
+            async move {
+                let answer = answer.await;
+                progress.end();
+                answer
+            }
+        });
+        let builder = self.builder();
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let (read_timeout, idle_timeout) = (self.config.read_timeout, self.config.idle_timeout);
+        let tick = (read_timeout / 2).min(idle_timeout / 2);
+        let mut look = pin!(sleep(tick));
+        let shutdown = self.tasks.shutdown();
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = shutdown.cancelled(), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = look.as_mut() => {
+                    look.as_mut().reset(tokio::time::Instant::now() + tick);
+                    match progress.verdict(read_timeout, idle_timeout) {
+                        Verdict::Keep => {}
+                        // A peer that does not take the goodbye either is cut off.
+                        Verdict::Idle if closing => return,
+                        Verdict::Idle => {
+                            closing = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
+                        Verdict::SlowHead => {
+                            debug!("a request's head did not arrive in time");
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn builder(&self) -> Builder<Owned> {
+        let mut builder = Builder::new(Owned(self.tasks.clone()));
+        if !self.config.http2 {
+            builder = builder.http1_only();
+        }
+        builder.http1().timer(TokioTimer::new()).pipeline_flush(true);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
+        builder
+    }
+}
+
+/// Runs HTTP/2's streams as tasks of the ingress.
+#[derive(Clone)]
+struct Owned(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Owned
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn_session(stream);
+    }
+}

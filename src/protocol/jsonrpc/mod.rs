@@ -1,0 +1,16 @@
+//! JSON-RPC 2.0: the HTTP ingress.
+//!
+//! - `envelope`, `answer`: the wire, pure. Requests are cut out of the body, answers are written
+//!   around the payload.
+//! - `http`: the server, and the two ways of calling: with the envelope (`/api`) and without
+//!   (`/call`).
+//!
+//! The only folder beside `admin` that knows axum.
+
+mod answer;
+mod config;
+mod envelope;
+mod http;
+
+pub use config::{CorsConfig, HttpConfig, TlsConfig};
+pub use http::{HttpIngress, INGRESS};

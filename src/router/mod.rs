@@ -1,0 +1,178 @@
+//! Decides where each call goes, and holds it to its deadline and limits on the way.
+//!
+//! Every ingress hands its calls to [`Router::dispatch`]; it is the only place where a call's
+//! end is counted and its fault is logged. It knows no protocol and does no I/O.
+
+pub mod fault_log;
+pub mod pattern;
+pub mod slot;
+pub mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, debug_span};
+
+use crate::call::{Call, CallKind, Deadline, Payload, Reply, Request, TraceParent};
+use crate::config::units::format_duration;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::metrics::{CallMetrics, CallOutcome};
+use fault_log::{FaultLine, FaultLog};
+use table::{Ingress, NO_ROUTE, Row, Table};
+
+/// How soon a caller that met a limit should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How a call ended, and how much of the time was the service's.
+pub struct Dispatched {
+    /// The result or the fault.
+    pub result: Result<Reply, Fault>,
+    /// The time between handing the call to the upstream and its answer.
+    pub service_time: Duration,
+}
+
+/// The routing table at work.
+pub struct Router {
+    table: ArcSwap<Table>,
+    faults: FaultLog,
+    /// For what never became a call, by ingress.
+    unrouted: Vec<CallMetrics>,
+}
+
+impl Router {
+    /// A router over a table.
+    pub fn new(table: Table) -> Self {
+        let ingresses = crate::protocol::INGRESSES.iter();
+        Self {
+            table: ArcSwap::from_pointee(table),
+            faults: FaultLog::default(),
+            unrouted: ingresses.map(|name| CallMetrics::new(name, NO_ROUTE, NO_ROUTE)).collect(),
+        }
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Puts a new table in force. Calls under way keep the row that they were found by.
+    pub fn replace(&self, table: Table) {
+        self.table.store(Arc::new(table));
+    }
+
+    /// Writes what the log of faults has summed up.
+    pub fn sum_up_faults(&self, all: bool) {
+        self.faults.sum_up(all);
+    }
+
+    /// Counts and logs a fault that was found before there was a call to route.
+    pub fn refuse(&self, ingress: Ingress, trace: &TraceParent, since: Instant, fault: &Fault) {
+        let index = crate::protocol::INGRESSES.iter().position(|name| *name == ingress.as_str());
+        if let Some(metrics) = index.and_then(|index| self.unrouted.get(index)) {
+            metrics.ended(CallOutcome::Fault(fault.kind()), since.elapsed());
+        }
+        let (route, upstream) = (NO_ROUTE, NO_ROUTE);
+        self.faults.write(FaultLine { ingress, route, upstream, call: "", trace, fault });
+    }
+
+    /// Sends a call to the upstream that its row names, and waits for the end. A notification's
+    /// result is `null`, as soon as the upstream has taken it over.
+    pub async fn dispatch(&self, ingress: Ingress, call: Call) -> Dispatched {
+        let row = Arc::clone(self.table.load().find(&call.name));
+        let mut ending = Ending { row: &row, ingress, received: call.received, counted: false };
+        let span = debug_span!(
+            "call",
+            name = call.name.as_str(),
+            ingress = ingress.as_str(),
+            route = row.rule.pattern.as_str(),
+            upstream = row.rule.upstream,
+            trace_id = call.context.trace.trace_id(),
+        );
+        let sent = Instant::now();
+        let result = send(&row, &call).instrument(span).await;
+        let service_time = sent.elapsed();
+        ending.count(&result);
+        if let Err(fault) = &result {
+            let route = if row.slot.is_some() { row.rule.pattern.as_str() } else { NO_ROUTE };
+            let (upstream, trace) = (row.rule.upstream.as_str(), &call.context.trace);
+            let call = call.name.as_str();
+            self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
+        }
+        Dispatched { result, service_time }
+    }
+}
+
+async fn send(row: &Row, call: &Call) -> Result<Reply, Fault> {
+    let Some(slot) = &row.slot else { return Err(nobody_serves(call)) };
+    let Some(_permit) = slot.admit() else { return Err(overloaded(call, slot.max_in_flight())) };
+    let timeout = call.timeout.map_or(row.rule.timeout, |asked| asked.min(row.rule.timeout));
+    let request = Request {
+        service: row.service(&call.name),
+        method: row.method(&call.name),
+        params: &call.params,
+        param_names: &row.rule.params,
+        context: &call.context,
+        deadline: Deadline::after(call.received, timeout),
+    };
+    let ended = match call.kind {
+        CallKind::Call => timeout_at(request.deadline.at(), slot.upstream.call(&request)).await,
+        CallKind::Notification => {
+            let notified = timeout_at(request.deadline.at(), slot.upstream.notify(&request)).await;
+            notified.map(|handed| handed.map(|()| Reply::new(Payload::NULL)))
+        }
+    };
+    ended.unwrap_or_else(|_| Err(timed_out(call, timeout)))
+}
+
+fn nobody_serves(call: &Call) -> Fault {
+    let name = call.name.as_str();
+    let message = format!(
+        "nobody serves `{name}`: no [[routes]] row matches it, and no module `{}` is connected",
+        call.name.service()
+    );
+    Fault::not_sent(FaultKind::UnknownService, message)
+}
+
+fn overloaded(call: &Call, limit: usize) -> Fault {
+    let service = call.name.service();
+    let message = format!(
+        "{limit} calls already wait for the upstream of `{service}`: try again in a moment"
+    );
+    Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(RETRY_AFTER)
+}
+
+fn timed_out(call: &Call, timeout: Duration) -> Fault {
+    let (name, timeout) = (call.name.as_str(), format_duration(timeout));
+    let message = format!("no answer from `{name}` within {timeout}: it may still have run");
+    Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
+}
+
+/// Counts the end of a call, whichever way it ends: a future that is dropped was cancelled.
+struct Ending<'a> {
+    row: &'a Row,
+    ingress: Ingress,
+    received: Instant,
+    counted: bool,
+}
+
+impl Ending<'_> {
+    fn count(&mut self, result: &Result<Reply, Fault>) {
+        let outcome = match result {
+            Ok(_) => CallOutcome::Ok,
+            Err(fault) => CallOutcome::Fault(fault.kind()),
+        };
+        self.counted = true;
+        self.row.metrics(self.ingress).ended(outcome, self.received.elapsed());
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.counted {
+            let elapsed = self.received.elapsed();
+            self.row.metrics(self.ingress).ended(CallOutcome::Cancelled, elapsed);
+        }
+    }
+}

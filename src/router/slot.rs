@@ -1,0 +1,67 @@
+//! An upstream at its place in the gateway: its name, and how many calls may wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::metrics::UpstreamMetrics;
+use crate::upstream::Upstream;
+
+/// An upstream and the calls that wait for it.
+pub struct Slot {
+    /// The name in the configuration.
+    pub name: String,
+    /// The upstream.
+    pub upstream: Arc<dyn Upstream>,
+    in_flight: AtomicUsize,
+    max_in_flight: usize,
+    metrics: UpstreamMetrics,
+}
+
+impl Slot {
+    /// Places an upstream; at most `max_in_flight` calls may wait for it at once.
+    pub fn new(
+        name: &str,
+        upstream: Arc<dyn Upstream>,
+        max_in_flight: usize,
+        metrics: UpstreamMetrics,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            upstream,
+            in_flight: AtomicUsize::new(0),
+            max_in_flight,
+            metrics,
+        }
+    }
+
+    /// Admits one call until the permit is dropped; `None` where the limit is reached.
+    pub fn admit(&self) -> Option<Permit<'_>> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if before >= self.max_in_flight {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.metrics.in_flight.increment(1.0);
+        Some(Permit(self))
+    }
+
+    /// How many calls wait.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many may wait at once.
+    pub fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+}
+
+/// A place among the calls in flight, given back when dropped.
+pub struct Permit<'a>(&'a Slot);
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight.decrement(1.0);
+    }
+}
