@@ -168,7 +168,8 @@ impl<'a> Section<'a> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let listed = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let hint = super::problem::did_you_mean(&text, words.iter().copied());
-        self.problem(key, format!("`{key}` in {} must be one of {listed}{hint}", self.title));
+        let place = self.whereabouts(key);
+        self.problem(key, format!("`{key}` in {place} must be one of {listed}{hint}"));
         default
     }
 
@@ -342,9 +343,18 @@ impl<'a> Section<'a> {
         value.origin().is_some_and(|origin| origin == super::source::ENVIRONMENT_ORIGIN)
     }
 
+    /// How messages call the place of a key: `[[routes]] #3, line 41`.
+    fn whereabouts(&self, key: &str) -> String {
+        match self.source.place(&self.child_path(key)).line() {
+            0 => self.title.clone(),
+            line => format!("{}, line {line}", self.title),
+        }
+    }
+
     fn wrong<T>(&self, key: &str, expected: &str, found: &ValueKind) -> Option<T> {
         let found = describe(found);
-        self.problem(key, format!("`{key}` in {} must be {expected}, not {found}", self.title));
+        let place = self.whereabouts(key);
+        self.problem(key, format!("`{key}` in {place} must be {expected}, not {found}"));
         None
     }
 
@@ -364,7 +374,8 @@ impl Drop for Section<'_> {
         for key in unknown {
             let free = self.asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
             let hint = super::problem::did_you_mean(key, free);
-            self.problem(key, format!("unknown key `{key}` in {}{hint}", self.title));
+            let place = self.whereabouts(key);
+            self.problem(key, format!("unknown key `{key}` in {place}{hint}"));
         }
     }
 }

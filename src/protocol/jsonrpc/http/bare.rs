@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::super::{answer, envelope};
@@ -28,7 +28,7 @@ pub(super) async fn call(
         Ok(read) => read,
         Err(fault) => {
             http.router.refuse(http.ingress, &context.trace, received, &fault);
-            let mut response = problem(&fault);
+            let mut response = problem(&fault, answer::status(fault.kind()));
             headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
             return response;
         }
@@ -45,7 +45,7 @@ pub(super) async fn call(
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             (response, reply.trace)
         }
-        Err(fault) => (problem(&fault), None),
+        Err(fault) => (problem(&fault, answer::status(fault.kind())), None),
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     response
@@ -56,17 +56,15 @@ pub(super) async fn not_found(State(http): HttpState, request: HttpRequest) -> R
     let message = "nothing is served at this path: POST to /api, /api/{service} or \
                    /call/{service}/{method}";
     let fault = Fault::not_sent(FaultKind::UnknownService, message);
-    refuse(&http, request.headers(), &fault)
+    refuse(&http, request.headers(), StatusCode::NOT_FOUND, &fault)
 }
 
 /// `GET /call/…` and the like.
 pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Response {
     let fault = envelope::invalid("calls are sent with the HTTP method POST");
-    let mut response = refuse(&http, request.headers(), &fault);
-    if request.method() != Method::POST {
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    }
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = refuse(&http, request.headers(), status, &fault);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
@@ -90,19 +88,18 @@ async fn read(
     Ok((name, params, timeout))
 }
 
-fn refuse(http: &Http, request_headers: &HeaderMap, fault: &Fault) -> Response {
+fn refuse(http: &Http, request_headers: &HeaderMap, status: StatusCode, fault: &Fault) -> Response {
     let received = Instant::now();
     let context: Context = headers::read_context(request_headers, false);
     http.router.refuse(http.ingress, &context.trace, received, fault);
-    let mut response = problem(fault);
+    let mut response = problem(fault, status);
     headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
     response
 }
 
 /// The problem document of a fault (RFC 9457, section 3).
-fn problem(fault: &Fault) -> Response {
+fn problem(fault: &Fault, status: StatusCode) -> Response {
     let kind = fault.kind();
-    let status = answer::status(kind);
     let mut out = Vec::with_capacity(256 + fault.message().len());
     out.extend_from_slice(b"{\"type\":\"urn:genkan:fault:");
     out.extend_from_slice(kind.as_str().as_bytes());
