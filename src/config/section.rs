@@ -212,7 +212,16 @@ impl<'a> Section<'a> {
     /// A secret: `key`, or the content of the file that `key_file` names, without its last line
     /// break. Both names are given, because they are the schema.
     pub fn secret(&mut self, key: &'static str, key_file: &'static str) -> Option<Secret> {
-        let direct = self.text(key);
+        let direct = self.take(key).and_then(|value| match value.kind {
+            ValueKind::String(text) => Some(text),
+            ref other if Self::is_from_environment(&value) => Some(scalar_text(other)),
+            // The value may be the secret: it is not repeated.
+            _ => {
+                let place = self.whereabouts(key);
+                self.problem(key, format!("`{key}` in {place} must be a string in quotes"));
+                None
+            }
+        });
         let file = self.path(key_file);
         match (direct, file) {
             (Some(_), Some(_)) => {
