@@ -7,6 +7,8 @@ pub mod fault_log;
 pub mod pattern;
 pub mod slot;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

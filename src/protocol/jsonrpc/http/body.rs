@@ -1,6 +1,8 @@
 //! Reads a request's body: not beyond its limit, not beyond its time, without a copy where it
 //! came in one piece.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -12,6 +14,9 @@ use super::super::envelope::invalid;
 use crate::config::units::{format_duration, format_size};
 use crate::fault::{Fault, FaultKind};
 
+/// How much of a body that is too large is read off and thrown away.
+const LARGEST_DISCARDED: usize = 16 << 20;
+
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
 pub(super) async fn read(
     headers: &HeaderMap,
@@ -19,10 +24,9 @@ pub(super) async fn read(
     config: &HttpConfig,
 ) -> Result<Bytes, Fault> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced
-        .and_then(|text| text.parse().ok())
-        .is_some_and(|size: u64| size > config.max_body as u64)
-    {
+    let announced = announced.and_then(|text| text.parse::<u64>().ok());
+    if announced.is_some_and(|size| size > config.max_body as u64) {
+        discard(body, config.read_timeout).await;
         return Err(too_large(config.max_body));
     }
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
@@ -30,7 +34,12 @@ pub(super) async fn read(
     {
         return Err(invalid("the body is compressed: send it without Content-Encoding"));
     }
-    match timeout(config.read_timeout, collect(body, config.max_body)).await {
+    let mut body = body;
+    match timeout(config.read_timeout, collect(&mut body, config.max_body)).await {
+        Ok(Err(fault)) if fault.kind() == FaultKind::TooLarge => {
+            discard(body, config.read_timeout).await;
+            Err(fault)
+        }
         Ok(read) => read,
         Err(_) => {
             let message = format!(
@@ -42,7 +51,7 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -64,6 +73,23 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Fault> {
         }
     }
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+/// Takes a refused body off the wire, within reason: most clients read the answer only when
+/// they have sent everything, and a connection closed under them would cost them the answer.
+async fn discard(mut body: Body, patience: Duration) {
+    let drain = async {
+        let mut left = LARGEST_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            left = match left.checked_sub(size) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    // Whether it ended or ran out of time, the answer follows.
+    timeout(patience, drain).await.unwrap_or_default();
 }
 
 fn too_large(limit: usize) -> Fault {
