@@ -1,0 +1,28 @@
+# What a newcomer types. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint setup clean
+
+help: ## this list
+	@printf 'Genkan: JSON-RPC over HTTP in front of Nameko, NATS and more.\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n  cargo run --release -- serve      the gateway alone, on its embedded default\n'
+
+demo: ## real brokers, real services and Genkan in front of them; Ctrl-C ends it all
+	@scripts/demo
+
+test: ## set up, then every test: unit tests and tests/it through real brokers and services
+	@scripts/setup
+	cargo test --locked
+
+bench: ## what a call costs, side by side with its floors and its peers
+	cargo bench --locked
+
+lint: ## formatting, clippy, documentation, licences, unused dependencies
+	@scripts/lint
+
+setup: ## install what is missing for the demo and the tests (into .genkan/; brokers need root)
+	@scripts/setup
+
+clean: ## remove what was built and installed into the project
+	cargo clean
+	rm -rf .genkan
