@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod call;
+pub mod cli;
 pub mod config;
 pub mod fault;
 pub mod gateway;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `genkan` program: the library's command line, and nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    genkan::cli::main(std::env::args_os())
+}

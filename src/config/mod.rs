@@ -3,6 +3,7 @@
 //! A file is read to its end whatever is wrong in it, so that every problem is told at once,
 //! with its line and the mend. The only place that reads the environment.
 
+pub mod environment;
 pub mod problem;
 mod route;
 pub mod secret;

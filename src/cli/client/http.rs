@@ -1,0 +1,384 @@
+//! One HTTP exchange: POST a request, wait for the whole answer, at most so long.
+//!
+//! Fails only where no answer came ([`CommandError::NoConnection`]); what an answer says is for
+//! others to read.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::time::Instant;
+
+use super::ClientArgs;
+use super::address::Address;
+use crate::cli::CommandError;
+use crate::cli::output::{Output, Role, printable};
+use crate::config::units::format_duration;
+use crate::tasks::Tasks;
+
+/// How long to wait for an answer where `--timeout` does not say: longer than any route should
+/// take, and not for ever.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long to wait for a connection at most.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// What is added to `--timeout`, so that the gateway's own fault, which says more, comes first.
+const GRACE: Duration = Duration::from_millis(250);
+/// The largest answer that is read.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// The header that tells a gateway how long its caller waits (CONTRACT, section 4).
+const TIMEOUT_HEADER: &str = "x-request-timeout";
+
+/// An answer that came in whole.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// The time from the first look at the name to the last byte of the body.
+    pub took: Duration,
+}
+
+/// Makes exchanges, one connection each.
+pub struct Client {
+    headers: HeaderMap,
+    ca: Option<PathBuf>,
+    verbose: Option<Output>,
+    tasks: Tasks,
+}
+
+/// Lets hyper's connections run in a group of ours.
+#[derive(Clone)]
+struct Executor(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, connection: F) {
+        self.0.spawn_session(connection);
+    }
+}
+
+impl Client {
+    /// A client with the headers and certificates that the options name.
+    pub fn new(args: &ClientArgs, output: Output, tasks: Tasks) -> anyhow::Result<Self> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let user_agent = concat!("genkan/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(user_agent));
+        let mut given = HeaderMap::new();
+        for (name, value) in &args.headers {
+            given.append(name.clone(), value.clone());
+        }
+        // Takes the place of the ones above, and keeps those that were given twice.
+        headers.extend(given);
+        let verbose = args.verbose.then_some(output);
+        Ok(Self { headers, ca: args.ca.clone(), verbose, tasks })
+    }
+
+    /// Sends `body` and waits for the whole answer: for `timeout`, which the other side is told,
+    /// or as long as seems sensible. `mend` is what helps when nobody answers.
+    pub async fn post(
+        &self,
+        to: &Address,
+        body: Bytes,
+        timeout: Option<Duration>,
+        mend: &str,
+    ) -> anyhow::Result<Exchange> {
+        let request = self.request(to, body, timeout)?;
+        let limit = timeout.map_or(PATIENCE, |timeout| timeout + GRACE);
+        let answer = async {
+            match self.tls(to.uri())? {
+                None => self.exchange(http_connector(limit), request).await,
+                Some(tls) => {
+                    let mut inner = http_connector(limit);
+                    inner.enforce_http(false);
+                    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+                    let connector: HttpsConnector<_> = builder.enable_http1().wrap_connector(inner);
+                    self.exchange(connector, request).await
+                }
+            }
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(exchange)) => Ok(exchange),
+            Ok(Err(Failure::Setup(error))) => Err(error),
+            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend).into()),
+            Err(_) => {
+                let waited = format_duration(timeout.unwrap_or(limit));
+                let message = format!(
+                    "no answer from {} within {waited}; the call may still be carried out",
+                    to.shown()
+                );
+                Err(CommandError::NoConnection(message).into())
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        to: &Address,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::post(to.uri().clone())
+            .body(Full::new(body.clone()))
+            .context("cannot make the request")?;
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        if let Some(timeout) = timeout {
+            headers.insert(TIMEOUT_HEADER, HeaderValue::try_from(format_duration(timeout))?);
+        }
+        if let Some(authorization) = to.authorization()
+            && !headers.contains_key(AUTHORIZATION)
+        {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(output) = &self.verbose {
+            show_request(&request, &body, output);
+        }
+        Ok(request)
+    }
+
+    async fn exchange<C>(
+        &self,
+        connector: C,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Exchange, Failure>
+    where
+        C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
+    {
+        let mut builder = Pool::builder(Executor(self.tasks.clone()));
+        let pool = builder.retry_canceled_requests(false).http1_title_case_headers(false);
+        let started = Instant::now();
+        let answer = pool.build(connector).request(request).await.map_err(Lost::from_client)?;
+        let (head, body) = answer.into_parts();
+        if let Some(output) = &self.verbose {
+            show_answer(&head, output);
+        }
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Lost::from_body)?;
+        let took = started.elapsed();
+        Ok(Exchange { status: head.status, headers: head.headers, body: body.to_bytes(), took })
+    }
+
+    /// The certificates to trust, for https alone: reading the system's takes a while.
+    fn tls(&self, uri: &Uri) -> Result<Option<rustls::ClientConfig>, Failure> {
+        if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
+            return Ok(None);
+        }
+        tls_config(self.ca.as_deref()).map(Some).map_err(Failure::Setup)
+    }
+}
+
+fn http_connector(limit: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_PATIENCE.min(limit)));
+    connector
+}
+
+fn tls_config(ca: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("cannot set TLS up")?;
+    let Some(file) = ca else {
+        let builder = builder
+            .with_native_roots()
+            .context("cannot read the system's certificates; --ca FILE names others")?;
+        return Ok(builder.with_no_client_auth());
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    let shown = file.display();
+    let certificates = CertificateDer::pem_file_iter(file)
+        .with_context(|| format!("cannot read the certificates in {shown}"))?;
+    for certificate in certificates {
+        let certificate = certificate.with_context(|| format!("{shown} is not valid PEM"))?;
+        roots.add(certificate).with_context(|| format!("cannot use a certificate in {shown}"))?;
+    }
+    if roots.is_empty() {
+        anyhow::bail!("{shown} holds no certificate: it must be PEM, with BEGIN CERTIFICATE lines");
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+enum Failure {
+    Setup(anyhow::Error),
+    Lost(Lost),
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        Failure::Lost(lost)
+    }
+}
+
+/// Why no answer came.
+enum Lost {
+    /// There was no connection: nothing has been sent.
+    NotConnected(Box<dyn StdError + Send + Sync>),
+    /// It broke before the whole answer was there.
+    Broken(String),
+    /// What came back is not HTTP.
+    NotHttp,
+    /// The answer is larger than anyone should send.
+    TooLarge,
+}
+
+impl Lost {
+    fn from_client(error: hyper_util::client::legacy::Error) -> Self {
+        if error.is_connect() {
+            return Lost::NotConnected(Box::new(error));
+        }
+        match find::<hyper::Error>(&error) {
+            Some(hyper) if hyper.is_parse() => Lost::NotHttp,
+            _ => Lost::Broken(root_cause(&error)),
+        }
+    }
+
+    fn from_body(error: Box<dyn StdError + Send + Sync>) -> Self {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Lost::TooLarge;
+        }
+        Lost::Broken(root_cause(&*error))
+    }
+
+    fn explain(self, to: &Address, mend: &str) -> anyhow::Error {
+        let shown = to.shown();
+        let message = match self {
+            Lost::NotConnected(error) => match connect_trouble(&*error, to.uri()) {
+                (what, Some(own_mend)) => format!("cannot connect to {shown}: {what}; {own_mend}"),
+                (what, None) => format!("cannot connect to {shown}: {what}; {mend}"),
+            },
+            Lost::Broken(why) => format!(
+                "the connection to {shown} ended before the answer: {why}; the call may have been \
+                 carried out"
+            ),
+            Lost::NotHttp => {
+                return anyhow::anyhow!("{shown} does not speak HTTP: is the port right?");
+            }
+            Lost::TooLarge => {
+                return anyhow::anyhow!("the answer of {shown} is larger than 256 MiB");
+            }
+        };
+        CommandError::NoConnection(message).into()
+    }
+}
+
+/// What stood in the way, and the mend where it is not the usual one.
+fn connect_trouble(
+    error: &(dyn StdError + Send + Sync + 'static),
+    uri: &Uri,
+) -> (String, Option<String>) {
+    let host = uri.host().unwrap_or_default();
+    if let Some(tls) = find_tls(error) {
+        let mend = match tls {
+            rustls::Error::InvalidCertificate(_) => {
+                "--ca FILE names the certificate authority to trust"
+            }
+            _ => "does the port speak TLS? If not, write http://",
+        };
+        return (format!("TLS failed, {}", tls.to_string().to_lowercase()), Some(mend.to_owned()));
+    }
+    if chain(error).any(|cause| cause.to_string().starts_with("dns error")) {
+        let what = format!("cannot find the host `{host}` ({})", root_cause(error));
+        return (what, Some("check the name".to_owned()));
+    }
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => ("connection refused".to_owned(), None),
+        Some(io::ErrorKind::TimedOut) => ("it does not answer".to_owned(), None),
+        _ => (root_cause(error), None),
+    }
+}
+
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'a (dyn StdError + 'static)| error.source())
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// rustls's errors travel inside I/O errors, which do not show them as their source.
+fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    chain(error).find_map(|cause| {
+        let inside = cause.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
+        inside.and_then(|inner| find::<rustls::Error>(inner)).or_else(|| cause.downcast_ref())
+    })
+}
+
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn show_request(request: &Request<Full<Bytes>>, body: &Bytes, output: &Output) {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut lines = vec![format!("POST {path} HTTP/1.1")];
+    if !request.headers().contains_key(HOST) {
+        lines.push(format!("host: {}", uri.authority().map_or("", |host| host.as_str())));
+    }
+    show_headers(request.headers(), &mut lines);
+    lines.push(String::new());
+    lines.push(String::from_utf8_lossy(body).into_owned());
+    show(">", &lines, output);
+}
+
+fn show_answer(head: &http::response::Parts, output: &Output) {
+    let mut lines = vec![format!("{:?} {}", head.version, head.status)];
+    show_headers(&head.headers, &mut lines);
+    show("<", &lines, output);
+}
+
+fn show_headers(headers: &HeaderMap, lines: &mut Vec<String>) {
+    for (name, value) in headers {
+        let secret = value.is_sensitive() || super::is_secret(name);
+        let value = if secret { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        lines.push(format!("{name}: {value}"));
+    }
+}
+
+fn show(mark: &str, lines: &[String], output: &Output) {
+    let paint = output.err();
+    let mark = paint.paint(Role::Faint, mark);
+    let mut text = String::new();
+    for line in lines.iter().flat_map(|line| line.split('\n')) {
+        text.push_str(format!("{mark} {}", printable(line)).trim_end());
+        text.push('\n');
+    }
+    output.note(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_trouble_is_found_inside_io_errors() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = io::Error::other(tls);
+        let uri = Uri::from_static("https://h/");
+        let (what, mend) = connect_trouble(&error, &uri);
+        assert!(what.contains("unknownissuer"), "{what}");
+        assert!(mend.is_some_and(|mend| mend.contains("--ca FILE")));
+    }
+}

@@ -1,0 +1,213 @@
+//! What the commands that call have in common: their options, the names that they are given, and
+//! one exchange from the request to what is printed.
+//!
+//! They are clients like any other: they speak HTTP to a gateway, a registry or a service, and
+//! know nothing of Genkan's inside.
+
+pub mod address;
+pub mod envelope;
+pub mod http;
+pub mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue};
+use anyhow::Context as _;
+
+use super::output::Output;
+use super::{CommandError, Status};
+use crate::call::{CallName, Params};
+use crate::config::units;
+use crate::tasks::Tasks;
+use address::Address;
+use http::{Client, Exchange};
+
+/// The gateway, where neither `--gateway` nor the environment names one.
+pub const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
+
+/// The options of every command that calls.
+#[derive(Debug, clap::Args)]
+pub struct ClientArgs {
+    /// How long to wait, such as 800ms, 5s or 2m; the gateway and the service are told
+    /// [default: what the route allows, at most 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
+    pub timeout: Option<Duration>,
+    /// A header to send, 'Name: value'; can be given more than once
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header,
+          help_heading = "Connection")]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// For https://, trust the certificates in this PEM file instead of the system's
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
+          help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+    /// Show the request and the head of the answer, on standard error
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+    /// Leave out the timings, which go to standard error
+    #[arg(short, long, help_heading = "Output", conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The gateway that `--gateway`, GENKAN_GATEWAY or the default names, and its mend.
+pub fn gateway(option: Option<&str>) -> Result<Address, CommandError> {
+    let from_environment = option.is_none().then(crate::config::environment::gateway).flatten();
+    let text = option.or(from_environment.as_deref()).unwrap_or(DEFAULT_GATEWAY);
+    Address::gateway(text)
+}
+
+/// What helps when the gateway does not answer.
+pub const GATEWAY_MEND: &str = "is `genkan serve` running there? --gateway URL or GENKAN_GATEWAY \
+                                names another one";
+
+/// `NAME` and `METHOD` as the gateway's method, `NAME.METHOD`.
+pub fn join_name(service: &str, method: &str) -> Result<String, CommandError> {
+    if service.contains(['*', '?']) {
+        return Err(CommandError::Usage(format!(
+            "`{service}` is a glob: only a registry can look it up, with --registry URL"
+        )));
+    }
+    check_method(service, method)?;
+    CallName::join(service, method).map(|name| name.as_str().to_owned()).ok_or_else(|| {
+        CommandError::Usage(match method.rsplit_once('.') {
+            Some((more, method)) if !more.is_empty() && !method.is_empty() => format!(
+                "a METHOD has no dot, which parts it from the service: did you mean \
+                 `{service}.{more} {method}`?"
+            ),
+            _ => "NAME and METHOD must not be empty, nor METHOD have a dot".to_owned(),
+        })
+    })
+}
+
+/// Finds a METHOD that is missing: what stands in its place is a PARAM.
+pub fn check_method(service: &str, method: &str) -> Result<(), CommandError> {
+    let is_param = method == "-" || method.contains('=') || method.starts_with(['"', '{', '[']);
+    if !is_param && !method.is_empty() {
+        return Ok(());
+    }
+    let mend = split_name(service).unwrap_or_else(|| "write NAME METHOD [PARAM]...".to_owned());
+    Err(CommandError::Usage(format!("`{method}` is no METHOD: {mend}")))
+}
+
+/// Where NAME is `service.method` and METHOD is missing: what to write instead.
+pub fn split_name(name: &str) -> Option<String> {
+    let name = CallName::parse(name.to_owned())?;
+    let (service, method) = (name.service(), name.method());
+    Some(format!(
+        "NAME and METHOD are two words: did you mean `{service} {method}` instead of \
+         `{service}.{method}`?\n"
+    ))
+}
+
+/// Runs a client's work on a runtime of its own, with the means to make connections.
+pub fn with_client<T>(
+    args: &ClientArgs,
+    output: &Output,
+    work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let client = Client::new(args, *output, Tasks::new())?;
+    let done = runtime.block_on(work(&client));
+    // Not dropped: that would wait for a name server that does not answer.
+    runtime.shutdown_background();
+    done
+}
+
+/// Sends a call to one place and prints what comes back: all of `call` without a registry, and
+/// all of `call-raw`.
+pub fn call_and_print(
+    to: &Address,
+    method: &str,
+    params: &Params,
+    mend: &str,
+    args: &ClientArgs,
+    output: &Output,
+) -> anyhow::Result<Status> {
+    let exchange = with_client(args, output, async |client| {
+        client.post(to, envelope::call(method, params), args.timeout, mend).await
+    })?;
+    let status = print_answer(to, &exchange, output);
+    if !args.quiet {
+        output.note(&report::timings(None, ("call", &exchange), None, output.err()));
+    }
+    status
+}
+
+/// Prints the result or the fault that an exchange brought.
+pub fn print_answer(to: &Address, exchange: &Exchange, output: &Output) -> anyhow::Result<Status> {
+    match envelope::read(&exchange.body) {
+        Ok(envelope::Answer::Result(result)) => {
+            output.print_json(result)?;
+            Ok(Status::Done)
+        }
+        Ok(envelope::Answer::Fault(error)) => report::fault(error, output),
+        Err(why) => Err(report::not_json_rpc(to, exchange, &why)),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text)
+        .ok_or_else(|| "expected a duration such as 800ms, 5s or 2m, at most a day".to_owned())
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes())
+        .map_err(|_| format!("`{}` cannot be the name of a header", name.trim()))?;
+    if [::http::header::CONTENT_LENGTH, ::http::header::TRANSFER_ENCODING].contains(&name) {
+        return Err(format!("`{name}` follows from the body and cannot be set"));
+    }
+    let mut value = HeaderValue::from_str(value.trim())
+        .map_err(|_| "a header's value cannot hold control characters".to_owned())?;
+    value.set_sensitive(is_secret(&name));
+    Ok((name, value))
+}
+
+/// Whether `-v` hides the header's value.
+fn is_secret(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    ["auth", "cookie", "token", "secret", "key", "password"].iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let cases = [
+            ("orders", "create", Ok("orders.create")),
+            ("a.b", "c", Ok("a.b.c")),
+            ("orders.create", "id:=1", Err("did you mean `orders create`")),
+            ("orders.create", "-", Err("did you mean `orders create`")),
+            ("orders", "a.b", Err("did you mean `orders.a b`?")),
+            ("orders", "{\"a\":1}", Err("is no METHOD")),
+            ("orders.*", "create", Err("--registry URL")),
+            ("", "create", Err("must not be empty")),
+            ("orders", "", Err("is no METHOD")),
+        ];
+        for (service, method, expected) in cases {
+            match (join_name(service, method), expected) {
+                (Ok(name), Ok(expected)) => assert_eq!(name, expected),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{service} {method}: {error}");
+                }
+                (other, _) => panic!("{service} {method}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn headers() {
+        let (name, value) = header("X-Request-Id:  a b ").expect("valid");
+        assert_eq!((name.as_str(), value.to_str().ok()), ("x-request-id", Some("a b")));
+        assert!(!value.is_sensitive());
+        assert!(header("authorization: Bearer x").expect("valid").1.is_sensitive());
+        for text in ["no colon", ": x", "a b: x", "X: a\nb", "Content-Length: 5"] {
+            assert!(header(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `genkan serve`: runs the gateway until it is told to end.
+
+use super::output::Output;
+use super::{ConfigArgs, Status, help};
+
+/// The arguments of `genkan serve`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Run the gateway.\n\n\
+        SIGTERM and Ctrl-C end it, after the calls in flight have had their answers.\n\n\
+        SIGHUP, or a changed file, reloads routes and policies without dropping a call; a file \
+        with errors is refused whole. GENKAN__HTTP__LISTEN=… overrides any key of the \
+        configuration. Logs go to standard error: for people on a terminal, else one JSON object \
+        a line.",
+    after_help = help::examples(&[
+        ("genkan serve", "HTTP on 127.0.0.1:8080 and the admin pages on 127.0.0.1:8081"),
+        ("GENKAN__HTTP__LISTEN=0.0.0.0:80 genkan serve -c genkan.toml", "one key from the environment"),
+    ])
+)]
+pub struct Args {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Runs the gateway.
+pub fn run(_args: Args, _output: &Output) -> anyhow::Result<Status> {
+    anyhow::bail!("not wired yet")
+}
