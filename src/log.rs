@@ -54,7 +54,7 @@ pub fn start(config: LogConfig) {
         let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
         registry.with(layer).try_init()
     } else {
-        let colour = terminal && crate::config::variable("NO_COLOR").is_none();
+        let colour = terminal && !crate::config::environment::no_color();
         registry.with(layer.with_ansi(colour).with_target(false)).try_init()
     };
     // It fails where logging has been started before: that one goes on.

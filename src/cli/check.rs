@@ -1,7 +1,12 @@
 //! `genkan check`: says what is wrong with a configuration.
 
+use serde::Serialize;
+
 use super::output::Output;
+use super::output::{Form, Role};
 use super::{ConfigArgs, Status, help};
+use crate::config::problem::{Place, Problem, Severity};
+use crate::config::{self, Origin};
 
 /// The arguments of `genkan check`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +26,137 @@ pub struct Args {
 }
 
 /// Checks the configuration and prints its problems.
-pub fn run(_args: Args, _output: &Output) -> anyhow::Result<Status> {
-    anyhow::bail!("not wired yet")
+pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+    let origin = Origin::find(args.config.config);
+    let loaded = config::load(&origin);
+    let errors = print(&origin, &loaded.problems, output)?;
+    Ok(if errors == 0 { Status::Done } else { Status::Fault })
+}
+
+/// Prints problems, for people to standard error and for programs to standard output, and
+/// returns how many of them are errors.
+pub(super) fn print(
+    origin: &Origin,
+    problems: &[Problem],
+    output: &Output,
+) -> anyhow::Result<usize> {
+    let text = origin.read().unwrap_or_default();
+    let mut shown = String::new();
+    for problem in problems {
+        show(&mut shown, problem, &text, output);
+    }
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    shown.push_str(&summary(origin, errors, problems.len() - errors, output));
+    output.note(&shown);
+    if output.form() == Form::Json {
+        let rows: Vec<Row<'_>> = problems.iter().map(Row::from).collect();
+        output.print(&serde_json::to_string(&rows)?)?;
+    }
+    Ok(errors)
+}
+
+/// A problem as a program reads it.
+#[derive(Serialize)]
+struct Row<'a> {
+    severity: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<&'a str>,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Problem> for Row<'a> {
+    fn from(problem: &'a Problem) -> Self {
+        let (file, line, variable) = match &problem.place {
+            Place::Line(file, line) => (Some(file.as_str()), Some(*line), None),
+            Place::File(file) => (Some(file.as_str()), None, None),
+            Place::Environment(name) => (None, None, Some(name.as_str())),
+        };
+        let severity = word(problem.severity);
+        Self { severity, file, line, variable, message: &problem.message }
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+/// The problem, its place, and the line as it is written there.
+fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
+    let paint = output.err();
+    let role = match problem.severity {
+        Severity::Error => Role::Error,
+        Severity::Warning => Role::Warning,
+    };
+    let severity = paint.paint(role, word(problem.severity));
+    let (place, message) = (&problem.place, &problem.message);
+    shown.push_str(&format!(
+        "{severity}: {message}\n  {} {place}\n",
+        paint.paint(Role::Faint, "-->")
+    ));
+    let line = problem.place.line();
+    if let Some(written) = line.checked_sub(1).and_then(|index| text.lines().nth(index)) {
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        let written = written_without_secrets(written);
+        let bar = paint.paint(Role::Faint, "|");
+        let number = paint.paint(Role::Faint, number);
+        shown.push_str(&format!(" {margin} {bar}\n {number} {bar} {written}\n"));
+    }
+    shown.push('\n');
+}
+
+/// A line of the file, fit to be shown: where its key may hold a secret, the value is left out.
+fn written_without_secrets(line: &str) -> String {
+    const SECRET: [&str; 8] = ["url", "pass", "token", "key", "secret", "cred", "server", "user"];
+    let key = line.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    let hides = SECRET.iter().any(|word| key.contains(word)) || line.contains("://");
+    match line.split_once('=') {
+        Some((key, _)) if hides => format!("{key}= …"),
+        None if hides => "…".to_owned(),
+        _ => super::output::printable(line),
+    }
+}
+
+fn summary(origin: &Origin, errors: usize, warnings: usize, output: &Output) -> String {
+    let name = origin.name();
+    let count = |number: usize, word: &str| match number {
+        1 => format!("1 {word}"),
+        number => format!("{number} {word}s"),
+    };
+    let paint = output.err();
+    match (errors, warnings) {
+        (0, 0) => format!("{name}: {}", paint.paint(Role::Good, "no problems")),
+        (0, _) => format!("{name}: {}, no errors", count(warnings, "warning")),
+        (_, 0) => format!("{name}: {}", paint.paint(Role::Error, count(errors, "error"))),
+        _ => format!(
+            "{name}: {}, {}",
+            paint.paint(Role::Error, count(errors, "error")),
+            count(warnings, "warning")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown_with_its_line() {
+        for line in [
+            "url = \"amqp://u:hunter2@h\"",
+            "passwrd = \"hunter2\"",
+            "  \"nats://hunter2@h\",",
+            "token = \"hunter2\"",
+        ] {
+            assert!(!written_without_secrets(line).contains("hunter2"), "{line}");
+        }
+        assert_eq!(written_without_secrets("upsteam = \"rabbit\""), "upsteam = \"rabbit\"");
+    }
 }

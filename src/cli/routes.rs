@@ -1,7 +1,15 @@
 //! `genkan routes`: the routing table, as a table.
 
+use serde::Serialize;
+
+use super::check;
 use super::output::Output;
+use super::output::{Form, Role};
+use super::table::Table;
 use super::{ConfigArgs, Status, help};
+use crate::config::units::format_duration;
+use crate::config::{self, Config, Origin};
+use crate::router::table::{HUB, Rule};
 
 /// The arguments of `genkan routes`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +28,77 @@ pub struct Args {
 }
 
 /// Prints the routing table.
-pub fn run(_args: Args, _output: &Output) -> anyhow::Result<Status> {
-    anyhow::bail!("not wired yet")
+pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+    let origin = Origin::find(args.config.config);
+    let config = match config::load(&origin).into_valid() {
+        Ok((config, _)) => config,
+        Err(problems) => {
+            check::print(&origin, &problems, output)?;
+            return Ok(Status::Fault);
+        }
+    };
+    match output.form() {
+        Form::Human => output.print(&human(&config, output))?,
+        Form::Json => {
+            let rows: Vec<Row<'_>> =
+                config.routes.iter().map(|rule| Row::new(rule, &config)).collect();
+            output.print(&serde_json::to_string(&rows)?)?;
+        }
+    }
+    Ok(Status::Done)
+}
+
+/// The protocol of an upstream: the hub's is Juno's.
+pub(super) fn protocol(upstream: &str, config: &Config) -> &'static str {
+    let known = config.upstreams.iter().find(|known| known.name == upstream);
+    known.map_or("juno", |known| known.connector.protocol())
+}
+
+fn human(config: &Config, output: &Output) -> String {
+    let titles = ["#", "MATCH", "UPSTREAM", "PROTOCOL", "SERVICE", "METHOD", "PARAMS", "TIMEOUT"];
+    let mut table = Table::new(titles);
+    for (index, rule) in config.routes.iter().enumerate() {
+        table.coloured_row(vec![
+            ((index + 1).to_string(), Some(Role::Faint)),
+            (rule.pattern.to_string(), Some(Role::Strong)),
+            (rule.upstream.clone(), None),
+            (protocol(&rule.upstream, config).to_owned(), Some(Role::Faint)),
+            (rule.service.clone().unwrap_or_else(|| "=".to_owned()), None),
+            (rule.method.clone().unwrap_or_else(|| "=".to_owned()), None),
+            (rule.params.join(", "), None),
+            (format_duration(rule.timeout), None),
+        ]);
+    }
+    let rest = ["*", HUB, "juno", "=", "=", "", &format_duration(config.timeout)];
+    let rest = rest.map(|cell| (cell.to_owned(), Some(Role::Faint)));
+    let implicit = std::iter::once(("·".to_owned(), Some(Role::Faint)));
+    table.coloured_row(implicit.chain(rest).collect());
+    let note = "The first row that matches wins. `=`: as the caller said. `·`: always there.";
+    format!("{}\n{}", table.render(output.out()), output.out().paint(Role::Faint, note))
+}
+
+/// A row as a program reads it.
+#[derive(Serialize)]
+struct Row<'a> {
+    r#match: &'a str,
+    upstream: &'a str,
+    protocol: &'static str,
+    service: Option<&'a str>,
+    method: Option<&'a str>,
+    params: &'a [String],
+    timeout: String,
+}
+
+impl<'a> Row<'a> {
+    fn new(rule: &'a Rule, config: &Config) -> Self {
+        Self {
+            r#match: rule.pattern.as_str(),
+            upstream: &rule.upstream,
+            protocol: protocol(&rule.upstream, config),
+            service: rule.service.as_deref(),
+            method: rule.method.as_deref(),
+            params: &rule.params,
+            timeout: format_duration(rule.timeout),
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! `genkan serve`: runs the gateway until it is told to end.
 
 use super::output::Output;
-use super::{ConfigArgs, Status, help};
+use super::{ConfigArgs, Status, check, help};
+use crate::config::{self, Origin};
+use crate::{gateway, log};
 
 /// The arguments of `genkan serve`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +26,20 @@ pub struct Args {
 }
 
 /// Runs the gateway.
-pub fn run(_args: Args, _output: &Output) -> anyhow::Result<Status> {
-    anyhow::bail!("not wired yet")
+pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+    let origin = Origin::find(args.config.config);
+    let (config, problems) = match config::load(&origin).into_valid() {
+        Ok(valid) => valid,
+        Err(problems) => {
+            check::print(&origin, &problems, output)?;
+            return Ok(Status::Fault);
+        }
+    };
+    log::start(config.log);
+    for problem in &problems {
+        tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(gateway::run(config, origin))?;
+    Ok(Status::Done)
 }

@@ -195,12 +195,6 @@ fn environment() -> HashMap<String, String> {
         .collect()
 }
 
-/// A variable of the environment that is not part of the configuration: `NO_COLOR`, say.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 /// Tells whether a file was changed: its size, its time and which file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(u64, Option<std::time::SystemTime>);
