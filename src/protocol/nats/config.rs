@@ -1,0 +1,445 @@
+//! The settings of a NATS upstream, and every contradiction among them.
+//!
+//! Credentials are taken out of the servers' URLs here, so that an address can be shown, and
+//! handed to the client library, without them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+
+use super::wire::Dialect;
+use crate::config::secret::Secret;
+use crate::config::section::Section;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead connection is noticed after two to three of them.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const LONGEST_PING_INTERVAL: Duration = Duration::from_secs(10);
+const INBOX_PREFIX: &str = "_INBOX";
+
+/// Everything that a connection and its envelopes need.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Where to connect, in turns; never empty unless a problem was reported.
+    pub(super) servers: Vec<Server>,
+    /// How the services behind it speak.
+    pub(super) dialect: Dialect,
+    /// TLS even where the server does not ask for it.
+    pub(super) tls: bool,
+    /// Whom to trust instead of the system's authorities.
+    pub(super) ca_file: Option<PathBuf>,
+    /// The client's own certificate and key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    /// From the name's look-up to a proven inbox.
+    pub(super) connect_timeout: Duration,
+    /// How often an idle connection is tried.
+    pub(super) ping_interval: Duration,
+    /// The first part of the reply subjects.
+    pub(super) inbox_prefix: String,
+}
+
+/// One server, with the credentials that go to it.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Its address, without credentials.
+    pub(super) address: ServerAddr,
+    /// What to prove to it who is there.
+    pub(super) auth: Auth,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.address.as_url_str())
+    }
+}
+
+/// How Genkan proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    /// Not at all.
+    None,
+    /// A user's name and password.
+    User(String, Secret),
+    /// A token.
+    Token(Secret),
+    /// An nkey's seed.
+    Nkey(Secret),
+    /// A file with a user's JWT and seed, read anew for every connection.
+    Credentials(PathBuf),
+}
+
+/// Reads the table. What is missing or contradictory is reported to the section.
+pub(super) fn read(section: &mut Section<'_>) -> Settings {
+    let dialects =
+        [("picom", Dialect::Picom), ("plain", Dialect::Plain), ("micro", Dialect::Micro)];
+    let dialect = section.choice("dialect", &dialects, Dialect::Picom);
+    let auth = read_auth(section);
+    let servers = read_servers(section, &auth);
+    let (tls, ca_file, identity) = read_tls(section, &servers);
+    Settings {
+        servers,
+        dialect,
+        tls,
+        ca_file,
+        identity,
+        connect_timeout: section.duration("connect_timeout", CONNECT_TIMEOUT),
+        ping_interval: read_ping_interval(section),
+        inbox_prefix: read_inbox_prefix(section),
+    }
+}
+
+fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Server> {
+    let texts = section.texts("servers");
+    if texts.is_empty() {
+        let title = section.title();
+        section.problem(
+            "servers",
+            format!("{title} needs `servers`: add `servers = [\"nats://HOST:4222\"]`"),
+        );
+    }
+    texts.iter().filter_map(|text| read_server(section, text, auth)).collect()
+}
+
+/// Reads one URL. The text may hold a password: no message repeats more of it than its host.
+fn read_server(section: &Section<'_>, text: &str, auth: &Auth) -> Option<Server> {
+    let shown = Secret::new(text.to_owned()).url_without_credentials();
+    let fail = |what: &str| {
+        let title = section.title();
+        section.problem("servers", format!("a server in {title}, {shown}, {what}"));
+        None
+    };
+    if !text.starts_with("nats://") && !text.starts_with("tls://") {
+        return fail("must be a URL that begins with nats:// or tls://, like nats://HOST:4222");
+    }
+    let Ok(address) = text.parse::<ServerAddr>() else {
+        return fail(
+            "is no valid URL: write nats://HOST:PORT, and special characters of a password as %XX",
+        );
+    };
+    if address.host().is_empty() {
+        return fail("names no host: write nats://HOST:4222");
+    }
+    let own = url_auth(&address);
+    let auth = match (own, auth) {
+        (Auth::None, auth) => auth.clone(),
+        (own, Auth::None) => own,
+        _ => {
+            return fail(
+                "holds credentials of its own beside those in the table: keep one of them",
+            );
+        }
+    };
+    let mut url = address.into_inner();
+    let stripped = url.set_username("").and_then(|()| url.set_password(None));
+    match stripped.ok().and_then(|()| ServerAddr::from_url(url).ok()) {
+        Some(address) => Some(Server { address, auth }),
+        None => fail("is no valid URL: write nats://HOST:PORT"),
+    }
+}
+
+/// `user:password@` is a user, `token@` a token, as every NATS client reads them.
+fn url_auth(address: &ServerAddr) -> Auth {
+    match (address.username(), address.password()) {
+        (None, None) => Auth::None,
+        (Some(token), None) => Auth::Token(Secret::new(percent_decoded(token))),
+        (user, Some(password)) => Auth::User(
+            percent_decoded(user.unwrap_or_default()),
+            Secret::new(percent_decoded(password)),
+        ),
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(decoded) if byte == b'%' => {
+                bytes.push(decoded);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn read_auth(section: &mut Section<'_>) -> Auth {
+    let user = section.text("user");
+    let has_password = section.has("password") || section.has("password_file");
+    let password = section.secret("password", "password_file");
+    let token = section.secret("token", "token_file");
+    let nkey = section.secret("nkey", "nkey_file");
+    let credentials = section.path("credentials_file");
+
+    let given: Vec<&str> = [
+        ("`user` and `password`", user.is_some() || password.is_some()),
+        ("`token`", token.is_some()),
+        ("`nkey`", nkey.is_some()),
+        ("`credentials_file`", credentials.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, given)| given.then_some(name))
+    .collect();
+    if given.len() > 1 {
+        let (title, given) = (section.title(), given.join(", "));
+        section
+            .problem_here(format!("{title} has more than one way to log in ({given}): keep one"));
+        return Auth::None;
+    }
+    if let Some(nkey) = nkey {
+        check_seed(section, &nkey);
+        return Auth::Nkey(nkey);
+    }
+    if let Some(file) = credentials {
+        check_file(section, "credentials_file", &file, &["NATS USER JWT", "USER NKEY SEED"]);
+        return Auth::Credentials(file);
+    }
+    match (user, password, token) {
+        (Some(user), Some(password), _) => Auth::User(user, password),
+        // A file that could not be read has been reported already.
+        (Some(_), None, _) if has_password => Auth::None,
+        (Some(_), None, _) => {
+            missing(section, "user", "password", "`password = \"…\"` or `password_file = \"…\"`")
+        }
+        (None, Some(_), _) => missing(section, "password", "user", "`user = \"…\"`"),
+        (None, None, Some(token)) => Auth::Token(token),
+        (None, None, None) => Auth::None,
+    }
+}
+
+fn missing(section: &Section<'_>, has: &str, lacks: &str, mend: &str) -> Auth {
+    let title = section.title();
+    section.problem(has, format!("{title} has `{has}` without `{lacks}`: add {mend}"));
+    Auth::None
+}
+
+fn check_seed(section: &Section<'_>, seed: &Secret) {
+    let text = seed.expose();
+    let base32 = text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'));
+    if !(text.starts_with("SU") && text.len() == 58 && base32) {
+        let title = section.title();
+        section.problem(
+            "nkey",
+            format!("the nkey of {title} is not a user's seed: 58 letters that begin with SU"),
+        );
+    }
+}
+
+/// Reports a file that cannot be read, or that lacks one of the words of its format.
+fn check_file(section: &Section<'_>, key: &str, file: &Path, words: &[&str]) {
+    let title = section.title();
+    let shown = file.display();
+    match std::fs::read_to_string(file) {
+        Err(error) => {
+            section.problem(key, format!("`{key}` in {title}: cannot read {shown}: {error}"));
+        }
+        Ok(text) => {
+            if let Some(word) = words.iter().find(|word| !text.contains(**word)) {
+                section.problem(
+                    key,
+                    format!("`{key}` in {title}: {shown} has no block that says `{word}`"),
+                );
+            }
+        }
+    }
+}
+
+type Tls = (bool, Option<PathBuf>, Option<(PathBuf, PathBuf)>);
+
+fn read_tls(section: &mut Section<'_>, servers: &[Server]) -> Tls {
+    let given = section.has("tls");
+    let wanted = section.flag("tls", false);
+    let refused = given && !wanted;
+    let ca_file = section.path("ca_file");
+    let (cert, key) = (section.path("cert_file"), section.path("key_file"));
+    let certificate = ["-----BEGIN CERTIFICATE-----"];
+    for (name, file, words) in [
+        ("ca_file", &ca_file, &certificate[..]),
+        ("cert_file", &cert, &certificate[..]),
+        ("key_file", &key, &["PRIVATE KEY-----"][..]),
+    ] {
+        if let Some(file) = file {
+            check_file(section, name, file, words);
+        }
+    }
+    let title = section.title();
+    let files = ca_file.is_some() || cert.is_some() || key.is_some();
+    let urls = servers.iter().any(|server| server.address.tls_required());
+    if refused && (files || urls) {
+        let what = if files { "certificate files" } else { "a tls:// server" };
+        section.problem("tls", format!("{title} has `tls = false` beside {what}: drop one"));
+    }
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (cert, _) => {
+            let (has, lacks) =
+                if cert.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };
+            section.problem(
+                has,
+                format!("{title} has `{has}` without `{lacks}`: add `{lacks} = \"…\"`"),
+            );
+            None
+        }
+    };
+    // Whoever names certificates means TLS, also where the server would talk without.
+    (wanted || files, ca_file, identity)
+}
+
+fn read_ping_interval(section: &mut Section<'_>) -> Duration {
+    let interval = section.duration("ping_interval", PING_INTERVAL);
+    if interval > LONGEST_PING_INTERVAL {
+        let title = section.title();
+        section.problem(
+            "ping_interval",
+            format!(
+                "`ping_interval` in {title} must be at most \"10s\": \
+                 a dead connection is noticed after two to three of them"
+            ),
+        );
+        return LONGEST_PING_INTERVAL;
+    }
+    interval
+}
+
+fn read_inbox_prefix(section: &mut Section<'_>) -> String {
+    let Some(prefix) = section.text("inbox_prefix") else { return INBOX_PREFIX.to_owned() };
+    let good = |token: &str| {
+        !token.is_empty()
+            && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    if prefix.len() <= 128 && prefix.split('.').all(good) {
+        return prefix;
+    }
+    let title = section.title();
+    section.problem(
+        "inbox_prefix",
+        format!(
+            "`inbox_prefix` in {title} must be a subject of letters, digits, `_`, `-` and dots, \
+             like \"_INBOX\""
+        ),
+    );
+    INBOX_PREFIX.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read_for_test;
+
+    /// What was read, and every problem's line and message.
+    fn read_text(text: &str) -> (Settings, Vec<String>) {
+        let (settings, problems) = read_for_test(text, read);
+        (settings, problems.iter().map(ToString::to_string).collect())
+    }
+
+    const SEED: &str = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM";
+    const SERVERS: &str = "servers = [\"nats://h:4222\"]\n";
+
+    #[test]
+    fn defaults() {
+        let (settings, problems) = read_text("servers = [\"nats://h\", \"tls://[::1]:7\"]");
+        assert_eq!(problems, Vec::<String>::new());
+        let servers: Vec<_> = settings.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["nats://h", "tls://[::1]:7"]);
+        assert!(settings.servers.iter().all(|server| server.auth == Auth::None));
+        assert_eq!(settings.dialect, Dialect::Picom);
+        assert_eq!(settings.inbox_prefix, "_INBOX");
+        assert!(!settings.tls && settings.ca_file.is_none() && settings.identity.is_none());
+        assert!(settings.ping_interval <= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_key() {
+        let text = format!(
+            "{SERVERS}dialect = \"micro\"\nuser = \"u\"\npassword = \"p\"\ntls = true\n\
+             connect_timeout = \"1s\"\nping_interval = \"2s\"\ninbox_prefix = \"_INBOX.app\""
+        );
+        let (settings, problems) = read_text(&text);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(settings.dialect, Dialect::Micro);
+        let expected = Auth::User("u".to_owned(), Secret::new("p".to_owned()));
+        assert_eq!(settings.servers[0].auth, expected);
+        assert!(settings.tls);
+        assert_eq!(settings.connect_timeout, Duration::from_secs(1));
+        assert_eq!(settings.ping_interval, Duration::from_secs(2));
+        assert_eq!(settings.inbox_prefix, "_INBOX.app");
+    }
+
+    #[test]
+    fn ways_to_log_in() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let user = |name: &str, password: &str| Auth::User(name.to_owned(), secret(password));
+        for (text, expected) in [
+            ("servers = \"nats://u:p%40%2f@h:1\"", user("u", "p@/")),
+            ("servers = \"nats://u:p@w@h:1\"", user("u", "p@w")),
+            ("servers = \"tls://s%33cret@h:1\"", Auth::Token(secret("s3cret"))),
+            ("servers = \"nats://h:1\"\ntoken = \"t\"", Auth::Token(secret("t"))),
+            (&format!("servers = \"nats://h:1\"\nnkey = \"{SEED}\""), Auth::Nkey(secret(SEED))),
+        ] {
+            let (settings, problems) = read_text(text);
+            assert_eq!(problems, Vec::<String>::new(), "{text}");
+            assert_eq!(settings.servers[0].auth, expected, "{text}");
+            let shown = format!("{settings:?} {}", settings.servers[0]);
+            for word in ["p@", "s3cret", "%33", SEED] {
+                assert!(!shown.contains(word), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn problems() {
+        let url = |url: &str| format!("servers = [\"{url}\"]");
+        let with = |rest: &str| format!("{SERVERS}{rest}");
+        let cases: Vec<(String, &[&str])> = vec![
+            (String::new(), &["needs `servers`: add `servers = [\"nats://HOST:4222\"]`"]),
+            ("servers = []".to_owned(), &["needs `servers`"]),
+            (url("h:4222"), &["must be a URL that begins with nats:// or tls://"]),
+            (url("http://u:geheim@h:4222"), &["http://h:4222, must be a URL that begins"]),
+            (url("nats://"), &["names no host"]),
+            (url("nats://u:geheim@h:99999"), &["nats://h:99999, is no valid URL"]),
+            (url("nats://u:ge#heim@h:1"), &["is no valid URL"]),
+            (
+                format!("{}\ntoken = \"t\"", url("nats://u:geheim@h:1")),
+                &["nats://h:1, holds credentials of its own"],
+            ),
+            (with("dialect = \"picon\""), &["did you mean `picom`?"]),
+            (with("user = \"u\""), &["has `user` without `password`"]),
+            (with("password = \"geheim\""), &["has `password` without `user`"]),
+            (
+                with("user = \"u\"\npassword = \"geheim\"\ntoken = \"geheim\""),
+                &["more than one way to log in (`user` and `password`, `token`)"],
+            ),
+            (
+                with("password = \"geheim\"\npassword_file = \"x\"\nuser = \"u\""),
+                &["both `password` and `password_file`"],
+            ),
+            (with("nkey = \"SUgeheim\""), &["is not a user's seed"]),
+            (with("credentials_file = \"/nowhere\""), &["cannot read /nowhere"]),
+            (with("credentials_file = \"Cargo.toml\""), &["no block that says `NATS USER JWT`"]),
+            (with("ca_file = \"/nowhere\""), &["cannot read /nowhere"]),
+            (
+                with("cert_file = \"Cargo.toml\""),
+                &["no block that says `-----BEGIN CERT", "`cert_file` without `key_file`"],
+            ),
+            (url("tls://h:1") + "\ntls = false", &["`tls = false` beside a tls:// server"]),
+            (with("ping_interval = \"1m\""), &["`ping_interval` in", "\"10s\""]),
+            (with("inbox_prefix = \"a.*\""), &["`inbox_prefix` in"]),
+            (with("serverz = 1"), &["unknown key `serverz`"]),
+        ];
+        for (text, expected) in cases {
+            let problems = read_text(&text).1.join("\n");
+            for words in expected {
+                assert!(problems.contains(words), "{text}\n{problems}");
+            }
+            assert!(!problems.contains("geheim"), "{problems}");
+        }
+    }
+}

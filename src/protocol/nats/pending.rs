@@ -1,0 +1,207 @@
+//! The calls of one generation that wait for a reply.
+//!
+//! An entry lives as long as its [`Ticket`]: whoever stops waiting leaves nothing behind. The
+//! table ends with its generation, and every call in it ends then. The router bounds the calls
+//! in flight; the bound here is the last resort, and the size of the inbox's queue.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_nats::{Message, Subject};
+use tokio::sync::oneshot;
+
+/// How many calls can wait. The inbox takes as many replies before it drops one.
+pub(super) const CAPACITY: usize = 65_536;
+
+/// How a wait ends.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// With a reply.
+    Reply(Message),
+    /// The server does not let us publish to the subject.
+    Denied,
+}
+
+/// Why a call cannot wait here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// The generation has ended.
+    Ended,
+    /// Too many wait.
+    Full,
+}
+
+struct Waiter {
+    subject: Subject,
+    sender: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+struct Table {
+    waiters: HashMap<u64, Waiter>,
+    last_token: u64,
+    ended: bool,
+}
+
+/// The table.
+#[derive(Default)]
+pub(super) struct Pending(Mutex<Table>);
+
+impl Pending {
+    /// Enters a call to `subject`.
+    pub(super) fn register(&self, subject: Subject) -> Result<Ticket<'_>, Closed> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.table();
+        if table.ended {
+            return Err(Closed::Ended);
+        }
+        if table.waiters.len() >= CAPACITY {
+            return Err(Closed::Full);
+        }
+        table.last_token += 1;
+        let token = table.last_token;
+        table.waiters.insert(token, Waiter { subject, sender });
+        drop(table);
+        Ok(Ticket { pending: self, token, receiver, answered: false })
+    }
+
+    /// Ends one wait. False if nobody waits for that (any more).
+    pub(super) fn answer(&self, token: u64, answer: Answer) -> bool {
+        let waiter = self.table().waiters.remove(&token);
+        waiter.is_some_and(|waiter| waiter.sender.send(answer).is_ok())
+    }
+
+    /// Ends the calls to a subject that the server does not let us publish to.
+    pub(super) fn deny(&self, subject: &str) {
+        let to_subject = |_: &u64, waiter: &mut Waiter| waiter.subject.as_str() == subject;
+        let denied: Vec<_> = self.table().waiters.extract_if(to_subject).collect();
+        for (_, waiter) in denied {
+            // Who has stopped waiting need not be told.
+            drop(waiter.sender.send(Answer::Denied));
+        }
+    }
+
+    /// Ends every call, and takes no more.
+    pub(super) fn end(&self) {
+        let mut table = self.table();
+        table.ended = true;
+        let waiters = std::mem::take(&mut table.waiters);
+        drop(table);
+        drop(waiters);
+    }
+
+    /// How many calls wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.table().waiters.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call's place in the table.
+pub(super) struct Ticket<'a> {
+    pending: &'a Pending,
+    token: u64,
+    receiver: oneshot::Receiver<Answer>,
+    answered: bool,
+}
+
+impl Ticket<'_> {
+    /// The last part of the reply subject.
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Waits; `None` if the generation ends first.
+    pub(super) async fn answer(mut self) -> Option<Answer> {
+        let answer = (&mut self.receiver).await;
+        self.answered = true;
+        answer.ok()
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.pending.table().waiters.remove(&self.token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply() -> Answer {
+        Answer::Reply(Message {
+            subject: "inbox.1".into(),
+            reply: None,
+            payload: bytes::Bytes::from_static(b"1"),
+            headers: None,
+            status: None,
+            description: None,
+            length: 1,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reply_reaches_its_call_once() {
+        let pending = Pending::default();
+        let first = pending.register("a.b".into()).expect("open");
+        let second = pending.register("a.b".into()).expect("open");
+        assert_ne!(first.token(), second.token());
+        let token = second.token();
+        assert!(pending.answer(token, reply()));
+        assert!(!pending.answer(token, reply()), "a second reply has no call");
+        assert!(matches!(second.answer().await, Some(Answer::Reply(_))));
+        assert_eq!(pending.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_waiting_leaves_nothing_behind() {
+        let pending = Pending::default();
+        let ticket = pending.register("a.b".into()).expect("open");
+        let token = ticket.token();
+        drop(ticket);
+        assert_eq!(pending.len(), 0);
+        let mut wait = Box::pin(pending.register("a.b".into()).expect("open").answer());
+        assert!(futures_util::poll!(&mut wait).is_pending());
+        drop(wait);
+        assert_eq!(pending.len(), 0);
+        assert!(!pending.answer(token, reply()));
+    }
+
+    #[tokio::test]
+    async fn the_end_ends_every_call() {
+        let pending = Pending::default();
+        let ticket = pending.register("a.b".into()).expect("open");
+        pending.end();
+        assert!(ticket.answer().await.is_none());
+        assert_eq!(pending.register("a.b".into()).err(), Some(Closed::Ended));
+    }
+
+    #[tokio::test]
+    async fn a_denied_subject_ends_its_calls_alone() {
+        let pending = Pending::default();
+        let denied = pending.register("a.b".into()).expect("open");
+        let other = pending.register("a.c".into()).expect("open");
+        pending.deny("a.b");
+        assert!(matches!(denied.answer().await, Some(Answer::Denied)));
+        assert_eq!(pending.len(), 1);
+        drop(other);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let pending = Pending::default();
+        let tickets: Vec<_> =
+            (0..CAPACITY).map(|_| pending.register("a.b".into()).expect("room")).collect();
+        assert_eq!(pending.register("a.b".into()).err(), Some(Closed::Full));
+        drop(tickets);
+        assert_eq!(pending.len(), 0);
+    }
+}

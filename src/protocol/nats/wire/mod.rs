@@ -1,0 +1,23 @@
+//! The wire format: no I/O, no state.
+//!
+//! A call is a request on the subject `service.method`, with the message as its body. What the
+//! body and the reply look like is the dialect's (WIRE, section 2; ADR-32 for micro).
+
+mod reply;
+mod request;
+#[cfg(test)]
+mod testing;
+
+pub(super) use reply::{Violation, decode, violation};
+pub(super) use request::{describe, headers, message, size, subject};
+
+/// How the services behind an upstream speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Picom's `{"payload":…}` and `{"error":"…"}`.
+    Picom,
+    /// The JSON as it is.
+    Plain,
+    /// NATS micro services: like plain, with errors in headers.
+    Micro,
+}

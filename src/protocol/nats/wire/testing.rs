@@ -1,0 +1,39 @@
+//! A request for the wire's tests.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::call::{Context, Deadline, Params, Request, TraceParent};
+
+/// Owns what a [`Request`] borrows.
+pub(super) struct Sample {
+    pub(super) service: String,
+    pub(super) method: String,
+    pub(super) params: Params,
+    pub(super) param_names: Vec<String>,
+    pub(super) context: Context,
+}
+
+impl Sample {
+    pub(super) fn new(params: Params) -> Self {
+        Self {
+            service: "mailer".to_owned(),
+            method: "send".to_owned(),
+            params,
+            param_names: Vec::new(),
+            context: Context::new(TraceParent::generate()),
+        }
+    }
+
+    pub(super) fn request(&self) -> Request<'_> {
+        Request {
+            service: &self.service,
+            method: &self.method,
+            params: &self.params,
+            param_names: &self.param_names,
+            context: &self.context,
+            deadline: Deadline::after(Instant::now(), Duration::from_secs(5)),
+        }
+    }
+}
