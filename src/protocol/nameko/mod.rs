@@ -1,33 +1,32 @@
-//! Nameko.
+//! Nameko: Python services behind RabbitMQ (WIRE 1).
+//!
+//! ```text
+//! egress ─ checks ─ probe ──► pending ──► publisher ──► exchange nameko-rpc ──► rpc-SERVICE
+//!    ▲                           ▲            │ confirms and returns
+//!    └── wire::reply ────────────┴─ replies ◄─┴──── rpc.reply-genkan-UUID
+//! ```
+//!
+//! [`connection`] keeps one generation of all that alive. `wire/` is pure. lapin's types stay in
+//! this folder, and lapin's own logging belongs switched off (target `lapin`): it writes whole
+//! returned messages, payload included.
+
+mod config;
+mod connection;
+mod egress;
+mod pending;
+mod probe;
+mod publisher;
+mod replies;
+mod transport;
+mod wire;
 
 use std::sync::Arc;
 
-use crate::call::Request;
 use crate::config::section::Section;
-use crate::fault::Fault;
-use crate::metrics::UpstreamMetrics;
-use crate::tasks::Tasks;
-use crate::upstream::{Connector, Envelope, Upstream};
+use crate::upstream::Connector;
 
-struct Stub;
-
-impl Connector for Stub {
-    fn protocol(&self) -> &'static str {
-        "nameko"
-    }
-    fn address(&self) -> String {
-        String::new()
-    }
-    fn explain(&self, _: &Request<'_>) -> Result<Envelope, Fault> {
-        todo!()
-    }
-    fn connect(&self, _: UpstreamMetrics, _: &Tasks) -> Arc<dyn Upstream> {
-        todo!()
-    }
-}
-
-/// Reads the table.
+/// Reads an `[upstreams.NAME]` table. Problems are reported to the section; a connector comes
+/// back in any case.
 pub fn read_connector(section: &mut Section<'_>) -> Box<dyn Connector> {
-    section.ignore_rest();
-    Box::new(Stub)
+    Box::new(egress::NamekoConnector(Arc::new(config::read(section))))
 }

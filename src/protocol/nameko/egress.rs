@@ -1,0 +1,239 @@
+//! Calls and notifications: checks, hand-over to the publisher, and what the answer means.
+//!
+//! Everything a call awaits can be dropped at any point: its ticket takes it out of the table,
+//! and a message that has not been published yet is not.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+
+use super::config::Settings;
+use super::connection::{self, Generation, Link};
+use super::pending::Answer;
+use super::probe::{Finding, Look};
+use super::publisher::Outgoing;
+use super::wire::reply;
+use super::wire::request::{self as wire, Refused};
+use crate::call::{Reply, Request};
+use crate::config::units::format_duration;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::metrics::UpstreamMetrics;
+use crate::tasks::Tasks;
+use crate::upstream::{Connector, Envelope, Readiness, Upstream};
+
+/// `[upstreams.NAME]` with `protocol = "nameko"`, read.
+pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
+
+impl Connector for NamekoConnector {
+    fn protocol(&self) -> &'static str {
+        "nameko"
+    }
+
+    fn address(&self) -> String {
+        self.0.address.clone()
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
+        let routing_key = check(request).map_err(|refused| refused.fault)?;
+        let properties = wire::call_properties(request, "(unique)", "(this gateway's)");
+        let text = |value: &Option<ShortString>| value.as_ref().map(ShortString::to_string);
+        let mut address =
+            vec![("exchange", self.0.exchange.clone()), ("routing key", routing_key.to_string())];
+        let rows = [
+            ("content type", text(properties.content_type())),
+            ("content encoding", text(properties.content_encoding())),
+            ("correlation id", text(properties.correlation_id())),
+            ("reply to", text(properties.reply_to())),
+            ("expiration", text(properties.expiration()).map(|millis| format!("{millis}ms"))),
+            ("priority", properties.priority().map(|priority| priority.to_string())),
+            ("delivery mode", properties.delivery_mode().map(delivery_mode)),
+        ];
+        address.extend(rows.into_iter().filter_map(|(label, value)| Some((label, value?))));
+        address.push(("mandatory", "true".to_owned()));
+        let body = String::from_utf8_lossy(&wire::body(request.params)).into_owned();
+        Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
+    }
+
+    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<dyn Upstream> {
+        let link = Arc::new(Link::new());
+        let supervise = connection::supervise(
+            Arc::clone(&self.0),
+            Arc::clone(&link),
+            metrics.clone(),
+            tasks.shutdown().clone(),
+        );
+        tasks.spawn("nameko supervisor", supervise);
+        let keep_tagged = self.0.keep_tagged;
+        let unheard = connection::random_uuid();
+        Arc::new(NamekoUpstream { link, metrics, keep_tagged, unheard })
+    }
+}
+
+fn delivery_mode(mode: u8) -> String {
+    format!("{mode} ({})", if mode == 2 { "persistent" } else { "transient" })
+}
+
+fn check(request: &Request<'_>) -> Result<ShortString, Refused> {
+    let routing_key = wire::routing_key(request.service, request.method)?;
+    wire::check_params(request.params)?;
+    Ok(routing_key)
+}
+
+struct NamekoUpstream {
+    link: Arc<Link>,
+    metrics: UpstreamMetrics,
+    keep_tagged: bool,
+    /// A routing key that nothing is bound to, for notifications' replies. One word: Nameko
+    /// binds two.
+    unheard: String,
+}
+
+impl Upstream for NamekoUpstream {
+    fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
+        async move {
+            let (routing_key, generation) = self.prepare(request)?;
+            generation.someone_serves(request.service).await?;
+            let answer = generation
+                .send(routing_key, wire::body(request.params), false, |correlation_id| {
+                    wire::call_properties(request, correlation_id, &generation.reply_key)
+                })
+                .await;
+            match answer {
+                Answer::Replied(delivered) => {
+                    let (service, method) = (request.service, request.method);
+                    let decoded = reply::decode(*delivered, service, method, self.keep_tagged);
+                    if decoded.repaired {
+                        self.metrics.repaired_reply();
+                    }
+                    decoded.result
+                }
+                other => Err(unanswered(&other, request.service)),
+            }
+        }
+        .boxed()
+    }
+
+    fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        async move {
+            let (routing_key, generation) = self.prepare(request)?;
+            let answer = generation
+                .send(routing_key, wire::body(request.params), true, |correlation_id| {
+                    wire::notification_properties(request, correlation_id, &self.unheard)
+                })
+                .await;
+            match answer {
+                Answer::Confirmed => Ok(()),
+                other => Err(unanswered(&other, request.service)),
+            }
+        }
+        .boxed()
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.link.current() {
+            Some(generation) if !generation.blocked() => Readiness::Ready,
+            Some(_) => Readiness::NotReady(BLOCKED.to_owned()),
+            None => Readiness::NotReady(self.link.why_down()),
+        }
+    }
+}
+
+const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or disk space";
+
+impl NamekoUpstream {
+    /// What every message has to pass before anything is awaited.
+    fn prepare(&self, request: &Request<'_>) -> Result<(ShortString, Arc<Generation>), Fault> {
+        let routing_key = check(request).map_err(|refused| {
+            self.metrics.refused(refused.reason);
+            refused.fault
+        })?;
+        let generation = self.link.current().ok_or_else(|| {
+            unavailable(Outcome::NotSent, "rabbitmq is not connected: nothing was sent")
+        })?;
+        if generation.blocked() {
+            return Err(unavailable(Outcome::NotSent, format!("{BLOCKED}: nothing was sent")));
+        }
+        Ok((routing_key, generation))
+    }
+}
+
+impl Generation {
+    /// Refuses a call that nobody would take now.
+    async fn someone_serves(&self, service: &str) -> Result<(), Fault> {
+        let finding = match self.services.look(service) {
+            Look::Known(finding) => finding,
+            Look::Asked(asking) => tokio::select! {
+                finding = asking.finding() => finding,
+                () = self.end.wait() => return Err(unanswered(&Answer::Lost { sent: false }, service)),
+            },
+        };
+        let Finding::Deserted { since, waiting } = finding else { return Ok(()) };
+        let since = format_duration(since.elapsed());
+        let messages = if waiting == 1 {
+            "1 message waits".to_owned()
+        } else {
+            format!("{waiting} messages wait")
+        };
+        let message = format!(
+            "the queue of service {service:?} exists, but nobody consumes it (seen first {since} \
+             ago, {messages} in it): start the service; nothing was sent"
+        );
+        Err(unavailable(Outcome::NotSent, message))
+    }
+
+    /// Hands a message to the publisher and waits for what becomes of it.
+    async fn send(
+        &self,
+        routing_key: ShortString,
+        body: Vec<u8>,
+        notification: bool,
+        properties: impl FnOnce(&str) -> BasicProperties,
+    ) -> Answer {
+        let Some((ticket, answer)) = self.pending.enter() else {
+            return Answer::Lost { sent: false };
+        };
+        let properties = properties(&ticket.correlation_id());
+        let message = Outgoing { id: ticket.id(), routing_key, properties, body, notification };
+        if self.publish.send(message).await.is_err() {
+            return Answer::Lost { sent: false };
+        }
+        answer.await.unwrap_or(Answer::Lost { sent: true })
+    }
+}
+
+/// The fault for an answer that is not the one hoped for.
+fn unanswered(answer: &Answer, service: &str) -> Fault {
+    match answer {
+        Answer::Unroutable => {
+            let message = format!(
+                "no service {service:?} is known to rabbitmq: check the name, or start it once so that it makes its queue"
+            );
+            Fault::not_sent(FaultKind::UnknownService, message)
+        }
+        Answer::Refused => {
+            unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
+        }
+        Answer::Lost { sent: false } => unavailable(
+            Outcome::NotSent,
+            "the connection to rabbitmq was lost before anything was sent",
+        ),
+        Answer::Lost { sent: true } => unavailable(
+            Outcome::Unknown,
+            "the connection to rabbitmq was lost after the message was sent: whether the service got it is not known",
+        ),
+        // Neither ends a wait of the other kind: a notification's reply has nowhere to arrive,
+        // and a call's confirm is not passed on.
+        Answer::Replied(_) | Answer::Confirmed => Fault::new(
+            FaultKind::Internal,
+            Outcome::Unknown,
+            "an answer of the wrong kind came back",
+        ),
+    }
+}
+
+fn unavailable(outcome: Outcome, message: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
+    Fault::new(FaultKind::Unavailable, outcome, message)
+}

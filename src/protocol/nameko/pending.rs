@@ -1,0 +1,187 @@
+//! The calls that wait for an answer, by correlation id.
+//!
+//! One table for a generation. Whoever waits holds a [`Ticket`]; when its future is dropped the
+//! entry goes with it, so the table is bounded by the router's limit on calls in flight. A
+//! mutex, never held over an await: each use is one look-up.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::wire::reply::Delivered;
+
+/// How a wait ends.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The service's reply.
+    Replied(Box<Delivered>),
+    /// The broker has taken a notification over.
+    Confirmed,
+    /// The broker had nowhere to send it.
+    Unroutable,
+    /// The broker, or the publisher before it, did not take it.
+    Refused,
+    /// The connection is gone.
+    Lost {
+        /// Whether the message may have reached the broker.
+        sent: bool,
+    },
+}
+
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    sent: bool,
+}
+
+#[derive(Default)]
+struct Table {
+    waiting: HashMap<u64, Waiting>,
+    closed: bool,
+}
+
+/// The table.
+pub(super) struct Pending {
+    /// What this generation's correlation ids begin with, so that no other's reply is taken for
+    /// one of ours.
+    nonce: String,
+    next: AtomicU64,
+    table: Mutex<Table>,
+}
+
+impl Pending {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            nonce: format!("{:016x}-", fastrand::u64(..)),
+            next: AtomicU64::new(1),
+            table: Mutex::default(),
+        })
+    }
+
+    /// Enters a wait. `None` once the table is closed.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<(Ticket, oneshot::Receiver<Answer>)> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, wait) = oneshot::channel();
+        let mut table = self.lock();
+        if table.closed {
+            return None;
+        }
+        table.waiting.insert(id, Waiting { answer, sent: false });
+        Some((Ticket { id, pending: Arc::clone(self) }, wait))
+    }
+
+    /// Notes that a message is about to be published. False where nobody waits any more: then it
+    /// must not be.
+    pub(super) fn sending(&self, id: u64) -> bool {
+        let mut table = self.lock();
+        let waiting = table.waiting.get_mut(&id);
+        waiting.map(|waiting| waiting.sent = true).is_some()
+    }
+
+    /// Ends a wait. False where nobody waited.
+    pub(super) fn end(&self, id: u64, answer: Answer) -> bool {
+        let waiting = self.lock().waiting.remove(&id);
+        waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
+    }
+
+    /// Ends the wait that a correlation id belongs to. False where there is none.
+    pub(super) fn end_by_correlation(&self, correlation_id: Option<&str>, answer: Answer) -> bool {
+        let ours = correlation_id.and_then(|text| text.strip_prefix(self.nonce.as_str()));
+        let id = ours.and_then(|id| u64::from_str_radix(id, 16).ok());
+        id.is_some_and(|id| self.end(id, answer))
+    }
+
+    /// Ends every wait, and lets no new one in.
+    pub(super) fn close(&self) {
+        let waiting = {
+            let mut table = self.lock();
+            table.closed = true;
+            std::mem::take(&mut table.waiting)
+        };
+        for (_, Waiting { answer, sent }) in waiting {
+            // Who has stopped waiting needs no answer.
+            drop(answer.send(Answer::Lost { sent }));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Every use leaves the table whole, so a panic elsewhere has not broken it.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the table, given up when it is dropped.
+pub(super) struct Ticket {
+    id: u64,
+    pending: Arc<Pending>,
+}
+
+impl Ticket {
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The id that the message carries and its reply repeats.
+    pub(super) fn correlation_id(&self) -> String {
+        format!("{}{:x}", self.pending.nonce, self.id)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pending.lock().waiting.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_finds_its_call_and_no_other() {
+        let pending = Pending::new();
+        let (first, wait_first) = pending.enter().unwrap();
+        let (second, mut wait_second) = pending.enter().unwrap();
+        let id = first.correlation_id();
+        assert_ne!(id, second.correlation_id());
+        assert!(pending.end_by_correlation(Some(&id), Answer::Unroutable));
+        assert!(matches!(wait_first.await, Ok(Answer::Unroutable)));
+        assert!(wait_second.try_recv().is_err());
+        assert!(!pending.end_by_correlation(Some(&id), Answer::Unroutable), "twice");
+    }
+
+    #[test]
+    fn foreign_correlation_ids_find_nobody() {
+        let (pending, other) = (Pending::new(), Pending::new());
+        let (_ticket, _wait) = pending.enter().unwrap();
+        let (foreign, _wait) = other.enter().unwrap();
+        let foreign = foreign.correlation_id();
+        for id in [None, Some(""), Some("1"), Some("zz"), Some(foreign.as_str())] {
+            assert!(!pending.end_by_correlation(id, Answer::Confirmed), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_call_leaves_no_trace_and_is_not_sent() {
+        let pending = Pending::new();
+        let (ticket, wait) = pending.enter().unwrap();
+        let id = ticket.id();
+        assert!(pending.sending(id));
+        drop((ticket, wait));
+        assert!(!pending.sending(id));
+        assert!(pending.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn closing_tells_the_sent_from_the_unsent() {
+        let pending = Pending::new();
+        let (sent, wait_sent) = pending.enter().unwrap();
+        let (_unsent, wait_unsent) = pending.enter().unwrap();
+        pending.sending(sent.id());
+        pending.close();
+        assert!(matches!(wait_sent.await, Ok(Answer::Lost { sent: true })));
+        assert!(matches!(wait_unsent.await, Ok(Answer::Lost { sent: false })));
+        assert!(pending.enter().is_none());
+    }
+}

@@ -1,0 +1,457 @@
+//! Whether anybody consumes a service's queue.
+//!
+//! A stopped Nameko service leaves its queue behind, so a call to it is routed, waits, and runs
+//! when nobody wants it any more (WIRE 1.3). A passive declare of `rpc-SERVICE` tells: consumers
+//! and depth, or 404. Called services are looked at every second in the background; a service
+//! that is new or was deserted is looked at once more before a call goes out, by one probe
+//! however many calls wait.
+//!
+//! The probes have a connection of their own. A 404 closes the channel, and lapin never uses
+//! that channel's number again: after two thousand missing queues a connection has no channels
+//! left, so this one is replaced before. It also keeps probes going while the publish connection
+//! is blocked. Probes only ever refine what calls do: where they fail, calls go out unchecked,
+//! and the broker's return of an unroutable message stays the authority on missing services.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, ErrorKind};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::config::Settings;
+use super::connection::End;
+use super::transport::Transport;
+
+/// How many services are kept an eye on; calls to further ones go out unchecked.
+const MOST_SERVICES: usize = 1_024;
+/// How many first probes wait; calls beyond go out unchecked.
+const REQUESTS: usize = 256;
+/// After this long, "nobody consumes it" is looked at again before a call is refused for it.
+const DESERTED_FOR: Duration = Duration::from_millis(250);
+/// A finding that the background has not renewed for so many intervals is no finding.
+const STALE_INTERVALS: u32 = 4;
+/// For how many intervals after its last call a service is looked at, and remembered.
+const WATCHED_INTERVALS: u32 = 10;
+const REMEMBERED_INTERVALS: u32 = 300;
+/// A missing queue is looked for again this rarely: each time costs a channel, and a line in
+/// the broker's log.
+const MISSING_INTERVALS: u32 = 10;
+/// How many probes may find nothing in one interval. Names come from callers.
+const MOST_MISSES: u32 = 50;
+/// How many channels may be lost before the connection is replaced; RabbitMQ allows 2047.
+const MOST_CHANNELS_LOST: u32 = 1_000;
+/// How long the broker has to answer one probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is known about a service's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Nothing yet.
+    Unprobed,
+    /// It could not be found out.
+    Unknown,
+    /// There is no such queue.
+    Missing,
+    /// Somebody consumes it.
+    Consumed,
+    /// It exists, and nobody consumes it.
+    Deserted {
+        /// When that was first seen.
+        since: Instant,
+        /// How many messages wait in it.
+        waiting: u32,
+    },
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    finding: Finding,
+    at: Instant,
+}
+
+/// A service that has been called.
+pub(super) struct Service {
+    queue: ShortString,
+    seen: watch::Sender<Seen>,
+    /// A probe has been asked for and has not been made.
+    asked: AtomicBool,
+    called: AtomicBool,
+    /// Intervals since the last call.
+    idle: AtomicU32,
+}
+
+impl Service {
+    fn report(&self, finding: Finding) {
+        let at = Instant::now();
+        self.asked.store(false, Ordering::Release);
+        self.seen.send_modify(|seen| {
+            let finding = match (seen.finding, finding) {
+                (Finding::Deserted { since, .. }, Finding::Deserted { waiting, .. }) => {
+                    Finding::Deserted { since, waiting }
+                }
+                (_, finding) => finding,
+            };
+            *seen = Seen { finding, at };
+        });
+    }
+
+    fn due(&self, missing_for: Duration) -> bool {
+        let seen = *self.seen.borrow();
+        let idle = self.idle.load(Ordering::Relaxed);
+        match seen.finding {
+            Finding::Missing => idle == 0 && seen.at.elapsed() >= missing_for,
+            _ => idle <= WATCHED_INTERVALS,
+        }
+    }
+}
+
+/// The services that have been called, for every call to look up and the prober to renew.
+#[derive(Clone)]
+pub(super) struct Services {
+    map: Arc<RwLock<HashMap<Box<str>, Arc<Service>>>>,
+    requests: mpsc::Sender<Arc<Service>>,
+    interval: Duration,
+}
+
+/// What the look-up says.
+pub(super) enum Look {
+    /// Send, or refuse with this.
+    Known(Finding),
+    /// A probe is on its way.
+    Asked(Asking),
+}
+
+/// A probe that is on its way.
+pub(super) struct Asking(watch::Receiver<Seen>);
+
+impl Asking {
+    /// Waits for the probe's finding.
+    pub(super) async fn finding(mut self) -> Finding {
+        match self.0.changed().await {
+            Ok(()) => self.0.borrow().finding,
+            Err(_) => Finding::Unknown,
+        }
+    }
+}
+
+impl Services {
+    pub(super) fn new(interval: Duration) -> (Self, mpsc::Receiver<Arc<Service>>) {
+        let (requests, asked) = mpsc::channel(REQUESTS);
+        (Self { map: Arc::default(), requests, interval }, asked)
+    }
+
+    /// What is known about a service, before a call to it. One read lock and one look-up.
+    pub(super) fn look(&self, service: &str) -> Look {
+        let known = self.read(service).or_else(|| self.insert(service));
+        let Some(known) = known else { return Look::Known(Finding::Unknown) };
+        if !known.called.load(Ordering::Relaxed) {
+            known.called.store(true, Ordering::Relaxed);
+        }
+        let seen = *known.seen.borrow();
+        let fresh = match seen.finding {
+            Finding::Unprobed => false,
+            // The broker's return tells; and the background tries again.
+            Finding::Missing | Finding::Unknown => true,
+            Finding::Consumed => seen.at.elapsed() < self.interval * STALE_INTERVALS,
+            Finding::Deserted { .. } => seen.at.elapsed() < DESERTED_FOR,
+        };
+        if fresh { Look::Known(seen.finding) } else { self.ask(known, seen) }
+    }
+
+    /// Asks for a probe, unless somebody has: then its finding will do.
+    fn ask(&self, service: Arc<Service>, before: Seen) -> Look {
+        let mut seen = service.seen.subscribe();
+        // A probe may have ended between the look and the subscription.
+        if seen.borrow_and_update().at != before.at {
+            return Look::Known(seen.borrow().finding);
+        }
+        if !service.asked.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.requests.try_send(Arc::clone(&service))
+        {
+            tracing::debug!(%error, "too many first calls at once, one goes out unchecked");
+            service.asked.store(false, Ordering::Release);
+            return Look::Known(match before.finding {
+                Finding::Unprobed => Finding::Unknown,
+                known => known,
+            });
+        }
+        Look::Asked(Asking(seen))
+    }
+
+    fn read(&self, service: &str) -> Option<Arc<Service>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+    }
+
+    /// Remembers a service. `None` where there is no room, and none can be made.
+    fn insert(&self, name: &str) -> Option<Arc<Service>> {
+        let queue = ShortString::try_new(format!("rpc-{name}")).ok()?;
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = map.get(name) {
+            return Some(Arc::clone(known));
+        }
+        if map.len() >= MOST_SERVICES {
+            let idle = |service: &Service| service.idle.load(Ordering::Relaxed);
+            let missing = |service: &Service| service.seen.borrow().finding == Finding::Missing;
+            let least = map.iter().max_by_key(|(_, it)| (missing(it), idle(it)))?;
+            if !missing(least.1) && idle(least.1) == 0 {
+                return None;
+            }
+            let least = least.0.clone();
+            map.remove(&least);
+        }
+        let (seen, _) = watch::channel(Seen { finding: Finding::Unprobed, at: Instant::now() });
+        let service = Arc::new(Service {
+            queue,
+            seen,
+            asked: AtomicBool::new(false),
+            called: AtomicBool::new(true),
+            idle: AtomicU32::new(0),
+        });
+        map.insert(name.into(), Arc::clone(&service));
+        Some(service)
+    }
+
+    /// Counts an interval, forgets who has not been called for long, and says who is due.
+    fn due(&self) -> Vec<Arc<Service>> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        map.retain(|_, service| {
+            if service.called.swap(false, Ordering::Relaxed) {
+                service.idle.store(0, Ordering::Relaxed);
+                return true;
+            }
+            service.idle.fetch_add(1, Ordering::Relaxed) < REMEMBERED_INTERVALS
+        });
+        let missing_for = self.interval * MISSING_INTERVALS;
+        map.values().filter(|service| service.due(missing_for)).cloned().collect()
+    }
+}
+
+/// The task that makes the probes.
+pub(super) struct Prober {
+    settings: Arc<Settings>,
+    services: Services,
+    requests: mpsc::Receiver<Arc<Service>>,
+    end: End,
+    misses: u32,
+    lost_channels: u32,
+}
+
+impl Prober {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        services: Services,
+        requests: mpsc::Receiver<Arc<Service>>,
+        end: End,
+    ) -> Self {
+        Self { settings, services, requests, end, misses: 0, lost_channels: 0 }
+    }
+
+    /// Probes until the generation ends, over one connection after the other.
+    pub(super) async fn run(mut self) {
+        let end = self.end.clone();
+        loop {
+            let open = Transport::open(&self.settings, "probe");
+            let opened = tokio::select! {
+                () = end.wait() => return,
+                opened = tokio::time::timeout(self.settings.connect_timeout, open) => opened,
+            };
+            match opened {
+                Ok(Ok(transport)) => {
+                    tokio::select! {
+                        () = end.wait() => {}
+                        () = self.probe_over(&transport) => {}
+                    }
+                    transport.close().await;
+                }
+                _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
+            }
+            // Until there is a connection again, nothing is known.
+            while let Ok(service) = self.requests.try_recv() {
+                service.report(Finding::Unknown);
+            }
+            if self.lost_channels < MOST_CHANNELS_LOST {
+                tokio::select! {
+                    () = end.wait() => return,
+                    () = tokio::time::sleep(self.settings.probe_interval) => {}
+                }
+            }
+            self.lost_channels = 0;
+        }
+    }
+
+    /// Probes over one connection until it fails or is used up.
+    async fn probe_over(&mut self, transport: &Transport) {
+        let mut ticks = tokio::time::interval(self.settings.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut channel = None;
+        while self.lost_channels < MOST_CHANNELS_LOST {
+            let due = tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(service) => vec![service],
+                    None => return,
+                },
+                _ = ticks.tick() => {
+                    self.misses = 0;
+                    self.services.due()
+                }
+            };
+            for service in due {
+                let probe = self.probe(transport, &mut channel, &service);
+                let finding = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
+                let Ok(Some(finding)) = finding else {
+                    service.report(Finding::Unknown);
+                    return;
+                };
+                service.report(finding);
+            }
+        }
+    }
+
+    /// Looks at one queue. `None` where the connection is of no use any more.
+    async fn probe(
+        &mut self,
+        transport: &Transport,
+        open: &mut Option<Channel>,
+        service: &Service,
+    ) -> Option<Finding> {
+        if self.misses >= MOST_MISSES {
+            return Some(Finding::Unknown);
+        }
+        let channel = match open.take() {
+            Some(channel) => channel,
+            None => transport.connection.create_channel().await.ok()?,
+        };
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = channel.queue_declare(service.queue.clone(), passive, FieldTable::default());
+        match queue.await {
+            Ok(queue) => {
+                *open = Some(channel);
+                Some(match queue.consumer_count() {
+                    0 => {
+                        Finding::Deserted { since: Instant::now(), waiting: queue.message_count() }
+                    }
+                    _ => Finding::Consumed,
+                })
+            }
+            Err(error) => {
+                self.misses += 1;
+                self.lost_channels += 1;
+                match error.kind() {
+                    ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => {
+                        Some(Finding::Missing)
+                    }
+                    // No permission, or somebody's exclusive queue: not for us to know.
+                    ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 403 | 405) => {
+                        Some(Finding::Unknown)
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services() -> (Services, mpsc::Receiver<Arc<Service>>) {
+        let (requests, asked) = mpsc::channel(REQUESTS);
+        let services = Services { map: Arc::default(), requests, interval: Duration::from_secs(1) };
+        (services, asked)
+    }
+
+    fn known(look: Look) -> Finding {
+        match look {
+            Look::Known(finding) => finding,
+            Look::Asked(_) => panic!("a probe was asked for"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_calls_share_one_probe() {
+        let (services, mut asked) = services();
+        let waits: Vec<_> = (0..100).map(|_| services.look("orders")).collect();
+        let request = asked.recv().await.unwrap();
+        assert!(asked.try_recv().is_err(), "one probe for all");
+        request.report(Finding::Consumed);
+        for wait in waits {
+            let Look::Asked(wait) = wait else { panic!("unprobed") };
+            assert_eq!(wait.finding().await, Finding::Consumed);
+        }
+        assert_eq!(known(services.look("orders")), Finding::Consumed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deserted_service_is_looked_at_again_soon() {
+        let (services, mut asked) = services();
+        let Look::Asked(_) = services.look("orders") else { panic!("unprobed") };
+        let first = Instant::now();
+        let service = asked.recv().await.unwrap();
+        service.report(Finding::Deserted { since: first, waiting: 1 });
+        assert!(matches!(known(services.look("orders")), Finding::Deserted { waiting: 1, .. }));
+        tokio::time::advance(DESERTED_FOR).await;
+        let Look::Asked(wait) = services.look("orders") else { panic!("stale") };
+        asked.recv().await.unwrap().report(Finding::Deserted { since: Instant::now(), waiting: 2 });
+        assert_eq!(wait.finding().await, Finding::Deserted { since: first, waiting: 2 });
+        tokio::time::advance(DESERTED_FOR).await;
+        let Look::Asked(wait) = services.look("orders") else { panic!("stale") };
+        asked.recv().await.unwrap().report(Finding::Consumed);
+        assert_eq!(wait.finding().await, Finding::Consumed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_called_services_are_renewed() {
+        let (services, mut asked) = services();
+        for name in ["orders", "gone"] {
+            drop(services.look(name));
+        }
+        asked.recv().await.unwrap().report(Finding::Consumed);
+        asked.recv().await.unwrap().report(Finding::Missing);
+        let due = || services.due().iter().map(|it| it.queue.to_string()).collect::<Vec<_>>();
+        assert_eq!(due(), ["rpc-orders"], "a missing queue is left alone for a while");
+        for _ in 0..WATCHED_INTERVALS {
+            assert_eq!(due(), ["rpc-orders"]);
+        }
+        assert_eq!(due(), Vec::<String>::new());
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(matches!(services.look("orders"), Look::Asked(_)), "an old finding is none");
+        assert_eq!(known(services.look("gone")), Finding::Missing);
+        assert_eq!(services.due().len(), 2, "both have been called");
+        for _ in 0..=REMEMBERED_INTERVALS {
+            services.due();
+        }
+        assert!(services.map.read().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_set_is_bounded() {
+        let (services, mut asked) = services();
+        for n in 0..MOST_SERVICES {
+            drop(services.look(&format!("s{n}")));
+            if let Ok(request) = asked.try_recv() {
+                request.report(if n == 7 { Finding::Missing } else { Finding::Consumed });
+            }
+        }
+        drop(services.look("new"));
+        assert_eq!(services.map.read().unwrap().len(), MOST_SERVICES);
+        assert!(services.read("s7").is_none(), "a missing one makes room first");
+        assert_eq!(known(services.look("newer")), Finding::Unknown, "all others are in use");
+        assert!(matches!(known(services.look(&"x".repeat(300))), Finding::Unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_first_calls_goes_out_unchecked() {
+        let (services, _asked) = services();
+        for n in 0..REQUESTS {
+            assert!(matches!(services.look(&format!("s{n}")), Look::Asked(_)));
+        }
+        assert_eq!(known(services.look("one more")), Finding::Unknown);
+    }
+}

@@ -1,0 +1,110 @@
+//! One AMQP connection, opened under one time limit and closed for certain.
+//!
+//! lapin drives each connection in a thread of its own, which waits for as long as the socket
+//! lives: a peer that takes a connection and says nothing would hold the thread for ever. So a
+//! second handle on the socket is kept, and shuts it down when the transport goes.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+
+use super::config::Settings;
+
+/// How long a peer has to answer a polite close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An open connection.
+pub(super) struct Transport {
+    pub(super) connection: Connection,
+    // Dropped after the connection, and shuts the socket down.
+    _socket: SocketGuard,
+}
+
+impl Transport {
+    /// Opens a connection; `purpose` names it in RabbitMQ's list of connections. No time limit of
+    /// its own but for the socket: dropping the future ends what it started.
+    pub(super) async fn open(settings: &Settings, purpose: &str) -> lapin::Result<Self> {
+        let socket = SocketGuard::default();
+        let slot = Arc::clone(&socket.0);
+        let (tls, limit) = (settings.tls.clone(), settings.connect_timeout);
+        let runtime = lapin::runtime::default_runtime()?;
+        let reactor = runtime.clone();
+        let connect = async move |uri: AMQPUri, _| {
+            let open = async {
+                let host = uri.authority.host.as_str();
+                let found = tokio::net::lookup_host((host, uri.authority.port)).await?;
+                let addresses: Vec<SocketAddr> = found.collect();
+                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    slot.fill(plain.get_ref().as_fd())?;
+                }
+                match &tls {
+                    Some(connector) => stream.into_rustls(connector, host).await,
+                    None => Ok(stream),
+                }
+            };
+            let opened = tokio::time::timeout(limit, open).await;
+            Ok(opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+        };
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("genkan {purpose}").into())
+            .with_client_property("product".into(), "Genkan".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let connection =
+            Connection::connector(settings.uri.clone(), runtime, connect, properties).await?;
+        Ok(Self { connection, _socket: socket })
+    }
+
+    /// Closes politely if the peer still listens, and in any case.
+    pub(super) async fn close(self) {
+        let close = self.connection.close(200, "OK".into());
+        // Whether the peer answered makes no difference: the socket is shut down now.
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, close).await);
+    }
+}
+
+enum Slot {
+    Empty,
+    Open(TcpStream),
+    Closed,
+}
+
+struct SharedSlot(Mutex<Slot>);
+
+impl SharedSlot {
+    /// Keeps a second handle on the socket, or shuts it down where nobody waits for it any more.
+    fn fill(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        let socket = TcpStream::from(socket.try_clone_to_owned()?);
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *slot {
+            Slot::Closed => socket.shutdown(Shutdown::Both),
+            Slot::Empty | Slot::Open(_) => {
+                *slot = Slot::Open(socket);
+                Ok(())
+            }
+        }
+    }
+}
+
+struct SocketGuard(Arc<SharedSlot>);
+
+impl Default for SocketGuard {
+    fn default() -> Self {
+        Self(Arc::new(SharedSlot(Mutex::new(Slot::Empty))))
+    }
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        let mut slot = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Slot::Open(socket) = std::mem::replace(&mut *slot, Slot::Closed) {
+            // It fails where the peer was faster, which is as good.
+            drop(socket.shutdown(Shutdown::Both));
+        }
+    }
+}

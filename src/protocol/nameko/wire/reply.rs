@@ -1,0 +1,353 @@
+//! What a reply means: `{"result":…,"error":…}` read leniently, its payload sliced out of the
+//! message and not parsed (WIRE 1.3, 1.6).
+
+use std::fmt;
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{compression, exception, json, tagged};
+use crate::call::{Payload, Reply, TraceParent};
+use crate::fault::{Fault, FaultKind, Outcome};
+
+/// Deeper results are refused: nothing that a program means nests that deep, and the caller's
+/// parser may not survive it.
+const DEEPEST: usize = 512;
+
+/// A message from the reply queue.
+#[derive(Debug)]
+pub(in super::super) struct Delivered {
+    /// Its properties.
+    pub(in super::super) properties: BasicProperties,
+    /// Its body.
+    pub(in super::super) body: Bytes,
+}
+
+/// A reply that has been read.
+pub(in super::super) struct Decoded {
+    /// What the caller gets.
+    pub(in super::super) result: Result<Reply, Fault>,
+    /// Whether `NaN` or `Infinity` had to become `null`.
+    pub(in super::super) repaired: bool,
+}
+
+/// Reads a reply to `service.method`. The content type is not looked at: what can be read is.
+pub(in super::super) fn decode(
+    delivered: Delivered,
+    service: &str,
+    method: &str,
+    keep_tagged: bool,
+) -> Decoded {
+    let Delivered { properties, body } = delivered;
+    let mut repaired = false;
+    let parts = compression::unpack(&properties, body)
+        .and_then(|body| split(body, &mut repaired))
+        .map_err(|complaint| broken(service, method, &complaint));
+    let result = parts.and_then(|parts| match parts {
+        Parts::Error(error) => {
+            Err(exception::fault(std::str::from_utf8(&error).unwrap_or_default(), method))
+        }
+        Parts::Result(result) => {
+            let plain = if keep_tagged { None } else { tagged::unwrap_tagged_values(&result) };
+            let payload = Payload::from_validated(plain.map_or(result, Bytes::from));
+            Ok(Reply { payload, trace: trace(&properties) })
+        }
+    });
+    Decoded { result, repaired }
+}
+
+/// The payload of a reply: exactly one JSON value, sliced out of the message.
+enum Parts {
+    Result(Bytes),
+    Error(Bytes),
+}
+
+fn split(body: Bytes, repaired: &mut bool) -> Result<Parts, String> {
+    let body = match serde_json::from_slice::<Envelope<'_>>(&body) {
+        Ok(envelope) => return envelope.into_parts(&body),
+        Err(error) => match json::repair(&body) {
+            Some(mended) => Bytes::from(mended),
+            None => return Err(complaint(&body, &error)),
+        },
+    };
+    match serde_json::from_slice::<Envelope<'_>>(&body) {
+        Ok(envelope) => {
+            *repaired = true;
+            envelope.into_parts(&body)
+        }
+        Err(error) => Err(complaint(&body, &error)),
+    }
+}
+
+fn complaint(body: &[u8], error: &serde_json::Error) -> String {
+    if std::str::from_utf8(body).is_err() {
+        "not valid UTF-8".to_owned()
+    } else if error.is_data() {
+        "JSON, but no object".to_owned()
+    } else {
+        "not JSON".to_owned()
+    }
+}
+
+fn broken(service: &str, method: &str, complaint: &str) -> Fault {
+    let message =
+        format!("the service {service:?} answered {method:?} with a reply that is {complaint}");
+    Fault::new(FaultKind::Internal, Outcome::Executed, message)
+}
+
+fn trace(properties: &BasicProperties) -> Option<TraceParent> {
+    match properties.headers().as_ref()?.inner().get("traceparent")? {
+        AMQPValue::LongString(text) => {
+            TraceParent::parse(std::str::from_utf8(text.as_bytes()).ok()?)
+        }
+        _ => None,
+    }
+}
+
+/// The envelope. Other keys are ignored, and of a repeated key the last one counts, as in Python.
+#[derive(Default)]
+struct Envelope<'a> {
+    result: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+}
+
+impl Envelope<'_> {
+    fn into_parts(self, body: &Bytes) -> Result<Parts, String> {
+        let error = self.error.map(RawValue::get).filter(|error| truthy(error));
+        let (part, is_error) = match (error, self.result) {
+            (Some(error), _) => (error, true),
+            (None, Some(result)) => (result.get(), false),
+            (None, None) => return Err("without a result and without an error".to_owned()),
+        };
+        if json::nests_deeper_than(part.as_bytes(), DEEPEST) {
+            return Err(format!("nested more than {DEEPEST} levels deep"));
+        }
+        let part = body.slice_ref(part.as_bytes());
+        Ok(if is_error { Parts::Error(part) } else { Parts::Result(part) })
+    }
+}
+
+/// Whether Python takes a JSON value for an error that is there.
+fn truthy(json: &str) -> bool {
+    match json.as_bytes() {
+        b"null" | b"false" | b"\"\"" => false,
+        [b'[' | b'{', inside @ .., _] => !inside.trim_ascii().is_empty(),
+        [b'-' | b'0'..=b'9', ..] => json.parse::<f64>().is_ok_and(|number| number != 0.0),
+        _ => true,
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut envelope = Envelope::default();
+                while let Some(key) = map.next_key::<Key>()? {
+                    match key {
+                        Key::Result => envelope.result = Some(map.next_value()?),
+                        Key::Error => envelope.error = Some(map.next_value()?),
+                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(envelope)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+enum Key {
+    Result,
+    Error,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+                Ok(match key {
+                    "result" => Key::Result,
+                    "error" => Key::Error,
+                    _ => Key::Other,
+                })
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldTable;
+
+    use super::*;
+
+    fn decode_body(body: &[u8]) -> Decoded {
+        decode_as(BasicProperties::default(), body, false)
+    }
+
+    fn decode_as(properties: BasicProperties, body: &[u8], keep_tagged: bool) -> Decoded {
+        let body = Bytes::copy_from_slice(body);
+        decode(Delivered { properties, body }, "orders", "create", keep_tagged)
+    }
+
+    #[test]
+    fn results_pass_byte_for_byte() {
+        let results = [
+            "3",
+            "null",
+            "9007199254740993",
+            "1180591620717411303424",
+            "1e400",
+            "-0",
+            "1.10",
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#""\ud800\u00e9""#,
+            "\"é\"",
+            r#"[ 1 , {"x": "NaN Infinity"} ]"#,
+            "0.1234567890123456789012345678901234567890",
+        ];
+        for result in results {
+            for envelope in [
+                format!(r#"{{"result": {result}, "error": null}}"#),
+                format!(r#"{{"error":null,"result":{result},"extra":[{{}}]}}"#),
+                format!(r#"{{"result":{result}}}"#),
+                format!(r#"{{"result":1,"result":{result},"error":""}}"#),
+                format!(r#" {{ "result" : {result} , "error" : {{ }} }} "#),
+                format!(r#"{{"\u0072esult":{result},"error":0}}"#),
+            ] {
+                let decoded = decode_body(envelope.as_bytes());
+                assert!(!decoded.repaired, "{envelope}");
+                assert_eq!(decoded.result.expect(&envelope).payload.as_str(), result, "{envelope}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_payload_is_a_slice_of_the_message() {
+        let body = Bytes::from_static(br#"{"result": [1,2,3], "error": null}"#);
+        let message = body.as_ptr() as usize;
+        let delivered = Delivered { properties: BasicProperties::default(), body };
+        let decoded = decode(delivered, "orders", "create", false);
+        let payload = decoded.result.unwrap().payload.into_bytes();
+        assert_eq!(payload.as_ptr() as usize - message, 11);
+    }
+
+    #[test]
+    fn errors_win_when_truthy() {
+        let error = r#"{"exc_type":"ValueError","exc_path":"builtins.ValueError","exc_args":["bad"],"value":"bad"}"#;
+        for envelope in [
+            format!(r#"{{"result": null, "error": {error}}}"#),
+            format!(r#"{{"error": {error}}}"#),
+            format!(r#"{{"error": {error}, "result": 5}}"#),
+        ] {
+            let fault = decode_body(envelope.as_bytes()).result.unwrap_err();
+            assert_eq!(fault.message(), "ValueError: bad");
+            assert_eq!(
+                (fault.kind(), fault.outcome()),
+                (FaultKind::Application, Outcome::Executed)
+            );
+        }
+        let fault = decode_body(br#"{"result":1,"error":"it broke"}"#).result.unwrap_err();
+        assert_eq!(fault.message(), "it broke");
+        for falsy in ["null", "false", "0", "-0.0", "0e5", "\"\"", "[]", "[ ]", "{}", "{ }"] {
+            let envelope = format!(r#"{{"result":1,"error":{falsy}}}"#);
+            assert!(decode_body(envelope.as_bytes()).result.is_ok(), "{falsy}");
+        }
+        for truthy in ["true", "1", "-1e-5", "\"x\"", "[0]", "1e400"] {
+            let envelope = format!(r#"{{"result":1,"error":{truthy}}}"#);
+            assert!(decode_body(envelope.as_bytes()).result.is_err(), "{truthy}");
+        }
+    }
+
+    #[test]
+    fn broken_replies_are_internal_faults_that_name_the_service() {
+        let deep = format!(r#"{{"result":{}{}}}"#, "[".repeat(600), "]".repeat(600));
+        let deeper = format!(r#"{{"result":{}"#, "[".repeat(200_000));
+        let cases: [(&[u8], &str); 13] = [
+            (b"", "not JSON"),
+            (b"hello", "not JSON"),
+            (b"{\"result\":", "not JSON"),
+            (b"{\"result\":1}}", "not JSON"),
+            (b"{\"result\":nan}", "not JSON"),
+            (b"{'result':1}", "not JSON"),
+            (b"[1]", "no object"),
+            (b"7", "no object"),
+            (b"{}", "without a result"),
+            (b"{\"error\":null}", "without a result"),
+            (b"{\"result\":\"\xff\"}", "UTF-8"),
+            (deep.as_bytes(), "nested"),
+            (deeper.as_bytes(), "not JSON"),
+        ];
+        for (body, complaint) in cases {
+            let shown: String = String::from_utf8_lossy(body).chars().take(40).collect();
+            let fault = decode_body(body).result.expect_err(&shown);
+            assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Internal, Outcome::Executed));
+            assert!(fault.message().contains(complaint), "{shown}: {}", fault.message());
+            assert!(fault.message().contains("\"orders\""), "{}", fault.message());
+        }
+    }
+
+    #[test]
+    fn python_numbers_are_repaired_and_counted() {
+        let decoded = decode_body(br#"{"result": [NaN, 1, -Infinity, "NaN"], "error": null}"#);
+        assert!(decoded.repaired);
+        assert_eq!(decoded.result.unwrap().payload.as_str(), r#"[null, 1, null, "NaN"]"#);
+        assert!(!decode_body(b"{\"result\": NaN").repaired);
+    }
+
+    #[test]
+    fn tagged_results_are_unwrapped_unless_kept() {
+        let body = br#"{"result":[{"__type__":"date","__value__":"2024-01-02"}],"error":null}"#;
+        let plain = decode_body(body).result.unwrap().payload;
+        assert_eq!(plain.as_str(), r#"["2024-01-02"]"#);
+        let kept = decode_as(BasicProperties::default(), body, true).result.unwrap().payload;
+        assert_eq!(kept.as_str(), r#"[{"__type__":"date","__value__":"2024-01-02"}]"#);
+    }
+
+    #[test]
+    fn the_content_type_is_not_looked_at() {
+        let properties = BasicProperties::default()
+            .with_content_type("text/plain".into())
+            .with_content_encoding("binary".into());
+        assert!(decode_as(properties, br#"{"result":1}"#, false).result.is_ok());
+    }
+
+    #[test]
+    fn compressed_replies() {
+        let mut headers = FieldTable::default();
+        headers.insert("compression".into(), AMQPValue::LongString("application/x-bz2".into()));
+        let properties = BasicProperties::default().with_headers(headers);
+        let fault = decode_as(properties, b"BZh", false).result.unwrap_err();
+        assert_eq!(fault.kind(), FaultKind::Internal);
+        assert!(fault.message().contains("application/x-bz2"), "{}", fault.message());
+    }
+
+    #[test]
+    fn a_trace_in_the_reply_is_kept() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), AMQPValue::LongString(text.into()));
+        let properties = BasicProperties::default().with_headers(headers);
+        let reply = decode_as(properties, br#"{"result":1}"#, false).result.unwrap();
+        assert_eq!(reply.trace.unwrap().as_str(), text);
+    }
+}
