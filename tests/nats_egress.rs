@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,10 +14,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
-use genkan::config::read_for_test;
 use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
-use genkan::protocol::nats::read_connector;
 use genkan::tasks::Tasks;
 use genkan::upstream::{Readiness, Upstream};
 use tokio::time::{Instant, timeout};
@@ -157,10 +156,15 @@ impl Egress {
     fn new(config: &str) -> Self {
         LazyLock::force(&METRICS);
         let name = format!("nats{:016x}", fastrand::u64(..));
-        let (connector, problems) = read_for_test(config, read_connector);
-        assert_eq!(problems, [], "{config}");
+        let text = format!(
+            "[[routes]]\nmatch = \"*\"\nupstream = \"tested\"\n\
+             [upstreams.tested]\nprotocol = \"nats\"\n{config}"
+        );
+        let loaded = genkan::config::parse("genkan.toml", &text, HashMap::new());
+        assert_eq!(loaded.problems, [], "{config}");
         let tasks = Tasks::new();
-        let upstream = connector.connect(UpstreamMetrics::new(&name), &tasks);
+        let upstream =
+            loaded.config.upstreams[0].connector.connect(UpstreamMetrics::new(&name), &tasks);
         Self { upstream, name, tasks }
     }
 
