@@ -171,7 +171,7 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
             command.try_get_matches_from(filled).and_then(|mut m| Cli::from_arg_matches_mut(&mut m))
             && let Some(mend) = client::split_name(&name)
         {
-            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, mend));
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, format!("{mend}\n")));
         }
     }
     Err(error)

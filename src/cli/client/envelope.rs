@@ -43,8 +43,14 @@ pub fn read(body: &[u8]) -> Result<Answer<'_>, String> {
     if body.trim_ascii().is_empty() {
         return Err("the body is empty".to_owned());
     }
-    let envelope: &RawValue =
-        serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let envelope: &RawValue = serde_json::from_slice(body).map_err(|error| {
+        // Where a page was sent instead, the place of its first `<` helps nobody.
+        let is_near = body.trim_ascii_start().starts_with(b"{");
+        format!(
+            "the body is not JSON{}",
+            if is_near { format!(": {error}") } else { String::new() }
+        )
+    })?;
     // Read as a struct, a JSON array would pass for one.
     if !envelope.get().starts_with('{') {
         return Err("the body is not a JSON object".to_owned());

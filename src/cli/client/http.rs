@@ -120,11 +120,11 @@ impl Client {
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(exchange)) => Ok(exchange),
             Ok(Err(Failure::Setup(error))) => Err(error),
-            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend).into()),
+            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend)),
             Err(_) => {
                 let waited = format_duration(timeout.unwrap_or(limit));
                 let message = format!(
-                    "no answer from {} within {waited}; the call may still be carried out",
+                    "no answer from {} within {waited}\n  the call may still be carried out",
                     to.shown()
                 );
                 Err(CommandError::NoConnection(message).into())
@@ -264,11 +264,13 @@ impl Lost {
         let shown = to.shown();
         let message = match self {
             Lost::NotConnected(error) => match connect_trouble(&*error, to.uri()) {
-                (what, Some(own_mend)) => format!("cannot connect to {shown}: {what}; {own_mend}"),
-                (what, None) => format!("cannot connect to {shown}: {what}; {mend}"),
+                (what, Some(own_mend)) => {
+                    format!("cannot connect to {shown}: {what}\n  {own_mend}")
+                }
+                (what, None) => format!("cannot connect to {shown}: {what}\n  {mend}"),
             },
             Lost::Broken(why) => format!(
-                "the connection to {shown} ended before the answer: {why}; the call may have been \
+                "the connection to {shown} ended before the answer: {why}\n  the call may have been \
                  carried out"
             ),
             Lost::NotHttp => {
@@ -295,7 +297,7 @@ fn connect_trouble(
             }
             _ => "does the port speak TLS? If not, write http://",
         };
-        return (format!("TLS failed, {}", tls.to_string().to_lowercase()), Some(mend.to_owned()));
+        return (format!("TLS failed: {tls}"), Some(mend.to_owned()));
     }
     if chain(error).any(|cause| cause.to_string().starts_with("dns error")) {
         let what = format!("cannot find the host `{host}` ({})", root_cause(error));
@@ -318,11 +320,15 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// rustls's errors travel inside I/O errors, which do not show them as their source.
+/// rustls's errors travel inside I/O errors, and those inside others; an I/O error does not show
+/// what it holds as its source.
 fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     chain(error).find_map(|cause| {
-        let inside = cause.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
-        inside.and_then(|inner| find::<rustls::Error>(inner)).or_else(|| cause.downcast_ref())
+        let mut held = cause;
+        while let Some(inside) = held.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            held = inside;
+        }
+        held.downcast_ref()
     })
 }
 
@@ -375,10 +381,10 @@ mod tests {
     #[test]
     fn tls_trouble_is_found_inside_io_errors() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let error = io::Error::other(tls);
+        let error = io::Error::other(io::Error::other(tls));
         let uri = Uri::from_static("https://h/");
         let (what, mend) = connect_trouble(&error, &uri);
-        assert!(what.contains("unknownissuer"), "{what}");
+        assert!(what.contains("UnknownIssuer"), "{what}");
         assert!(mend.is_some_and(|mend| mend.contains("--ca FILE")));
     }
 }

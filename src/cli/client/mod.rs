@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use super::output::Output;
 use super::{CommandError, Status};
 use crate::call::{CallName, Params};
-use crate::config::units;
+use crate::config::{environment, units};
 use crate::tasks::Tasks;
 use address::Address;
 use http::{Client, Exchange};
@@ -51,9 +51,14 @@ pub struct ClientArgs {
 
 /// The gateway that `--gateway`, GENKAN_GATEWAY or the default names, and its mend.
 pub fn gateway(option: Option<&str>) -> Result<Address, CommandError> {
-    let from_environment = option.is_none().then(crate::config::environment::gateway).flatten();
-    let text = option.or(from_environment.as_deref()).unwrap_or(DEFAULT_GATEWAY);
-    Address::gateway(text)
+    if let Some(url) = option {
+        return Address::gateway(url);
+    }
+    match environment::gateway() {
+        Some(url) => Address::gateway(&url)
+            .map_err(|error| CommandError::Usage(format!("in GENKAN_GATEWAY, {error}"))),
+        None => Address::gateway(DEFAULT_GATEWAY),
+    }
 }
 
 /// What helps when the gateway does not answer.
@@ -86,7 +91,7 @@ pub fn check_method(service: &str, method: &str) -> Result<(), CommandError> {
         return Ok(());
     }
     let mend = split_name(service).unwrap_or_else(|| "write NAME METHOD [PARAM]...".to_owned());
-    Err(CommandError::Usage(format!("`{method}` is no METHOD: {mend}")))
+    Err(CommandError::Usage(format!("`{method}` is no METHOD; {mend}")))
 }
 
 /// Where NAME is `service.method` and METHOD is missing: what to write instead.
@@ -95,7 +100,7 @@ pub fn split_name(name: &str) -> Option<String> {
     let (service, method) = (name.service(), name.method());
     Some(format!(
         "NAME and METHOD are two words: did you mean `{service} {method}` instead of \
-         `{service}.{method}`?\n"
+         `{service}.{method}`?"
     ))
 }
 

@@ -30,13 +30,13 @@ pub fn not_json_rpc(to: &Address, exchange: &Exchange, why: &str) -> anyhow::Err
     let status = exchange.status;
     let location = exchange.headers.get(http::header::LOCATION).and_then(|to| to.to_str().ok());
     let mend = match (status.as_u16(), location) {
-        (300..=399, Some(location)) => format!("; it points to {}", printable(location)),
-        (404 | 405, _) => "; does the URL's path lead to a JSON-RPC service?".to_owned(),
+        (300..=399, Some(location)) => format!("\n  it points to {}", printable(location)),
+        (404 | 405, _) => "\n  does the URL's path lead to a JSON-RPC service?".to_owned(),
         _ => String::new(),
     };
     let shown = to.shown();
     anyhow::anyhow!(
-        "{shown} gave no JSON-RPC answer but HTTP {status}: {why}{mend}{}",
+        "{shown} answered HTTP {status} without JSON-RPC: {why}{}{mend}",
         excerpt(exchange)
     )
 }
