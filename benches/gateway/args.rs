@@ -1,0 +1,90 @@
+//! What a person, or this program starting itself, may say on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::load::Expect;
+
+/// Measures the gateway's CPU and memory beside the bare parts it is made of
+#[derive(Parser)]
+pub(crate) struct Args {
+    /// A smoke run: a tenth of the calls, one round
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How often floors and gateway take turns at each point
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<Part>,
+    /// Only the floors, without the gateway
+    #[arg(long)]
+    pub(crate) floors: bool,
+    /// Write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Cargo passes this to say that it is a bench that runs, not a test
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+    /// What a started copy of this program is to be
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+}
+
+impl Args {
+    /// Whether the part is to be measured.
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// A count of calls, or a tenth of it for a smoke run.
+    pub(crate) fn calls(&self, full: u64) -> u64 {
+        if self.quick { full / 10 } else { full }
+    }
+
+    /// How many rounds, one for a smoke run.
+    pub(crate) fn rounds(&self) -> u32 {
+        if self.quick { 1 } else { self.rounds }
+    }
+}
+
+/// What can be measured on its own.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// HTTP to NATS
+    Nats,
+    /// HTTP to Nameko, and RabbitMQ's own CPU
+    Nameko,
+    /// Resident memory under load
+    Memory,
+}
+
+/// The processes that a run is made of.
+#[derive(Subcommand)]
+#[command(hide = true)]
+pub(crate) enum Role {
+    /// An HTTP server that answers with the body it got
+    #[command(hide = true)]
+    AxumEcho,
+    /// Picom requests without a gateway
+    #[command(hide = true)]
+    NatsClient { server: String, subject: String },
+    /// Nameko calls without a gateway
+    #[command(hide = true)]
+    LapinClient {
+        url: String,
+        #[arg(long)]
+        persistent: bool,
+    },
+    /// A Picom service that answers with its message
+    #[command(hide = true)]
+    PicomResponder { server: String },
+    /// A Nameko service that answers with its arguments
+    #[command(hide = true)]
+    NamekoResponder { url: String },
+    /// An HTTP client that checks what it gets
+    #[command(hide = true)]
+    HttpLoad { address: SocketAddr, method: String, expect: Expect },
+}

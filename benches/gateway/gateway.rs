@@ -1,0 +1,100 @@
+//! The gateway that is measured: the release binary that cargo built beside this bench, with a
+//! configuration as short as an operator would write it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::backends::{NAMEKO_SERVICE, PICOM_SERVICE};
+use crate::brokers::{await_port, folder, free_port};
+use crate::child::Guarded;
+
+const READY: Duration = Duration::from_secs(20);
+
+/// A gateway in front of both responders.
+pub(crate) struct Gateway {
+    process: Guarded,
+    /// Where calls go.
+    pub(crate) address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn start(nats: &str, rabbit: &str, name: &str) -> Result<Self> {
+        let folder = folder(name)?;
+        let (http, admin) = (free_port()?, free_port()?);
+        let config = folder.join("genkan.toml");
+        fs::write(&config, configuration(http, admin, nats, rabbit))?;
+        let start = r#""$PROGRAM" serve --config "$CONFIG" >"$FOLDER/log" 2>&1 & main=$!"#;
+        let process = Guarded::start(start, "TERM", &folder, |command| {
+            command.env("PROGRAM", env!("CARGO_BIN_EXE_genkan")).env("CONFIG", &config)
+        })?;
+        await_port(admin, &process, &folder)?;
+        await_ready(admin, &process, &folder)?;
+        await_port(http, &process, &folder)?;
+        Ok(Self { process, address: SocketAddr::from(([127, 0, 0, 1], http)) })
+    }
+
+    /// The gateway's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+fn configuration(http: u16, admin: u16, nats: &str, rabbit: &str) -> String {
+    format!(
+        r#"
+[http]
+listen = "127.0.0.1:{http}"
+
+[admin]
+listen = "127.0.0.1:{admin}"
+
+[upstreams.nats]
+protocol = "nats"
+servers = ["{nats}"]
+dialect = "picom"
+
+[upstreams.rabbit]
+protocol = "nameko"
+url = "{rabbit}"
+
+[[routes]]
+match = "{PICOM_SERVICE}.*"
+upstream = "nats"
+
+[[routes]]
+match = "{NAMEKO_SERVICE}.*"
+upstream = "rabbit"
+"#
+    )
+}
+
+fn await_ready(admin: u16, process: &Guarded, folder: &Path) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let answer = get(admin, "/readyz").unwrap_or_default();
+        if answer.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+        if !process.lives() || begin.elapsed() > READY {
+            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+            bail!("the gateway did not get ready: {answer}\nWhat it said:\n{log}");
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
