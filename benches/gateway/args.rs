@@ -70,7 +70,12 @@ pub(crate) enum Role {
     AxumEcho,
     /// Picom requests without a gateway
     #[command(hide = true)]
-    NatsClient { server: String, subject: String },
+    NatsClient {
+        server: String,
+        subject: String,
+        #[arg(long)]
+        one_thread: bool,
+    },
     /// Nameko calls without a gateway
     #[command(hide = true)]
     LapinClient {

@@ -1,5 +1,5 @@
 //! The floors: what the gateway stands on, alone. An axum server that does nothing, and the two
-//! broker clients without HTTP, with the same runtime as the gateway's. No gateway built of these
+//! broker clients without HTTP, with the same runtime as the gateway's unless another is cheaper. No gateway built of these
 //! parts can be cheaper than their sum.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::backends::{EXCHANGE, NAMEKO_SERVICE, declare_exchange};
 use crate::load::PAYLOAD;
-use crate::role::{Session, client, serve};
+use crate::role::{Session, Threads, client, serve};
 
 /// The role of an HTTP server that reads a body and returns it.
 pub(crate) fn axum_echo() -> Result<()> {
@@ -42,9 +42,11 @@ pub(crate) fn axum_echo() -> Result<()> {
     })
 }
 
-/// The role of a Picom caller: `request` of async-nats, as its documentation shows it.
-pub(crate) fn nats_client(server: &str, subject: String) -> Result<()> {
-    client(async { Ok(async_nats::connect(server).await?) }, async |client| {
+/// The role of a Picom caller: `request` of async-nats, as its documentation shows it. It is
+/// cheapest on one thread, where its connection's task wakes nobody; a floor is the least.
+pub(crate) fn nats_client(server: &str, subject: String, one_thread: bool) -> Result<()> {
+    let threads = if one_thread { Threads::One } else { Threads::Default };
+    client(threads, async { Ok(async_nats::connect(server).await?) }, async |client| {
         Ok(PicomCaller { client: client.clone(), subject: subject.clone() })
     })
 }
@@ -69,7 +71,8 @@ impl Session for PicomCaller {
 /// with `no_ack`, on two connections, as WIRE 7.1 has it.
 pub(crate) fn lapin_client(url: &str, persistent: bool) -> Result<()> {
     let mut tasks = JoinSet::new();
-    client(NamekoCaller::connect(url, persistent, &mut tasks), async |caller| Ok(caller.clone()))
+    let connect = NamekoCaller::connect(url, persistent, &mut tasks);
+    client(Threads::Default, connect, async |caller| Ok(caller.clone()))
 }
 
 type Pending = Mutex<HashMap<ShortString, oneshot::Sender<Vec<u8>>>>;

@@ -34,7 +34,9 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.role {
         Some(Role::AxumEcho) => floors::axum_echo(),
-        Some(Role::NatsClient { server, subject }) => floors::nats_client(&server, subject),
+        Some(Role::NatsClient { server, subject, one_thread }) => {
+            floors::nats_client(&server, subject, one_thread)
+        }
         Some(Role::LapinClient { url, persistent }) => floors::lapin_client(&url, persistent),
         Some(Role::PicomResponder { server }) => backends::picom(&server),
         Some(Role::NamekoResponder { url }) => backends::nameko(&url),

@@ -32,6 +32,7 @@ const IDLE: Duration = Duration::from_secs(3);
 pub(crate) enum What {
     AxumEcho,
     NatsClient,
+    NatsClientThreads,
     GatewayNats,
     LapinClient,
     LapinPersistent,
@@ -142,8 +143,10 @@ fn subjects(
     let load = Copy::start(&["http-load", &address, &method, "echo"])?;
     let mut subjects = vec![Subject::new(What::AxumEcho, load, Some(axum.pid()), http)];
     if args.wants(Part::Nats) {
-        let client = Copy::start(&["nats-client", &nats.url, &method])?;
-        subjects.push(Subject::new(What::NatsClient, client, None, http));
+        let one = Copy::start(&["nats-client", &nats.url, &method, "--one-thread"])?;
+        subjects.push(Subject::new(What::NatsClient, one, None, http));
+        let threads = Copy::start(&["nats-client", &nats.url, &method])?;
+        subjects.push(Subject::new(What::NatsClientThreads, threads, None, http));
         if let Some(gateway) = gateway {
             let address = gateway.address.to_string();
             let load = Copy::start(&["http-load", &address, &method, "result"])?;

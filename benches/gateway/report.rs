@@ -21,9 +21,10 @@ const BROKER_RATIO: f64 = 1.2;
 const RESIDENT: f64 = 25.0;
 /// What still counts as flat: the growth of what is resident between the two readings, in MiB.
 const FLAT: f64 = 1.0;
-const SPEEDS: [(&str, What); 6] = [
+const SPEEDS: [(&str, What); 7] = [
     ("axum echo", What::AxumEcho),
-    ("async-nats client", What::NatsClient),
+    ("async-nats client, one thread", What::NatsClient),
+    ("async-nats client, a thread a core", What::NatsClientThreads),
     ("gateway → NATS", What::GatewayNats),
     ("lapin client", What::LapinClient),
     ("lapin client, persistent", What::LapinPersistent),
@@ -154,13 +155,14 @@ fn speeds(results: &Results) -> Vec<Vec<String>> {
             rows.push(vec![
                 name.to_owned(),
                 connections.to_string(),
+                format!("{:.1}", median(samples, cpu)),
                 format!("{:.0}", median(samples, speed)),
                 format!("{:.2}", median(samples, |sample| f64::from(sample.run.p50) / 1e3)),
                 format!("{:.2}", median(samples, |sample| f64::from(sample.run.p99) / 1e3)),
             ]);
         }
     }
-    headed("what|conns|calls/s|p50 ms|p99 ms", rows)
+    headed("what|conns|CPU µs|calls/s|p50 ms|p99 ms", rows)
 }
 
 fn verdict(ratio: f64, target: f64) -> [String; 3] {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 /// How long one command may take before it counts as hung.
@@ -72,13 +72,25 @@ pub(crate) fn serve(start: impl Future<Output = Result<Option<u16>>>) -> Result<
     Ok(())
 }
 
+/// What a client's tasks run on.
+pub(crate) enum Threads {
+    /// A thread a core, as the gateway's do.
+    Default,
+    /// One thread.
+    One,
+}
+
 /// Runs a client until standard input ends. `connect` makes what sessions share, `open` one
 /// session of it.
 pub(crate) fn client<Shared, S: Session>(
+    threads: Threads,
     connect: impl Future<Output = Result<Shared>>,
     open: impl AsyncFn(&Shared) -> Result<S>,
 ) -> Result<()> {
-    let runtime = Runtime::new()?;
+    let runtime = match threads {
+        Threads::Default => Runtime::new()?,
+        Threads::One => Builder::new_current_thread().enable_all().build()?,
+    };
     let shared = match runtime.block_on(connect) {
         Ok(shared) => shared,
         Err(error) => return say(&Answer::Failed(format!("{error:#}"))),
