@@ -1,0 +1,19 @@
+//! Waits for what will be true soon, without fixed sleeps.
+
+use std::time::{Duration, Instant};
+
+/// How long something that is only a matter of time may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// Asks until there is an answer, and returns it.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < DEADLINE, "within {DEADLINE:?} it did not come: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}

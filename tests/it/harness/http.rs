@@ -1,0 +1,150 @@
+//! A small HTTP/1.1 client that sends exactly what it is told, broken requests too.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A response.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A header's value; names are in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in the body: {}", self.text()))
+    }
+}
+
+/// A connection that stays open.
+pub struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    /// Connects to `127.0.0.1:PORT`.
+    pub async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the gateway accepts");
+        stream.set_nodelay(true).expect("a socket option");
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).await.expect("the gateway reads");
+    }
+
+    /// Sends bytes; an error where the gateway has hung up.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes).await
+    }
+
+    /// Sends a request with a body.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
+        self.send(&encode(method, path, headers, body)).await;
+    }
+
+    /// Reads one response; `None` where the gateway has hung up instead.
+    pub async fn receive(&mut self) -> Option<Response> {
+        timeout(PATIENCE, self.read()).await.expect("a response in time").ok()
+    }
+
+    /// Whether the gateway hangs up within `patience`, sending nothing more.
+    pub async fn is_closed_within(&mut self, patience: Duration) -> bool {
+        let mut byte = [0];
+        matches!(timeout(patience, self.0.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+    }
+
+    async fn read(&mut self) -> std::io::Result<Response> {
+        let status_line = self.line().await?;
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| std::io::Error::other(status_line))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut response = Response { status, headers, body: Vec::new() };
+        let length = response.header("content-length").and_then(|text| text.parse().ok());
+        if let Some(length) = length {
+            response.body = vec![0; length];
+            self.0.read_exact(&mut response.body).await?;
+        } else if response.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(self.line().await?.trim(), 16).expect("a size");
+                let start = response.body.len();
+                response.body.resize(start + size, 0);
+                self.0.read_exact(&mut response.body[start..]).await?;
+                self.line().await?;
+                if size == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    async fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+/// A request's bytes. `Content-Type: application/json` is added where there is none; a header
+/// with an empty value is left out.
+pub fn encode(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\n");
+    let given = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
+    if !given("content-type") && !body.is_empty() {
+        head += "Content-Type: application/json\r\n";
+    }
+    if !given("content-length") && !given("transfer-encoding") {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "\r\n";
+    [head.as_bytes(), body].concat()
+}
+
+/// One request on a connection of its own.
+pub async fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
+    let mut connection = Connection::open(address).await;
+    connection.request(method, path, headers, body).await;
+    connection.receive().await.expect("a response")
+}

@@ -1,0 +1,23 @@
+//! What the tests stand on: the gateway, real brokers, real services, clients and patience.
+//!
+//! A missing broker or package is a failure that says what to install, never a skip.
+
+pub mod certs;
+pub mod clients;
+pub mod echo;
+pub mod eventually;
+pub mod gateway;
+pub mod http;
+pub mod nats;
+pub mod process;
+pub mod rabbit;
+pub mod responder;
+pub mod services;
+
+pub use echo::Echo;
+pub use eventually::eventually;
+pub use gateway::{Fault, Gateway, as_fault};
+pub use nats::Nats;
+pub use rabbit::RabbitMq;
+pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};
+pub use services::{GemstoneService, Mailer, NamekoVersion, Shop};

@@ -1,0 +1,91 @@
+//! Private NATS servers on free ports of the loopback interface.
+
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::process::{Folder, PATIENCE, Process, free_port, program, touch};
+
+/// A server.
+pub struct Nats {
+    folder: Folder,
+    port: u16,
+    process: Mutex<Option<Process>>,
+}
+
+impl Nats {
+    /// Starts one that takes everybody.
+    pub fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// Starts one with lines for its configuration file.
+    pub fn configured(conf: &str) -> Self {
+        let folder = Folder::new();
+        folder.write("nats.conf", conf);
+        let nats = Self { folder, port: free_port(), process: Mutex::new(None) };
+        nats.restart();
+        nats
+    }
+
+    /// One that is not started yet.
+    pub fn down() -> Self {
+        let folder = Folder::new();
+        folder.write("nats.conf", "");
+        Self { folder, port: free_port(), process: Mutex::new(None) }
+    }
+
+    /// Starts it again, on the same port.
+    pub fn restart(&self) {
+        let log = self.folder.path().join("nats.log");
+        touch(&log);
+        let mut command = Command::new(program("nats-server", &["/usr/sbin", "/usr/local/bin"]));
+        command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-c"]);
+        command.arg(self.folder.path().join("nats.conf"));
+        let process = Process::start(&command, Some(&log));
+        process.wait_for_log("Server is ready");
+        *self.process.lock().unwrap() = Some(process);
+    }
+
+    /// Ends it in good order.
+    pub fn stop(&self) {
+        let process = self.process.lock().unwrap().take().expect("it runs");
+        process.signal("TERM");
+        process.wait(PATIENCE);
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        let process = self.process.lock().unwrap().take().expect("it runs");
+        process.signal("KILL");
+        process.wait(PATIENCE);
+    }
+
+    /// Stops it from running without closing its connections, or lets it run on.
+    pub fn freeze(&self, frozen: bool) {
+        let process = self.process.lock().unwrap();
+        process.as_ref().expect("it runs").signal(if frozen { "STOP" } else { "CONT" });
+    }
+
+    /// `nats://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The table that an operator would write for it.
+    pub fn upstream(&self, name: &str, dialect: &str) -> String {
+        format!(
+            "[upstreams.{name}]\nprotocol = \"nats\"\nservers = [\"{}\"]\ndialect = \"{dialect}\"\n",
+            self.url()
+        )
+    }
+
+    /// A client of the harness's own.
+    pub async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("the server accepts")
+    }
+}
