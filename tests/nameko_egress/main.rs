@@ -1,0 +1,7 @@
+//! The Nameko egress against a real RabbitMQ, with fake services that answer what real ones never
+//! would. What is said here about a test's broker and services is in `rabbit.rs` and `world.rs`.
+
+mod calls;
+mod faults;
+mod rabbit;
+mod world;
