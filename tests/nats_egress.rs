@@ -156,15 +156,12 @@ impl Egress {
     fn new(config: &str) -> Self {
         LazyLock::force(&METRICS);
         let name = format!("nats{:016x}", fastrand::u64(..));
-        let text = format!(
-            "[[routes]]\nmatch = \"*\"\nupstream = \"tested\"\n\
-             [upstreams.tested]\nprotocol = \"nats\"\n{config}"
-        );
-        let loaded = genkan::config::parse("genkan.toml", &text, HashMap::new());
-        assert_eq!(loaded.problems, [], "{config}");
+        let text = format!("[upstreams.{name}]\nprotocol = \"nats\"\n{config}");
+        let loaded = genkan::config::parse("test", &text, HashMap::new());
+        let Ok((config, _)) = loaded.into_valid() else { panic!("{config}") };
+        let connector = &config.upstreams[0].connector;
         let tasks = Tasks::new();
-        let upstream =
-            loaded.config.upstreams[0].connector.connect(UpstreamMetrics::new(&name), &tasks);
+        let upstream = connector.connect(UpstreamMetrics::new(&name), &tasks);
         Self { upstream, name, tasks }
     }
 
