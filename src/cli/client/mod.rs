@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod envelope;
+pub mod fault;
 pub mod http;
 pub mod report;
 

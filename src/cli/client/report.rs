@@ -1,25 +1,21 @@
-//! What a person reads after a call: a fault as a block, the timings as one line. A program
-//! gets the fault's JSON instead, as it came.
+//! What a command says after an exchange: its fault, that the answer was none, and the timings
+//! as one line.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::address::Address;
-use super::envelope::present;
+use super::fault;
 use super::http::Exchange;
+use crate::cli::Status;
 use crate::cli::output::{Form, Output, Paint, Role, printable};
-use crate::cli::{Status, json};
-use crate::fault::FaultKind;
 
 /// Reports a fault: on a terminal as a block on standard error, else as the error's JSON on
 /// standard output.
 pub fn fault(error: &str, output: &Output) -> anyhow::Result<Status> {
     match output.form() {
-        Form::Human => output.note(&fault_block(error, output.err())),
+        Form::Human => output.note(&fault::block(error, output.err())),
         Form::Json => output.print_json(error)?,
     }
     Ok(Status::Fault)
@@ -50,119 +46,6 @@ fn excerpt(exchange: &Exchange) -> String {
         0 => String::new(),
         n if n <= LONGEST => format!("\n  {line}"),
         _ => format!("\n  {}…", line.chars().take(LONGEST).collect::<String>()),
-    }
-}
-
-#[derive(Deserialize)]
-struct ErrorObject<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    code: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-}
-
-/// The block: the message, then a row for each thing that is known (CONTRACT, section 5).
-fn fault_block(error: &str, paint: Paint) -> String {
-    let object = error.starts_with('{').then(|| serde_json::from_str::<ErrorObject<'_>>(error));
-    let Some(Ok(object)) = object else {
-        return format!("{} {}", paint.paint(Role::Error, "fault:"), text_of(error));
-    };
-    let mut data: BTreeMap<String, &RawValue> = object
-        .data
-        .filter(|data| data.get().starts_with('{'))
-        .and_then(|data| serde_json::from_str(data.get()).ok())
-        .unwrap_or_default();
-    let known = !data.is_empty();
-    let mut rows: Vec<(String, String)> = Vec::new();
-    let code = object.code.map(RawValue::get);
-    let kind = data.remove("kind").map(|kind| text_of(kind.get()));
-    match (&kind, code) {
-        (Some(kind), Some(code)) => rows.push(("kind".into(), format!("{kind} ({code})"))),
-        (Some(kind), None) => rows.push(("kind".into(), kind.clone())),
-        (None, Some(code)) => rows.push(("code".into(), code.to_owned())),
-        (None, None) => {}
-    }
-    if let Some(outcome) = data.remove("outcome").map(|outcome| text_of(outcome.get())) {
-        let meaning = outcome_meaning(&outcome).map(|meaning| format!(": {meaning}"));
-        rows.push(("outcome".into(), format!("{outcome}{}", meaning.unwrap_or_default())));
-    }
-    if let Some(retryable) = data.remove("retryable") {
-        let word = match retryable.get() {
-            "true" => "yes".to_owned(),
-            "false" => "no".to_owned(),
-            other => printable(other),
-        };
-        rows.push(("retryable".into(), word));
-    }
-    let own_hint = data.remove("hint").map(|hint| text_of(hint.get()));
-    for name in ["class", "info", "args", "path"] {
-        if let Some(value) = data.remove(name) {
-            rows.push((name.into(), text_of(value.get())));
-        }
-    }
-    for (name, value) in &data {
-        rows.push((printable(name), text_of(value.get())));
-    }
-    if let (false, Some(data)) = (known, object.data.filter(|data| data.get() != "null")) {
-        rows.push(("data".into(), text_of(data.get())));
-    }
-    let hint = own_hint.or_else(|| kind.as_deref().and_then(hint_for).map(str::to_owned));
-    rows.extend(hint.map(|hint| ("hint".into(), hint)));
-
-    let message = object.message.map_or("without a message".to_owned(), |m| text_of(m.get()));
-    let mut block = format!("{} {message}\n", paint.paint(Role::Error, "fault:"));
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    for (name, value) in &rows {
-        let label = paint.paint(Role::Faint, format_args!("{name:<width$}"));
-        let value = value.replace('\n', &format!("\n  {:width$}  ", ""));
-        block.push_str(&format!("  {label}  {value}\n"));
-    }
-    block
-}
-
-/// A JSON string as its text, any other value as its JSON, fit for a terminal.
-fn text_of(raw: &str) -> String {
-    match serde_json::from_str::<String>(raw) {
-        Ok(text) => printable(&text),
-        // A lone surrogate has no text.
-        Err(_) => printable(&json::one_line(raw, Paint::PLAIN)),
-    }
-}
-
-fn outcome_meaning(outcome: &str) -> Option<&'static str> {
-    Some(match outcome {
-        "not_sent" => "the service has not seen it",
-        "rejected" => "the service refused it before it ran",
-        "executed" => "the service ran it",
-        "unknown" => "it was sent, and may have run",
-        _ => return None,
-    })
-}
-
-fn hint_for(kind: &str) -> Option<&'static str> {
-    let kind = FaultKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
-    match kind {
-        FaultKind::UnknownService | FaultKind::UnknownMethod => {
-            Some("`genkan explain NAME.METHOD` shows which route takes the call, and where to")
-        }
-        FaultKind::InvalidParams => {
-            Some("name:=json gives numbers, lists and objects; name=text is always a string")
-        }
-        FaultKind::Unavailable => {
-            Some("/readyz on the gateway's admin port names the upstreams that are down")
-        }
-        FaultKind::Timeout => {
-            Some("a route's `timeout` sets the limit; --timeout can only shorten it")
-        }
-        FaultKind::AccessDenied => Some("--header 'Authorization: …' sends credentials"),
-        FaultKind::TooLarge => Some("`max_body` under [http] sets the gateway's limit"),
-        FaultKind::ParseError
-        | FaultKind::InvalidRequest
-        | FaultKind::Internal
-        | FaultKind::Application
-        | FaultKind::Overloaded => None,
     }
 }
 
@@ -215,46 +98,6 @@ fn milliseconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_application_fault_shows_all_that_the_service_said() {
-        let error = r#"{"code":-32000,"message":"ValueError: bad 1","data":{"kind":"application",
-            "outcome":"executed","retryable":false,"class":"ValueError","info":"bad 1",
-            "args":["bad 1", 1.10],"path":"builtins.ValueError","extra":{"n":1}}}"#;
-        let expected = "\
-fault: ValueError: bad 1
-  kind       application (-32000)
-  outcome    executed: the service ran it
-  retryable  no
-  class      ValueError
-  info       bad 1
-  args       [\"bad 1\", 1.10]
-  path       builtins.ValueError
-  extra      {\"n\":1}
-";
-        assert_eq!(fault_block(error, Paint::PLAIN), expected);
-    }
-
-    #[test]
-    fn other_faults() {
-        let cases = [
-            (r#""boom""#, "fault: boom"),
-            (
-                r#"{"code":-32601,"message":"Method not found"}"#,
-                "fault: Method not found\n  code  -32601\n",
-            ),
-            (r#"{"code":1,"message":"m","data":[1,2]}"#, "fault: m\n  code  1\n  data  [1,2]\n"),
-            (r#"{"message":"\ud800"}"#, "fault: \"\\ud800\"\n"),
-            (r#"{"message":"a\u001b[2Jb"}"#, "fault: a\\u{1b}[2Jb\n"),
-            ("{}", "fault: without a message\n"),
-        ];
-        for (error, expected) in cases {
-            assert_eq!(fault_block(error, Paint::PLAIN), expected, "{error}");
-        }
-        let error = r#"{"code":-32601,"message":"m","data":{"kind":"unknown_service","outcome":"not_sent","retryable":false}}"#;
-        let block = fault_block(error, Paint::PLAIN);
-        assert!(block.contains("  hint       `genkan explain"), "{block}");
-    }
 
     #[test]
     fn the_timings_are_one_line() {
