@@ -23,7 +23,7 @@ use crate::call::{Params, Payload};
         ("genkan call orders create size=L count:=2", "named params: a string and a number"),
         ("genkan call math add 1 2", "positional params"),
         ("echo '{\"ids\": [1, 2]}' | genkan call orders find -", "params from standard input"),
-        ("genkan call --registry http://127.0.0.1:8080/api 'reports.*' daily", "through a registry"),
+        ("genkan call --registry http://127.0.0.1:8000/api 'reports.*' daily", "through a registry"),
         ("genkan call orders list | jq '.[0]'", "piped: the bare result as plain JSON"),
     ])
 )]
