@@ -6,6 +6,14 @@
 #![allow(unreachable_pub, reason = "the harness's own interface")]
 #![allow(clippy::let_underscore_must_use, reason = "tests drop what they do not look at")]
 
+mod bare_calls;
+mod clients;
 mod envelope;
 mod harness;
+mod http;
+mod limits;
+mod nameko;
+mod nameko_wire;
+mod nats;
+mod payloads;
 mod specification;
