@@ -31,8 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Dispatched {
     /// The result or the fault.
     pub result: Result<Reply, Fault>,
-    /// The time between handing the call to the upstream and its answer.
-    pub service_time: Duration,
+    /// The time between handing the call to the upstream and its answer; `None` where it was
+    /// never sent.
+    pub service_time: Option<Duration>,
 }
 
 /// The routing table at work.
@@ -94,7 +95,8 @@ impl Router {
         );
         let sent = Instant::now();
         let result = send(&row, &call).instrument(span).await;
-        let service_time = sent.elapsed();
+        let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
+        let service_time = was_sent.then(|| sent.elapsed());
         ending.count(&result);
         if let Err(fault) = &result {
             let route = if row.slot.is_some() { row.rule.pattern.as_str() } else { NO_ROUTE };

@@ -36,7 +36,7 @@ pub(super) async fn call(
     let kind = CallKind::Call;
     let call = Call { name, params, kind, context: context.clone(), received, timeout };
     let dispatched = http.router.dispatch(http.ingress, call).await;
-    let service_time = Some(dispatched.service_time);
+    let service_time = dispatched.service_time;
     let (mut response, trace) = match dispatched.result {
         Ok(reply) => {
             let body = axum::body::Body::from(reply.payload.into_bytes());

@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
             }
             (Some(id), Err(fault)) => {
                 self.count(&fault);
-                let dispatched = Dispatched { result: Err(fault), service_time: Duration::ZERO };
+                let dispatched = Dispatched { result: Err(fault), service_time: None };
                 Some(Answer { id, dispatched })
             }
             (None, Ok(call)) => {
@@ -180,12 +180,12 @@ impl<'a> Session<'a> {
         let mut out = Vec::with_capacity(answer::size_hint(result));
         answer::write(&mut out, self.dialect, &answer.id, result);
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
-        self.respond(out, trace, Some(answer.dispatched.service_time))
+        self.respond(out, trace, answer.dispatched.service_time)
     }
 
     fn respond_batch(&self, answers: &[Option<Answer>]) -> Response {
         let owed = || answers.iter().flatten();
-        let service_time = owed().map(|answer| answer.dispatched.service_time).max();
+        let service_time = owed().filter_map(|answer| answer.dispatched.service_time).max();
         if owed().next().is_none() {
             let nothing =
                 if self.dialect == Dialect::Gemstone { b"[]".to_vec() } else { Vec::new() };
