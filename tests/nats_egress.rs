@@ -18,6 +18,7 @@ use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
 use genkan::tasks::Tasks;
 use genkan::upstream::{Readiness, Upstream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 static METRICS: LazyLock<Exporter> = LazyLock::new(|| Exporter::install().expect("the first"));
@@ -577,6 +578,51 @@ async fn nothing_is_sent_after_its_caller_was_told() {
     assert_eq!(first.subject.as_str(), "hang.after", "nothing came before it");
     new_recorder.publish(first.reply.unwrap(), "5".into()).await.unwrap();
     assert_eq!(at_once(call).await.expect("a result").payload.as_str(), "5");
+}
+
+/// Carries one connection's bytes at a time to the server, until `cut` changes.
+async fn proxy(server: &Server, cut: tokio::sync::watch::Receiver<u32>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let to = ("127.0.0.1", server.port);
+    Tasks::new().spawn_session(async move {
+        while let Ok((mut inner, _)) = listener.accept().await {
+            let mut outer = TcpStream::connect(to).await.unwrap();
+            let mut cut = cut.clone();
+            cut.mark_unchanged();
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut inner, &mut outer) => {}
+                _ = cut.changed() => {}
+            }
+        }
+    });
+    port
+}
+
+/// async-nats would connect again by itself, and leave the calls to their deadlines.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_ends_its_calls_though_the_server_lives() {
+    let server = Server::start("").await;
+    let client = server.client().await;
+    let mut requests = subscribe(&client, "hang.>").await;
+    let (cut, cuts) = tokio::sync::watch::channel(0);
+    let port = proxy(&server, cuts).await;
+    let egress = Egress::new(&format!("servers = \"nats://127.0.0.1:{port}\""));
+    for reconnects in 0..3 {
+        eventually("a new connection", || {
+            let count = egress.metric("genkan_upstream_reconnects_total");
+            (count == f64::from(reconnects)).then_some(())
+        })
+        .await;
+        egress.ready().await;
+        let call = egress.call("hang.up", "");
+        let end = async {
+            requests.next().await.expect("the call has arrived");
+            cut.send_modify(|cuts| *cuts += 1);
+        };
+        let (result, ()) = at_once(async { tokio::join!(call, end) }).await;
+        is(&result.unwrap_err(), FaultKind::Unavailable, Outcome::Unknown);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::config::Settings;
-use super::connection::{self, Generation, Link, State};
+use super::connection::{self, Link, State};
+use super::generation::Generation;
 use super::pending::{Answer, Closed};
 use super::wire;
 use crate::call::{Reply, Request};
@@ -141,7 +142,8 @@ fn no_place(closed: Closed) -> Fault {
         Closed::Ended => unavailable("the connection to NATS was lost"),
         Closed::Full => Fault::not_sent(
             FaultKind::Overloaded,
-            "too many calls wait for an answer from NATS: lower the upstream's `max_in_flight`",
+            "more calls wait for NATS than one connection has room for: wait, or lower the \
+             upstream's `max_in_flight`",
         ),
     }
 }

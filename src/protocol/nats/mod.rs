@@ -13,6 +13,8 @@
 mod config;
 mod connection;
 mod egress;
+mod generation;
+mod open;
 mod pending;
 mod wire;
 

@@ -1,0 +1,168 @@
+//! One connection and what belongs to it: the client, the inbox's name, the waiting calls.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use async_nats::client::traits::Publisher;
+use async_nats::message::OutboundMessage;
+use async_nats::{Client, Event, HeaderMap, ServerError, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::pending::{Answer, Pending, Ticket};
+use super::wire::{self, Violation};
+use crate::metrics::UpstreamMetrics;
+
+/// What the library's events and the generation share.
+pub(super) struct Shared {
+    pending: Pending,
+    metrics: UpstreamMetrics,
+    /// The server lets us publish to our own inbox.
+    echoes: AtomicBool,
+    /// Fires when the generation is of no use any more.
+    over: CancellationToken,
+    /// Known once the client is.
+    inbox: OnceLock<String>,
+}
+
+impl Shared {
+    /// For a generation that is about to be made.
+    pub(super) fn new(metrics: UpstreamMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            pending: Pending::default(),
+            metrics,
+            echoes: AtomicBool::new(true),
+            over: CancellationToken::new(),
+            inbox: OnceLock::new(),
+        })
+    }
+
+    /// Takes what the library reports. May lose some of it in a flood, so that nothing but speed
+    /// may depend on it.
+    pub(super) fn on_event(&self, event: &Event) {
+        match event {
+            // The library drops it, and says nothing to whoever waits.
+            Event::SlowConsumer(_) => self.metrics.refused("inbox_full"),
+            Event::LameDuckMode => info!("the NATS server is about to shut down"),
+            Event::ServerError(ServerError::Other(error)) => self.on_server_error(error),
+            _ => {}
+        }
+    }
+
+    fn on_server_error(&self, text: &str) {
+        let inbox = self.inbox.get().map_or("", String::as_str);
+        match wire::violation(text) {
+            Some(Violation::Publish(subject)) if subject.starts_with(inbox) => {
+                // Calls do without. The refusal is itself the sign of life that was asked for.
+                self.echoes.store(false, Ordering::Relaxed);
+                if let Some(token) = token(inbox, subject) {
+                    self.pending.answer(token, Answer::Denied);
+                }
+            }
+            // The calls' own faults tell; this is for notifications, which have none.
+            Some(Violation::Publish(subject)) => {
+                debug!(subject, "NATS does not permit to publish: allow it for Genkan's user");
+                self.pending.deny(subject);
+            }
+            // Without an inbox the generation is useless; the next one says what to do.
+            Some(Violation::Subscription(_)) => self.over.cancel(),
+            None => warn!(error = text, "NATS reports an error"),
+        }
+    }
+}
+
+/// One connection and what belongs to it.
+pub(super) struct Generation {
+    client: Client,
+    shared: Arc<Shared>,
+    /// The reply subjects' common part, which ends in a dot. Nobody can guess it.
+    inbox: String,
+}
+
+fn token(inbox: &str, subject: &str) -> Option<u64> {
+    subject.strip_prefix(inbox)?.parse().ok()
+}
+
+/// The connection has ended; nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("connection closed")]
+pub(super) struct Gone;
+
+impl Generation {
+    /// A generation that receives what is sent to `inbox` and one more token.
+    pub(super) fn new(client: Client, shared: Arc<Shared>, inbox: String) -> Self {
+        shared.inbox.get_or_init(|| inbox.clone());
+        Self { client, shared, inbox }
+    }
+
+    /// Whether it was given up because the server lets it have no inbox.
+    pub(super) fn is_inbox_refused(&self) -> bool {
+        self.shared.over.is_cancelled()
+    }
+
+    /// The calls that wait.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.shared.pending
+    }
+
+    /// The largest message, headers included, that the server takes.
+    pub(super) fn max_payload(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Where the reply to a call is to be sent.
+    pub(super) fn reply_subject(&self, ticket: &Ticket<'_>) -> Subject {
+        // A u64 has at most 20 digits.
+        let mut subject = String::with_capacity(self.inbox.len() + 20);
+        subject.push_str(&self.inbox);
+        let written = write!(subject, "{}", ticket.token());
+        debug_assert!(written.is_ok(), "a String takes everything");
+        subject.into()
+    }
+
+    /// Hands a message to the connection. Waits while its queue is full, and until then can be
+    /// taken back by dropping the future.
+    pub(super) async fn publish(
+        &self,
+        subject: Subject,
+        reply: Option<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), Gone> {
+        let message = OutboundMessage { subject, reply, payload, headers: Some(headers) };
+        self.client.publish_message(message).await.map_err(|_| Gone)
+    }
+
+    /// Waits until the server has read what was published before: a message to ourselves goes
+    /// the same way, and comes back. Where that is not permitted, until it has been written.
+    pub(super) async fn confirm(&self) -> Result<(), Gone> {
+        if !self.shared.echoes.load(Ordering::Relaxed) {
+            return self.client.flush().await.map_err(|_| Gone);
+        }
+        let ticket = self.pending().register(Subject::from_static("")).map_err(|_| Gone)?;
+        let subject = self.reply_subject(&ticket);
+        self.client.publish(subject, Bytes::new()).await.map_err(|_| Gone)?;
+        match ticket.answer().await {
+            Some(Answer::Reply(_) | Answer::Denied) => Ok(()),
+            None => Err(Gone),
+        }
+    }
+
+    /// Hands every reply to its call, until the connection ends.
+    pub(super) async fn drain(&self, inbox: &mut Subscriber) {
+        let replies = async {
+            while let Some(message) = inbox.next().await {
+                let token = token(&self.inbox, message.subject.as_str());
+                let reply = Answer::Reply(message);
+                if !token.is_some_and(|token| self.pending().answer(token, reply)) {
+                    self.shared.metrics.late_reply();
+                }
+            }
+        };
+        // `None` means that the connection was given up from here.
+        let _ended = self.shared.over.run_until_cancelled(replies).await;
+    }
+}
