@@ -1,7 +1,7 @@
 //! Logs every fault once, and sums up a flood of equal ones.
 //!
-//! Equal means the same ingress, route and kind. Of those the first [`BURST`] in each
-//! [`WINDOW`] are written; the rest are counted, and the count is written when the window ends.
+//! Equal means the same ingress, route and kind. Of those the first `BURST` in each
+//! `WINDOW` are written; the rest are counted, and the count is written when the window ends.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -6,7 +6,7 @@
 //!    └── wire::reply ────────────┴─ replies ◄─┴──── rpc.reply-genkan-UUID
 //! ```
 //!
-//! [`connection`] keeps one generation of all that alive. `wire/` is pure. lapin's types stay in
+//! `connection` keeps one generation of all that alive. `wire/` is pure. lapin's types stay in
 //! this folder, and lapin's own logging belongs switched off (target `lapin`): it writes whole
 //! returned messages, payload included.
 
