@@ -15,7 +15,7 @@ test: ## set up, then every test: unit tests and tests/it through real brokers a
 	cargo test --locked
 
 bench: ## what a call costs, side by side with its floors and its peers
-	cargo bench --locked
+	cargo bench --locked --bench gateway -- $(ARGS)
 
 lint: ## formatting, clippy, documentation, licences, unused dependencies
 	@scripts/lint

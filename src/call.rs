@@ -82,10 +82,13 @@ pub struct CallName {
 }
 
 impl CallName {
-    /// Splits `service.method` at its last dot; `None` where either part would be empty.
-    pub fn parse(text: String) -> Option<Self> {
-        let dot = text.rfind('.')?;
-        (dot > 0 && dot + 1 < text.len()).then_some(Self { text, dot })
+    /// Splits `service.method` at its last dot; gives the text back where either part would be
+    /// empty.
+    pub fn parse(text: String) -> Result<Self, String> {
+        match text.rfind('.') {
+            Some(dot) if dot > 0 && dot + 1 < text.len() => Ok(Self { text, dot }),
+            _ => Err(text),
+        }
     }
 
     /// Joins a service and a method. `None` where either is empty or the method holds a dot,
@@ -94,7 +97,7 @@ impl CallName {
         if method.contains('.') {
             return None;
         }
-        Self::parse(format!("{service}.{method}"))
+        Self::parse(format!("{service}.{method}")).ok()
     }
 
     /// All of it: `service.method`.
@@ -160,12 +163,10 @@ impl TraceParent {
 
     /// Makes a new one for a call that came without.
     pub fn generate() -> Self {
-        use std::io::Write;
-        let mut text = [b'0'; Self::LENGTH];
+        let mut text = *b"00-................................-................-01";
         // An all-zero id is invalid (Trace Context, section 3.2.2.3); `| 1` rules it out.
-        let (trace, span) = (fastrand::u128(..) | 1, fastrand::u64(..) | 1);
-        let written = write!(&mut text[..], "00-{trace:032x}-{span:016x}-01");
-        debug_assert!(written.is_ok(), "a version 00 traceparent is 55 bytes long");
+        write_hex(&mut text[3..35], &(fastrand::u128(..) | 1).to_be_bytes());
+        write_hex(&mut text[36..52], &(fastrand::u64(..) | 1).to_be_bytes());
         Self(text)
     }
 
@@ -192,6 +193,15 @@ impl TraceParent {
     /// The trace id, 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         &self.as_str()[3..35]
+    }
+}
+
+/// Writes bytes as lower-case hexadecimal digits, two each.
+fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
     }
 }
 
@@ -283,5 +293,49 @@ impl Reply {
     /// A result alone.
     pub fn new(payload: Payload) -> Self {
         Self { payload, trace: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_traceparent_is_valid_and_new() {
+        let (one, other) = (TraceParent::generate(), TraceParent::generate());
+        assert_eq!(TraceParent::parse(one.as_str()), Some(one));
+        assert_ne!(one.trace_id(), other.trace_id());
+    }
+
+    #[test]
+    fn traceparents_are_read_as_the_standard_says() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(TraceParent::parse(valid).expect("valid").trace_id(), &valid[3..35]);
+        let cases = [
+            ("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later", true),
+            ("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01later", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later", false),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e473\u{e9}-00f067aa0ba902b7-01", false),
+            ("", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(TraceParent::parse(text).is_some(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_split_at_the_last_dot() {
+        let name = CallName::parse("hello.world.greet".to_owned()).expect("valid");
+        assert_eq!((name.service(), name.method()), ("hello.world", "greet"));
+        for text in ["greet", ".greet", "hello.", ".", ""] {
+            assert_eq!(CallName::parse(text.to_owned()), Err(text.to_owned()));
+        }
+        assert_eq!(CallName::join("a.b", "c").expect("valid").as_str(), "a.b.c");
+        assert!(CallName::join("a", "b.c").is_none());
     }
 }

@@ -43,10 +43,8 @@ pub struct Args {
 
 /// Explains a call.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let name = CallName::parse(args.name.clone()).ok_or_else(|| {
-        let message = format!("`{}` is not of the form NAME.METHOD", args.name);
-        CommandError::Usage(message)
-    })?;
+    let name = CallName::parse(args.name)
+        .map_err(|name| CommandError::Usage(format!("`{name}` is not of the form NAME.METHOD")))?;
     let params = params::read(&args.params)?;
     let origin = Origin::find(args.config.config);
     let config = match config::load(&origin).into_valid() {

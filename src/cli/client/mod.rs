@@ -97,7 +97,7 @@ pub fn check_method(service: &str, method: &str) -> Result<(), CommandError> {
 
 /// Where NAME is `service.method` and METHOD is missing: what to write instead.
 pub fn split_name(name: &str) -> Option<String> {
-    let name = CallName::parse(name.to_owned())?;
+    let name = CallName::parse(name.to_owned()).ok()?;
     let (service, method) = (name.service(), name.method());
     Some(format!(
         "NAME and METHOD are two words: did you mean `{service} {method}` instead of \

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
@@ -18,11 +18,14 @@ use crate::fault::{Fault, FaultKind};
 const LARGEST_DISCARDED: usize = 16 << 20;
 
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
-pub(super) async fn read(
+pub(super) async fn read<B>(
     headers: &HeaderMap,
-    body: Body,
+    body: B,
     config: &HttpConfig,
-) -> Result<Bytes, Fault> {
+) -> Result<Bytes, Fault>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok());
     if announced.is_some_and(|size| size > config.max_body as u64) {
@@ -51,7 +54,10 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
+async fn collect<B>(body: &mut B, limit: usize) -> Result<Bytes, Fault>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -77,7 +83,10 @@ async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
 
 /// Takes a refused body off the wire, within reason: most clients read the answer only when
 /// they have sent everything, and a connection closed under them would cost them the answer.
-async fn discard(mut body: Body, patience: Duration) {
+async fn discard<B>(mut body: B, patience: Duration)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let drain = async {
         let mut left = LARGEST_DISCARDED;
         while let Some(Ok(frame)) = body.frame().await {

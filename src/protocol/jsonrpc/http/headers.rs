@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::envelope::invalid;
@@ -77,17 +78,26 @@ pub(super) fn write(
     if let Some(trace) = reply_trace {
         insert(headers, TRACEPARENT, trace.as_str());
     }
-    let millis = |duration: Duration| duration.as_secs_f64() * 1_000.0;
     let gateway = total.saturating_sub(service.unwrap_or_default());
     let mut timing = String::with_capacity(48);
+    timing.push_str("gateway;dur=");
+    push_millis(&mut timing, gateway);
+    if let Some(service) = service {
+        timing.push_str(", service;dur=");
+        push_millis(&mut timing, service);
+    }
+    if let Ok(timing) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
+        headers.insert(SERVER_TIMING, timing);
+    }
+}
+
+/// Appends milliseconds with three decimals. Whole numbers are formatted several times faster
+/// than floats, and every answer holds two of them.
+fn push_millis(text: &mut String, duration: Duration) {
+    let micros = duration.as_micros();
+    let (millis, rest) = (micros / 1_000, micros % 1_000);
     // Writing to a string does not fail.
-    let _infallible = match service {
-        Some(service) => {
-            write!(timing, "gateway;dur={:.3}, service;dur={:.3}", millis(gateway), millis(service))
-        }
-        None => write!(timing, "gateway;dur={:.3}", millis(gateway)),
-    };
-    insert(headers, SERVER_TIMING, &timing);
+    let _infallible = write!(text, "{millis}.{rest:03}");
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -99,6 +109,13 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timings_are_milliseconds_with_three_decimals() {
+        let mut text = String::new();
+        push_millis(&mut text, Duration::from_nanos(12_034_999));
+        assert_eq!(text, "12.034");
+    }
 
     #[test]
     fn content_types() {

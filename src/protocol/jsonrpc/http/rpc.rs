@@ -24,7 +24,7 @@ use std::sync::Arc;
 const JSON: &str = "application/json";
 
 pub(super) async fn api(State(http): HttpState, request: HttpRequest) -> Response {
-    serve(http, None, request).await
+    serve(&http, None, request).await
 }
 
 pub(super) async fn service_api(
@@ -32,7 +32,7 @@ pub(super) async fn service_api(
     Path(service): Path<String>,
     request: HttpRequest,
 ) -> Response {
-    serve(http, Some(service), request).await
+    serve(&http, Some(service), request).await
 }
 
 /// `GET /api` and the like.
@@ -46,10 +46,18 @@ pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Re
     response
 }
 
-async fn serve(http: Arc<Http>, service: Option<String>, request: HttpRequest) -> Response {
+/// Answers a request, whose path has been looked at already.
+pub(super) async fn serve<B>(
+    http: &Arc<Http>,
+    service: Option<String>,
+    request: http::Request<B>,
+) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut session = Session::new(&http, service, &parts.headers, started);
+    let mut session = Session::new(http, service, &parts.headers, started);
     let envelope = match session.read(&parts.headers, body).await {
         Ok(envelope) => envelope,
         Err(fault) => return session.refuse(&fault),
@@ -101,14 +109,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn read(
+    async fn read<B>(
         &mut self,
         request_headers: &http::HeaderMap,
-        body: Body,
-    ) -> Result<Envelope, Fault> {
+        body: B,
+    ) -> Result<Envelope, Fault>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         headers::check_content_type(request_headers)?;
         self.timeout = headers::read_timeout(request_headers)?;
-        let body: Bytes = body::read(request_headers, body, &self.http.config).await?;
+        let body = body::read(request_headers, body, &self.http.config).await?;
         envelope::parse(&body, self.http.config.max_batch)
     }
 
@@ -155,12 +166,12 @@ impl<'a> Session<'a> {
 
     /// What is called: at `/api/{service}` the method is bare.
     fn name(&self, method: String) -> Result<CallName, Fault> {
-        let name = match &self.service {
-            Some(service) => CallName::join(service, &method),
-            None if method.starts_with("rpc.") => None,
-            None => CallName::parse(method.clone()),
+        let named = match &self.service {
+            Some(service) => CallName::join(service, &method).ok_or(method),
+            None if method.starts_with("rpc.") => Err(method),
+            None => CallName::parse(method),
         };
-        name.ok_or_else(|| {
+        named.map_err(|method| {
             let message = match &self.service {
                 Some(service) => {
                     format!("Method not found: `{method}` is no method's name at /api/{service}")

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::super::config::HttpConfig;
 use super::progress::{Progress, Verdict, Watched};
-use super::{Http, INGRESS, routes, tls};
+use super::{Http, INGRESS, routes, rpc, tls};
 use crate::router::Router;
 use crate::router::table::Ingress;
 use crate::tasks::Tasks;
@@ -37,7 +37,10 @@ pub struct HttpIngress {
 }
 
 struct Server {
+    http: Arc<Http>,
     routes: Routes,
+    /// Whether requests pass layers on their way to the routes.
+    layered: bool,
     config: HttpConfig,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
@@ -64,7 +67,10 @@ impl HttpIngress {
             config: config.clone(),
             notifications: tasks.clone(),
         };
-        let server = Server { routes: routes(Arc::new(http)), config, tls, tasks };
+        let http = Arc::new(http);
+        let layered = config.compression || config.cors.is_some();
+        let server =
+            Server { routes: routes(Arc::clone(&http)), http, layered, config, tls, tasks };
         Ok(Self { listener, server: Arc::new(server) })
     }
 
@@ -121,18 +127,21 @@ impl Server {
         }
     }
 
-    async fn serve<S>(&self, stream: S)
+    async fn serve<S>(self: &Arc<Self>, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let progress = Arc::clone(&progress);
+            let (progress, server) = (Arc::clone(&progress), Arc::clone(self));
             progress.begin(request.version() == http::Version::HTTP_2);
-            let answer = self.routes.clone().call(request);
             async move {
-                let answer = answer.await;
+                let answer = if server.is_plain_call(&request) {
+                    Ok(rpc::serve(&server.http, None, request).await)
+                } else {
+                    server.routes.clone().call(request).await
+                };
                 progress.end();
                 answer
             }
@@ -177,12 +186,19 @@ impl Server {
         }
     }
 
+    /// Whether it is the one request that nearly all are, and no layer has a say in it: then
+    /// looking the route up and boxing the body would be a tenth of the gateway's work.
+    fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
+        !self.layered && request.method() == http::Method::POST && request.uri().path() == "/api"
+    }
+
     fn builder(&self) -> Builder<Owned> {
         let mut builder = Builder::new(Owned(self.tasks.clone()));
         if !self.config.http2 {
             builder = builder.http1_only();
         }
-        builder.http1().timer(TokioTimer::new()).pipeline_flush(true);
+        // `Progress` watches the head: hyper's own timer is made anew for every request.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
         builder
     }
