@@ -35,8 +35,8 @@ fn not_ready(world: &World, expected: &str) -> bool {
 async fn a_broker_that_refuses_is_named_and_tried_again() {
     let port = SHARED.port;
     let refusals = [
-        (format!("amqp://guest:hunter2@127.0.0.1:{port}/%2f"), "ACCESS"),
-        (format!("amqp://guest:guest@127.0.0.1:{port}/nowhere"), "nowhere"),
+        (format!("amqp://guest:hunter2@127.0.0.1:{port}/%2f"), "the password"),
+        (format!("amqp://guest:guest@127.0.0.1:{port}/nowhere"), "virtual host"),
     ];
     for (url, reason) in refusals {
         let world = World::not_waiting(&url, "");
@@ -59,7 +59,7 @@ async fn an_exchange_of_another_type_is_named_and_its_removal_noticed() {
         channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Direct, options, none);
     declared.await.unwrap();
     let world = World::on_exchange(&SHARED.url(), &exchange);
-    eventually("named", async || not_ready(&world, "PRECONDITION")).await;
+    eventually("named", async || not_ready(&world, "another type")).await;
     channel
         .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
         .await

@@ -117,6 +117,7 @@ impl Rabbit {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the broker's scripts are found by PATH")]
 fn command(dir: &Path, port: u16, epmd_port: u16, program: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut command = Command::new(program);

@@ -200,15 +200,17 @@ impl Failures {
 
     /// Each new reason is said once, at a level that fits who must act; repetitions at debug.
     fn report(&mut self, failure: &Failure, address: &str) {
-        let Failure { reason, mend } = failure;
+        let Failure { reason, said, mend } = failure;
         if self.reported.as_ref() == Some(reason) {
             tracing::debug!(address, %reason, "rabbitmq still cannot be used");
             return;
         }
         self.reported = Some(reason.clone());
         match mend {
-            Some(mend) => tracing::error!(address, %reason, mend, "rabbitmq cannot be used"),
-            None => tracing::warn!(address, %reason, "rabbitmq cannot be reached, trying again"),
+            Some(mend) => tracing::error!(address, %reason, said, mend, "rabbitmq cannot be used"),
+            None => {
+                tracing::warn!(address, %reason, said, "rabbitmq cannot be reached, trying again")
+            }
         }
     }
 
@@ -220,9 +222,12 @@ impl Failures {
     }
 }
 
-/// Why a generation could not be built. The reason holds no address and no credentials.
+/// Why a generation could not be built.
 struct Failure {
+    /// For whoever asks whether the upstream is ready: no address, no user.
     reason: Cow<'static, str>,
+    /// What the broker or the system said, for the log.
+    said: String,
     /// What an operator has to do; `None` where waiting may be enough.
     mend: Option<&'static str>,
 }
@@ -238,29 +243,41 @@ enum Step {
 impl Failure {
     fn slow(limit: Duration) -> Self {
         let reason = format!("no connection within {limit:?}").into();
-        Self { reason, mend: None }
+        Self { reason, said: String::new(), mend: None }
     }
 
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
-            return Self { reason: error.to_string().into(), mend: tls_mend(error) };
+            let said = error.to_string();
+            return Self { reason: said.clone().into(), said, mend: tls_mend(error) };
         };
-        let mend = match (step, refusal.get_id()) {
-            (Step::Connect, 403) => {
-                "check the user name and password in `url`; `guest` may only connect from the broker's own machine"
+        let said = refusal.to_string();
+        let (reason, mend) = match (step, refusal.get_id()) {
+            (Step::Connect, 403) => (
+                "rabbitmq refuses the user name or the password",
+                "check both in `url`; `guest` may only connect from the broker's own machine",
+            ),
+            (Step::Connect, 530) => (
+                "rabbitmq has no such virtual host, or not for this user",
+                "check the virtual host at the end of `url` (`%2f` is the default one), or create \
+                 it and give the user permissions on it with rabbitmqctl",
+            ),
+            (Step::Exchange, 406) => (
+                "the exchange exists with another type or durability",
+                "Nameko's is a durable topic exchange: delete the other one, or name the right \
+                 one in `exchange`",
+            ),
+            (Step::Exchange | Step::ReplyQueue, 403) => (
+                "rabbitmq does not let this user declare what replies need",
+                "give the user permissions to configure, write and read with rabbitmqctl \
+                 set_permissions",
+            ),
+            (_, code) => {
+                let reason = format!("rabbitmq refuses with code {code}").into();
+                return Self { reason, said, mend: None };
             }
-            (Step::Connect, 530) => {
-                "check the virtual host at the end of `url` (`%2f` is the default one), or create it and give the user permissions on it with rabbitmqctl"
-            }
-            (Step::Exchange, 406) => {
-                "the exchange exists with another type or durability, and Nameko's is a durable topic exchange: delete it, or name the right one in `exchange`"
-            }
-            (Step::Exchange | Step::ReplyQueue, 403) => {
-                "give the user the permissions to configure, write and read: rabbitmqctl set_permissions"
-            }
-            _ => return Self { reason: refusal.to_string().into(), mend: None },
         };
-        Self { reason: refusal.to_string().into(), mend: Some(mend) }
+        Self { reason: reason.into(), said, mend: Some(mend) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! and a message that has not been published yet is not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -171,7 +172,8 @@ impl Generation {
             },
         };
         let Finding::Deserted { since, waiting } = finding else { return Ok(()) };
-        let since = format_duration(since.elapsed());
+        let seen = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = format_duration(Duration::from_millis(seen));
         let messages = if waiting == 1 {
             "1 message waits".to_owned()
         } else {
@@ -236,4 +238,71 @@ fn unanswered(answer: &Answer, service: &str) -> Fault {
 
 fn unavailable(outcome: Outcome, message: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
     Fault::new(FaultKind::Unavailable, outcome, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::call::{Context, Deadline, Params, Payload, TraceParent};
+
+    fn connector() -> NamekoConnector {
+        let text = "url = \"amqp://bob:hunter2@rabbit:5672/%2f\"";
+        let (settings, _) = crate::config::read_for_test(text, super::super::config::read);
+        NamekoConnector(Arc::new(settings))
+    }
+
+    fn explain(service: &str, params: &Params) -> Result<Envelope, Fault> {
+        let mut context = Context::new(TraceParent::generate());
+        context.authorization = Some("Bearer hunter2".to_owned());
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
+        let context = &context;
+        let method = "create";
+        let param_names = &[];
+        connector().explain(&Request { service, method, params, param_names, context, deadline })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn explain_shows_what_would_go_out() {
+        let params = Params::Array(Payload::from_validated(Bytes::from_static(b"[1.10]")));
+        let envelope = explain("orders", &params).unwrap();
+        let address: HashMap<_, _> = envelope.address.iter().cloned().collect();
+        assert_eq!(address["exchange"], "nameko-rpc");
+        assert_eq!(address["routing key"], "orders.create");
+        assert_eq!(address["delivery mode"], "1 (transient)");
+        assert_eq!(address["expiration"], "5000ms");
+        assert_eq!(envelope.body, r#"{"args":[1.10],"kwargs":{}}"#);
+        assert!(!format!("{envelope:?}").contains("hunter2"), "{envelope:?}");
+        assert_eq!(connector().address(), "amqp://rabbit:5672/%2f");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn explain_refuses_what_a_call_would_be_refused_for() {
+        assert_eq!(
+            explain("or ders", &Params::None).unwrap_err().kind(),
+            FaultKind::InvalidRequest
+        );
+        let tagged = r#"{"__type__":1,"__value__":2}"#;
+        let tagged = Payload::from_validated(Bytes::from_static(tagged.as_bytes()));
+        let fault = explain("orders", &Params::Object(tagged)).unwrap_err();
+        assert_eq!(fault.kind(), FaultKind::InvalidParams);
+    }
+
+    #[test]
+    fn what_an_answer_that_is_no_reply_means() {
+        let cases = [
+            (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
+            (Answer::Refused, FaultKind::Unavailable, Outcome::NotSent),
+            (Answer::Lost { sent: false }, FaultKind::Unavailable, Outcome::NotSent),
+            (Answer::Lost { sent: true }, FaultKind::Unavailable, Outcome::Unknown),
+        ];
+        for (answer, kind, outcome) in cases {
+            let fault = unanswered(&answer, "orders");
+            assert_eq!((fault.kind(), fault.outcome()), (kind, outcome), "{answer:?}");
+        }
+    }
 }

@@ -41,10 +41,13 @@ const REMEMBERED_INTERVALS: u32 = 300;
 /// A missing queue is looked for again this rarely: each time costs a channel, and a line in
 /// the broker's log.
 const MISSING_INTERVALS: u32 = 10;
-/// How many probes may find nothing in one interval. Names come from callers.
+/// How many probes may find nothing in one interval before new names go unprobed: they come from
+/// callers.
 const MOST_MISSES: u32 = 50;
 /// How many channels may be lost before the connection is replaced; RabbitMQ allows 2047.
 const MOST_CHANNELS_LOST: u32 = 1_000;
+/// How long after a failure the next connection is tried.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long the broker has to answer one probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -270,17 +273,25 @@ impl Prober {
                 }
                 _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
             }
-            // Until there is a connection again, nothing is known.
-            while let Ok(service) = self.requests.try_recv() {
-                service.report(Finding::Unknown);
-            }
             if self.lost_channels < MOST_CHANNELS_LOST {
                 tokio::select! {
                     () = end.wait() => return,
-                    () = tokio::time::sleep(self.settings.probe_interval) => {}
+                    () = self.pause() => {}
                 }
             }
             self.lost_channels = 0;
+        }
+    }
+
+    /// Waits before the next attempt to connect; until then, nothing is known.
+    async fn pause(&mut self) {
+        let pause = tokio::time::sleep(RETRY);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                Some(service) = self.requests.recv() => service.report(Finding::Unknown),
+            }
         }
     }
 
@@ -320,7 +331,9 @@ impl Prober {
         open: &mut Option<Channel>,
         service: &Service,
     ) -> Option<Finding> {
-        if self.misses >= MOST_MISSES {
+        let found_before =
+            matches!(service.seen.borrow().finding, Finding::Consumed | Finding::Deserted { .. });
+        if self.misses >= MOST_MISSES && !found_before {
             return Some(Finding::Unknown);
         }
         let channel = match open.take() {
