@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use genkan::call::Params;
 use genkan::fault::{FaultKind, Outcome};
+use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, message::Delivery};
 
@@ -243,8 +244,8 @@ async fn a_service_that_stops_is_noticed_in_the_background() {
 async fn probes_of_thousands_of_missing_services_do_not_use_up_the_channels() {
     let world = World::new(&SHARED, "probe_interval = \"5ms\"").await;
     let service = Service::queue(&world).await;
-    for round in 0..30 {
-        let calls = (0..80).map(|n| {
+    for round in 0..65 {
+        let calls = (0..40).map(|n| {
             let (world, name) = (&world, format!("missing{round}x{n}"));
             async move { kind_and_outcome(world.call(&name, "m", Params::None).await) }
         });
@@ -259,4 +260,21 @@ async fn probes_of_thousands_of_missing_services_do_not_use_up_the_channels() {
     })
     .await;
     assert_eq!(world.metric("genkan_upstream_reconnects_total"), 0.0);
+}
+
+/// Why the prober replaces its connection. Once this fails, lapin has been mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn lapin_has_no_channels_left_after_the_broker_has_closed_each_once() {
+    let world = World::new(&SHARED, "").await;
+    let connection = world.connect().await;
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let most = usize::from(connection.configuration().channel_max());
+    let mut lost = 0;
+    while let Ok(channel) = connection.create_channel().await {
+        let queue = channel.queue_declare("missing".into(), passive, FieldTable::default()).await;
+        assert!(queue.is_err());
+        lost += 1;
+        assert!(lost <= most, "channel numbers are used again");
+    }
+    assert!(connection.status().connected());
 }
