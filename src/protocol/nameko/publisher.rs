@@ -89,6 +89,12 @@ impl Publisher {
                     if taken == 0 {
                         self.end.because("its publisher has nobody left to publish for");
                     }
+                    // Whoever else is about to call gets its turn first: lapin's thread is woken
+                    // once for all of them.
+                    tokio::task::yield_now().await;
+                    while batch.len() < room && let Ok(message) = self.queue.try_recv() {
+                        batch.push(message);
+                    }
                     for message in batch.drain(..) {
                         if self.may_go(message.id) {
                             let channel = self.channel.clone();

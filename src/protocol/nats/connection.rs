@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_nats::Subscriber;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::config::{Server, Settings};
-use super::generation::Generation;
+use super::generation::{Generation, Incoming};
 use super::open::{self, Failure};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
@@ -89,7 +88,7 @@ impl Supervisor {
         // Without a server, which `check` refuses, there is nothing to do.
         while let Some(server) = settings.servers.get(next) {
             match open::open(&settings, server, &self.metrics).await {
-                Ok((generation, mut inbox)) => {
+                Ok((generation, mut incoming)) => {
                     info!(%server, "connected to NATS");
                     if connected_before {
                         self.metrics.reconnected();
@@ -97,7 +96,7 @@ impl Supervisor {
                     connected_before = true;
                     failures = 0;
                     self.last_failures.fill(None);
-                    self.live(server, &generation, &mut inbox).await;
+                    self.live(server, &generation, &mut incoming).await;
                 }
                 Err(failure) => {
                     failures += 1;
@@ -117,12 +116,12 @@ impl Supervisor {
         &mut self,
         server: &Server,
         generation: &Arc<Generation>,
-        inbox: &mut Subscriber,
+        incoming: &mut Incoming,
     ) {
         let born = Instant::now();
         self.link.0.store(Arc::new(State::Up(Arc::clone(generation))));
         self.metrics.set_up(true);
-        generation.drain(inbox).await;
+        generation.run(incoming).await;
         self.link.take_down("the connection to NATS was lost");
         self.metrics.set_up(false);
         warn!(%server, "the connection to NATS was lost; connecting again");

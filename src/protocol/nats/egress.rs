@@ -112,8 +112,7 @@ impl Egress {
         let generation = self.generation(&outgoing)?;
         let Outgoing { subject, headers, payload } = outgoing;
         let ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
-        let inbox = generation.reply_subject(&ticket);
-        let sent = generation.publish(subject, Some(inbox), headers, payload).await;
+        let sent = generation.publish_call(&ticket, subject, headers, payload).await;
         sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
         match ticket.answer().await {
             Some(Answer::Reply(message)) => wire::decode(self.settings.dialect, request, message),
@@ -126,7 +125,7 @@ impl Egress {
         let outgoing = self.outgoing(request)?;
         let generation = self.generation(&outgoing)?;
         let Outgoing { subject, headers, payload } = outgoing;
-        let sent = generation.publish(subject, None, headers, payload).await;
+        let sent = generation.publish(subject, headers, payload).await;
         sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
         generation.confirm().await.map_err(|_| lost(request))
     }

@@ -9,12 +9,17 @@ use async_nats::message::OutboundMessage;
 use async_nats::{Client, Event, HeaderMap, ServerError, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::pending::{Answer, Pending, Ticket};
 use super::wire::{self, Violation};
 use crate::metrics::UpstreamMetrics;
+
+/// How many calls are published together at the most, and how many wait for that before their
+/// callers do.
+const BATCH: usize = 128;
 
 /// What the library's events and the generation share.
 pub(super) struct Shared {
@@ -80,6 +85,20 @@ pub(super) struct Generation {
     shared: Arc<Shared>,
     /// The reply subjects' common part, which ends in a dot. Nobody can guess it.
     inbox: String,
+    /// Calls on their way to [`Generation::run`].
+    outbox: mpsc::Sender<Outgoing>,
+}
+
+/// A call that is ready to be published.
+struct Outgoing {
+    token: u64,
+    message: OutboundMessage,
+}
+
+/// What a generation receives from: replies from the server, calls from the gateway.
+pub(super) struct Incoming {
+    inbox: Subscriber,
+    outbox: mpsc::Receiver<Outgoing>,
 }
 
 fn token(inbox: &str, subject: &str) -> Option<u64> {
@@ -93,9 +112,16 @@ pub(super) struct Gone;
 
 impl Generation {
     /// A generation that receives what is sent to `inbox` and one more token.
-    pub(super) fn new(client: Client, shared: Arc<Shared>, inbox: String) -> Self {
+    pub(super) fn new(
+        client: Client,
+        shared: Arc<Shared>,
+        inbox: String,
+        subscriber: Subscriber,
+    ) -> (Self, Incoming) {
         shared.inbox.get_or_init(|| inbox.clone());
-        Self { client, shared, inbox }
+        let (sender, outbox) = mpsc::channel(BATCH);
+        let generation = Self { client, shared, inbox, outbox: sender };
+        (generation, Incoming { inbox: subscriber, outbox })
     }
 
     /// Whether it was given up because the server lets it have no inbox.
@@ -123,16 +149,30 @@ impl Generation {
         subject.into()
     }
 
+    /// Hands a call over to be published. Until it is, it can be taken back by dropping the
+    /// ticket.
+    pub(super) async fn publish_call(
+        &self,
+        ticket: &Ticket<'_>,
+        subject: Subject,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), Gone> {
+        let reply = Some(self.reply_subject(ticket));
+        let message = OutboundMessage { subject, reply, payload, headers: Some(headers) };
+        let outgoing = Outgoing { token: ticket.token(), message };
+        self.outbox.send(outgoing).await.map_err(|_| Gone)
+    }
+
     /// Hands a message to the connection. Waits while its queue is full, and until then can be
     /// taken back by dropping the future.
     pub(super) async fn publish(
         &self,
         subject: Subject,
-        reply: Option<Subject>,
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), Gone> {
-        let message = OutboundMessage { subject, reply, payload, headers: Some(headers) };
+        let message = OutboundMessage { subject, reply: None, payload, headers: Some(headers) };
         self.client.publish_message(message).await.map_err(|_| Gone)
     }
 
@@ -151,18 +191,45 @@ impl Generation {
         }
     }
 
-    /// Hands every reply to its call, until the connection ends.
-    pub(super) async fn drain(&self, inbox: &mut Subscriber) {
-        let replies = async {
-            while let Some(message) = inbox.next().await {
-                let token = token(&self.inbox, message.subject.as_str());
-                let reply = Answer::Reply(message);
-                if !token.is_some_and(|token| self.pending().answer(token, reply)) {
-                    self.shared.metrics.late_reply();
-                }
+    /// Publishes calls and hands every reply to its call, until the connection ends.
+    pub(super) async fn run(&self, incoming: &mut Incoming) {
+        let Incoming { inbox, outbox } = incoming;
+        let both = async {
+            tokio::select! {
+                () = self.hand_out_replies(inbox) => {}
+                () = self.publish_calls(outbox) => {}
             }
         };
         // `None` means that the connection was given up from here.
-        let _ended = self.shared.over.run_until_cancelled(replies).await;
+        let _ended = self.shared.over.run_until_cancelled(both).await;
+    }
+
+    async fn hand_out_replies(&self, inbox: &mut Subscriber) {
+        while let Some(message) = inbox.next().await {
+            let token = token(&self.inbox, message.subject.as_str());
+            let reply = Answer::Reply(message);
+            if !token.is_some_and(|token| self.pending().answer(token, reply)) {
+                self.shared.metrics.late_reply();
+            }
+        }
+    }
+
+    async fn publish_calls(&self, outbox: &mut mpsc::Receiver<Outgoing>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while outbox.recv_many(&mut batch, BATCH).await > 0 {
+            // Whoever else is about to call gets its turn first: the library writes what it has
+            // as soon as it is woken, and a write is the dearest part of a call.
+            tokio::task::yield_now().await;
+            while batch.len() < BATCH && let Ok(outgoing) = outbox.try_recv() {
+                batch.push(outgoing);
+            }
+            for Outgoing { token, message } in batch.drain(..) {
+                if self.pending().is_waiting(token)
+                    && self.client.publish_message(message).await.is_err()
+                {
+                    return;
+                }
+            }
+        }
     }
 }

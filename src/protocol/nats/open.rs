@@ -8,10 +8,10 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Subscriber};
+use async_nats::{ConnectErrorKind, ConnectOptions};
 
 use super::config::{Auth, Server, Settings};
-use super::generation::{Generation, Gone, Shared};
+use super::generation::{Generation, Gone, Incoming, Shared};
 use super::pending::CAPACITY;
 use crate::metrics::UpstreamMetrics;
 
@@ -39,7 +39,7 @@ pub(super) async fn open(
     settings: &Settings,
     server: &Server,
     metrics: &UpstreamMetrics,
-) -> Result<(Arc<Generation>, Subscriber), Failure> {
+) -> Result<(Arc<Generation>, Incoming), Failure> {
     let attempt = async {
         let shared = Shared::new(metrics.clone());
         let options = options(settings, server, &shared).await?;
@@ -48,10 +48,10 @@ pub(super) async fn open(
         client.set_server_pool(NOWHERE).await.map_err(|error| lost(&error))?;
         let inbox = format!("{}.", client.new_inbox());
         let subscribed = client.subscribe(format!("{inbox}*")).await;
-        let mut subscriber = subscribed.map_err(|error| lost(&error))?;
-        let generation = Arc::new(Generation::new(client, shared, inbox));
-        prove(&generation, &mut subscriber).await?;
-        Ok((generation, subscriber))
+        let subscriber = subscribed.map_err(|error| lost(&error))?;
+        let (generation, mut incoming) = Generation::new(client, shared, inbox, subscriber);
+        prove(&generation, &mut incoming).await?;
+        Ok((Arc::new(generation), incoming))
     };
     tokio::time::timeout(settings.connect_timeout, attempt).await.unwrap_or_else(|_| {
         Err(Failure::passing("the server does not answer", "`connect_timeout` has passed"))
@@ -63,10 +63,10 @@ fn lost(error: &dyn Error) -> Failure {
 }
 
 /// Waits for an echo: then the server has taken the subscription, and replies arrive.
-async fn prove(generation: &Generation, inbox: &mut Subscriber) -> Result<(), Failure> {
+async fn prove(generation: &Generation, incoming: &mut Incoming) -> Result<(), Failure> {
     tokio::select! {
         confirmed = generation.confirm() => confirmed.map_err(|_| lost(&Gone)),
-        () = generation.drain(inbox) => {
+        () = generation.run(incoming) => {
             if generation.is_inbox_refused() {
                 return Err(Failure {
                     reason: "NATS does not permit to subscribe to the replies' inbox",

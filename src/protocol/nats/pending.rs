@@ -65,6 +65,11 @@ impl Pending {
         Ok(Ticket { pending: self, token, receiver, answered: false })
     }
 
+    /// Whether somebody waits for that answer.
+    pub(super) fn is_waiting(&self, token: u64) -> bool {
+        self.table().waiters.contains_key(&token)
+    }
+
     /// Ends one wait. False if nobody waits for that (any more).
     pub(super) fn answer(&self, token: u64, answer: Answer) -> bool {
         let waiter = self.table().waiters.remove(&token);
