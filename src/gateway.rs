@@ -250,9 +250,10 @@ impl Reload {
             ("[http]", config.http != self.running.http),
             ("[admin]", config.admin != self.running.admin),
             ("[log]", config.log != self.running.log),
+            ("workers", config.workers != self.running.workers),
         ];
-        for (table, _) in fixed.iter().filter(|(_, changed)| *changed) {
-            warn!(table, "changes to this table take effect at the next start");
+        for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+            warn!(key, "the change takes effect at the next start");
         }
         router.replace(upstreams.connect(&config));
         info!(reason, routes = config.routes.len(), "reloaded: the new routing table is in force");

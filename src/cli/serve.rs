@@ -39,7 +39,11 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .thread_name("genkan")
+        .enable_all()
+        .build()?;
     runtime.block_on(gateway::run(config, origin))?;
     Ok(Status::Done)
 }

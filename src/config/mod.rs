@@ -43,6 +43,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How long a call may take, where its route does not say.
     pub timeout: Duration,
+    /// How many threads carry calls.
+    pub workers: usize,
     /// `[log]`.
     pub log: LogConfig,
     /// `[http]`.
@@ -164,6 +166,7 @@ impl Config {
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,
+            workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
             http: HttpConfig::read(&mut root.section("http")),
             admin: root
@@ -173,6 +176,12 @@ impl Config {
             routes,
         }
     }
+}
+
+/// Half of the cores: one thread carries tens of thousands of calls a second, threads that wake
+/// each other cost more than they carry, and the brokers' libraries have threads of their own.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 fn unreadable(origin: &Origin, error: &std::io::Error) -> Problem {
