@@ -104,7 +104,9 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
     if let Some(written) = line.checked_sub(1).and_then(|index| text.lines().nth(index)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        let written = written_without_secrets(written);
+        // Nobody can tell what a key that nobody knows was to hold: `pasword` a password.
+        let unknown = problem.message.starts_with("unknown key");
+        let written = written_without_secrets(written, unknown);
         let bar = paint.paint(Role::Faint, "|");
         let number = paint.paint(Role::Faint, number);
         shown.push_str(&format!(" {margin} {bar}\n {number} {bar} {written}\n"));
@@ -112,14 +114,16 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
     shown.push('\n');
 }
 
-/// A line of the file, fit to be shown: where its key may hold a secret, the value is left out.
-fn written_without_secrets(line: &str) -> String {
+/// A line of the file, fit to be shown: where its key may hold a secret, or is not known at all,
+/// the value is left out.
+fn written_without_secrets(line: &str, unknown: bool) -> String {
     const SECRET: [&str; 8] = ["url", "pass", "token", "key", "secret", "cred", "server", "user"];
     let key = line.split('=').next().unwrap_or_default().to_ascii_lowercase();
-    let hides = SECRET.iter().any(|word| key.contains(word)) || line.contains("://");
+    let hides = unknown || SECRET.iter().any(|word| key.contains(word)) || line.contains("://");
     match line.split_once('=') {
         Some((key, _)) if hides => format!("{key}= …"),
-        None if hides => "…".to_owned(),
+        // A table's head has no value.
+        None if hides && !line.trim_start().starts_with('[') => "…".to_owned(),
         _ => super::output::printable(line),
     }
 }
@@ -155,8 +159,9 @@ mod tests {
             "  \"nats://hunter2@h\",",
             "token = \"hunter2\"",
         ] {
-            assert!(!written_without_secrets(line).contains("hunter2"), "{line}");
+            assert!(!written_without_secrets(line, false).contains("hunter2"), "{line}");
         }
-        assert_eq!(written_without_secrets("upsteam = \"rabbit\""), "upsteam = \"rabbit\"");
+        assert_eq!(written_without_secrets("pasword = \"hunter2\"", true), "pasword = …");
+        assert_eq!(written_without_secrets("timeout = \"5\"", false), "timeout = \"5\"");
     }
 }
