@@ -8,12 +8,21 @@
 
 mod bare_calls;
 mod clients;
+mod command_line;
+mod configuration;
+mod draining;
 mod envelope;
+mod faults;
 mod harness;
 mod http;
 mod limits;
+mod logins;
 mod nameko;
 mod nameko_wire;
 mod nats;
+mod outages;
+mod params;
 mod payloads;
+mod reloading;
 mod specification;
+mod watching;

@@ -1,0 +1,94 @@
+//! SIGTERM: no new calls, the ones in flight get their answers, or a fault at `drain_timeout`;
+//! exit 0.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Echo, as_fault, eventually};
+
+const LATER: &str = r#"{"jsonrpc":"2.0","method":"echo.later","params":["kept"],"id":1}"#;
+const NEVER: &str = r#"{"jsonrpc":"2.0","method":"echo.never","params":["p"],"id":1}"#;
+
+async fn wait_for_in_flight(echo: &Echo, calls: f64) {
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], calls).await;
+}
+
+#[tokio::test]
+async fn calls_in_flight_get_their_answers_and_no_new_ones_are_taken() {
+    let echo = Echo::start().await;
+    let mut waiting = echo.gateway.connect().await;
+    let mut idle = echo.gateway.connect().await;
+    idle.request("POST", "/call/echo/x", &[], b"[1]").await;
+    assert!(idle.receive().await.is_some());
+    waiting.request("POST", "/api", &[], LATER.as_bytes()).await;
+    wait_for_in_flight(&echo, 1.0).await;
+    echo.gateway.terminate();
+    echo.gateway.wait_for_log(0, "draining").await;
+    assert!(idle.is_closed_within(Duration::from_secs(3)).await, "an idle connection ends");
+    eventually("no new connections", async || {
+        let refused = tokio::net::TcpStream::connect(&echo.gateway.http).await.is_err();
+        refused.then_some(())
+    })
+    .await;
+    let answer = waiting.receive().await.expect("the answer").json();
+    assert_eq!(answer["result"], "kept");
+    assert_eq!(echo.gateway.exit_status().await, 0);
+    assert!(!echo.gateway.logged("stopped").is_empty());
+}
+
+#[tokio::test]
+async fn readyz_says_no_while_it_drains_and_healthz_yes() {
+    let echo = Echo::start().await;
+    let mut waiting = echo.gateway.connect().await;
+    waiting.request("POST", "/api", &[], LATER.as_bytes()).await;
+    wait_for_in_flight(&echo, 1.0).await;
+    echo.gateway.terminate();
+    assert!(echo.gateway.wait_until_not_ready().await.contains("draining"));
+    assert_eq!(echo.gateway.page("/healthz").await.status, 200);
+    assert!(waiting.receive().await.is_some());
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+#[tokio::test]
+async fn at_drain_timeout_what_still_waits_gets_a_fault() {
+    let echo = Echo::with("drain_timeout = \"500ms\"").await;
+    let mut waiting = echo.gateway.connect().await;
+    waiting.request("POST", "/api", &[], NEVER.as_bytes()).await;
+    wait_for_in_flight(&echo, 1.0).await;
+    let started = Instant::now();
+    echo.gateway.terminate();
+    let answer = waiting.receive().await.expect("an answer, not a hang-up").json();
+    let fault = as_fault(&answer);
+    assert_eq!(fault.is("unavailable", "unknown").code, -32004);
+    let elapsed = started.elapsed();
+    assert!((Duration::from_millis(450)..Duration::from_secs(6)).contains(&elapsed), "{elapsed:?}");
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+#[tokio::test]
+async fn notifications_in_flight_are_delivered_first() {
+    let echo = Echo::start().await;
+    for n in 0..50 {
+        echo.gateway.notify("echo.note", serde_json::json!({"n": n})).await;
+    }
+    echo.gateway.terminate();
+    assert_eq!(echo.gateway.exit_status().await, 0);
+    eventually("all have come", async || (echo.service.requests.count() == 50).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_patience() {
+    let echo = Echo::with("drain_timeout = \"1m\"").await;
+    let mut waiting = echo.gateway.connect().await;
+    waiting.request("POST", "/api", &[], NEVER.as_bytes()).await;
+    wait_for_in_flight(&echo, 1.0).await;
+    let started = Instant::now();
+    echo.gateway.terminate();
+    echo.gateway.wait_for_log(0, "draining").await;
+    echo.gateway.terminate();
+    let answer: Value = waiting.receive().await.expect("an answer").json();
+    as_fault(&answer).is("unavailable", "unknown");
+    echo.gateway.exit_status().await;
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+}

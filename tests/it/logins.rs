@@ -1,0 +1,154 @@
+//! Every way to prove to a broker who is there, and TLS, with the real brokers asking for it.
+
+use serde_json::json;
+
+use crate::harness::certs::Certs;
+use crate::harness::{Answer, Gateway, NamekoResponder, Nats, NatsResponder, RabbitMq, eventually};
+
+/// An operator, an account and a user, made for these tests alone: they guard nothing.
+const NKEY_SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+const NKEY_PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
+fn config(nats: &Nats, keys: &str) -> String {
+    let servers = format!("[\"{}\"]", nats.url());
+    format!(
+        "[upstreams.nats]\nprotocol = \"nats\"\nservers = {servers}\n{keys}\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"nats\"\n"
+    )
+}
+
+/// With the keys it is ready, and says so; with the wrong ones it is not, and says why.
+async fn accepts(nats: &Nats, right: &str, wrong: &str) {
+    let gateway = Gateway::ready(&config(nats, right)).await;
+    gateway.fault("nobody.x", json!(["p"])).await.is("unknown_service", "not_sent");
+    let refused = Gateway::start(&config(nats, wrong)).await;
+    refused.wait_until_not_ready().await;
+    eventually("the log says why", async || {
+        let said = refused.log();
+        let mut said = said.iter().filter(|line| {
+            line["message"].as_str().is_some_and(|text| text.starts_with("no connection to NATS"))
+        });
+        said.next().is_some().then_some(())
+    })
+    .await;
+    refused.fault("nobody.x", json!(["p"])).await.is("unavailable", "not_sent");
+    assert!(refused.runs());
+}
+
+#[tokio::test]
+async fn nats_with_user_and_password() {
+    let nats = Nats::configured("authorization { user: till, password: right }");
+    accepts(
+        &nats,
+        "user = \"till\"\npassword = \"right\"",
+        "user = \"till\"\npassword = \"wrong\"",
+    )
+    .await;
+    let in_url = config(&nats, "").replace("nats://", "nats://till:right@");
+    Gateway::ready(&in_url).await;
+}
+
+#[tokio::test]
+async fn nats_with_a_token() {
+    let nats = Nats::configured("authorization { token: right }");
+    accepts(&nats, "token = \"right\"", "token = \"wrong\"").await;
+}
+
+#[tokio::test]
+async fn nats_with_an_nkey() {
+    let nats =
+        Nats::configured(&format!("authorization {{ users: [ {{ nkey: {NKEY_PUBLIC} }} ] }}"));
+    accepts(&nats, &format!("nkey = \"{NKEY_SEED}\""), "").await;
+}
+
+#[tokio::test]
+async fn nats_over_tls_with_a_clients_certificate() {
+    let certs = Certs::new();
+    let tls = |verify: bool| {
+        format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: {verify} }}",
+            certs.path("server.pem"),
+            certs.path("server.key"),
+            certs.path("ca.pem")
+        )
+    };
+    let ca = format!("ca_file = \"{}\"", certs.path("ca.pem"));
+    let identity = format!(
+        "{ca}\ncert_file = \"{}\"\nkey_file = \"{}\"",
+        certs.path("client.pem"),
+        certs.path("client.key")
+    );
+    let plain = Nats::configured(&tls(false));
+    accepts(&plain, &ca, "").await;
+    let by_url = config(&plain, &ca).replace("nats://", "tls://");
+    Gateway::ready(&by_url).await;
+    let mutual = Nats::configured(&tls(true));
+    accepts(&mutual, &identity, &ca).await;
+}
+
+#[tokio::test]
+async fn nats_with_a_permission_that_is_missing_says_so() {
+    let permissions = "{ publish: [\"allowed.>\"], subscribe: [\"_INBOX.>\", \"allowed.>\"] }";
+    let nats = Nats::configured(&format!(
+        "authorization {{ users: [ {{ user: till, password: p, permissions: {permissions} }},\
+         {{ user: service, password: p }} ] }}"
+    ));
+    let options = async_nats::ConnectOptions::with_user_and_password("service".into(), "p".into());
+    let client = options.connect(nats.url()).await.expect("the server accepts");
+    let _service =
+        NatsResponder::serve(client.clone(), "allowed", |_| Answer::new(r#"{"payload":1}"#)).await;
+    let _denied = NatsResponder::serve(client, "denied", |_| Answer::new(r#"{"payload":1}"#)).await;
+    let gateway = Gateway::ready(&config(&nats, "user = \"till\"\npassword = \"p\"")).await;
+    assert_eq!(gateway.result("allowed.x", json!(["p"])).await, 1);
+    let fault = gateway.fault("denied.x", json!(["p"])).await;
+    assert_eq!(fault.data["outcome"], "not_sent", "{fault:?}");
+    assert_eq!(gateway.result("allowed.x", json!(["p"])).await, 1, "others are not touched");
+}
+
+#[tokio::test]
+async fn rabbitmq_over_tls_and_with_a_wrong_password() {
+    let certs = Certs::new();
+    let port = crate::harness::process::free_port();
+    let rabbit = RabbitMq::configured(&format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
+         ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+        certs.path("ca.pem"),
+        certs.path("server.pem"),
+        certs.path("server.key")
+    ));
+    let config = |url: &str, keys: &str| {
+        format!(
+            "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{url}\"\n{keys}\n\
+             [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n"
+        )
+    };
+    let service =
+        NamekoResponder::serve(&rabbit.url(), "svc", |_| Answer::new(r#"{"result":"ok"}"#)).await;
+    let password = crate::harness::rabbit::PASSWORD;
+    let amqps = format!("amqps://gateway:{password}@127.0.0.1:{port}/%2f");
+    let ca = format!("ca_file = \"{}\"", certs.path("ca.pem"));
+    let gateway = Gateway::ready(&config(&amqps, &ca)).await;
+    assert_eq!(gateway.result("svc.x", json!([])).await, "ok");
+    assert_eq!(service.requests.count(), 1);
+    // Without the authority's certificate nobody is trusted.
+    let distrustful = Gateway::start(&config(&amqps, "")).await;
+    distrustful.wait_until_not_ready().await;
+    distrustful.fault("svc.x", json!([])).await.is("unavailable", "not_sent");
+
+    let wrong = rabbit.url().replace(password, "wrong-hunter2");
+    let refused = Gateway::start(&config(&wrong, "")).await;
+    refused.wait_until_not_ready().await;
+    refused.fault("svc.x", json!([])).await.is("unavailable", "not_sent");
+    eventually("the log says something of it", async || {
+        refused
+            .log()
+            .iter()
+            .any(|line| line["level"] == "WARN" || line["level"] == "ERROR")
+            .then_some(())
+    })
+    .await;
+    for gateway in [gateway, distrustful, refused] {
+        let log = gateway.log_text();
+        assert!(!log.contains(password) && !log.contains("hunter2"), "{log}");
+    }
+}

@@ -1,0 +1,153 @@
+//! SIGHUP and changed files put a new routing table in force without dropping a call; a bad file is
+//! refused whole, loudly, and the old table stays.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Echo, eventually};
+
+fn routes(echo: &Echo, rows: &str) -> String {
+    format!("{}{rows}", echo.nats.upstream("nats", "picom"))
+}
+
+const ECHO: &str = "[[routes]]\nmatch = \"echo.*\"\nupstream = \"nats\"\n";
+const RENAMED: &str =
+    "[[routes]]\nmatch = \"renamed.*\"\nupstream = \"nats\"\nservice = \"echo\"\n";
+
+#[tokio::test]
+async fn sighup_puts_the_changed_file_in_force_without_dropping_anything() {
+    let echo = Echo::start().await;
+    let mut open = echo.gateway.connect().await;
+    let body = r#"{"jsonrpc":"2.0","method":"echo.later","params":["kept"],"id":1}"#;
+    open.request("POST", "/api", &[], body.as_bytes()).await;
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    echo.gateway.write_config(&routes(&echo, RENAMED));
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    assert_eq!(echo.gateway.result("renamed.x", json!(["new"])).await, "new");
+    echo.gateway.fault("echo.x", Value::Null).await.is("unknown_service", "not_sent");
+    // The call that was on its way, and its connection, are untouched.
+    assert_eq!(open.receive().await.expect("an answer").json()["result"], "kept");
+    let again = r#"{"jsonrpc":"2.0","method":"renamed.x","params":["same connection"],"id":2}"#;
+    open.request("POST", "/api", &[], again.as_bytes()).await;
+    assert_eq!(open.receive().await.expect("an answer").json()["result"], "same connection");
+    let reconnects = echo.gateway.metric("genkan_upstream_reconnects_total", &[]).await;
+    assert_eq!(reconnects, 0.0, "an upstream that did not change keeps its connection");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_without_a_signal() {
+    let echo = Echo::start().await;
+    echo.gateway.write_config(&routes(&echo, RENAMED));
+    eventually("the new table is in force", async || {
+        let answer = echo.gateway.rpc("renamed.x", json!(["new"])).await;
+        (answer["result"] == "new").then_some(())
+    })
+    .await;
+    // Editors replace a file by another one.
+    let other = echo.gateway.config().with_extension("new");
+    std::fs::copy(echo.gateway.config(), &other).expect("a copy");
+    let text = std::fs::read_to_string(&other).expect("text").replace("renamed", "replaced");
+    std::fs::write(&other, text).expect("written");
+    std::fs::rename(&other, echo.gateway.config()).expect("replaced");
+    eventually("the replaced file is in force", async || {
+        let answer = echo.gateway.rpc("replaced.x", json!(["newer"])).await;
+        (answer["result"] == "newer").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_whole_and_loudly_and_the_old_table_stays() {
+    let echo = Echo::start().await;
+    let bad = [
+        // A new row that is sound, beside a mistake: none of it comes into force.
+        format!("{RENAMED}[[routes]]\nmatch = \"x.*\"\nupsteam = \"nats\"\n"),
+        format!("{RENAMED}[[routes]\n"),
+        format!("{RENAMED}[[routes]]\nmatch = \"x.*\"\nupstream = \"gone\"\n"),
+    ];
+    for (index, rows) in bad.iter().enumerate() {
+        let seen = echo.gateway.log().len();
+        echo.gateway.write_config(&routes(&echo, rows));
+        echo.gateway.hang_up();
+        let said = echo.gateway.wait_for_log(seen, "reload refused").await;
+        assert_eq!(said["level"], "ERROR");
+        let problem = echo.gateway.wait_for_log(seen, "bad configuration").await;
+        assert!(problem["place"].as_str().is_some_and(|place| place.contains("genkan.toml:")));
+        if index == 0 {
+            let words = problem["problem"].as_str().unwrap_or_default();
+            assert!(log_has(&echo, seen, "did you mean `upstream`?"), "{words}");
+        }
+        assert_eq!(echo.gateway.result("echo.x", json!(["old"])).await, "old");
+        echo.gateway.fault("renamed.x", Value::Null).await.is("unknown_service", "not_sent");
+    }
+    let seen = echo.gateway.log().len();
+    echo.gateway.write_config(&routes(&echo, RENAMED));
+    echo.gateway.wait_for_log(seen, "reloaded").await;
+    assert_eq!(echo.gateway.result("renamed.x", json!(["mended"])).await, "mended");
+}
+
+fn log_has(echo: &Echo, seen: usize, words: &str) -> bool {
+    echo.gateway.log().iter().skip(seen).any(|line| line.to_string().contains(words))
+}
+
+#[tokio::test]
+async fn upstreams_come_and_go_with_the_file() {
+    let echo = Echo::start().await;
+    let other = Echo::start().await;
+    let mut waiting = echo.gateway.connect().await;
+    let later = r#"{"jsonrpc":"2.0","method":"echo.later","params":["kept"],"id":1}"#;
+    waiting.request("POST", "/api", &[], later.as_bytes()).await;
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    let toml = format!(
+        "{}[[routes]]\nmatch = \"echo.*\"\nupstream = \"second\"\n",
+        other.nats.upstream("second", "picom")
+    );
+    echo.gateway.write_config(&toml);
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    echo.gateway.wait_until_ready().await;
+    assert_eq!(echo.gateway.result("echo.moved", json!(["p"])).await, "p");
+    assert_eq!(other.called(), ["moved"]);
+    assert_eq!(waiting.receive().await.expect("an answer").json()["result"], "kept");
+    eventually("the old connection is given up", async || {
+        let up = echo.gateway.metric("genkan_upstream_up", &[("upstream", "nats")]).await;
+        (up == 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_go_on_under_a_storm_of_reloads() {
+    let echo = Echo::start().await;
+    let calls = async {
+        for _ in 0..300 {
+            assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+        }
+    };
+    let reloads = async {
+        for index in 0..20 {
+            let comment = format!("{ECHO}# {index}\n");
+            echo.gateway.write_config(&routes(&echo, &comment));
+            echo.gateway.hang_up();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::join!(calls, reloads);
+    assert!(echo.gateway.runs());
+}
+
+#[tokio::test]
+async fn the_first_row_that_matches_wins() {
+    let echo = Echo::start().await;
+    let rows = "[[routes]]\nmatch = \"shop.pay\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"first\"\n\
+                [[routes]]\nmatch = \"shop.*\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"second\"\n\
+                [[routes]]\nmatch = \"*.audit\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"third\"\n";
+    let gateway = crate::harness::Gateway::ready(&routes(&echo, rows)).await;
+    for name in ["shop.pay", "shop.list", "shop.audit", "bank.audit", "a.b.audit"] {
+        gateway.result(name, json!(["p"])).await;
+    }
+    assert_eq!(echo.called(), ["first", "second", "second", "third", "third"]);
+    gateway.fault("bank.pay", Value::Null).await.is("unknown_service", "not_sent");
+}
