@@ -139,6 +139,10 @@ impl Upstreams {
         }
         for retired in &before {
             info!(upstream = retired.slot.name, "retiring: its last calls get their answers");
+            if !config.upstreams.iter().any(|upstream| upstream.name == retired.slot.name) {
+                // No other one by that name will say so.
+                retired.metrics.set_up(false);
+            }
             retired.metrics.retire();
         }
         self.retired.extend(before);
