@@ -1,6 +1,6 @@
 //! CONTRACT's table of faults, row by row: the JSON-RPC code, the status at `/call`, and what
-//! `data` says. Each row is provoked with real means. `access_denied` has none before the issues
-//! that bring policies.
+//! `data` says. Each row is provoked with real means; `access_denied` in `logins`, by a NATS that
+//! does not permit a subject.
 
 use std::time::Duration;
 

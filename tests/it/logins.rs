@@ -101,7 +101,8 @@ async fn nats_with_a_permission_that_is_missing_says_so() {
     let gateway = Gateway::ready(&config(&nats, "user = \"till\"\npassword = \"p\"")).await;
     assert_eq!(gateway.result("allowed.x", json!(["p"])).await, 1);
     let fault = gateway.fault("denied.x", json!(["p"])).await;
-    assert_eq!(fault.data["outcome"], "not_sent", "{fault:?}");
+    assert_eq!(fault.is("access_denied", "rejected").code, -32001);
+    assert_eq!(gateway.post("/call/denied/x", &[], "[1]").await.status, 403);
     assert_eq!(gateway.result("allowed.x", json!(["p"])).await, 1, "others are not touched");
 }
 
