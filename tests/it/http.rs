@@ -324,7 +324,9 @@ async fn requests_that_are_not_http_harm_nobody() {
     ] {
         let mut connection = echo.gateway.connect().await;
         connection.send(nonsense).await;
-        connection.receive().await.map_or((), |answer| assert!(answer.status >= 400, "{answer:?}"));
+        if let Some(answer) = connection.receive().await {
+            assert!(answer.status >= 400, "{answer:?}");
+        }
     }
     assert_eq!(echo.gateway.result("echo.x", json!(["still there"])).await, "still there");
 }

@@ -81,11 +81,6 @@ impl Shop {
         }
     }
 
-    /// The virtual host's URL.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// The table and the row that an operator would write for it.
     pub fn config(&self) -> String {
         format!(
@@ -100,11 +95,6 @@ impl Shop {
     pub fn stop(self) {
         self.process.signal("TERM");
         self.process.wait(PATIENCE);
-    }
-
-    /// Stops it from running without closing its connection, or lets it run on.
-    pub fn freeze(&self, frozen: bool) {
-        self.process.signal(if frozen { "STOP" } else { "CONT" });
     }
 }
 
