@@ -236,3 +236,19 @@ async fn a_caller_that_hangs_up_is_counted_and_its_call_forgotten() {
         .await
         .expect("others are served");
 }
+
+#[tokio::test]
+async fn on_a_terminal_the_log_is_for_people() {
+    let folder = crate::harness::process::Folder::new();
+    let listen = "listen = \"127.0.0.1:0\"";
+    folder.write("genkan.toml", &format!("[http]\n{listen}\n[admin]\n{listen}\n"));
+    // `script` lends it a terminal; `timeout` ends it in good order once it has started.
+    let serve = format!("timeout --foreground 2 {} serve", crate::harness::gateway::GENKAN);
+    let script = crate::harness::process::program("script", &[]);
+    let mut command = std::process::Command::new(script);
+    command.args(["-qec", &serve, "/dev/null"]).current_dir(folder.path());
+    let ran = tokio::task::spawn_blocking(move || crate::harness::process::run(&mut command));
+    let (_, shown, _) = ran.await.expect("no panic");
+    assert!(shown.contains("listening") && shown.contains("127.0.0.1:"), "{shown}");
+    assert!(!shown.contains("{\"timestamp\""), "{shown}");
+}
