@@ -220,7 +220,9 @@ impl Generation {
             // Whoever else is about to call gets its turn first: the library writes what it has
             // as soon as it is woken, and a write is the dearest part of a call.
             tokio::task::yield_now().await;
-            while batch.len() < BATCH && let Ok(outgoing) = outbox.try_recv() {
+            while batch.len() < BATCH
+                && let Ok(outgoing) = outbox.try_recv()
+            {
                 batch.push(outgoing);
             }
             for Outgoing { token, message } in batch.drain(..) {
