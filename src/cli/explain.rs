@@ -120,7 +120,7 @@ fn human(
 ) -> String {
     let mut text = format!("{}\n", paint.paint(Role::Strong, printable(decision.name.as_str())));
     let mut line = |label: &str, value: &str| {
-        text.push_str(&format!("  {} {value}\n", paint.paint(Role::Faint, format!("{label:<14}"))));
+        text.push_str(&format!("  {} {value}\n", paint.paint(Role::Faint, format!("{label:<17}"))));
     };
     match decision.rule {
         Some((number, rule)) => {
@@ -154,7 +154,7 @@ fn human(
                 line(label, &format!("{name}: {}", printable(value)));
             }
             let body = match serde_json::from_str::<&RawValue>(&envelope.body) {
-                Ok(raw) => json::pretty(raw.get(), paint).replace('\n', "\n                 "),
+                Ok(raw) => json::pretty(raw.get(), paint).replace('\n', "\n                    "),
                 Err(_) if envelope.body.is_empty() => "(empty)".to_owned(),
                 Err(_) => printable(&envelope.body),
             };

@@ -168,8 +168,7 @@ impl<'a> Section<'a> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let listed = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let hint = super::problem::did_you_mean(&text, words.iter().copied());
-        let place = self.whereabouts(key);
-        self.problem(key, format!("`{key}` in {place} must be one of {listed}{hint}"));
+        self.problem(key, format!("`{key}` in {} must be one of {listed}{hint}", self.title));
         default
     }
 
@@ -217,8 +216,7 @@ impl<'a> Section<'a> {
             ref other if Self::is_from_environment(&value) => Some(scalar_text(other)),
             // The value may be the secret: it is not repeated.
             _ => {
-                let place = self.whereabouts(key);
-                self.problem(key, format!("`{key}` in {place} must be a string in quotes"));
+                self.problem(key, format!("`{key}` in {} must be a string in quotes", self.title));
                 None
             }
         });
@@ -316,6 +314,14 @@ impl<'a> Section<'a> {
 
     fn report(&self, severity: Severity, path: &str, message: String) {
         let place = self.source.place(path);
+        // The file's name and line stand before the message, but not everywhere it is quoted.
+        let message = match place.line() {
+            0 => message,
+            line => {
+                let title = format!("in {}", self.title);
+                message.replacen(&title, &format!("{title}, line {line}"), 1)
+            }
+        };
         self.problems.borrow_mut().push(Problem { severity, place, message });
     }
 
@@ -352,18 +358,9 @@ impl<'a> Section<'a> {
         value.origin().is_some_and(|origin| origin == super::source::ENVIRONMENT_ORIGIN)
     }
 
-    /// How messages call the place of a key: `[[routes]] #3, line 41`.
-    fn whereabouts(&self, key: &str) -> String {
-        match self.source.place(&self.child_path(key)).line() {
-            0 => self.title.clone(),
-            line => format!("{}, line {line}", self.title),
-        }
-    }
-
     fn wrong<T>(&self, key: &str, expected: &str, found: &ValueKind) -> Option<T> {
         let found = describe(found);
-        let place = self.whereabouts(key);
-        self.problem(key, format!("`{key}` in {place} must be {expected}, not {found}"));
+        self.problem(key, format!("`{key}` in {} must be {expected}, not {found}", self.title));
         None
     }
 
@@ -383,8 +380,7 @@ impl Drop for Section<'_> {
         for key in unknown {
             let free = self.asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
             let hint = super::problem::did_you_mean(key, free);
-            let place = self.whereabouts(key);
-            self.problem(key, format!("unknown key `{key}` in {place}{hint}"));
+            self.problem(key, format!("unknown key `{key}` in {}{hint}", self.title));
         }
     }
 }
