@@ -247,6 +247,40 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Every key that is left, as a secret by name: `name = "secret"`, or
+    /// `name = { file = "PATH" }`. Sorted by name.
+    pub fn secrets_by_name(&mut self) -> Vec<(String, Secret)> {
+        let mut values: Vec<_> = std::mem::take(&mut self.values).into_iter().collect();
+        values.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut secrets = Vec::new();
+        for (name, value) in values {
+            let secret = match value.kind {
+                ValueKind::String(text) => Some(Secret::new(text)),
+                ref other if Self::is_from_environment(&value) => {
+                    Some(Secret::new(scalar_text(other)))
+                }
+                ValueKind::Table(_) => {
+                    let (path, title) = (self.child_path(&name), self.title.clone());
+                    let title = format!("`{name}` in {title}");
+                    let mut table = self.table(Some(value), path, title, &name);
+                    if !table.has("file") && !table.has("token") {
+                        table.problem_here(format!("{} needs `file`", table.title()));
+                    }
+                    table.secret("token", "file")
+                }
+                // The value may be the secret: it is not repeated.
+                _ => {
+                    let place = self.whereabouts(&name);
+                    let mend = "a string in quotes, or { file = \"PATH\" }";
+                    self.problem(&name, format!("`{name}` in {place} must be {mend}"));
+                    None
+                }
+            };
+            secrets.extend(secret.map(|secret| (name, secret)));
+        }
+        secrets
+    }
+
     /// A table inside this one; empty where it is absent.
     pub fn section(&mut self, key: &'static str) -> Section<'a> {
         let value = self.take(key);
