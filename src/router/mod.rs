@@ -99,12 +99,39 @@ impl Router {
         let service_time = was_sent.then(|| sent.elapsed());
         ending.count(&result);
         if let Err(fault) = &result {
-            let route = if row.slot.is_some() { row.rule.pattern.as_str() } else { NO_ROUTE };
-            let (upstream, trace) = (row.rule.upstream.as_str(), &call.context.trace);
-            let call = call.name.as_str();
+            let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
+            let (trace, call) = (&call.context.trace, call.name.as_str());
             self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
         }
         Dispatched { result, service_time }
+    }
+
+    /// The row that decides a call, for an ingress that carries the call out itself: the hub,
+    /// where caller and callee are both modules. [`Router::ended`] must follow.
+    pub fn find(&self, name: &str) -> Arc<Row> {
+        Arc::clone(self.table.load().find_text(name))
+    }
+
+    /// Counts the end of such a call, and logs its fault. `None`: its caller went away.
+    pub fn ended(
+        &self,
+        ingress: Ingress,
+        row: &Row,
+        (call, received): (&str, Instant),
+        end: Option<Result<(), &Fault>>,
+    ) {
+        let fault = end.and_then(Result::err);
+        let outcome = match (end, fault) {
+            (None, _) => CallOutcome::Cancelled,
+            (_, Some(fault)) => CallOutcome::Fault(fault.kind()),
+            (_, None) => CallOutcome::Ok,
+        };
+        row.metrics(ingress, fault).ended(outcome, received.elapsed());
+        if let Some(fault) = fault {
+            let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
+            let trace = &TraceParent::generate();
+            self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
+        }
     }
 }
 
@@ -168,7 +195,8 @@ impl Ending<'_> {
             Err(fault) => CallOutcome::Fault(fault.kind()),
         };
         self.counted = true;
-        self.row.metrics(self.ingress).ended(outcome, self.received.elapsed());
+        let fault = result.as_ref().err();
+        self.row.metrics(self.ingress, fault).ended(outcome, self.received.elapsed());
     }
 }
 
@@ -176,7 +204,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.counted {
             let elapsed = self.received.elapsed();
-            self.row.metrics(self.ingress).ended(CallOutcome::Cancelled, elapsed);
+            self.row.metrics(self.ingress, None).ended(CallOutcome::Cancelled, elapsed);
         }
     }
 }

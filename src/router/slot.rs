@@ -36,13 +36,27 @@ impl Slot {
 
     /// Admits one call until the permit is dropped; `None` where the limit is reached.
     pub fn admit(&self) -> Option<Permit<'_>> {
+        self.enter().then_some(Permit(self))
+    }
+
+    /// The same for a call that no future holds.
+    pub fn admit_owned(self: &Arc<Self>) -> Option<OwnedPermit> {
+        self.enter().then(|| OwnedPermit(Arc::clone(self)))
+    }
+
+    fn enter(&self) -> bool {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before >= self.max_in_flight {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return false;
         }
         self.metrics.in_flight.increment(1.0);
-        Some(Permit(self))
+        true
+    }
+
+    fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.in_flight.decrement(1.0);
     }
 
     /// How many calls wait.
@@ -61,7 +75,15 @@ pub struct Permit<'a>(&'a Slot);
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight.decrement(1.0);
+        self.0.leave();
+    }
+}
+
+/// The same, with the slot kept alive by it.
+pub struct OwnedPermit(Arc<Slot>);
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }

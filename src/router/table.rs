@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::pattern::Pattern;
 use super::slot::Slot;
 use crate::call::CallName;
+use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallMetrics;
 use crate::protocol::INGRESSES;
 
@@ -35,19 +36,27 @@ pub struct Rule {
 pub struct Row {
     /// What the operator wrote.
     pub rule: Rule,
-    /// The upstream; `None` for the hub, which no module has joined.
+    /// The upstream; `None` where there is none by that name.
     pub slot: Option<Arc<Slot>>,
+    label: String,
     metrics: Vec<CallMetrics>,
+    /// For the implicit row: what nobody serves has no route.
+    unserved: Option<Vec<CallMetrics>>,
 }
 
 impl Row {
     /// Compiles a row. `label` is its name in metrics.
     pub fn new(rule: Rule, label: &str, slot: Option<Arc<Slot>>) -> Self {
-        let metrics = INGRESSES
-            .iter()
-            .map(|ingress| CallMetrics::new(ingress, label, &rule.upstream))
-            .collect();
-        Self { rule, slot, metrics }
+        let metrics = metrics(label, &rule.upstream);
+        Self { rule, slot, label: label.to_owned(), metrics, unserved: None }
+    }
+
+    /// Compiles the implicit last row, to the hub. It is labelled with its pattern, and what no
+    /// module serves with [`NO_ROUTE`].
+    pub fn implicit(rule: Rule, slot: Arc<Slot>) -> Self {
+        let unserved = Some(metrics(NO_ROUTE, &rule.upstream));
+        let label = rule.pattern.as_str().to_owned();
+        Self { unserved, ..Self::new(rule, &label, Some(slot)) }
     }
 
     /// The service to ask for when `name` is called.
@@ -60,10 +69,26 @@ impl Row {
         self.rule.method.as_deref().unwrap_or(name.method())
     }
 
-    /// The metrics of calls that came in by an ingress.
-    pub fn metrics(&self, ingress: Ingress) -> &CallMetrics {
-        &self.metrics[ingress.0]
+    /// The metrics of calls that came in by an ingress and ended so.
+    pub fn metrics(&self, ingress: Ingress, fault: Option<&Fault>) -> &CallMetrics {
+        let unserved = self.unserved.as_ref().filter(|_| fault.is_some_and(is_unserved));
+        &unserved.unwrap_or(&self.metrics)[ingress.0]
     }
+
+    /// The row's name in metrics and logs for a call that ended so.
+    pub fn label(&self, fault: Option<&Fault>) -> &str {
+        let unserved = self.unserved.is_some() && fault.is_some_and(is_unserved);
+        if unserved { NO_ROUTE } else { &self.label }
+    }
+}
+
+/// Nobody had the call: only the hub knows that before it sends anything.
+fn is_unserved(fault: &Fault) -> bool {
+    fault.kind() == FaultKind::UnknownService && fault.outcome() == Outcome::NotSent
+}
+
+fn metrics(label: &str, upstream: &str) -> Vec<CallMetrics> {
+    INGRESSES.iter().map(|ingress| CallMetrics::new(ingress, label, upstream)).collect()
 }
 
 /// The way a call came in, as an index into the protocols' list.
@@ -98,8 +123,12 @@ impl Table {
 
     /// The row that decides a call: the first that matches.
     pub fn find(&self, name: &CallName) -> &Arc<Row> {
-        let text = name.as_str();
-        self.rows.iter().find(|row| row.rule.pattern.matches(text)).unwrap_or(&self.last)
+        self.find_text(name.as_str())
+    }
+
+    /// The same for a name that is known to be `service.method`.
+    pub fn find_text(&self, name: &str) -> &Arc<Row> {
+        self.rows.iter().find(|row| row.rule.pattern.matches(name)).unwrap_or(&self.last)
     }
 
     /// The rows in the order of the file, without the implicit last one.
