@@ -26,6 +26,10 @@ const UPSTREAM_RECONNECTS: &str = "genkan_upstream_reconnects_total";
 const LATE_REPLIES: &str = "genkan_late_replies_total";
 const REFUSED: &str = "genkan_refused_total";
 const REPAIRED: &str = "genkan_repaired_replies_total";
+const HUB_MODULES: &str = "genkan_hub_modules";
+const HUB_HOOKS: &str = "genkan_hub_hooks_total";
+const HUB_DISCONNECTS: &str = "genkan_hub_disconnects_total";
+const HUB_IGNORED: &str = "genkan_hub_ignored_lines_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -76,6 +80,16 @@ fn describe() {
     describe_counter!(LATE_REPLIES, "Replies that no call was waiting for any more");
     describe_counter!(REFUSED, "What was refused before it could harm a peer, by reason");
     describe_counter!(REPAIRED, "Replies with NaN or Infinity, which are null in JSON");
+    describe_gauge!(
+        HUB_MODULES,
+        "Connections to the hub: modules that are active or wait for a dependency, and others"
+    );
+    describe_counter!(
+        HUB_HOOKS,
+        "Hooks for listeners: delivered to their queue, or dropped with a slow listener"
+    );
+    describe_counter!(HUB_DISCONNECTS, "Connections that the hub ended, by reason");
+    describe_counter!(HUB_IGNORED, "Lines from modules that were no JSON");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 
@@ -195,5 +209,54 @@ impl UpstreamMetrics {
     /// Counts something refused because it would harm the peer.
     pub fn refused(&self, reason: &'static str) {
         counter!(REFUSED, "upstream" => self.upstream.clone(), "reason" => reason).increment(1);
+    }
+}
+
+/// The metrics of the hub, beside those that it has as an upstream and as an ingress.
+pub struct HubMetrics {
+    active: Gauge,
+    waiting: Gauge,
+    unregistered: Gauge,
+    /// Hooks that went into a listener's queue.
+    pub hooks_delivered: Counter,
+    /// Hooks that a listener will not get, because it did not take those before.
+    pub hooks_dropped: Counter,
+    /// Connections ended because they did not take what was sent to them.
+    pub slow: Counter,
+    /// Connections ended because of a line without an end.
+    pub endless_lines: Counter,
+    /// Lines that were no JSON.
+    pub ignored_lines: Counter,
+}
+
+impl HubMetrics {
+    /// Looks the handles up.
+    pub fn new() -> Self {
+        let metrics = Self {
+            active: gauge!(HUB_MODULES, "state" => "active"),
+            waiting: gauge!(HUB_MODULES, "state" => "waiting"),
+            unregistered: gauge!(HUB_MODULES, "state" => "unregistered"),
+            hooks_delivered: counter!(HUB_HOOKS, "outcome" => "delivered"),
+            hooks_dropped: counter!(HUB_HOOKS, "outcome" => "dropped"),
+            slow: counter!(HUB_DISCONNECTS, "reason" => "slow"),
+            endless_lines: counter!(HUB_DISCONNECTS, "reason" => "endless_line"),
+            ignored_lines: counter!(HUB_IGNORED),
+        };
+        metrics.set_modules(0, 0, 0);
+        metrics
+    }
+
+    /// Shows how many modules there are in each state.
+    pub fn set_modules(&self, active: usize, waiting: usize, unregistered: usize) {
+        // The limits on modules keep the numbers far below 2^53.
+        self.active.set(active as f64);
+        self.waiting.set(waiting as f64);
+        self.unregistered.set(unregistered as f64);
+    }
+}
+
+impl Default for HubMetrics {
+    fn default() -> Self {
+        Self::new()
     }
 }
