@@ -16,6 +16,7 @@ use crate::config::problem::Severity;
 use crate::config::{self, Config, Origin, Stamp};
 use crate::metrics::{Exporter, UpstreamMetrics};
 use crate::protocol::jsonrpc::{self, HttpIngress};
+use crate::protocol::juno::{JunoHub, RunningHub};
 use crate::router::Router;
 use crate::router::pattern::Pattern;
 use crate::router::slot::Slot;
@@ -32,11 +33,14 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let stamp = stamp(&origin);
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
-    let mut upstreams = Upstreams::default();
+    let (hub, hub_slot) = bind_hub(&config).await?;
+    let mut upstreams = Upstreams::new(hub_slot);
     let table = upstreams.connect(&config);
     let router = Arc::new(Router::new(table));
+    let hub = hub.serve(&router).context("cannot tell where the hub listens")?;
     let watched = Arc::new(Watched {
         router: Arc::clone(&router),
+        hub: hub.clone(),
         exporter: exporter.clone(),
         draining: AtomicBool::new(false),
     });
@@ -60,10 +64,10 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
                 router.sum_up_faults(false);
                 upstreams.end_retired();
                 if reload.file_changed() {
-                    reload.apply("the file changed", &router, &mut upstreams);
+                    reload.apply("the file changed", &router, &mut upstreams, &hub);
                 }
             }
-            _ = signals.hangup.recv() => reload.apply("SIGHUP", &router, &mut upstreams),
+            _ = signals.hangup.recv() => reload.apply("SIGHUP", &router, &mut upstreams, &hub),
             _ = signals.terminate.recv() => break "SIGTERM",
             _ = signals.interrupt.recv() => break "SIGINT",
         }
@@ -73,7 +77,9 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     info!(reason, in_flight = upstreams.in_flight(), "draining: no new calls");
     watched.draining.store(true, Ordering::Relaxed);
     let drained = tokio::select! {
-        drained = ingresses.end(patience) => drained,
+        (served, answered) = async { tokio::join!(ingresses.end(patience), hub.drain(patience)) } => {
+            served && answered
+        }
         _ = signals.terminate.recv() => false,
         _ = signals.interrupt.recv() => false,
     };
@@ -83,6 +89,9 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     }
     // The end of an upstream ends the calls that wait for it, each with a fault.
     upstreams.end().await;
+    if !hub.end(GRACE).await {
+        warn!("some modules' connections did not end in time");
+    }
     if !ingresses.end(GRACE).await {
         warn!(sessions = ingresses.running(), "some clients did not take their answers");
     }
@@ -109,9 +118,17 @@ impl Signals {
     }
 }
 
+/// Binds the hub, and places it as the upstream that is always there.
+async fn bind_hub(config: &Config) -> anyhow::Result<(JunoHub, Arc<Slot>)> {
+    let metrics = UpstreamMetrics::new(HUB);
+    let hub = JunoHub::bind(config.hub.clone(), metrics.clone()).await?;
+    let slot = Slot::new(HUB, hub.upstream(), config.hub.max_in_flight, metrics);
+    Ok((hub, Arc::new(slot)))
+}
+
 /// The upstreams that run.
-#[derive(Default)]
 struct Upstreams {
+    hub: Arc<Slot>,
     running: Vec<Running>,
     retired: Vec<Running>,
 }
@@ -124,6 +141,11 @@ struct Running {
 }
 
 impl Upstreams {
+    /// The hub alone.
+    fn new(hub: Arc<Slot>) -> Self {
+        Self { hub, running: Vec::new(), retired: Vec::new() }
+    }
+
     /// Connects what is new in the configuration, retires what is gone or has changed, and
     /// compiles the routing table over the rest.
     fn connect(&mut self, config: &Config) -> Table {
@@ -162,6 +184,9 @@ impl Upstreams {
 
     fn table(&self, config: &Config) -> Table {
         let slot = |name: &str| {
+            if name == HUB {
+                return Some(Arc::clone(&self.hub));
+            }
             let running = self.running.iter().find(|running| running.slot.name == name);
             running.map(|running| Arc::clone(&running.slot))
         };
@@ -176,13 +201,14 @@ impl Upstreams {
             service: None,
             method: None,
             params: Vec::new(),
-            timeout: config.timeout,
+            timeout: config.hub.timeout,
         };
-        Table::new(rows.collect(), Row::new(last, NO_ROUTE, None))
+        Table::new(rows.collect(), Row::implicit(last, Arc::clone(&self.hub)))
     }
 
     fn in_flight(&self) -> usize {
-        self.running.iter().chain(&self.retired).map(|running| running.slot.in_flight()).sum()
+        let others = self.running.iter().chain(&self.retired);
+        self.hub.in_flight() + others.map(|running| running.slot.in_flight()).sum::<usize>()
     }
 
     async fn end(&mut self) {
@@ -235,7 +261,13 @@ impl Reload {
     }
 
     /// Reads the configuration again and puts it in force, or refuses it whole.
-    fn apply(&mut self, reason: &'static str, router: &Router, upstreams: &mut Upstreams) {
+    fn apply(
+        &mut self,
+        reason: &'static str,
+        router: &Router,
+        upstreams: &mut Upstreams,
+        hub: &RunningHub,
+    ) {
         self.stamp = stamp(&self.origin);
         let (config, problems) = match config::load(&self.origin).into_valid() {
             Ok(valid) => valid,
@@ -252,6 +284,7 @@ impl Reload {
         }
         let fixed = [
             ("[http]", config.http != self.running.http),
+            ("[hub]", config.hub != self.running.hub),
             ("[admin]", config.admin != self.running.admin),
             ("[log]", config.log != self.running.log),
             ("workers", config.workers != self.running.workers),
@@ -260,6 +293,7 @@ impl Reload {
             warn!(key, "the change takes effect at the next start");
         }
         router.replace(upstreams.connect(&config));
+        hub.routes_changed();
         info!(reason, routes = config.routes.len(), "reloaded: the new routing table is in force");
         self.running = config;
     }

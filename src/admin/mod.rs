@@ -1,4 +1,4 @@
-//! The pages for operators: `/healthz`, `/readyz`, `/metrics`. On an address of their own, so
+//! The pages for operators: `/healthz`, `/readyz`, `/metrics`, `/hub/modules`. On an address of their own, so
 //! that they can be kept from the callers.
 
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::metrics::Exporter;
+use crate::protocol::juno::RunningHub;
 use crate::router::Router;
 use crate::tasks::Tasks;
 use crate::upstream::Readiness;
@@ -29,6 +30,8 @@ pub struct Admin {
 pub struct Watched {
     /// The routing table tells which upstreams are needed.
     pub router: Arc<Router>,
+    /// The hub, for its modules.
+    pub hub: RunningHub,
     /// The metrics.
     pub exporter: Exporter,
     /// Set when the gateway takes no new calls.
@@ -45,6 +48,7 @@ impl Admin {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/hub/modules", get(modules))
             .with_state(watched);
         Ok(Self { listener, routes })
     }
@@ -92,4 +96,9 @@ async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
 async fn metrics(State(watched): State<Arc<Watched>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, watched.exporter.render()).into_response()
+}
+
+async fn modules(State(watched): State<Arc<Watched>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, watched.hub.modules_json()).into_response()
 }

@@ -22,6 +22,7 @@ pub use route::UpstreamConfig;
 
 use crate::log::LogConfig;
 use crate::protocol::jsonrpc::HttpConfig;
+use crate::protocol::juno::HubConfig;
 use crate::router::table::Rule;
 use problem::{Problem, Severity};
 use section::Section;
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[http]`.
     pub http: HttpConfig,
+    /// `[hub]`.
+    pub hub: HubConfig,
     /// `[admin]`: where the pages for operators listen.
     pub admin: SocketAddr,
     /// `[upstreams.*]`, in the order of the file.
@@ -169,6 +172,7 @@ impl Config {
             workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
             http: HttpConfig::read(&mut root.section("http")),
+            hub: HubConfig::read(&mut root.section("hub"), timeout),
             admin: root
                 .section("admin")
                 .address("listen", SocketAddr::from(([127, 0, 0, 1], 8081))),

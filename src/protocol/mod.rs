@@ -2,6 +2,7 @@
 //! its wire format. A new protocol is a folder and its line here.
 
 pub mod jsonrpc;
+pub mod juno;
 pub mod nameko;
 pub mod nats;
 
@@ -17,4 +18,4 @@ pub const EGRESSES: &[(&str, ReadConnector)] =
     &[("nameko", nameko::read_connector), ("nats", nats::read_connector)];
 
 /// The ways that calls come in, as the label `ingress` says them.
-pub const INGRESSES: &[&str] = &[jsonrpc::INGRESS];
+pub const INGRESSES: &[&str] = &[jsonrpc::INGRESS, juno::INGRESS];

@@ -1,0 +1,232 @@
+//! `[hub]`: where it listens, its limits, and who may register as what.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::hub::{Limits, Settings};
+use crate::config::problem::did_you_mean;
+use crate::config::secret::Secret;
+use crate::config::section::Section;
+
+/// The settings of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubConfig {
+    /// Where it listens; it may listen nowhere.
+    pub(super) listen: Vec<Listen>,
+    /// Who may connect to its Unix sockets.
+    pub(super) access: SocketAccess,
+    /// Whether a failed call of a module is answered with a result `{"error": …}`.
+    pub(super) errors_as_data: bool,
+    /// Whether a second module of an id joins the first.
+    pub(super) share: bool,
+    /// The longest line, in bytes.
+    pub(super) max_line: usize,
+    /// How much may wait to be sent to a module, in bytes.
+    pub(super) max_queue: usize,
+    /// The most connections; a further one waits to be accepted.
+    pub(super) max_connections: usize,
+    pub(super) max_modules: usize,
+    pub(super) max_functions: usize,
+    pub(super) max_hooks: usize,
+    pub(super) max_calls: usize,
+    /// How many calls may wait for the hub's modules, whoever made them.
+    pub(crate) max_in_flight: usize,
+    /// How long a call may take that no `[[routes]]` row sends to the hub.
+    pub(crate) timeout: Duration,
+    /// What a module must show to register under an id.
+    pub(super) tokens: HashMap<String, Secret>,
+}
+
+/// A place to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "tcp://{address}"),
+            Listen::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// Owner, group and mode of the Unix sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SocketAccess {
+    /// A user's name or number.
+    pub(super) owner: Option<String>,
+    /// A group's name or number.
+    pub(super) group: Option<String>,
+    /// The permissions, such as 0o660.
+    pub(super) mode: Option<u32>,
+}
+
+impl HubConfig {
+    /// Reads `[hub]`. `timeout` is what calls get where nothing else is said.
+    pub fn read(section: &mut Section<'_>, timeout: Duration) -> Self {
+        let styles = [("frames", false), ("data", true)];
+        let instances = [("refuse", false), ("share", true)];
+        let config = Self {
+            listen: listen(section),
+            access: SocketAccess {
+                owner: section.text("owner"),
+                group: section.text("group"),
+                mode: mode(section),
+            },
+            errors_as_data: section.choice("errors", &styles, false),
+            share: section.choice("instances", &instances, false),
+            max_line: section.size("max_line", 1 << 20),
+            max_queue: section.size("max_queue", 8 << 20),
+            max_connections: section.count("max_connections", 16_384, 1, 1_000_000),
+            max_modules: section.count("max_modules", 10_000, 1, 1_000_000),
+            max_functions: section.count("max_functions", 1_000, 1, 1_000_000),
+            max_hooks: section.count("max_hooks", 1_000, 1, 1_000_000),
+            max_calls: section.count("max_calls", 4_096, 1, 1_000_000),
+            max_in_flight: section.count("max_in_flight", 65_536, 1, 10_000_000),
+            timeout: section.duration("timeout", timeout),
+            tokens: section.section("tokens").secrets_by_name().into_iter().collect(),
+        };
+        if config.max_queue < config.max_line {
+            section.problem(
+                "max_queue",
+                "`max_queue` in [hub] must hold at least one line: make it as large as `max_line`",
+            );
+        }
+        for (id, token) in &config.tokens {
+            if token.expose().is_empty() {
+                section.problem("tokens", format!("the token of `{id}` in [hub.tokens] is empty"));
+            }
+        }
+        config
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            limits: Limits {
+                modules: self.max_modules,
+                functions: self.max_functions,
+                hooks: self.max_hooks,
+                calls: self.max_calls,
+            },
+            share: self.share,
+            errors_as_data: self.errors_as_data,
+            tokens: self.tokens.clone(),
+        }
+    }
+}
+
+fn listen(section: &mut Section<'_>) -> Vec<Listen> {
+    if !section.has("listen") {
+        return vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 2203)))];
+    }
+    let mut places: Vec<Listen> = Vec::new();
+    for text in section.texts("listen") {
+        let place = match text.split_once("://") {
+            Some(("tcp", address)) => address.parse().ok().map(Listen::Tcp),
+            Some(("unix", path)) if path.len() > 1 => Some(Listen::Unix(PathBuf::from(path))),
+            _ => None,
+        };
+        match place {
+            Some(place) if places.contains(&place) && !is_any_port(&place) => {
+                section.problem("listen", format!("`{text}` is in [hub] listen twice"));
+            }
+            Some(place) => places.push(place),
+            None => {
+                let scheme = text.split("://").next().unwrap_or_default();
+                let hint = match scheme {
+                    "tcp" => ": an address and a port stand behind tcp://".to_owned(),
+                    _ => did_you_mean(scheme, ["tcp", "unix"].into_iter()),
+                };
+                let message = format!(
+                    "`{text}` in [hub] listen must be \"tcp://127.0.0.1:2203\" or \
+                     \"unix:///run/genkan/hub.sock\"{hint}"
+                );
+                section.problem("listen", message);
+            }
+        }
+    }
+    places
+}
+
+fn is_any_port(place: &Listen) -> bool {
+    matches!(place, Listen::Tcp(address) if address.port() == 0)
+}
+
+fn mode(section: &mut Section<'_>) -> Option<u32> {
+    let text = section.text("mode")?;
+    let digits = text.strip_prefix("0o").unwrap_or(&text);
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
+    if mode.is_none() {
+        let message = format!("`mode` in [hub] must be octal, such as \"0660\", not \"{text}\"");
+        section.problem("mode", message);
+    }
+    mode
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::problem::Problem;
+    use crate::config::read_for_test;
+
+    fn read(text: &str) -> (HubConfig, Vec<Problem>) {
+        read_for_test(text, |root| {
+            HubConfig::read(&mut root.section("hub"), Duration::from_secs(30))
+        })
+    }
+
+    #[test]
+    fn the_default_listens_on_loopback() {
+        let (config, problems) = read("");
+        assert_eq!(config.listen, [Listen::Tcp(([127, 0, 0, 1], 2203).into())]);
+        assert!(!config.errors_as_data && !config.share && config.tokens.is_empty());
+        assert_eq!((config.max_line, config.timeout), (1 << 20, Duration::from_secs(30)));
+        assert_eq!(problems, []);
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let (config, problems) = read(
+            "[hub]\nlisten = [\"unix:///run/g/hub.sock\", \"tcp://[::1]:7\"]\nmode = \"0660\"\n\
+             owner = \"root\"\ngroup = \"0\"\nerrors = \"data\"\ninstances = \"share\"\n\
+             timeout = \"2s\"\n[hub.tokens]\nBilling = \"s3cret\"\n\"a.b\" = \"x\"\n",
+        );
+        assert_eq!(problems, []);
+        let unix = Listen::Unix("/run/g/hub.sock".into());
+        assert_eq!(config.listen, [unix, Listen::Tcp("[::1]:7".parse().expect("valid"))]);
+        assert_eq!(config.access.mode, Some(0o660));
+        assert!(config.errors_as_data && config.share);
+        assert_eq!(config.tokens.get("Billing").map(Secret::expose), Some("s3cret"));
+        assert_eq!(config.tokens.get("a.b").map(Secret::expose), Some("x"));
+        assert_eq!(read("hub.listen = []\n").0.listen, []);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_mend() {
+        let cases = [
+            ("[hub]\nlisten = [\"tpc://127.0.0.1:1\"]", "did you mean `tcp`?"),
+            ("[hub]\nlisten = \"tcp://localhost:2203\"", "an address and a port"),
+            ("[hub]\nlisten = [\"unix:///a\", \"unix:///a\"]", "twice"),
+            ("[hub]\nmode = \"0888\"", "octal, such as \"0660\""),
+            ("[hub]\nmax_queue = \"1KiB\"", "at least one line"),
+            ("[hub]\nerror = \"data\"", "did you mean `errors`?"),
+            ("[hub.tokens]\nbilling = 5", "must be a string in quotes"),
+            ("[hub.tokens]\nbilling = \"\"", "is empty"),
+            ("[hub.tokens]\nbilling = {}", "needs `file`"),
+            ("[hub.tokens]\nbilling = { file = \"/no/such/file\" }", "cannot read /no/such/file"),
+        ];
+        for (text, part) in cases {
+            let (_, problems) = read(text);
+            assert!(
+                problems.iter().any(|problem| problem.message.contains(part)),
+                "{text}: {problems:?}"
+            );
+        }
+    }
+}

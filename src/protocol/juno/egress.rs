@@ -1,0 +1,186 @@
+//! The hub as an upstream: calls from elsewhere reach a module's function.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::hub::OutsideCall;
+use super::shared::{Shared, Ticket, closed};
+use super::wire::CallId;
+use super::wire::outgoing::quoted;
+use crate::call::{Params, Reply, Request};
+use crate::fault::{Fault, FaultKind};
+use crate::upstream::{Envelope, Readiness, Upstream};
+
+/// The upstream by the name `hub`.
+pub(super) struct HubUpstream(pub(super) Arc<Shared>);
+
+impl HubUpstream {
+    fn send(
+        &self,
+        request: &Request<'_>,
+        ticket: Ticket,
+        timeout: Option<std::time::Duration>,
+    ) -> Result<Option<CallId>, Fault> {
+        let arguments = arguments(request)?;
+        let name = format!("{}.{}", request.service, request.method);
+        let call = OutsideCall {
+            service: request.service,
+            method: request.method,
+            name: &name,
+            arguments: &arguments,
+            timeout,
+        };
+        let now = Instant::now();
+        Ok(self.0.with(now, |hub, io| hub.call_from_outside(&call, ticket, now, io)))
+    }
+}
+
+impl Upstream for HubUpstream {
+    fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
+        Box::pin(async move {
+            let (sender, receiver) = oneshot::channel();
+            let id = self.send(request, Ticket::Outside(sender), None)?;
+            let waiting = Waiting { shared: &self.0, id };
+            let result = receiver.await.unwrap_or_else(|_| Err(closed()));
+            waiting.over();
+            result.map(Reply::new)
+        })
+    }
+
+    fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            // Juno has no notifications: it is a call, whose answer nobody takes. Where it goes
+            // nowhere, that is known at once.
+            let (sender, mut receiver) = oneshot::channel();
+            let timeout = Some(self.0.config.timeout);
+            self.send(request, Ticket::Notification(sender), timeout)?;
+            match receiver.try_recv() {
+                Ok(Err(fault)) => Err(fault),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
+}
+
+/// Takes the call out of the hub when nobody waits for it any more.
+struct Waiting<'a> {
+    shared: &'a Arc<Shared>,
+    id: Option<CallId>,
+}
+
+impl Waiting<'_> {
+    fn over(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.lock().forget(id);
+        }
+    }
+}
+
+/// The frame that a call would be, for `genkan explain`.
+pub(super) fn explain(request: &Request<'_>) -> Result<Envelope, Fault> {
+    let arguments = arguments(request)?;
+    let function = quoted(request.method);
+    let address =
+        vec![("module", request.service.to_owned()), ("function", request.method.to_owned())];
+    let body = format!(
+        "{{\"requestId\":\"g0\",\"type\":3,\"function\":{function},\"caller\":\"genkan\",\
+         \"arguments\":{arguments}}}"
+    );
+    Ok(Envelope { address, headers: Vec::new(), body })
+}
+
+/// Params as a Juno function takes them: an object (CONTRACT, section 6).
+fn arguments<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fault> {
+    match request.params {
+        Params::None => Ok(Cow::Borrowed("{}")),
+        Params::Object(object) => Ok(Cow::Borrowed(object.as_str())),
+        Params::Array(array) => name_params(request, array.as_str()).map(Cow::Owned),
+    }
+}
+
+fn name_params(request: &Request<'_>, array: &str) -> Result<String, Fault> {
+    let Request { service, method, param_names, .. } = request;
+    let invalid = |message: String| Err(Fault::not_sent(FaultKind::InvalidParams, message));
+    let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(array) else {
+        return invalid(format!("the params of `{service}.{method}` are no JSON array"));
+    };
+    if values.len() > param_names.len() {
+        let message = if param_names.is_empty() {
+            format!(
+                "`{service}.{method}` is a module's function, which takes named params: send an \
+                 object, or give the [[routes]] row `params`"
+            )
+        } else {
+            format!(
+                "`{service}.{method}` takes at most {} positional params ({}), not {}",
+                param_names.len(),
+                param_names.join(", "),
+                values.len()
+            )
+        };
+        return invalid(message);
+    }
+    let members = param_names.iter().zip(&values);
+    let members: Vec<String> =
+        members.map(|(name, value)| format!("{}:{}", quoted(name), value.get())).collect();
+    Ok(format!("{{{}}}", members.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::call::{Context, Deadline, Payload, TraceParent};
+
+    fn arguments_of(params: Params, names: &[&str]) -> Result<String, Fault> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let context = Context::new(TraceParent::generate());
+        let request = Request {
+            service: "m",
+            method: "f",
+            params: &params,
+            param_names: &names,
+            context: &context,
+            deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
+        };
+        arguments(&request).map(Cow::into_owned)
+    }
+
+    fn array(text: &'static str) -> Params {
+        Params::Array(Payload::from_validated(text.into()))
+    }
+
+    #[test]
+    fn params_become_arguments() {
+        let object = Params::Object(Payload::from_validated(r#"{"b":1.10,"a":[]}"#.into()));
+        assert_eq!(arguments_of(object, &["x"]).expect("valid"), r#"{"b":1.10,"a":[]}"#);
+        assert_eq!(arguments_of(Params::None, &[]).expect("valid"), "{}");
+        assert_eq!(arguments_of(array("[]"), &[]).expect("valid"), "{}");
+        let named = arguments_of(array("[1.10, {\"k\" : 2}]"), &["a", "b\"c", "d"]);
+        assert_eq!(named.expect("valid"), r#"{"a":1.10,"b\"c":{"k" : 2}}"#);
+    }
+
+    #[test]
+    fn positional_params_need_names() {
+        for (params, names) in [(array("[1]"), vec![]), (array("[1,2]"), vec!["a"])] {
+            let fault = arguments_of(params, &names).expect_err("no names");
+            assert_eq!(fault.kind(), FaultKind::InvalidParams);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! How calls end: with an answer, an error, a deadline, or because somebody went away.
+
+use std::borrow::Cow;
+
+use tokio::time::Instant;
+
+use super::super::wire::fault::{as_result, data_of, from_callee, number_of};
+use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
+use super::{End, Hub, Note, Refusal, SessionId, World};
+use crate::call::Payload;
+use crate::config::units::format_duration;
+use crate::fault::{Fault, FaultKind, Outcome};
+
+impl<P, T> Hub<P, T> {
+    /// A callee answered. Only the module that a call was sent to can answer it.
+    pub(super) fn answer<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.answered(from, request_id, number::MALFORMED, world)? else {
+            return Ok(());
+        };
+        let Some(ended) = self.take(id) else { return Ok(()) };
+        let data = frame.raw(Key::Data);
+        if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
+            let rest = Rest::of(frame, &[Key::Type, Key::RequestId, Key::Data]);
+            let request_id = ended.request_id();
+            world.send(&session.peer, &Outgoing::Answer { request_id, data, rest });
+        }
+        self.finish(id, ended, End::Answer(data), world);
+        Ok(())
+    }
+
+    /// A callee answered with an error: that ends the call like any answer.
+    pub(super) fn callee_error<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.answered(from, request_id, number::UNKNOWN_REQUEST, world)? else {
+            return Ok(());
+        };
+        let Some(ended) = self.take(id) else { return Ok(()) };
+        let fault = from_callee(frame, ended.name());
+        if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
+            let request_id = ended.request_id();
+            if self.settings.errors_as_data {
+                let code = fault.remote().and_then(|remote| remote.code);
+                let number = code.unwrap_or(number_of(fault.kind()));
+                let result = as_result(number, fault.message(), &data_of(&fault));
+                let data = Some(result.as_str());
+                let frame = Outgoing::Answer { request_id, data, rest: Rest::NONE };
+                world.send(&session.peer, &frame);
+            } else {
+                let rest = Rest::of(frame, &[Key::Type, Key::RequestId]);
+                world.send(&session.peer, &Outgoing::ForeignError { request_id, rest });
+            }
+        }
+        self.finish(id, ended, End::Fault(Cow::Owned(fault)), world);
+        Ok(())
+    }
+
+    /// Which call a module answers; none where the call is over already.
+    fn answered<W: World<Peer = P, Ticket = T>>(
+        &self,
+        from: SessionId,
+        request_id: &str,
+        refused_with: i64,
+        world: &mut W,
+    ) -> Result<Option<CallId>, Refusal> {
+        let id = CallId::parse(request_id);
+        if let Some(id) = id {
+            if self.calls.get(id).is_some_and(|waiting| waiting.callee == Some(from)) {
+                return Ok(Some(id));
+            }
+            if self.calls.is_over(id) {
+                world.note(Note::Late);
+                return Ok(None);
+            }
+        }
+        let message = "no call with this requestId was sent to this module";
+        Err(Refusal::new(refused_with, FaultKind::InvalidRequest, message))
+    }
+
+    /// Answers a module's call with a result.
+    pub(super) fn send_answer<W: World<Peer = P, Ticket = T>>(
+        &self,
+        to: SessionId,
+        request_id: &str,
+        data: &str,
+        world: &mut W,
+    ) {
+        if let Some(session) = self.sessions.get(to) {
+            let frame = Outgoing::Answer { request_id, data: Some(data), rest: Rest::NONE };
+            world.send(&session.peer, &frame);
+        }
+    }
+
+    /// A call that a module made to another upstream has come back.
+    pub(in crate::protocol::juno) fn returned<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        result: Result<&Payload, &Fault>,
+        world: &mut W,
+    ) {
+        let Some(ended) = self.take(id) else { return };
+        if let Some(caller) = ended.waiting.caller {
+            match result {
+                Ok(data) => self.send_answer(caller, ended.request_id(), data.as_str(), world),
+                Err(fault) => {
+                    let refusal = Refusal::from(fault.clone());
+                    self.refuse_call(caller, ended.request_id(), &refusal, world);
+                }
+            }
+        }
+        let end = match result {
+            Ok(data) => End::Answer(Some(data.as_str())),
+            Err(fault) => End::Fault(Cow::Borrowed(fault)),
+        };
+        self.finish(id, ended, end, world);
+    }
+
+    /// Whoever waited outside of the hub does not wait any more. The ticket is dropped.
+    pub(in crate::protocol::juno) fn forget(&mut self, id: CallId) {
+        if let Some(ended) = self.take(id) {
+            drop(self.calls.recycle(id, ended));
+        }
+    }
+
+    /// Ends the calls whose deadline has passed.
+    pub(in crate::protocol::juno) fn expire<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        now: Instant,
+        world: &mut W,
+    ) {
+        while let Some(id) = self.calls.first_due(now) {
+            let Some(waiting) = self.calls.get(id) else { return };
+            let timeout = format_duration(self.calls.timeout(waiting));
+            let message = format!("no answer within {timeout}: the call may still have run");
+            let fault = Fault::new(FaultKind::Timeout, Outcome::Unknown, message);
+            self.end_with_fault(id, fault, world);
+        }
+        self.armed = self.calls.next_deadline();
+    }
+
+    /// When [`Hub::expire`] has something to do. An earlier time is told by [`World::arm`].
+    pub(in crate::protocol::juno) fn next_deadline(&self) -> Option<Instant> {
+        self.armed
+    }
+
+    /// Ends every call that still waits: the hub is closing.
+    pub(in crate::protocol::juno) fn end_all_calls<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        world: &mut W,
+    ) {
+        for id in self.calls.ids() {
+            let message = "the hub is closing: the call may have run";
+            let fault = Fault::new(FaultKind::Unavailable, Outcome::Unknown, message);
+            self.end_with_fault(id, fault, world);
+        }
+    }
+
+    pub(super) fn end_with_fault<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        fault: Fault,
+        world: &mut W,
+    ) {
+        let Some(ended) = self.take(id) else { return };
+        let refusal = Refusal::from(fault);
+        if let Some(caller) = ended.waiting.caller {
+            self.refuse_call(caller, ended.request_id(), &refusal, world);
+        }
+        self.finish(id, ended, End::Fault(Cow::Owned(refusal.fault)), world);
+    }
+
+    pub(super) fn end_without_caller<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        world: &mut W,
+    ) {
+        if let Some(ended) = self.take(id) {
+            self.finish(id, ended, End::CallerGone, world);
+        }
+    }
+
+    fn finish<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        ended: super::Ended<T>,
+        end: End<'_>,
+        world: &mut W,
+    ) {
+        // The name goes with the texts, which the place takes back.
+        let name = match end {
+            End::Fault(_) => ended.name().to_owned(),
+            End::Answer(_) | End::CallerGone => String::new(),
+        };
+        let ticket = self.calls.recycle(id, ended);
+        world.ended(ticket, &name, end);
+    }
+}

@@ -1,0 +1,382 @@
+//! The hub itself: modules, functions, hooks and calls, as a state machine.
+//!
+//! Frames and connections go in; what is to be done about them comes out through [`World`]. No
+//! I/O, no clock, no task: time is handed in, and every test can play any sequence of frames.
+//!
+//! What it promises, and `property` tries to break: every call ends exactly once; a module is
+//! active if and only if its dependencies are met by active modules; a hook reaches whoever
+//! listens to it and nobody else; no module makes it remember more than the limits allow.
+
+mod answer;
+mod builtin;
+mod calls;
+mod lifecycle;
+#[cfg(test)]
+mod property;
+mod requests;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::wire::fault::{as_result, data_of, number_of};
+use super::wire::outgoing::quoted;
+use super::wire::{CallId, Frame, FrameType, Line, Outgoing, Rest, number};
+use crate::config::secret::Secret;
+use crate::fault::{Fault, FaultKind};
+use calls::{Calls, Ended};
+use sessions::Sessions;
+
+pub(super) use requests::OutsideCall;
+pub(super) use sessions::SessionId;
+pub(super) use view::{DependencyView, ModuleView};
+
+/// The hub's own name among the modules, and the version that it shows: the real daemon's, so
+/// that modules which depend on `juno` find it.
+pub(super) const JUNO: &str = "juno";
+pub(super) const JUNO_VERSION: &str = "0.1.3";
+/// What stands for a request id that cannot be read (WIRE 3.3).
+pub(super) const UNDEFINED: &str = "\"undefined\"";
+/// The longest name of a module, function or hook, in bytes.
+const MAX_NAME: usize = 1_024;
+/// The most dependencies of a module.
+const MAX_DEPENDENCIES: usize = 1_000;
+
+/// How much a module may make the hub remember.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Modules in all.
+    pub(super) modules: usize,
+    /// Functions that a module declares.
+    pub(super) functions: usize,
+    /// Hooks that a module listens to.
+    pub(super) hooks: usize,
+    /// Unanswered calls that a module made, and as many that it was sent.
+    pub(super) calls: usize,
+}
+
+/// What the hub is told once.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The limits.
+    pub(super) limits: Limits,
+    /// Whether a second module of an id joins the first, instead of being refused.
+    pub(super) share: bool,
+    /// Whether a failed call is answered with a result `{"error": …}`.
+    pub(super) errors_as_data: bool,
+    /// What a module must show to register under an id.
+    pub(super) tokens: HashMap<String, Secret>,
+}
+
+/// The way of a call, as the routing table decides it.
+pub(super) enum Way<T> {
+    /// To a module of this hub, perhaps under another name.
+    Here { service: Option<String>, method: Option<String>, timeout: Duration, ticket: T },
+    /// To another upstream: [`World::away`] follows.
+    Away(T),
+    /// Nowhere; the world has counted it.
+    Refused(Fault),
+}
+
+/// How a call ended, for whoever counts it or waits outside of the hub.
+pub(super) enum End<'a> {
+    /// With a result, raw; `None` where the callee sent none.
+    Answer(Option<&'a str>),
+    /// With a fault.
+    Fault(Cow<'a, Fault>),
+    /// The module that made it went away.
+    CallerGone,
+}
+
+/// What the operator may want to know.
+pub(super) enum Note<'a> {
+    /// A module registered.
+    Registered { id: &'a str, version: &'a str, waits_for: Option<String> },
+    /// A module was not let in.
+    NotLetIn { id: &'a str, why: &'a Fault },
+    /// A module declared a function for the first time.
+    Declared { id: &'a str, function: &'a str },
+    /// Its dependencies are met.
+    Activated { id: &'a str },
+    /// A dependency went away.
+    Deactivated { id: &'a str },
+    /// A module's connection ended.
+    Left { id: &'a str, calls: usize },
+    /// A call was refused before it was routed.
+    CallRefused { fault: &'a Fault },
+    /// A line was no JSON.
+    Ignored,
+    /// An answer came when its call was over.
+    Late,
+}
+
+/// What the hub does to the world.
+pub(super) trait World {
+    /// The way to a session.
+    type Peer;
+    /// What the world knows a call by.
+    type Ticket;
+
+    /// Sends a frame to a session.
+    fn send(&mut self, to: &Self::Peer, frame: &Outgoing<'_>);
+    /// Sends a hook's line, which all of its listeners share.
+    fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
+    /// Asks the routing table about a call that a module makes.
+    fn way(&mut self, service: &str, name: &str) -> Way<Self::Ticket>;
+    /// Carries a call out that leaves the hub; [`Hub::returned`] ends it.
+    fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>);
+    /// A call is over. Every ticket comes back exactly once.
+    fn ended(&mut self, ticket: Self::Ticket, name: &str, end: End<'_>);
+    /// [`Hub::expire`] wants to be called at that time.
+    fn arm(&mut self, at: Instant);
+    /// Something worth a log line or a count.
+    fn note(&mut self, note: Note<'_>);
+}
+
+/// Why a request is refused: Juno's number, and the fault that says it to people.
+struct Refusal {
+    number: i64,
+    fault: Fault,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { number: number_of(fault.kind()), fault }
+    }
+}
+
+impl Refusal {
+    fn new(number: i64, kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { number, fault: Fault::not_sent(kind, message) }
+    }
+
+    fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(number::MALFORMED, FaultKind::InvalidRequest, message)
+    }
+}
+
+/// How many modules there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Connections that have not registered.
+    pub(super) unregistered: usize,
+    /// Modules whose dependencies are met.
+    pub(super) active: usize,
+    /// Modules that wait for a dependency.
+    pub(super) waiting: usize,
+}
+
+/// The hub.
+pub(super) struct Hub<P, T> {
+    settings: Settings,
+    sessions: Sessions<P>,
+    /// The instances of each module, in the order in which they registered.
+    modules: HashMap<Arc<str>, Vec<SessionId>>,
+    /// Who listens to a hook, by its whole name.
+    listeners: HashMap<Box<str>, Vec<SessionId>>,
+    /// Who depends on a module.
+    dependants: HashMap<Box<str>, Vec<SessionId>>,
+    calls: Calls<T>,
+    /// When [`Hub::expire`] will be called.
+    armed: Option<Instant>,
+    /// Numbers the hooks that go out.
+    serial: u64,
+    registered: usize,
+    active: usize,
+    draining: bool,
+}
+
+impl<P, T> Hub<P, T> {
+    /// A hub without modules.
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            sessions: Sessions::new(),
+            modules: HashMap::new(),
+            listeners: HashMap::new(),
+            dependants: HashMap::new(),
+            calls: Calls::new(),
+            armed: None,
+            serial: 0,
+            registered: 0,
+            active: 0,
+            draining: false,
+        }
+    }
+
+    /// A line came from a session, without its end.
+    pub(super) fn line<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        line: Line<'_>,
+        now: Instant,
+        world: &mut W,
+    ) {
+        match line {
+            Line::Object(members) => self.frame(from, &Frame::new(members), now, world),
+            Line::Broken => world.note(Note::Ignored),
+            Line::Other => {
+                let message = "a frame must be a JSON object";
+                let refusal =
+                    Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
+                self.refuse(from, UNDEFINED, &refusal, world);
+            }
+            Line::TooDeep => {
+                let message = format!(
+                    "the line nests deeper than the limit of {} levels",
+                    super::wire::scan::MAX_DEPTH
+                );
+                let refusal = Refusal::new(number::MALFORMED, FaultKind::TooLarge, message);
+                self.refuse(from, UNDEFINED, &refusal, world);
+            }
+        }
+    }
+
+    /// Something is wrong with a line as a whole: its session is told, and kept.
+    pub(super) fn refuse_line<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        fault: Fault,
+        world: &mut W,
+    ) {
+        self.refuse(from, UNDEFINED, &Refusal::from(fault), world);
+    }
+
+    fn frame<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        now: Instant,
+        world: &mut W,
+    ) {
+        let Ok(frame_type) = frame.frame_type() else {
+            let message = "`type` is missing or no integer";
+            let refusal = Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
+            return self.refuse(from, UNDEFINED, &refusal, world);
+        };
+        let Some(request_id) = frame.request_id() else {
+            let message = "`requestId` is missing or no string";
+            let refusal =
+                Refusal::new(number::INVALID_REQUEST_ID, FaultKind::InvalidRequest, message);
+            return self.refuse(from, UNDEFINED, &refusal, world);
+        };
+        let done = match frame_type {
+            Some(FrameType::Call) => {
+                if let Err(refusal) = self.call(from, frame, request_id, now, world) {
+                    world.note(Note::CallRefused { fault: &refusal.fault });
+                    self.refuse_call(from, request_id, &refusal, world);
+                }
+                return;
+            }
+            Some(FrameType::Answer) => self.answer(from, frame, request_id, world),
+            Some(FrameType::Error) => self.callee_error(from, frame, request_id, world),
+            Some(FrameType::Register) => self.register(from, frame, request_id, world),
+            Some(FrameType::Declare) => self.declare(from, frame, request_id, world),
+            Some(FrameType::Listen) => self.listen(from, frame, request_id, world),
+            Some(FrameType::Trigger) => self.trigger(from, frame, request_id, world),
+            None => Err(Refusal::new(
+                number::UNKNOWN_REQUEST,
+                FaultKind::InvalidRequest,
+                "no request of this `type` is known: a module may send 0, 1, 3, 4, 5, 7 and 9",
+            )),
+        };
+        if let Err(refusal) = done {
+            self.refuse(from, request_id, &refusal, world);
+        }
+    }
+
+    /// Answers a request with an error frame.
+    fn refuse<W: World<Peer = P, Ticket = T>>(
+        &self,
+        to: SessionId,
+        request_id: &str,
+        refusal: &Refusal,
+        world: &mut W,
+    ) {
+        let Some(session) = self.sessions.get(to) else { return };
+        let data = data_of(&refusal.fault);
+        let (number, message) = (refusal.number, refusal.fault.message());
+        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
+        world.send(&session.peer, &frame);
+    }
+
+    /// Answers a call with its fault, in the way that callers are answered here.
+    fn refuse_call<W: World<Peer = P, Ticket = T>>(
+        &self,
+        to: SessionId,
+        request_id: &str,
+        refusal: &Refusal,
+        world: &mut W,
+    ) {
+        if !self.settings.errors_as_data {
+            return self.refuse(to, request_id, refusal, world);
+        }
+        let Some(session) = self.sessions.get(to) else { return };
+        let data = data_of(&refusal.fault);
+        let result = as_result(refusal.number, refusal.fault.message(), &data);
+        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
+        world.send(&session.peer, &frame);
+    }
+
+    /// How many modules there are.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            unregistered: self.sessions.len() - self.registered,
+            active: self.active,
+            waiting: self.registered - self.active,
+        }
+    }
+
+    /// How many calls wait for their end.
+    pub(super) fn waiting_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// From now on modules cannot make calls; those under way get their answers.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Sends a hook to its listeners. `hook` is its whole name, `data` a raw object.
+    fn emit<W: World<Peer = P, Ticket = T>>(&mut self, hook: &str, data: &str, world: &mut W) {
+        let Some(listeners) = self.listeners.get(hook) else { return };
+        self.serial += 1;
+        let mut line = Vec::with_capacity(hook.len() + data.len() + 64);
+        Outgoing::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
+        let line = Bytes::from(line);
+        for listener in listeners {
+            if let Some(session) = self.sessions.get(*listener)
+                && session.is_active()
+            {
+                world.deliver(&session.peer, &line);
+            }
+        }
+    }
+
+    /// Sends one of the hooks that a module gets whether it listens or not.
+    fn force<W: World<Peer = P, Ticket = T>>(&mut self, to: SessionId, hook: &str, world: &mut W) {
+        self.serial += 1;
+        if let Some(session) = self.sessions.get(to) {
+            let frame = Outgoing::Hook { serial: self.serial, hook, data: "{}" };
+            world.send(&session.peer, &frame);
+        }
+    }
+
+    /// The ways to all connections.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &P> {
+        self.sessions.in_order().into_iter().map(|(_, session)| &session.peer)
+    }
+
+    /// Takes a call out of the table.
+    fn take(&mut self, id: CallId) -> Option<Ended<T>> {
+        self.calls.remove(id, &mut self.sessions)
+    }
+}

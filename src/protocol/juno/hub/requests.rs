@@ -1,0 +1,495 @@
+//! What modules ask for: to register, to declare, to listen, to trigger, to call.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use semver::Version;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::super::version::Range;
+use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number, text};
+use super::calls::NewCall;
+use super::sessions::{Dependency, Module};
+use super::{
+    End, Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, Refusal, SessionId, Way, World, builtin,
+    quoted,
+};
+use crate::config::secret::Secret;
+use crate::fault::{Fault, FaultKind};
+use std::borrow::Cow;
+
+/// What stands for arguments that are missing or no object (WIRE 3.3).
+const EMPTY: &str = "{}";
+
+/// Where a call of this hub goes.
+enum Callee {
+    Builtin(builtin::Function),
+    Module(SessionId),
+}
+
+/// A call that has found its way to this hub.
+pub(super) struct Placed<'a> {
+    pub(super) method: &'a str,
+    /// The caller as the callee is told, a raw JSON string.
+    pub(super) caller: &'a str,
+    pub(super) arguments: &'a str,
+    pub(super) rest: Rest<'a>,
+}
+
+impl<P, T> Hub<P, T> {
+    pub(super) fn register<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let module = match self.introduce(from, frame) {
+            Ok(module) => module,
+            Err(refusal) => {
+                let id = frame.text(Key::ModuleId).unwrap_or_default();
+                world.note(Note::NotLetIn { id: &id, why: &refusal.fault });
+                return Err(refusal);
+            }
+        };
+        let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
+        let (id, version) = (Arc::clone(&module.id), module.version.to_string());
+        for dependency in &module.dependencies {
+            self.dependants.entry(dependency.id.clone()).or_default().push(from);
+        }
+        session.module = Some(Box::new(module));
+        self.registered += 1;
+        self.modules.entry(Arc::clone(&id)).or_default().push(from);
+        world.send(&session.peer, &Outgoing::Registered { request_id });
+        let waits_for = self.waits_for(from);
+        self.rise(from, world);
+        let waits_for = waits_for.filter(|_| self.active_module(from).is_none());
+        world.note(Note::Registered { id: &id, version: &version, waits_for });
+        Ok(())
+    }
+
+    /// Reads a register frame, and decides whether the module may come in.
+    fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, Refusal> {
+        let duplicate = |message: String| {
+            Refusal::new(number::DUPLICATE_MODULE, FaultKind::InvalidRequest, message)
+        };
+        if let Some(module) = self.sessions.module(from) {
+            let message = format!("this connection has registered as `{}` already", module.id);
+            return Err(duplicate(message));
+        }
+        let id = name(frame, Key::ModuleId, "moduleId")?;
+        let version = frame.text(Key::Version).and_then(|text| Version::parse(&text).ok());
+        let version = version.ok_or_else(|| {
+            Refusal::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
+        })?;
+        let dependencies = dependencies(frame.raw(Key::Dependencies))?;
+        self.check_token(&id, frame.text(Key::Token).as_deref())?;
+        if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
+            return Err(duplicate(format!("a module `{id}` is connected already")));
+        }
+        let limit = self.settings.limits.modules;
+        if self.registered >= limit {
+            let message = format!("the hub holds {limit} modules, its limit ([hub] max_modules)");
+            return Err(Fault::not_sent(FaultKind::Overloaded, message).into());
+        }
+        Ok(Module {
+            raw_id: quoted(&id).into(),
+            id: id.as_ref().into(),
+            version,
+            dependencies,
+            active: false,
+            functions: HashMap::new(),
+            hooks: HashMap::new(),
+        })
+    }
+
+    fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), Refusal> {
+        let Some(token) = self.settings.tokens.get(id) else { return Ok(()) };
+        if shown.is_some_and(|shown| is_token(token, shown)) {
+            return Ok(());
+        }
+        let message = format!(
+            "to register as `{id}`, send the token that [hub.tokens] holds for it: the key \
+             `token` in the register frame"
+        );
+        Err(Fault::not_sent(FaultKind::AccessDenied, message).into())
+    }
+
+    /// The module of a session that may ask for things.
+    pub(super) fn active_module(&self, session: SessionId) -> Option<&Module> {
+        self.sessions.module(session).filter(|module| module.active)
+    }
+
+    fn require_active(&self, from: SessionId) -> Result<&Module, Refusal> {
+        self.active_module(from).ok_or_else(|| {
+            let message = match (self.sessions.module(from), self.waits_for(from)) {
+                (Some(module), Some(dependency)) => {
+                    format!("the module `{}` waits for {dependency}", module.id)
+                }
+                _ => "this connection has not registered a module".to_owned(),
+            };
+            Refusal::new(number::UNREGISTERED, FaultKind::AccessDenied, message)
+        })
+    }
+
+    pub(super) fn declare<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        self.require_active(from)?;
+        let function = name(frame, Key::Function, "function")?;
+        let limit = self.settings.limits.functions;
+        let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
+        let Some(module) = session.module.as_deref_mut() else { return Ok(()) };
+        let is_new = !module.functions.contains_key(&*function);
+        remember(&mut module.functions, &function, limit, "functions")?;
+        let raw = frame.raw(Key::Function).unwrap_or_default();
+        world.send(&session.peer, &Outgoing::Declared { request_id, function: raw });
+        if is_new {
+            world.note(Note::Declared { id: &module.id, function: &function });
+        }
+        Ok(())
+    }
+
+    pub(super) fn listen<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        self.require_active(from)?;
+        let hook = name(frame, Key::Hook, "hook")?;
+        let limit = self.settings.limits.hooks;
+        let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
+        let Some(module) = session.module.as_deref_mut() else { return Ok(()) };
+        if remember(&mut module.hooks, &hook, limit, "hooks")? {
+            self.listeners.entry(hook.as_ref().into()).or_default().push(from);
+        }
+        world.send(&session.peer, &Outgoing::Listening { request_id });
+        Ok(())
+    }
+
+    pub(super) fn trigger<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let module = self.require_active(from)?;
+        let hook = name(frame, Key::Hook, "hook")?;
+        let whole = format!("{}.{hook}", module.id);
+        self.emit(&whole, frame.object(Key::Data).unwrap_or(EMPTY), world);
+        if let Some(session) = self.sessions.get(from) {
+            world.send(&session.peer, &Outgoing::Triggered { request_id });
+        }
+        Ok(())
+    }
+
+    /// Errors are those found before the routing table was asked.
+    pub(super) fn call<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        now: Instant,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let caller = self.require_active(from)?;
+        let Some(name) = frame.text(Key::Function) else {
+            return Err(Refusal::malformed("`function` must be a string: \"module.function\""));
+        };
+        let (service, method) = split(&name)?;
+        let made = self.sessions.get(from).map_or(0, |session| session.calls.made_count);
+        let limit = self.settings.limits.calls;
+        if made >= limit {
+            let message = format!(
+                "`{}` waits for the answers of {limit} calls, its limit ([hub] max_calls)",
+                caller.id
+            );
+            return Err(Fault::not_sent(FaultKind::Overloaded, message).into());
+        }
+        if self.draining {
+            let message = "the hub is shutting down: it takes no new calls";
+            return Err(Fault::not_sent(FaultKind::Unavailable, message).into());
+        }
+        let call = |callee, ticket, timeout| NewCall {
+            caller: Some(from),
+            callee,
+            ticket,
+            request_id,
+            name: &name,
+            timeout,
+        };
+        match world.way(service, &name) {
+            Way::Refused(fault) => {
+                self.refuse_call(from, request_id, &fault.into(), world);
+                Ok(())
+            }
+            Way::Away(ticket) => {
+                let id = self.calls.add(call(None, ticket, None), now, &mut self.sessions);
+                world.away(id, &name, frame);
+                Ok(())
+            }
+            Way::Here { service: renamed, method: renamed_method, timeout, ticket } => {
+                let service = renamed.as_deref().unwrap_or(service);
+                let method = renamed_method.as_deref().unwrap_or(method);
+                let arguments = frame.object(Key::Arguments).unwrap_or(EMPTY);
+                let callee = match self.choose(service, method) {
+                    Ok(callee) => callee,
+                    Err(fault) => {
+                        world.ended(ticket, &name, End::Fault(Cow::Borrowed(&fault)));
+                        self.refuse_call(from, request_id, &unknown(service, fault), world);
+                        return Ok(());
+                    }
+                };
+                let new = match callee {
+                    Callee::Builtin(function) => {
+                        let data = self.builtin(function, arguments);
+                        world.ended(ticket, &name, End::Answer(Some(&data)));
+                        self.send_answer(from, request_id, &data, world);
+                        return Ok(());
+                    }
+                    Callee::Module(module) => call(Some(module), ticket, Some(timeout)),
+                };
+                let id = self.calls.add(new, now, &mut self.sessions);
+                let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
+                let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
+                let placed = Placed { method, caller, arguments, rest };
+                self.send_call(id, &placed, world);
+                self.arm(now + timeout, world);
+                Ok(())
+            }
+        }
+    }
+
+    /// A call that comes from outside of the hub. The ticket comes back through
+    /// [`World::ended`], at once where the call goes nowhere: then there is no id. Whoever made
+    /// it watches its deadline, unless `timeout` is given.
+    pub(in crate::protocol::juno) fn call_from_outside<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        call: &OutsideCall<'_>,
+        ticket: T,
+        now: Instant,
+        world: &mut W,
+    ) -> Option<CallId> {
+        let module = match self.choose(call.service, call.method) {
+            Ok(Callee::Module(module)) => module,
+            Ok(Callee::Builtin(function)) => {
+                let data = self.builtin(function, call.arguments);
+                world.ended(ticket, call.name, End::Answer(Some(&data)));
+                return None;
+            }
+            Err(fault) => {
+                world.ended(ticket, call.name, End::Fault(Cow::Owned(fault)));
+                return None;
+            }
+        };
+        let new = NewCall {
+            caller: None,
+            callee: Some(module),
+            ticket,
+            request_id: "",
+            name: call.name,
+            timeout: call.timeout,
+        };
+        let id = self.calls.add(new, now, &mut self.sessions);
+        let placed = Placed {
+            method: call.method,
+            caller: CALLER_OUTSIDE,
+            arguments: call.arguments,
+            rest: Rest::NONE,
+        };
+        self.send_call(id, &placed, world);
+        if let Some(timeout) = call.timeout {
+            self.arm(now + timeout, world);
+        }
+        Some(id)
+    }
+
+    fn send_call<W: World<Peer = P, Ticket = T>>(
+        &self,
+        id: CallId,
+        placed: &Placed<'_>,
+        world: &mut W,
+    ) {
+        let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
+        if let Some(session) = callee.and_then(|callee| self.sessions.get(callee)) {
+            let Placed { method: function, caller, arguments, rest } = *placed;
+            world.send(&session.peer, &Outgoing::Call { id, function, caller, arguments, rest });
+        }
+    }
+
+    /// The instance that a call goes to: of those that have the function, the least busy.
+    fn choose(&self, service: &str, method: &str) -> Result<Callee, Fault> {
+        if service == JUNO {
+            return builtin::Function::named(method)
+                .map(Callee::Builtin)
+                .ok_or_else(|| unknown_function(service, method));
+        }
+        let Some(instances) = self.modules.get(service) else {
+            let message = format!(
+                "nobody serves `{service}`: no [[routes]] row sends `{service}.{method}` to \
+                 another upstream, and no module `{service}` is connected to the hub"
+            );
+            return Err(Fault::not_sent(FaultKind::UnknownService, message));
+        };
+        let mut active = instances
+            .iter()
+            .filter_map(|id| Some((*id, self.sessions.get(*id)?)))
+            .filter(|(_, session)| session.is_active())
+            .peekable();
+        if active.peek().is_none() {
+            let waits_for = instances.first().and_then(|id| self.waits_for(*id));
+            let waits_for = waits_for.unwrap_or_else(|| "a dependency".to_owned());
+            let message = format!("the module `{service}` is connected and waits for {waits_for}");
+            return Err(Fault::not_sent(FaultKind::Unavailable, message));
+        }
+        let has = |session: &super::sessions::Session<P>| {
+            let functions = session.module.as_ref().map(|module| &module.functions);
+            functions.is_some_and(|functions| functions.contains_key(method))
+        };
+        let (id, session) = active
+            .filter(|(_, session)| is_callable(method) && has(session))
+            .min_by_key(|(_, session)| session.calls.taken_count)
+            .ok_or_else(|| unknown_function(service, method))?;
+        let limit = self.settings.limits.calls;
+        if session.calls.taken_count >= limit {
+            let message = format!(
+                "the module `{service}` has {limit} calls to answer, its limit ([hub] max_calls)"
+            );
+            return Err(Fault::not_sent(FaultKind::Overloaded, message));
+        }
+        Ok(Callee::Module(id))
+    }
+
+    fn arm<W: World<Peer = P, Ticket = T>>(&mut self, deadline: Instant, world: &mut W) {
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.armed = Some(deadline);
+            world.arm(deadline);
+        }
+    }
+}
+
+/// A call from outside of the hub.
+pub(in crate::protocol::juno) struct OutsideCall<'a> {
+    /// The module.
+    pub(in crate::protocol::juno) service: &'a str,
+    /// The function.
+    pub(in crate::protocol::juno) method: &'a str,
+    /// Both, for messages.
+    pub(in crate::protocol::juno) name: &'a str,
+    /// A raw object.
+    pub(in crate::protocol::juno) arguments: &'a str,
+    /// The hub ends the call after that long.
+    pub(in crate::protocol::juno) timeout: Option<std::time::Duration>,
+}
+
+/// What a callee is told of a caller that is no module.
+const CALLER_OUTSIDE: &str = "\"genkan\"";
+
+/// The keys of a call that are written anew; all others pass.
+const OWN_KEYS_OF_A_CALL: [Key; 5] =
+    [Key::Type, Key::RequestId, Key::Function, Key::Caller, Key::Arguments];
+
+fn unknown_function(service: &str, method: &str) -> Fault {
+    let message = format!("the module `{service}` has declared no function `{method}`");
+    Fault::not_sent(FaultKind::UnknownMethod, message)
+}
+
+/// A name such as `a.b.c` can be no module's function: Juno calls that an unknown function.
+fn unknown(service: &str, fault: Fault) -> Refusal {
+    let plain = service.bytes().all(|byte| is_word(byte) || byte == b'-');
+    if fault.kind() == FaultKind::UnknownService && !plain {
+        return Refusal { number: number::UNKNOWN_FUNCTION, fault };
+    }
+    fault.into()
+}
+
+/// Splits at the last dot, as everywhere in Genkan.
+fn split(name: &str) -> Result<(&str, &str), Refusal> {
+    let malformed = || {
+        let message = format!("`{name}` is no `module.function`");
+        Refusal::from(Fault::not_sent(FaultKind::UnknownMethod, message))
+    };
+    let (service, method) = name.rsplit_once('.').ok_or_else(malformed)?;
+    if method.is_empty() {
+        return Err(malformed());
+    }
+    if service.is_empty() {
+        let message = format!("`{name}` names no module");
+        return Err(Fault::not_sent(FaultKind::UnknownService, message).into());
+    }
+    Ok((service, method))
+}
+
+/// Functions of any name can be declared; these can be called (WIRE 3.3).
+fn is_callable(function: &str) -> bool {
+    !function.is_empty() && function.bytes().all(is_word)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a, str>, Refusal> {
+    let name = frame.text(key).filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Refusal::malformed(format!("`{word}` must be a string")))?;
+    if name.len() > MAX_NAME {
+        let message = format!("`{word}` is longer than the limit of {MAX_NAME} bytes");
+        return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
+    }
+    Ok(name)
+}
+
+/// Whether the name is new; an error where it would be one too many.
+fn remember(
+    names: &mut HashMap<Box<str>, usize>,
+    name: &str,
+    limit: usize,
+    what: &str,
+) -> Result<bool, Refusal> {
+    if names.contains_key(name) {
+        return Ok(false);
+    }
+    if names.len() >= limit {
+        let message = format!("a module has at most {limit} {what} ([hub] max_{what})");
+        return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
+    }
+    names.insert(name.into(), names.len());
+    Ok(true)
+}
+
+fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, Refusal> {
+    let Some(raw) = raw.filter(|raw| *raw != "null") else { return Ok(Vec::new()) };
+    let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| {
+        Refusal::malformed("`dependencies` must be an object: {\"module\": \"^1.0.0\"}")
+    })?;
+    if map.len() > MAX_DEPENDENCIES {
+        let message = format!("a module has at most {MAX_DEPENDENCIES} dependencies");
+        return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
+    }
+    map.into_iter()
+        .map(|(id, raw)| {
+            let range = text(raw.get()).and_then(|text| Some((Range::parse(&text)?, text)));
+            let (range, text) = range.ok_or_else(|| {
+                Refusal::malformed(format!(
+                    "the dependency `{id}` must be a SemVer range, such as \"^1.0.0\""
+                ))
+            })?;
+            Ok(Dependency { id: id.into(), range, text: text.as_ref().into() })
+        })
+        .collect()
+}
+
+/// Compares without telling by its time how much of a guess was right.
+fn is_token(token: &Secret, shown: &str) -> bool {
+    let (token, shown) = (token.expose().as_bytes(), shown.as_bytes());
+    let differences = token.iter().zip(shown).fold(0, |all, (a, b)| all | (a ^ b));
+    token.len() == shown.len() && differences == 0
+}

@@ -1,0 +1,46 @@
+//! Juno: the hub that modules connect to over a socket (WIRE, section 3), ingress and upstream in
+//! one.
+//!
+//! - `wire`: the frames, pure. Lines are read without being parsed, and written from raw text.
+//! - `version`: versions and their ranges, pure.
+//! - `hub`: the state machine, pure: modules, dependencies, functions, hooks, calls.
+//! - `outbox`: what waits to be sent over one connection, pure.
+//! - `shadow`: which modules the routing table takes calls from, pure.
+//! - `peer`, `session`, `socket`: connections.
+//! - `shared`: the hub behind its lock, and what it does to the world.
+//! - `ingress`, `egress`: the hub's life, and the upstream by the name `hub`.
+//! - `page`: the modules for operators.
+//!
+//! Beyond the protocol: `message` and `data` beside an error's number; `token` in a register
+//! frame, where `[hub.tokens]` asks for one; a result `{"error": …}` in the place of an error
+//! frame, where `[hub] errors = "data"` asks for it; several instances of one module, where
+//! `instances = "share"` allows it.
+
+mod config;
+mod egress;
+mod hub;
+mod ingress;
+mod outbox;
+mod page;
+mod peer;
+mod session;
+mod shadow;
+mod shared;
+mod socket;
+mod version;
+mod wire;
+
+use crate::call::Request;
+use crate::fault::Fault;
+use crate::upstream::Envelope;
+
+pub use config::HubConfig;
+pub use ingress::{JunoHub, RunningHub};
+
+/// The ingress's name, as the label `ingress` says it.
+pub const INGRESS: &str = "hub";
+
+/// The frame that a module would be sent for a call. Sends nothing.
+pub fn explain(request: &Request<'_>) -> Result<Envelope, Fault> {
+    egress::explain(request)
+}

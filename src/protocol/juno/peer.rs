@@ -1,0 +1,278 @@
+//! The way to one connection: its queue, and the writing.
+//!
+//! Whoever has put lines into a queue writes them, in the same breath: the task of the module
+//! that called writes to the callee's socket. That saves waking the callee's own task, which
+//! only steps in where the socket takes no more. Nobody waits here, ever.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{tcp, unix};
+
+use super::outbox::{Full, Outbox, Piece};
+use super::wire::Outgoing;
+
+/// How many pieces are written at once.
+const SLICES: usize = 64;
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The other side closed it, or it broke.
+    Gone,
+    /// The other side does not read.
+    Slow,
+    /// A line has no end.
+    EndlessLine,
+    /// Genkan stops.
+    Shutdown,
+}
+
+const OPEN: u8 = 0;
+
+impl Closing {
+    fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        [Closing::Gone, Closing::Slow, Closing::EndlessLine, Closing::Shutdown]
+            .into_iter()
+            .find(|closing| closing.code() == code)
+    }
+}
+
+/// The half of a connection that is written to.
+pub(super) enum WriteEnd {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl WriteEnd {
+    fn try_write(&self, pieces: &[Piece], offset: usize) -> io::Result<usize> {
+        if let [piece] = pieces {
+            let bytes = &piece.bytes()[offset..];
+            return match self {
+                WriteEnd::Tcp(half) => half.try_write(bytes),
+                WriteEnd::Unix(half) => half.try_write(bytes),
+            };
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut skip = offset;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(&piece.bytes()[skip..]);
+            skip = 0;
+        }
+        let slices = &slices[..pieces.len().min(SLICES)];
+        match self {
+            WriteEnd::Tcp(half) => half.try_write_vectored(slices),
+            WriteEnd::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            WriteEnd::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            WriteEnd::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+}
+
+/// The half of a connection that is read from.
+pub(super) enum ReadEnd {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+impl ReadEnd {
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            ReadEnd::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
+            ReadEnd::Unix(half) => Pin::new(half).poll_read(cx, buffer),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    outbox: Outbox,
+    /// What is being written, or is half written.
+    batch: Vec<Piece>,
+    /// How much of its first piece has been written.
+    offset: usize,
+    /// Somebody is writing the batch, and looks at the queue again afterwards.
+    writing: bool,
+    /// The socket takes no more; the session's task waits for it.
+    blocked: bool,
+    /// Somebody has it on the list of those to be flushed.
+    listed: bool,
+}
+
+/// The way to one connection.
+pub(super) struct Peer {
+    write: WriteEnd,
+    queue: Mutex<Queue>,
+    limit: usize,
+    closing: AtomicU8,
+    /// Wakes the session's task.
+    waker: AtomicWaker,
+}
+
+impl Peer {
+    /// The way over a connection; `limit` bounds the bytes that wait for it.
+    pub(super) fn new(write: WriteEnd, limit: usize) -> Self {
+        let (queue, closing) = (Mutex::default(), AtomicU8::new(OPEN));
+        Self { write, queue, limit, closing, waker: AtomicWaker::new() }
+    }
+
+    /// Queues a frame. True where [`Peer::flush`] must follow.
+    pub(super) fn push(&self, frame: &Outgoing<'_>) -> bool {
+        self.enqueue(|outbox, limit| outbox.push(frame, limit)) == Pushed::ToFlush
+    }
+
+    /// Queues a line that others get too. `None` where the connection is ending.
+    pub(super) fn push_shared(&self, line: &Bytes) -> Option<bool> {
+        match self.enqueue(|outbox, limit| outbox.push_shared(line, limit)) {
+            Pushed::Dropped => None,
+            Pushed::Listed => Some(false),
+            Pushed::ToFlush => Some(true),
+        }
+    }
+
+    fn enqueue(&self, push: impl FnOnce(&mut Outbox, usize) -> Result<(), Full>) -> Pushed {
+        if self.closing().is_some() {
+            return Pushed::Dropped;
+        }
+        let mut queue = self.lock();
+        if push(&mut queue.outbox, self.limit).is_err() {
+            queue.outbox.clear();
+            drop(queue);
+            self.close(Closing::Slow);
+            return Pushed::Dropped;
+        }
+        if std::mem::replace(&mut queue.listed, true) { Pushed::Listed } else { Pushed::ToFlush }
+    }
+
+    /// Writes what the socket takes of the queue.
+    pub(super) fn flush(&self) {
+        let mut queue = self.lock();
+        queue.listed = false;
+        if queue.writing || queue.blocked {
+            return;
+        }
+        loop {
+            if queue.batch.is_empty() {
+                let Queue { outbox, batch, .. } = &mut *queue;
+                outbox.take(batch);
+                if batch.is_empty() {
+                    return;
+                }
+            }
+            queue.writing = true;
+            let (mut batch, mut offset) = (std::mem::take(&mut queue.batch), queue.offset);
+            drop(queue);
+            let written = self.write.try_write(&batch, offset);
+            queue = self.lock();
+            queue.writing = false;
+            let end = match written {
+                Ok(0) => Some(Closing::Gone),
+                Ok(length) => {
+                    advance(&mut batch, &mut offset, length, &mut queue.outbox);
+                    None
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    queue.blocked = true;
+                    None
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+                Err(_) => Some(Closing::Gone),
+            };
+            (queue.batch, queue.offset) = (batch, offset);
+            if let Some(reason) = end {
+                queue.batch.clear();
+                queue.offset = 0;
+                queue.outbox.clear();
+                drop(queue);
+                return self.close(reason);
+            }
+            if queue.blocked {
+                drop(queue);
+                return self.waker.wake();
+            }
+        }
+    }
+
+    /// For the session's task alone: continues what was blocked once the socket takes more.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) {
+        while self.lock().blocked {
+            match self.write.poll_ready(cx) {
+                Poll::Pending => return,
+                // An error shows again in the writing.
+                Poll::Ready(_) => {
+                    self.lock().blocked = false;
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    /// For the session's task: who wakes it when there is something to do.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.waker.register(cx.waker());
+    }
+
+    /// Lets the session's task end the connection. The first reason holds.
+    pub(super) fn close(&self, reason: Closing) {
+        let closing =
+            self.closing.compare_exchange(OPEN, reason.code(), Ordering::AcqRel, Ordering::Acquire);
+        if closing.is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Why the connection is to end, if it is.
+    pub(super) fn closing(&self) -> Option<Closing> {
+        Closing::of(self.closing.load(Ordering::Acquire))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Pushed {
+    ToFlush,
+    Listed,
+    Dropped,
+}
+
+/// Takes what was written off a batch.
+fn advance(batch: &mut Vec<Piece>, offset: &mut usize, written: usize, outbox: &mut Outbox) {
+    let mut left = written + *offset;
+    let done = batch
+        .iter()
+        .take_while(|piece| {
+            let length = piece.bytes().len();
+            let whole = left >= length;
+            if whole {
+                left -= length;
+            }
+            whole
+        })
+        .count();
+    *offset = left;
+    for piece in batch.drain(..done) {
+        outbox.recycle(piece);
+    }
+}

@@ -1,0 +1,115 @@
+//! Modules that nobody will call, because a row of the routing table sends their calls elsewhere
+//! (CONTRACT, section 3).
+
+use serde::Serialize;
+use tracing::warn;
+
+use crate::router::pattern::Pattern;
+use crate::router::table::{HUB, Row, Table};
+
+/// A name that a row takes from a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Shadow {
+    /// The module's whole name, `orders.*`, or one function's.
+    pub(super) name: String,
+    /// The row, counted from 1.
+    pub(super) row: usize,
+    /// What the row matches.
+    pub(super) r#match: String,
+    /// Where the row sends the calls.
+    pub(super) upstream: String,
+    /// Whether the row takes all of the module's functions.
+    #[serde(skip)]
+    pub(super) whole: bool,
+}
+
+impl Shadow {
+    fn new(name: String, index: usize, row: &Row, whole: bool) -> Self {
+        let (r#match, upstream) = (row.rule.pattern.to_string(), row.rule.upstream.clone());
+        Self { name, row: index + 1, r#match, upstream, whole }
+    }
+
+    /// Tells the operator.
+    pub(super) fn warn(&self, module: &str) {
+        warn!(
+            module,
+            name = self.name,
+            row = self.row,
+            r#match = self.r#match,
+            upstream = self.upstream,
+            "nobody will call this module by that name: a [[routes]] row sends the calls elsewhere"
+        );
+    }
+}
+
+/// What rows take from a module: all of it, or some of the functions.
+pub(super) fn of<'a>(
+    table: &Table,
+    id: &str,
+    functions: impl Iterator<Item = &'a str>,
+) -> Vec<Shadow> {
+    let all = Pattern::new(&format!("{id}.*"));
+    let covering = table.rows().iter().enumerate().find(|(_, row)| row.rule.pattern.covers(&all));
+    if let Some((index, row)) = covering
+        && leads_away(row, id)
+        // An earlier row for one function would make it a matter of functions.
+        && !table.rows()[..index].iter().any(|row| !leads_away(row, id))
+    {
+        return vec![Shadow::new(all.as_str().to_owned(), index, row, true)];
+    }
+    let shadowed = functions.filter_map(|function| {
+        let name = format!("{id}.{function}");
+        let found = table.rows().iter().position(|row| row.rule.pattern.matches(&name))?;
+        let row = &table.rows()[found];
+        leads_away(row, id).then(|| Shadow::new(name, found, row, false))
+    });
+    shadowed.collect()
+}
+
+fn leads_away(row: &Row, id: &str) -> bool {
+    row.rule.upstream != HUB || row.rule.service.as_deref().is_some_and(|service| service != id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::router::table::{NO_ROUTE, Rule};
+
+    fn table(rows: &[(&str, &str, Option<&str>)]) -> Table {
+        let row = |(pattern, upstream, service): &(&str, &str, Option<&str>)| {
+            let rule = Rule {
+                pattern: Pattern::new(pattern),
+                upstream: (*upstream).to_owned(),
+                service: service.map(str::to_owned),
+                method: None,
+                params: Vec::new(),
+                timeout: Duration::from_secs(1),
+            };
+            Row::new(rule, NO_ROUTE, None)
+        };
+        Table::new(rows.iter().map(row).collect(), row(&("*", HUB, None)))
+    }
+
+    #[test]
+    fn names_that_rows_take() {
+        let table = table(&[
+            ("orders.create", "rabbit", None),
+            ("mailer.*", "nats", None),
+            ("old.*", "hub", Some("new")),
+            ("new.*", "hub", None),
+            ("*.stop", "rabbit", None),
+        ]);
+        let of = |id: &str, functions: &[&str]| -> Vec<(String, usize)> {
+            let shadows = super::of(&table, id, functions.iter().copied());
+            shadows.into_iter().map(|shadow| (shadow.name, shadow.row)).collect()
+        };
+        let named = |name: &str, row: usize| vec![(name.to_owned(), row)];
+        assert_eq!(of("mailer", &["send"]), named("mailer.*", 2));
+        assert_eq!(of("orders", &["create", "list"]), named("orders.create", 1));
+        assert_eq!(of("old", &["f"]), named("old.*", 3));
+        assert_eq!(of("new", &["f", "stop"]), []);
+        assert_eq!(of("billing", &["pay", "stop"]), named("billing.stop", 5));
+    }
+}

@@ -1,0 +1,356 @@
+//! The hub and what stands around it: the routing table, metrics, logs, and the tasks that carry
+//! calls to other upstreams.
+//!
+//! The hub is behind one std mutex, taken for one frame at a time and never over an await.
+//! Whatever may take longer (writing to sockets, logging faults, starting tasks) is gathered in
+//! [`Io`] under the lock, and done after it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::INGRESS;
+use super::config::HubConfig;
+use super::hub::{End, Hub, Note, Way, World};
+use super::peer::Peer;
+use super::shadow;
+use super::wire::{CallId, Frame, Key, Outgoing};
+use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParent};
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::metrics::{HubMetrics, UpstreamMetrics};
+use crate::router::Router;
+use crate::router::slot::OwnedPermit;
+use crate::router::table::{HUB, Ingress, Row};
+use crate::tasks::Tasks;
+
+/// A call between two modules, as the router counts it.
+pub(super) struct Routed {
+    row: Arc<Row>,
+    received: Instant,
+    _permit: OwnedPermit,
+}
+
+/// What the hub's calls are known by outside of it.
+pub(super) enum Ticket {
+    /// From one module to another.
+    Modules(Box<Routed>),
+    /// From elsewhere to a module: somebody awaits the end.
+    Outside(oneshot::Sender<Result<Payload, Fault>>),
+    /// A notification to a module: what comes back later has nobody to go to.
+    Notification(oneshot::Sender<Result<Payload, Fault>>),
+    /// From a module to elsewhere: dropped when the module has gone, which ends the task.
+    Away(#[expect(dead_code, reason = "its drop is the message")] oneshot::Sender<()>),
+}
+
+/// The hub and its surroundings.
+pub(super) struct Shared {
+    hub: Mutex<Hub<Arc<Peer>, Ticket>>,
+    pub(super) config: HubConfig,
+    router: OnceLock<Weak<Router>>,
+    pub(super) ingress: Ingress,
+    pub(super) metrics: HubMetrics,
+    pub(super) upstream: UpstreamMetrics,
+    pub(super) tasks: Tasks,
+    /// Wakes the task that ends calls at their deadlines.
+    pub(super) deadline: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(config: HubConfig, upstream: UpstreamMetrics, tasks: Tasks) -> Self {
+        Self {
+            hub: Mutex::new(Hub::new(config.settings())),
+            config,
+            router: OnceLock::new(),
+            ingress: Ingress::named(INGRESS),
+            metrics: HubMetrics::new(),
+            upstream,
+            tasks,
+            deadline: Notify::new(),
+        }
+    }
+
+    /// Tells the hub of the router, which was made after it.
+    pub(super) fn set_router(&self, router: &Arc<Router>) {
+        let again = self.router.set(Arc::downgrade(router)).is_err();
+        debug_assert!(!again, "a hub has one router");
+    }
+
+    pub(super) fn router(&self) -> Option<Arc<Router>> {
+        self.router.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Hub<Arc<Peer>, Ticket>> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the hub, and then what it asked for.
+    pub(super) fn with<R>(
+        self: &Arc<Self>,
+        now: Instant,
+        act: impl FnOnce(&mut Hub<Arc<Peer>, Ticket>, &mut Io<'_>) -> R,
+    ) -> R {
+        let mut io = Io::new(self, now);
+        let done = io.act(act);
+        io.finish();
+        done
+    }
+}
+
+/// A call that leaves the hub.
+struct Leaving {
+    id: CallId,
+    call: Call,
+    caller_gone: oneshot::Receiver<()>,
+}
+
+/// The world as the hub sees it, for the time of a few frames.
+pub(super) struct Io<'a> {
+    shared: &'a Arc<Shared>,
+    now: Instant,
+    to_flush: Vec<Arc<Peer>>,
+    leaving: Vec<Leaving>,
+    /// The receiver for the call that leaves next.
+    caller_gone: Option<oneshot::Receiver<()>>,
+    faults: Vec<(Box<Routed>, String, Fault)>,
+    refused: Vec<Fault>,
+    modules_changed: bool,
+}
+
+impl<'a> Io<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>, now: Instant) -> Self {
+        Self {
+            shared,
+            now,
+            to_flush: Vec::new(),
+            leaving: Vec::new(),
+            caller_gone: None,
+            faults: Vec::new(),
+            refused: Vec::new(),
+            modules_changed: false,
+        }
+    }
+
+    /// Does something with the hub.
+    pub(super) fn act<R>(
+        &mut self,
+        act: impl FnOnce(&mut Hub<Arc<Peer>, Ticket>, &mut Self) -> R,
+    ) -> R {
+        let shared = self.shared;
+        let mut hub = shared.lock();
+        let done = act(&mut hub, self);
+        if self.modules_changed {
+            self.modules_changed = false;
+            let counts = hub.counts();
+            shared.metrics.set_modules(counts.active, counts.waiting, counts.unregistered);
+        }
+        done
+    }
+
+    /// The number of modules or connections is another one.
+    pub(super) fn modules_changed(&mut self) {
+        self.modules_changed = true;
+    }
+
+    /// Does what the hub asked for.
+    pub(super) fn finish(self) {
+        for peer in &self.to_flush {
+            peer.flush();
+        }
+        if self.faults.is_empty() && self.refused.is_empty() && self.leaving.is_empty() {
+            return;
+        }
+        let Some(router) = self.shared.router() else { return };
+        let ingress = self.shared.ingress;
+        for (routed, name, fault) in &self.faults {
+            router.ended(ingress, &routed.row, (name, routed.received), Some(Err(fault)));
+        }
+        for fault in &self.refused {
+            router.refuse(ingress, &TraceParent::generate(), self.now, fault);
+        }
+        for leaving in self.leaving {
+            let (shared, router) = (Arc::clone(self.shared), Arc::clone(&router));
+            self.shared.tasks.spawn_session(carry_out(shared, router, leaving));
+        }
+    }
+
+    fn list(&mut self, peer: &Arc<Peer>) {
+        self.to_flush.push(Arc::clone(peer));
+    }
+}
+
+/// Carries a module's call to another upstream, for as long as the module is there.
+async fn carry_out(shared: Arc<Shared>, router: Arc<Router>, leaving: Leaving) {
+    let Leaving { id, call, caller_gone } = leaving;
+    let dispatched = tokio::select! {
+        dispatched = router.dispatch(shared.ingress, call) => dispatched,
+        _ = caller_gone => return,
+    };
+    let result = dispatched.result.as_ref().map(|reply| &reply.payload);
+    shared.with(Instant::now(), |hub, io| hub.returned(id, result, io));
+}
+
+impl World for Io<'_> {
+    type Peer = Arc<Peer>;
+    type Ticket = Ticket;
+
+    fn send(&mut self, to: &Arc<Peer>, frame: &Outgoing<'_>) {
+        if to.push(frame) {
+            self.list(to);
+        }
+    }
+
+    fn deliver(&mut self, to: &Arc<Peer>, line: &Bytes) {
+        let pushed = to.push_shared(line);
+        let metrics = &self.shared.metrics;
+        let count =
+            if pushed.is_some() { &metrics.hooks_delivered } else { &metrics.hooks_dropped };
+        count.increment(1);
+        if pushed == Some(true) {
+            self.list(to);
+        }
+    }
+
+    fn way(&mut self, service: &str, name: &str) -> Way<Ticket> {
+        let Some(router) = self.shared.router() else {
+            let message = "the gateway is not ready to route calls";
+            return Way::Refused(Fault::not_sent(FaultKind::Unavailable, message));
+        };
+        let row = router.find(name);
+        let received = self.now;
+        let slot = match &row.slot {
+            Some(slot) if row.rule.upstream == HUB => slot,
+            _ => {
+                let (sender, receiver) = oneshot::channel();
+                self.caller_gone = Some(receiver);
+                return Way::Away(Ticket::Away(sender));
+            }
+        };
+        let Some(permit) = slot.admit_owned() else {
+            let limit = slot.max_in_flight();
+            let message = format!(
+                "{limit} calls already wait for the upstream of `{service}`: try again in a moment"
+            );
+            let fault = Fault::not_sent(FaultKind::Overloaded, message);
+            router.ended(self.shared.ingress, &row, (name, received), Some(Err(&fault)));
+            return Way::Refused(fault);
+        };
+        Way::Here {
+            service: row.rule.service.clone(),
+            method: row.rule.method.clone(),
+            timeout: row.rule.timeout,
+            ticket: Ticket::Modules(Box::new(Routed { row, received, _permit: permit })),
+        }
+    }
+
+    fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>) {
+        let name = CallName::parse(name.to_owned()).ok();
+        if let (Some(name), Some(caller_gone)) = (name, self.caller_gone.take()) {
+            let call = Call {
+                name,
+                params: params(frame),
+                kind: CallKind::Call,
+                context: Context::new(TraceParent::generate()),
+                received: self.now,
+                timeout: None,
+            };
+            self.leaving.push(Leaving { id, call, caller_gone });
+        }
+    }
+
+    fn ended(&mut self, ticket: Ticket, name: &str, end: End<'_>) {
+        match (ticket, end) {
+            (Ticket::Modules(routed), End::Fault(fault)) => {
+                self.faults.push((routed, name.to_owned(), fault.into_owned()));
+            }
+            (Ticket::Modules(routed), end) => {
+                if let Some(router) = self.shared.router() {
+                    let end = matches!(end, End::Answer(_)).then_some(Ok(()));
+                    router.ended(self.shared.ingress, &routed.row, ("", routed.received), end);
+                }
+            }
+            (Ticket::Outside(sender) | Ticket::Notification(sender), end) => {
+                let result = match end {
+                    End::Answer(data) => Ok(data.map_or(Payload::NULL, payload)),
+                    End::Fault(fault) => Err(fault.into_owned()),
+                    End::CallerGone => return,
+                };
+                if sender.send(result).is_err() {
+                    debug!("nobody waits for the answer");
+                }
+            }
+            (Ticket::Away(_), _) => {}
+        }
+    }
+
+    fn arm(&mut self, _at: Instant) {
+        self.shared.deadline.notify_one();
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        match note {
+            Note::Registered { id, version, waits_for } => {
+                self.modules_changed = true;
+                match waits_for {
+                    None => info!(module = id, version, "module registered"),
+                    Some(waits_for) => {
+                        info!(module = id, version, waits_for, "module registered, not active yet");
+                    }
+                }
+                self.warn_of_shadows(id, &[]);
+            }
+            Note::NotLetIn { id, why } => {
+                warn!(module = id, why = why.message(), "module refused");
+            }
+            Note::Declared { id, function } => self.warn_of_shadows(id, &[function]),
+            Note::Activated { id } => {
+                self.modules_changed = true;
+                info!(module = id, "module active");
+            }
+            Note::Deactivated { id } => {
+                self.modules_changed = true;
+                warn!(module = id, "module inactive: a dependency went away");
+            }
+            Note::Left { id, calls } => {
+                self.modules_changed = true;
+                info!(module = id, unanswered_calls = calls, "module disconnected");
+            }
+            Note::CallRefused { fault } => self.refused.push(fault.clone()),
+            Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
+            Note::Late => self.shared.upstream.late_reply(),
+        }
+    }
+}
+
+impl Io<'_> {
+    /// Says why nobody will call a module: at its registration for all of it, at a declaration
+    /// for one function.
+    fn warn_of_shadows(&self, id: &str, functions: &[&str]) {
+        let Some(router) = self.shared.router() else { return };
+        let shadows = shadow::of(&router.table(), id, functions.iter().copied());
+        let new = shadows.iter().filter(|shadow| shadow.whole == functions.is_empty());
+        for shadow in new {
+            shadow.warn(id);
+        }
+    }
+}
+
+/// The arguments of a call that leaves the hub. No arguments and an empty object are told apart.
+fn params(frame: &Frame<'_>) -> Params {
+    match frame.raw(Key::Arguments) {
+        Some(raw) if raw.starts_with('{') => Params::Object(payload(raw)),
+        Some(raw) if raw.starts_with('[') => Params::Array(payload(raw)),
+        _ => Params::None,
+    }
+}
+
+fn payload(raw: &str) -> Payload {
+    Payload::from_validated(Bytes::copy_from_slice(raw.as_bytes()))
+}
+
+/// The fault of a call to a hub that has closed.
+pub(super) fn closed() -> Fault {
+    Fault::new(FaultKind::Unavailable, Outcome::NotSent, "the hub is shutting down")
+}

@@ -1,0 +1,235 @@
+//! Where the hub listens: TCP addresses and Unix sockets.
+//!
+//! A Unix socket is a file. It is made under another name, given its owner and mode, and then
+//! put in its place, so that nobody can connect before. A file that is in its place already is
+//! removed only if it is a socket that nobody listens on; a lock beside it (`hub.sock.lock`)
+//! keeps two Genkans apart, and stays when the socket goes: removing it could not be done
+//! without a race.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use tokio::net::{TcpListener, UnixListener};
+use tracing::{debug, warn};
+
+use super::config::{Listen, SocketAccess};
+use super::peer::{ReadEnd, WriteEnd};
+
+/// A bound listener.
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+}
+
+/// A Unix listener and its file, which goes when it is dropped.
+pub(super) struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Held while the socket is.
+    _lock: File,
+}
+
+impl Socket {
+    /// Binds a place to listen.
+    pub(super) async fn bind(place: &Listen, access: &SocketAccess) -> anyhow::Result<Self> {
+        match place {
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address).await.with_context(|| {
+                    format!(
+                        "cannot listen on {place} ([hub] listen): is a Juno daemon or another \
+                         Genkan using it?"
+                    )
+                })?;
+                Ok(Socket::Tcp(listener))
+            }
+            Listen::Unix(path) => {
+                let socket = UnixSocket::bind(path, access)
+                    .with_context(|| format!("cannot listen on {place} ([hub] listen)"))?;
+                Ok(Socket::Unix(socket))
+            }
+        }
+    }
+
+    /// Where it listens, with the port that it was given.
+    pub(super) fn place(&self) -> io::Result<Listen> {
+        match self {
+            Socket::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Socket::Unix(socket) => Ok(Listen::Unix(socket.path.clone())),
+        }
+    }
+
+    /// Waits for a connection.
+    pub(super) async fn accept(&self) -> io::Result<(ReadEnd, WriteEnd)> {
+        match self {
+            Socket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Without it small frames wait for the other side's delayed acknowledgement.
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, "cannot set TCP_NODELAY");
+                }
+                let (read, write) = stream.into_split();
+                Ok((ReadEnd::Tcp(read), WriteEnd::Tcp(write)))
+            }
+            Socket::Unix(socket) => {
+                let (stream, _) = socket.listener.accept().await?;
+                let (read, write) = stream.into_split();
+                Ok((ReadEnd::Unix(read), WriteEnd::Unix(write)))
+            }
+        }
+    }
+}
+
+impl UnixSocket {
+    fn bind(path: &Path, access: &SocketAccess) -> anyhow::Result<Self> {
+        let lock = lock(&beside(path, ".lock"))?;
+        clear(path)?;
+        let new = beside(path, ".new");
+        match fs::remove_file(&new) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", new.display()));
+            }
+        }
+        let listener = UnixListener::bind(&new)
+            .with_context(|| format!("cannot make a socket in the folder of {}", path.display()))?;
+        let placed = give(&new, access).and_then(|()| {
+            fs::rename(&new, path).with_context(|| format!("cannot put {} there", path.display()))
+        });
+        if let Err(error) = placed {
+            remove(&new);
+            return Err(error);
+        }
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        warn!(%error, path = %path.display(), "cannot remove the socket's file");
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let open = File::options().create(true).truncate(false).write(true).open(path);
+    let file = open.with_context(|| format!("cannot open the lock {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another Genkan holds {}: stop it, or choose another path", path.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on any more, and nothing else.
+fn clear(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+    };
+    if !metadata.file_type().is_socket() {
+        bail!("{shown} is there and is no socket: move it away, or choose another path");
+    }
+    match BlockingStream::connect(path) {
+        Ok(_) => bail!("somebody listens on {shown} already: a Juno daemon?"),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            warn!(path = %shown, "removing a socket that nobody listens on");
+            fs::remove_file(path).with_context(|| format!("cannot remove {shown}"))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot tell who listens on {shown}")),
+    }
+}
+
+/// Gives the socket's file its mode and owner.
+fn give(path: &Path, access: &SocketAccess) -> anyhow::Result<()> {
+    let owner = access.owner.as_deref().map(|name| number_of(name, "/etc/passwd")).transpose()?;
+    let group = access.group.as_deref().map(|name| number_of(name, "/etc/group")).transpose()?;
+    if owner.is_some() || group.is_some() {
+        chown(path, owner, group).context("cannot set `owner` and `group` of [hub]")?;
+    }
+    if let Some(mode) = access.mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .context("cannot set the `mode` of [hub]")?;
+    }
+    Ok(())
+}
+
+/// A user's or group's number: itself, or what the system's file says.
+fn number_of(name: &str, file: &str) -> anyhow::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let numbers = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    let mut numbers = numbers;
+    numbers.next().with_context(|| format!("there is no `{name}` in {file}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_users_and_groups() {
+        assert_eq!(number_of("1234", "/etc/passwd").expect("a number"), 1234);
+        assert_eq!(number_of("root", "/etc/passwd").expect("root"), 0);
+        assert!(number_of("no-such-user", "/etc/passwd").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_kept_from_others() {
+        let folder = std::env::temp_dir().join(format!("genkan-socket-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("hub.sock");
+        let place = Listen::Unix(path.clone());
+        let access = SocketAccess { mode: Some(0o600), ..SocketAccess::default() };
+
+        let first = Socket::bind(&place, &access).await.expect("bound");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = Socket::bind(&place, &access).await.err().expect("locked");
+        assert!(format!("{second:#}").contains("another Genkan holds"), "{second:#}");
+        drop(first);
+        assert!(!path.exists());
+
+        // A socket that was left behind is cleared, another file is not.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists());
+        let again = Socket::bind(&place, &access).await.expect("the stale one is cleared");
+        drop(again);
+        let foreign = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let refused = Socket::bind(&place, &access).await.err().expect("somebody listens");
+        assert!(format!("{refused:#}").contains("somebody listens"), "{refused:#}");
+        drop(foreign);
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "precious").expect("written");
+        let refused = Socket::bind(&place, &access).await.err().expect("no socket");
+        assert!(format!("{refused:#}").contains("is no socket"), "{refused:#}");
+        assert_eq!(fs::read_to_string(&path).expect("kept"), "precious");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}

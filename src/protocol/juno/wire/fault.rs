@@ -1,0 +1,154 @@
+//! Faults as Juno's error numbers, and back (CONTRACT, section 5).
+
+use std::fmt::Write as _;
+
+use super::frame::Frame;
+use super::number;
+use super::outgoing::quoted;
+use super::scan::Key;
+use crate::call::Payload;
+use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
+
+/// The number that a Juno caller is told for a fault.
+pub(in crate::protocol::juno) fn number_of(kind: FaultKind) -> i64 {
+    match kind {
+        FaultKind::ParseError
+        | FaultKind::InvalidRequest
+        | FaultKind::InvalidParams
+        | FaultKind::TooLarge => number::MALFORMED,
+        FaultKind::UnknownMethod => number::UNKNOWN_FUNCTION,
+        FaultKind::UnknownService | FaultKind::Unavailable => number::UNKNOWN_MODULE,
+        FaultKind::AccessDenied => number::UNREGISTERED,
+        FaultKind::Internal
+        | FaultKind::Application
+        | FaultKind::Timeout
+        | FaultKind::Overloaded => number::UNKNOWN_REQUEST,
+    }
+}
+
+/// What a callee's error means: its number, which may be any, or none at all.
+fn kind_of(number: Option<i64>) -> (FaultKind, Outcome) {
+    match number {
+        Some(number::MALFORMED) => (FaultKind::InvalidParams, Outcome::Rejected),
+        Some(number::INVALID_REQUEST_ID) => (FaultKind::Internal, Outcome::Rejected),
+        Some(number::UNREGISTERED) => (FaultKind::AccessDenied, Outcome::Rejected),
+        Some(number::UNKNOWN_MODULE) => (FaultKind::UnknownService, Outcome::Rejected),
+        Some(number::UNKNOWN_FUNCTION) => (FaultKind::UnknownMethod, Outcome::Rejected),
+        Some(_) | None => (FaultKind::Application, Outcome::Executed),
+    }
+}
+
+/// The fault that a callee's type 0 frame is.
+pub(in crate::protocol::juno) fn from_callee(frame: &Frame<'_>, called: &str) -> Fault {
+    let number = frame.raw(Key::Error).and_then(|raw| raw.parse().ok());
+    let (kind, outcome) = kind_of(number);
+    let message = match (frame.text(Key::Message), kind) {
+        (Some(message), _) => message.into_owned(),
+        (None, FaultKind::UnknownMethod) => format!("the module has no function behind `{called}`"),
+        (None, _) => match number {
+            Some(number) => format!("`{called}` answered with error {number}"),
+            None => format!("`{called}` answered with an error"),
+        },
+    };
+    let payload = |raw: &str| Payload::from_validated(raw.as_bytes().to_vec().into());
+    let info = frame.raw(Key::Data).map(payload);
+    Fault::new(kind, outcome, message).with_remote(RemoteError {
+        info,
+        code: number,
+        ..RemoteError::default()
+    })
+}
+
+/// What stands in `data` beside an error's number: the fault, as JSON-RPC callers are told it.
+pub(in crate::protocol::juno) fn data_of(fault: &Fault) -> String {
+    let mut data = format!(
+        "{{\"kind\":\"{}\",\"outcome\":\"{}\",\"retryable\":{}",
+        fault.kind().as_str(),
+        fault.outcome().as_str(),
+        fault.retryable()
+    );
+    if let Some(remote) = fault.remote() {
+        let texts = [("class", &remote.class), ("path", &remote.path)];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                push(&mut data, key, &quoted(text));
+            }
+        }
+        for (key, payload) in [("info", &remote.info), ("args", &remote.args)] {
+            if let Some(payload) = payload {
+                push(&mut data, key, payload.as_str());
+            }
+        }
+        if let Some(code) = remote.code {
+            push(&mut data, "code", &code.to_string());
+        }
+    }
+    data.push('}');
+    data
+}
+
+/// The result that stands for an error where `hub.errors = "data"`: `{"error": {…}}`.
+pub(in crate::protocol::juno) fn as_result(number: i64, message: &str, data: &str) -> String {
+    let message = quoted(message);
+    format!("{{\"error\":{{\"error\":{number},\"message\":{message},\"data\":{data}}}}}")
+}
+
+fn push(to: &mut String, key: &str, raw: &str) {
+    // Writing to a String cannot fail.
+    let written = write!(to, ",\"{key}\":{raw}");
+    debug_assert!(written.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::{Line, scan};
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_contracts_number() {
+        let expected = [0, 0, 5, 4, 0, 2, 2, 3, 2, 4, 2, 0];
+        let numbers = FaultKind::ALL.map(number_of);
+        assert_eq!(numbers, expected);
+    }
+
+    #[test]
+    fn callees_errors() {
+        let cases = [
+            (r#"{"error":5}"#, FaultKind::UnknownMethod, "the module has no function behind `m.f`"),
+            (r#"{"error":4}"#, FaultKind::UnknownService, "`m.f` answered with error 4"),
+            (r#"{"error":3}"#, FaultKind::AccessDenied, "`m.f` answered with error 3"),
+            (r#"{"error":2,"message":"no"}"#, FaultKind::Application, "no"),
+            (r#"{"error":1}"#, FaultKind::Internal, "`m.f` answered with error 1"),
+            (r#"{"error":0}"#, FaultKind::InvalidParams, "`m.f` answered with error 0"),
+            (r#"{"error":-7}"#, FaultKind::Application, "`m.f` answered with error -7"),
+            (
+                r#"{"error":"x","message":5}"#,
+                FaultKind::Application,
+                "`m.f` answered with an error",
+            ),
+            (r#"{}"#, FaultKind::Application, "`m.f` answered with an error"),
+        ];
+        for (line, kind, message) in cases {
+            let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
+            let fault = from_callee(&Frame::new(members), "m.f");
+            assert_eq!((fault.kind(), fault.message()), (kind, message), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_is_told() {
+        let remote = RemoteError {
+            class: Some("ValueError".to_owned()),
+            info: Some(Payload::from_text("bad 1")),
+            code: Some(-7),
+            ..RemoteError::default()
+        };
+        let data = data_of(&Fault::application("bad 1", remote));
+        let expected = r#"{"kind":"application","outcome":"executed","retryable":false,"class":"ValueError","info":"bad 1","code":-7}"#;
+        assert_eq!(data, expected);
+        assert_eq!(
+            as_result(2, "a\"b", "{}"),
+            r#"{"error":{"error":2,"message":"a\"b","data":{}}}"#
+        );
+    }
+}

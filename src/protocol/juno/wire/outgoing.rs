@@ -1,0 +1,285 @@
+//! The frames that go out, each written as one line.
+
+use super::frame::Frame;
+use super::scan::Key;
+
+/// A call's id on the callee's side. Genkan's own: no two callers can share one, and one that was
+/// once given out can be told from one that never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::protocol::juno) struct CallId {
+    /// The place in the table of calls.
+    pub(in crate::protocol::juno) index: u32,
+    /// How often that place had been used before.
+    pub(in crate::protocol::juno) generation: u32,
+}
+
+impl CallId {
+    const MARK: u8 = b'g';
+
+    /// Reads a `requestId` with its quotes; `None` for what Genkan never writes.
+    pub(in crate::protocol::juno) fn parse(raw: &str) -> Option<Self> {
+        let inner = raw.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let digits = inner.strip_prefix(&[Self::MARK])?;
+        if digits.is_empty() || digits.len() > 20 || (digits[0] == b'0' && digits.len() > 1) {
+            return None;
+        }
+        let mut number = 0_u64;
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        }
+        // Both halves are u32 by construction.
+        Some(Self { index: number as u32, generation: (number >> 32) as u32 })
+    }
+
+    fn write(self, to: &mut Vec<u8>) {
+        to.push(Self::MARK);
+        write_number(to, (u64::from(self.generation) << 32) | u64::from(self.index));
+    }
+}
+
+/// The members of a frame that pass on to the other side as they are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::protocol::juno) struct Rest<'a> {
+    frame: Option<&'a Frame<'a>>,
+    /// A bit for each key that does not pass.
+    except: u16,
+}
+
+impl<'a> Rest<'a> {
+    /// None at all.
+    pub(in crate::protocol::juno) const NONE: Rest<'static> = Rest { frame: None, except: 0 };
+
+    /// All of a frame's members but some.
+    pub(in crate::protocol::juno) fn of(frame: &'a Frame<'a>, except: &[Key]) -> Self {
+        let except = except.iter().fold(0, |bits, key| bits | 1 << *key as u16);
+        Self { frame: Some(frame), except }
+    }
+
+    fn write(self, to: &mut Vec<u8>) {
+        let Some(frame) = self.frame else { return };
+        for (key, name) in Key::ALL {
+            if self.except & (1 << key as u16) == 0
+                && let Some(value) = frame.raw(key)
+            {
+                to.extend_from_slice(b",\"");
+                to.extend_from_slice(name.as_bytes());
+                to.extend_from_slice(b"\":");
+                to.extend_from_slice(value.as_bytes());
+            }
+        }
+        for member in frame.others() {
+            to.push(b',');
+            to.extend_from_slice(member.as_bytes());
+        }
+    }
+}
+
+/// A frame for a module. Ids and texts are raw JSON strings with their quotes, payloads raw JSON.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::protocol::juno) enum Outgoing<'a> {
+    /// Type 0.
+    Error { request_id: &'a str, number: i64, message: &'a str, data: Option<&'a str> },
+    /// Type 0, as a callee sent it.
+    ForeignError { request_id: &'a str, rest: Rest<'a> },
+    /// Type 2.
+    Registered { request_id: &'a str },
+    /// Type 3. `function` is a callable name, `caller` a raw JSON string.
+    Call { id: CallId, function: &'a str, caller: &'a str, arguments: &'a str, rest: Rest<'a> },
+    /// Type 4, with or without data, and whatever else the callee sent.
+    Answer { request_id: &'a str, data: Option<&'a str>, rest: Rest<'a> },
+    /// Type 6.
+    Listening { request_id: &'a str },
+    /// Type 8 for whoever triggered.
+    Triggered { request_id: &'a str },
+    /// Type 8 for a listener: hook and data are always there.
+    Hook { serial: u64, hook: &'a str, data: &'a str },
+    /// Type 10: the real Rust client waits for ever without `function`.
+    Declared { request_id: &'a str, function: &'a str },
+}
+
+impl Outgoing<'_> {
+    /// Appends the frame and the end of its line.
+    pub(in crate::protocol::juno) fn write(&self, to: &mut Vec<u8>) {
+        match *self {
+            Outgoing::Error { request_id, number, message, data } => {
+                head(to, request_id, b",\"type\":0,\"error\":");
+                write_number(to, number.unsigned_abs());
+                to.extend_from_slice(b",\"message\":");
+                write_text(to, message);
+                member(to, b",\"data\":", data);
+            }
+            Outgoing::ForeignError { request_id, rest } => {
+                head(to, request_id, b",\"type\":0");
+                rest.write(to);
+            }
+            Outgoing::Registered { request_id } => head(to, request_id, b",\"type\":2"),
+            Outgoing::Call { id, function, caller, arguments, rest } => {
+                to.extend_from_slice(b"{\"requestId\":\"");
+                id.write(to);
+                to.extend_from_slice(b"\",\"type\":3,\"function\":\"");
+                to.extend_from_slice(function.as_bytes());
+                to.extend_from_slice(b"\",\"caller\":");
+                to.extend_from_slice(caller.as_bytes());
+                to.extend_from_slice(b",\"arguments\":");
+                to.extend_from_slice(arguments.as_bytes());
+                rest.write(to);
+            }
+            Outgoing::Answer { request_id, data, rest } => {
+                head(to, request_id, b",\"type\":4");
+                member(to, b",\"data\":", data);
+                rest.write(to);
+            }
+            Outgoing::Listening { request_id } => head(to, request_id, b",\"type\":6"),
+            Outgoing::Triggered { request_id } => head(to, request_id, b",\"type\":8"),
+            Outgoing::Hook { serial, hook, data } => {
+                to.extend_from_slice(b"{\"requestId\":\"juno");
+                write_number(to, serial);
+                to.extend_from_slice(b"\",\"type\":8,\"hook\":");
+                to.extend_from_slice(hook.as_bytes());
+                to.extend_from_slice(b",\"data\":");
+                to.extend_from_slice(data.as_bytes());
+            }
+            Outgoing::Declared { request_id, function } => {
+                head(to, request_id, b",\"type\":10");
+                member(to, b",\"function\":", Some(function));
+            }
+        }
+        to.extend_from_slice(b"}\n");
+    }
+}
+
+fn head(to: &mut Vec<u8>, request_id: &str, rest: &[u8]) {
+    to.extend_from_slice(b"{\"requestId\":");
+    to.extend_from_slice(request_id.as_bytes());
+    to.extend_from_slice(rest);
+}
+
+fn member(to: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
+    if let Some(value) = value {
+        to.extend_from_slice(key);
+        to.extend_from_slice(value.as_bytes());
+    }
+}
+
+fn write_number(to: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A remainder by ten fits a byte.
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    to.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a text as a JSON string.
+pub(in crate::protocol::juno) fn write_text(to: &mut Vec<u8>, text: &str) {
+    to.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+}
+
+/// A text as a raw JSON string.
+pub(in crate::protocol::juno) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::scan::{Line, scan};
+    use super::*;
+
+    fn line(frame: &Outgoing<'_>) -> String {
+        let mut bytes = Vec::new();
+        frame.write(&mut bytes);
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn frames_as_captured() {
+        let rest = Rest::NONE;
+        let id = CallId { index: 7, generation: 1 };
+        let cases = [
+            (Outgoing::Registered { request_id: "\"a-1\"" }, r#"{"requestId":"a-1","type":2}"#),
+            (
+                Outgoing::Hook { serial: 12, hook: "\"juno.activated\"", data: "{}" },
+                r#"{"requestId":"juno12","type":8,"hook":"juno.activated","data":{}}"#,
+            ),
+            (
+                Outgoing::Declared { request_id: "\"i\"", function: "\"add\"" },
+                r#"{"requestId":"i","type":10,"function":"add"}"#,
+            ),
+            (
+                Outgoing::Call {
+                    id,
+                    function: "add",
+                    caller: "\"c\"",
+                    arguments: "{\"a\":1}",
+                    rest,
+                },
+                r#"{"requestId":"g4294967303","type":3,"function":"add","caller":"c","arguments":{"a":1}}"#,
+            ),
+            (
+                Outgoing::Answer { request_id: "\"i\"", data: Some("7.0"), rest },
+                r#"{"requestId":"i","type":4,"data":7.0}"#,
+            ),
+            (
+                Outgoing::Answer { request_id: "\"i\"", data: None, rest },
+                r#"{"requestId":"i","type":4}"#,
+            ),
+            (Outgoing::Listening { request_id: "\"i\"" }, r#"{"requestId":"i","type":6}"#),
+            (Outgoing::Triggered { request_id: "\"i\"" }, r#"{"requestId":"i","type":8}"#),
+            (
+                Outgoing::Error {
+                    request_id: "\"undefined\"",
+                    number: 2,
+                    message: "a \"b\"",
+                    data: None,
+                },
+                r#"{"requestId":"undefined","type":0,"error":2,"message":"a \"b\""}"#,
+            ),
+        ];
+        for (frame, expected) in cases {
+            assert_eq!(line(&frame), format!("{expected}\n"));
+        }
+    }
+
+    #[test]
+    fn the_rest_passes_as_it_came() {
+        let came = r#"{"type":4,"requestId":"g1","x":1.10,"data":2,"error":"é","y\u0031":[ ]}"#;
+        let Line::Object(members) = scan(came.as_bytes()) else { panic!("an object") };
+        let frame = Frame::new(members);
+        let rest = Rest::of(&frame, &[Key::Type, Key::RequestId, Key::Data]);
+        let out = Outgoing::Answer { request_id: "\"i\"", data: frame.raw(Key::Data), rest };
+        let expected = r#"{"requestId":"i","type":4,"data":2,"error":"é","x":1.10,"y\u0031":[ ]}"#;
+        assert_eq!(line(&out), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn ids_that_are_not_ours() {
+        for raw in
+            ["\"g\"", "\"g01\"", "\"g-1\"", "\"7\"", "g7", "\"g18446744073709551616\"", "\"g1x\""]
+        {
+            assert_eq!(CallId::parse(raw), None, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_come_back(index in any::<u32>(), generation in any::<u32>()) {
+            let id = CallId { index, generation };
+            let mut raw = b"\"".to_vec();
+            id.write(&mut raw);
+            raw.push(b'"');
+            prop_assert_eq!(CallId::parse(std::str::from_utf8(&raw).expect("digits")), Some(id));
+        }
+    }
+}
