@@ -361,8 +361,17 @@ fn a_notification_is_accepted_or_refused() {
 fn help_version_and_completions_end_with_0() {
     let run = genkan(&["--version"], "", &[]);
     assert_eq!(run.stdout, format!("genkan {}\n", env!("CARGO_PKG_VERSION")));
-    let commands =
-        ["serve", "check", "routes", "explain", "call", "call-raw", "notify", "completions"];
+    let commands = [
+        "serve",
+        "check",
+        "routes",
+        "explain",
+        "call",
+        "call-raw",
+        "notify",
+        "modules",
+        "completions",
+    ];
     let first = genkan(&["--help"], "", &[]).stdout;
     for command in commands {
         assert!(first.contains(&format!("\n  {command} ")), "{first}");

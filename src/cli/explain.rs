@@ -15,7 +15,8 @@ use super::{ConfigArgs, Status, help};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
 use crate::config::units::format_duration;
 use crate::config::{self, Config, Origin, UpstreamConfig};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
+use crate::protocol::juno;
 use crate::router::table::{HUB, Rule};
 use crate::upstream::Envelope;
 
@@ -65,10 +66,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     };
     let sent = match decision.upstream {
         Some(upstream) => upstream.connector.explain(&request),
-        None => Err(Fault::not_sent(
-            FaultKind::UnknownService,
-            format!("no module `{}` is connected to the hub", decision.service()),
-        )),
+        None => juno::explain(&request),
     };
     match output.form() {
         Form::Human => output.print(&human(&decision, &config, &sent, output.out()))?,
@@ -93,7 +91,7 @@ impl<'a> Decision<'a> {
         let upstream = rule.and_then(|(_, rule)| {
             config.upstreams.iter().find(|upstream| upstream.name == rule.upstream)
         });
-        let timeout = rule.map_or(config.timeout, |(_, rule)| rule.timeout);
+        let timeout = rule.map_or(config.hub.timeout, |(_, rule)| rule.timeout);
         Self { name, rule: rule.map(|(index, rule)| (index + 1, rule)), upstream, timeout }
     }
 

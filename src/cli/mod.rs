@@ -12,6 +12,7 @@ pub mod completions;
 pub mod explain;
 mod help;
 pub mod json;
+pub mod modules;
 pub mod notify;
 pub mod output;
 pub mod params;
@@ -94,6 +95,7 @@ enum Command {
     Call(call::Args),
     CallRaw(call_raw::Args),
     Notify(notify::Args),
+    Modules(modules::Args),
     Completions(completions::Args),
 }
 
@@ -152,6 +154,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<Status> {
         Command::Call(args) => call::run(args, output),
         Command::CallRaw(args) => call_raw::run(args, output),
         Command::Notify(args) => notify::run(args, output),
+        Command::Modules(args) => modules::run(args, output),
         Command::Completions(args) => completions::run(args, output),
     }
 }

@@ -69,7 +69,7 @@ fn human(config: &Config, output: &Output) -> String {
             (format_duration(rule.timeout), None),
         ]);
     }
-    let rest = ["*", HUB, "juno", "=", "=", "", &format_duration(config.timeout)];
+    let rest = ["*", HUB, "juno", "=", "=", "", &format_duration(config.hub.timeout)];
     let rest = rest.map(|cell| (cell.to_owned(), Some(Role::Faint)));
     let implicit = std::iter::once(("·".to_owned(), Some(Role::Faint)));
     table.coloured_row(implicit.chain(rest).collect());

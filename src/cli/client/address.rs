@@ -38,6 +38,11 @@ impl Address {
         Self::parse(text, complete)
     }
 
+    /// A page of a gateway's admin listener.
+    pub fn admin(text: &str, page: &str) -> Result<Self, CommandError> {
+        Self::parse(text, |path| format!("{}{page}", path.trim_end_matches('/')))
+    }
+
     /// Where requests go, without credentials.
     pub fn uri(&self) -> &Uri {
         &self.uri

@@ -104,6 +104,28 @@ impl Client {
         mend: &str,
     ) -> anyhow::Result<Exchange> {
         let request = self.request(to, body, timeout)?;
+        self.send(to, request, timeout, mend).await
+    }
+
+    /// Fetches a page, and waits for the whole answer.
+    pub async fn get(
+        &self,
+        to: &Address,
+        timeout: Option<Duration>,
+        mend: &str,
+    ) -> anyhow::Result<Exchange> {
+        let mut request = self.request(to, Bytes::new(), None)?;
+        *request.method_mut() = http::Method::GET;
+        self.send(to, request, timeout, mend).await
+    }
+
+    async fn send(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        timeout: Option<Duration>,
+        mend: &str,
+    ) -> anyhow::Result<Exchange> {
         let limit = timeout.map_or(PATIENCE, |timeout| timeout + GRACE);
         let answer = async {
             match self.tls(to.uri())? {

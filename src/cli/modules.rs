@@ -1,0 +1,203 @@
+//! `genkan modules`: who is connected to the hub of a running gateway, asked from its admin page.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::client::{self, ClientArgs, address::Address};
+use super::output::{Form, Output, Paint, Role, printable};
+use super::table::Table;
+use super::{Status, help};
+
+/// The gateway's admin address, where `--admin` names no other.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
+const PAGE: &str = "/hub/modules";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The arguments of `genkan modules`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Show the modules that are connected to the hub.\n\n\
+        Their versions, functions, hooks and dependencies; which dependencies are missing, and \
+        which names a row of the routing table takes from them.",
+    after_help = help::examples(&[
+        ("genkan modules", "the modules of the gateway on this machine"),
+        ("genkan modules --admin http://10.0.0.5:8081", "another gateway's"),
+        ("genkan modules --json | jq '.modules[].id'", "the same as JSON"),
+    ])
+)]
+pub struct Args {
+    /// The URL of the gateway's admin listener [default: http://127.0.0.1:8081]
+    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
+          help_heading = "Connection")]
+    pub admin: Option<String>,
+    /// What all clients have.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Asks, and prints.
+pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+    let admin = args.admin.as_deref().unwrap_or(DEFAULT_ADMIN);
+    let page = Address::admin(admin, PAGE)?;
+    let mend = "is `genkan serve` running there? --admin URL names its [admin] listen";
+    let timeout = args.client.timeout.unwrap_or(PATIENCE);
+    let exchange = client::with_client(&args.client, output, async |client| {
+        client.get(&page, Some(timeout), mend).await
+    })?;
+    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
+    let hub: Hub = match serde_json::from_str(text) {
+        Ok(hub) if exchange.status.is_success() => hub,
+        _ => anyhow::bail!(
+            "{} answered with status {} and no list of modules: is it a gateway's admin address?",
+            page.shown(),
+            exchange.status.as_u16()
+        ),
+    };
+    match output.form() {
+        Form::Human => output.print(&human(&hub, output.out()))?,
+        Form::Json => output.print_json(text)?,
+    }
+    Ok(Status::Done)
+}
+
+#[derive(Deserialize)]
+struct Hub {
+    listen: Vec<String>,
+    unregistered: usize,
+    modules: Vec<Module>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    id: String,
+    version: String,
+    state: String,
+    functions: Vec<String>,
+    hooks: Vec<String>,
+    dependencies: Vec<Dependency>,
+    shadowed: Vec<Shadow>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    id: String,
+    range: String,
+    met: bool,
+}
+
+#[derive(Deserialize)]
+struct Shadow {
+    name: String,
+    row: usize,
+    r#match: String,
+    upstream: String,
+}
+
+fn human(hub: &Hub, paint: Paint) -> String {
+    let mut text = if hub.modules.is_empty() {
+        "No module is connected.\n".to_owned()
+    } else {
+        table(&hub.modules).render(paint)
+    };
+    for module in &hub.modules {
+        for line in warnings(module) {
+            let word = paint.paint(Role::Warning, "warning:");
+            text.push_str(&format!("{word} {}\n", printable(&line)));
+        }
+    }
+    let places = match hub.listen.as_slice() {
+        [] => "nowhere: [hub] listen is empty".to_owned(),
+        places => format!("on {}", places.join(", ")),
+    };
+    let unregistered = match hub.unregistered {
+        0 => String::new(),
+        1 => " 1 connection has not registered a module.".to_owned(),
+        count => format!(" {count} connections have not registered a module."),
+    };
+    let note = format!("The hub listens {}.{unregistered}", printable(&places));
+    text.push('\n');
+    text.push_str(&paint.paint(Role::Faint, note));
+    text
+}
+
+fn table(modules: &[Module]) -> Table {
+    let mut table =
+        Table::new(["MODULE", "VERSION", "STATE", "FUNCTIONS", "LISTENS TO", "DEPENDS ON"]);
+    for module in modules {
+        let state = if module.state == "active" { Role::Good } else { Role::Warning };
+        let needs = module.dependencies.iter().map(|dependency| {
+            let missing = if dependency.met { "" } else { " (missing)" };
+            format!("{} {}{missing}", dependency.id, dependency.range)
+        });
+        let needs: Vec<String> = needs.collect();
+        table.coloured_row(vec![
+            (cell(&module.id), Some(Role::Strong)),
+            (cell(&module.version), None),
+            (cell(&module.state), Some(state)),
+            (cell(&module.functions.join(", ")), None),
+            (cell(&module.hooks.join(", ")), None),
+            (cell(&needs.join(", ")), None),
+        ]);
+    }
+    table
+}
+
+/// A module's words, fit for one line of a table.
+fn cell(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
+fn warnings(module: &Module) -> Vec<String> {
+    let shadowed = module.shadowed.iter().map(|shadow| {
+        let Shadow { name, row, r#match, upstream } = shadow;
+        format!(
+            "nobody will call `{name}` here: [[routes]] #{row} \"{match}\" sends the calls to \
+             `{upstream}`"
+        )
+    });
+    let missing = module.dependencies.iter().filter(|dependency| !dependency.met);
+    let missing = missing.map(|dependency| {
+        format!(
+            "`{}` waits for a module `{}` of version {}",
+            module.id, dependency.id, dependency.range
+        )
+    });
+    shadowed.chain(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(json: &str) -> String {
+        human(&serde_json::from_str(json).expect("valid"), Paint::PLAIN)
+    }
+
+    #[test]
+    fn modules_are_a_table_and_what_is_wrong_stands_below() {
+        let page = r#"{"listen":["tcp://127.0.0.1:2203"],"active":1,"waiting":1,"unregistered":1,"modules":[
+            {"id":"math","version":"1.2.3","connection":1,"state":"active","functions":["add","sub"],
+             "hooks":[],"dependencies":[],"unmet":[],"shadowed":[],"calls":{"to_answer":0,"awaited":0}},
+            {"id":"orders","version":"1.0.0","connection":2,"state":"waiting","functions":[],
+             "hooks":["math.changed"],"dependencies":[{"id":"math","range":"^2.0.0","met":false}],
+             "unmet":["math ^2.0.0"],"calls":{"to_answer":0,"awaited":0},
+             "shadowed":[{"name":"orders.*","row":1,"match":"orders.*","upstream":"rabbit"}]}]}"#;
+        let expected = "\
+MODULE  VERSION  STATE    FUNCTIONS  LISTENS TO    DEPENDS ON
+math    1.2.3    active   add, sub
+orders  1.0.0    waiting             math.changed  math ^2.0.0 (missing)
+warning: nobody will call `orders.*` here: [[routes]] #1 \"orders.*\" sends the calls to `rabbit`
+warning: `orders` waits for a module `math` of version ^2.0.0
+
+The hub listens on tcp://127.0.0.1:2203. 1 connection has not registered a module.";
+        assert_eq!(shown(page), expected);
+    }
+
+    #[test]
+    fn an_empty_hub() {
+        let page = r#"{"listen":[],"active":0,"waiting":0,"unregistered":0,"modules":[]}"#;
+        let expected = "No module is connected.\n\nThe hub listens nowhere: [hub] listen is empty.";
+        assert_eq!(shown(page), expected);
+    }
+}
