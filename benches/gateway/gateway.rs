@@ -55,6 +55,9 @@ listen = "127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
 
+[hub]
+listen = []
+
 [upstreams.nats]
 protocol = "nats"
 servers = ["{nats}"]

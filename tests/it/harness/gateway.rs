@@ -314,8 +314,11 @@ fn with_free_ports(toml: &str) -> String {
 /// Adds the addresses that the test leaves open, without moving a line of what it wrote.
 fn keep_ports(toml: &str, http: &str, admin: &str) -> String {
     let mut text = toml.trim_end().to_owned();
-    for (table, address) in [("[http]", http), ("[admin]", admin)] {
-        let listen = format!("listen = \"{address}\"");
+    // The hub would take its one default port: it listens where a test says so, else nowhere.
+    let http = format!("\"{http}\"");
+    let admin = format!("\"{admin}\"");
+    for (table, address) in [("[http]", http.as_str()), ("[admin]", &admin), ("[hub]", "[]")] {
+        let listen = format!("listen = {address}");
         let configured = toml.lines().position(|line| line.trim() == table);
         match configured {
             None => text = format!("{text}\n{table}\n{listen}"),
