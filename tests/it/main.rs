@@ -15,6 +15,7 @@ mod envelope;
 mod faults;
 mod harness;
 mod http;
+mod hub;
 mod limits;
 mod logins;
 mod nameko;

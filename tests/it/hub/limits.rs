@@ -1,0 +1,161 @@
+//! Limits, and connections that behave badly.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{HUB, Peer, address, error};
+use crate::harness::{Gateway, eventually};
+
+#[tokio::test]
+async fn each_limit_has_an_error_and_keeps_the_connection() {
+    let gateway = Gateway::start(&format!(
+        "{HUB}max_functions = 2\nmax_hooks = 2\nmax_calls = 3\nmax_modules = 2\n"
+    ))
+    .await;
+    let mut m = Peer::module(&gateway, "m", &["a", "b"]).await;
+    let answer = m.ask(json!({"type": 9, "function": "c"})).await;
+    assert_eq!((error(&answer), &answer["data"]["kind"]), (0, &json!("too_large")));
+    assert_eq!(m.ask(json!({"type": 9, "function": "a"})).await["type"], 10);
+    for hook in ["x.a", "x.b"] {
+        assert_eq!(m.ask(json!({"type": 5, "hook": hook})).await["type"], 6);
+    }
+    assert_eq!(error(&m.ask(json!({"type": 5, "hook": "x.c"})).await), 0);
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    for _ in 0..3 {
+        caller.request(json!({"type": 3, "function": "m.a"})).await;
+    }
+    let answer = caller.ask(json!({"type": 3, "function": "m.a"})).await;
+    assert_eq!((error(&answer), &answer["data"]["kind"]), (2, &json!("overloaded")));
+    gateway.fault("m.a", json!({})).await.is("overloaded", "not_sent");
+    let mut third = Peer::connect(&gateway).await;
+    assert_eq!(error(&third.register("third", "1.0.0", json!({})).await), 2);
+    drop(caller);
+    let started = Instant::now();
+    while third.register("third", "1.0.0", json!({})).await["type"] != 2 {
+        assert!(started.elapsed() < Duration::from_secs(10), "there is no room again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    m.is_served_after_calls(3).await;
+}
+
+impl Peer {
+    async fn is_served_after_calls(&mut self, calls: usize) {
+        for _ in 0..calls {
+            assert_eq!(self.receive().await["type"], 3);
+        }
+        self.is_served().await;
+    }
+}
+
+#[tokio::test]
+async fn a_million_functions() {
+    let gateway = Gateway::start(HUB).await;
+    let mut m = Peer::module(&gateway, "m", &[]).await;
+    let before = resident(&gateway);
+    let (mut accepted, mut refused) = (0, 0);
+    for batch in 0..50 {
+        let lines: String = (0..20_000)
+            .map(|n| format!("{{\"type\":9,\"requestId\":\"r\",\"function\":\"f{batch}_{n}\"}}\n"))
+            .collect();
+        let (mut written, bytes) = (0, lines.as_bytes());
+        // Reads while it writes: whoever does not is disconnected.
+        while written < bytes.len() {
+            let end = (written + 100_000).min(bytes.len());
+            m.write(&bytes[written..end]).await;
+            let whole = bytes[written..end].iter().filter(|byte| **byte == b'\n').count();
+            written = end;
+            for _ in 0..whole {
+                match m.receive().await["type"].as_i64() {
+                    Some(10) => accepted += 1,
+                    _ => refused += 1,
+                }
+            }
+        }
+    }
+    assert_eq!((accepted, refused), (1_000, 999_000));
+    let grown = resident(&gateway).saturating_sub(before);
+    assert!(grown < 20 << 20, "{grown} bytes more");
+}
+
+#[tokio::test]
+async fn a_slow_listener_is_disconnected_and_delays_nobody() {
+    let gateway = Gateway::start(&format!("{HUB}max_queue = \"2MiB\"\n")).await;
+    let mut source = Peer::module(&gateway, "source", &[]).await;
+    let mut quick = Peer::module(&gateway, "quick", &[]).await;
+    let mut slow = Peer::module(&gateway, "slow", &["f"]).await;
+    for peer in [&mut quick, &mut slow] {
+        assert_eq!(peer.ask(json!({"type": 5, "hook": "source.tick"})).await["type"], 6);
+    }
+    let text = "x".repeat(50_000);
+    let mut slowest = Duration::ZERO;
+    for n in 0..400 {
+        let started = Instant::now();
+        source.ask(json!({"type": 7, "hook": "tick", "data": {"n": n, "text": text}})).await;
+        assert_eq!(quick.receive().await["data"]["n"], n);
+        slowest = slowest.max(started.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    gateway.wait_for_metric("genkan_hub_disconnects_total", &[("reason", "slow")], 1.0).await;
+    let line = gateway.wait_for_log(0, "disconnected: the module does not read").await;
+    assert_eq!((&line["module"], &line["limit"]), (&json!("slow"), &json!("2MiB")));
+    // A call to it meanwhile is no stuck call.
+    gateway.fault("slow.f", json!({})).await.is("unknown_service", "not_sent");
+}
+
+#[tokio::test]
+async fn thousands_of_connections_leave_nothing_behind() {
+    let gateway = Gateway::start(HUB).await;
+    let at = address(&gateway).await;
+    let mut stays = Peer::module(&gateway, "stays", &["f"]).await;
+    let churn = async |rounds: usize| {
+        for round in 0..rounds {
+            let mut peers = Vec::new();
+            for n in 0..100 {
+                let mut peer = Peer::tcp(&at).await;
+                let id = format!("m{round}-{n}");
+                let register =
+                    json!({"type": 1, "requestId": "r", "moduleId": id, "version": "1.0.0"});
+                let declare = json!({"type": 9, "requestId": "d", "function": "f"});
+                let call = json!({"type": 3, "requestId": "c", "function": "stays.f"});
+                peer.write(format!("{register}\n{declare}\n{call}\nhalf a li")).await;
+                peers.push(peer);
+            }
+        }
+    };
+    // The callee answers nobody: its callers go first.
+    let reading = async {
+        for _ in 0..2_000 {
+            assert_eq!(stays.receive().await["type"], 3);
+        }
+    };
+    tokio::join!(churn(20), reading);
+    settled(&gateway).await;
+    let before = resident(&gateway);
+    let reading = async {
+        for _ in 0..10_000 {
+            assert_eq!(stays.receive().await["type"], 3);
+        }
+    };
+    tokio::join!(churn(100), reading);
+    settled(&gateway).await;
+    let after = resident(&gateway);
+    assert!(after <= before + before / 10, "{before} bytes before, {after} after");
+    assert_eq!(gateway.metric("genkan_calls_in_flight", &[("upstream", "hub")]).await, 0.0);
+    stays.is_served().await;
+}
+
+async fn settled(gateway: &Gateway) {
+    eventually("all have gone", async || {
+        let page = gateway.page("/hub/modules").await.json();
+        (page["active"] == 1 && page["unregistered"] == 0).then_some(())
+    })
+    .await;
+}
+
+/// The resident memory of the gateway, in bytes.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}

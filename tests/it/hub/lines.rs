@@ -1,0 +1,166 @@
+//! Lines as they should not be: WIRE 3.3's table, and worse.
+
+use serde_json::{Value, json};
+
+use super::{HUB, Peer, error};
+use crate::harness::Gateway;
+
+#[tokio::test]
+async fn the_table_of_wrong_frames() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::connect(&gateway).await;
+    let cases = [
+        (r#"{"requestId":"x"}"#, 2, "undefined"),
+        (r#"{"requestId":"x","type":"3"}"#, 2, "undefined"),
+        (r#"{"requestId":"x","type":3.5}"#, 2, "undefined"),
+        (r#"[]"#, 2, "undefined"),
+        (r#""text""#, 2, "undefined"),
+        (r#"{"type":3}"#, 1, "undefined"),
+        (r#"{"type":3,"requestId":7}"#, 1, "undefined"),
+        (r#"{"type":99,"requestId":"x"}"#, 2, "x"),
+        (r#"{"type":0,"requestId":"x","error":1}"#, 2, "x"),
+        (r#"{"type":3,"requestId":"x","function":"a.b"}"#, 3, "x"),
+        (r#"{"type":5,"requestId":"x","hook":"a.b"}"#, 3, "x"),
+        (r#"{"type":7,"requestId":"x","hook":"a"}"#, 3, "x"),
+        (r#"{"type":9,"requestId":"x","function":"a"}"#, 3, "x"),
+        (r#"{"type":4,"requestId":"x","data":1}"#, 0, "x"),
+        (r#"{"type":1,"requestId":"x","version":"1.0.0"}"#, 0, "x"),
+        (r#"{"type":1,"requestId":"x","moduleId":"m","version":"1"}"#, 0, "x"),
+        (
+            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":{"a":5}}"#,
+            0,
+            "x",
+        ),
+        (
+            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":{"a":"one"}}"#,
+            0,
+            "x",
+        ),
+    ];
+    for (line, number, id) in cases {
+        peer.write(format!("{line}\n")).await;
+        let answer = peer.receive().await;
+        assert_eq!(
+            (error(&answer), &answer["requestId"]),
+            (number, &json!(id)),
+            "{line}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_ignored() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    let noise: [&[u8]; 9] = [
+        b"\n",
+        b"\r\n",
+        b"   \n",
+        b"{\n",
+        b"nonsense\n",
+        b"{\"type\":\x00}\n",
+        b"\xff\xfe{}\n",
+        b"{\"type\":3,\"requestId\":\"\xc3\"}\n",
+        b"{\"type\":3,}\n",
+    ];
+    for line in noise {
+        peer.write(line).await;
+    }
+    peer.is_served().await;
+    let ignored = gateway.metric("genkan_hub_ignored_lines_total", &[]).await;
+    assert!(ignored >= 6.0, "{ignored}");
+}
+
+#[tokio::test]
+async fn lines_may_come_in_any_pieces() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    let line =
+        "{\"type\":3,\"requestId\":\"é1\",\"function\":\"m.f\",\"arguments\":{\"k\":\"ü\"}}\r\n";
+    for split in 1..line.len() {
+        peer.write(&line.as_bytes()[..split]).await;
+        tokio::task::yield_now().await;
+        peer.write(&line.as_bytes()[split..]).await;
+        let call = peer.receive().await;
+        assert_eq!(call["arguments"], json!({"k": "ü"}), "split at {split}");
+        peer.answer(&call, json!(split)).await;
+        assert_eq!(peer.receive().await, json!({"requestId": "é1", "type": 4, "data": split}));
+    }
+    // Many in one write, answered in order.
+    peer.write(line.repeat(100)).await;
+    for _ in 0..100 {
+        assert_eq!(peer.receive().await["type"], 3);
+    }
+}
+
+#[tokio::test]
+async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    for depth in [127, 5_000, 400_000] {
+        let line = format!(
+            "{{\"type\":3,\"requestId\":\"x\",\"x\":{}{}}}\n",
+            "[".repeat(depth + 1),
+            "]".repeat(depth + 1)
+        );
+        peer.write(line).await;
+        assert_eq!(error(&peer.receive().await), 0, "{depth}");
+    }
+    let payload = r#"{"b":1.10,"a":[18446744073709551616,-0,1e400,"\ud800","\u00e9"],"b":2}"#;
+    peer.write(format!(
+        "{{\"type\":3,\"requestId\":\"x\",\"function\":\"m.f\",\"arguments\":{payload}}}\n"
+    ))
+    .await;
+    let line = peer.line().await.expect("a line");
+    assert!(line.contains(&format!("\"arguments\":{payload}")), "{line}");
+    let id = line
+        .split("\"requestId\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("an id");
+    peer.write(format!("{{\"type\":4,\"requestId\":\"{id}\",\"data\":{payload}}}\n")).await;
+    let line = peer.line().await.expect("a line");
+    assert_eq!(line, format!("{{\"requestId\":\"x\",\"type\":4,\"data\":{payload}}}"));
+    // The same through HTTP.
+    let http = tokio::spawn(async move {
+        let line = peer.line().await.expect("a line");
+        let id = line
+            .split("\"requestId\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .expect("an id");
+        peer.write(format!("{{\"type\":4,\"requestId\":\"{id}\",\"data\":{payload}}}\n")).await;
+        (line, peer)
+    });
+    assert_eq!(gateway.raw("m.f", payload).await, payload);
+    let (line, _peer) = http.await.unwrap();
+    assert!(line.contains(&format!("\"arguments\":{payload}")), "{line}");
+}
+
+#[tokio::test]
+async fn a_long_line_is_refused_and_one_without_an_end_ends_the_connection() {
+    let gateway = Gateway::start(&format!("{HUB}max_line = \"10KiB\"\n")).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    let line = |length: usize| {
+        format!("{{\"type\":77,\"requestId\":\"x\",\"x\":\"{}\"}}\n", "y".repeat(length))
+    };
+    peer.write(line(9_000)).await;
+    assert_eq!(error(&peer.receive().await), 2);
+    for length in [11_000, 60_000] {
+        peer.write(line(length)).await;
+        let answer = peer.receive().await;
+        assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("undefined")));
+        assert_eq!(answer["data"]["kind"], "too_large");
+        peer.is_served().await;
+    }
+    peer.write("z".repeat(100_000)).await;
+    let mut last = Value::Null;
+    while let Some(frame) = peer.next().await {
+        last = frame;
+    }
+    assert_eq!(error(&last), 0, "the reason comes before the end");
+    gateway
+        .wait_for_metric("genkan_hub_disconnects_total", &[("reason", "endless_line")], 1.0)
+        .await;
+    Peer::module(&gateway, "m", &["f"]).await.is_served().await;
+}

@@ -1,0 +1,132 @@
+//! Modules, their dependencies and hooks.
+
+use serde_json::{Value, json};
+
+use super::{HUB, Peer, error};
+use crate::harness::Gateway;
+
+#[tokio::test]
+async fn registration() {
+    let gateway = Gateway::start(HUB).await;
+    let mut odd = Peer::connect(&gateway).await;
+    odd.request(json!({"type": 1, "moduleId": "we ird.id", "version": "1.2.3"})).await;
+    assert_eq!(odd.receive().await["type"], 2);
+    let activated = odd.receive().await;
+    assert_eq!(
+        (&activated["type"], &activated["hook"], &activated["data"]),
+        (&json!(8), &json!("juno.activated"), &json!({}))
+    );
+    assert!(activated["requestId"].is_string());
+    let mut second = Peer::connect(&gateway).await;
+    for (peer, id) in [(&mut second, "we ird.id"), (&mut odd, "other")] {
+        assert_eq!(error(&peer.register(id, "1.0.0", json!({})).await), 7);
+    }
+    drop(odd);
+    // The id is free again, as soon as the hub has seen the end.
+    for _ in 0..200 {
+        let answer = second.register("we ird.id", "1.0.0", json!({})).await;
+        if answer["type"] == 2 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the id was never free again");
+}
+
+#[tokio::test]
+async fn tokens() {
+    let gateway = Gateway::start(&format!("{HUB}[hub.tokens]\nbilling = \"s3cret\"\n")).await;
+    let mut peer = Peer::connect(&gateway).await;
+    assert_eq!(error(&peer.register("billing", "1.0.0", json!({})).await), 3);
+    let register = json!({"type": 1, "moduleId": "billing", "version": "1.0.0", "token": "s3cret"});
+    assert_eq!(peer.ask(register).await["type"], 2);
+    assert!(!gateway.log_text().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn dependencies_come_and_go() {
+    let gateway = Gateway::start(HUB).await;
+    let mut c = Peer::connect(&gateway).await;
+    assert_eq!(c.register("c", "1.0.0", json!({"b": "^1.0.0"})).await["type"], 2);
+    assert_eq!(error(&c.ask(json!({"type": 9, "function": "f"})).await), 3);
+    let mut b = Peer::connect(&gateway).await;
+    assert_eq!(b.register("b", "1.0.0", json!({"a": "^1.0.0", "c": "*"})).await["type"], 2);
+    c.is_silent().await;
+    let a = Peer::module(&gateway, "a", &[]).await;
+    for peer in [&mut b, &mut c] {
+        assert_eq!(peer.receive().await["hook"], "juno.activated");
+    }
+    assert_eq!(c.ask(json!({"type": 9, "function": "f"})).await["type"], 10);
+    let mut outside = Peer::module(&gateway, "outside", &[]).await;
+    drop(a);
+    for peer in [&mut b, &mut c] {
+        assert_eq!(peer.receive().await["hook"], "juno.deactivated");
+    }
+    assert_eq!(error(&outside.call("c.f", json!({})).await), 4);
+    gateway.fault("c.f", json!({})).await.is("unavailable", "not_sent");
+    assert_eq!(gateway.metric("genkan_hub_modules", &[("state", "waiting")]).await, 2.0);
+    let _a = Peer::module(&gateway, "a", &[]).await;
+    assert_eq!(c.receive().await["hook"], "juno.activated");
+    // What it had declared is there again, and may be declared again.
+    assert_eq!(c.ask(json!({"type": 9, "function": "f"})).await["type"], 10);
+    outside.request(json!({"type": 3, "function": "c.f"})).await;
+    assert_eq!(c.receive().await["function"], "f");
+}
+
+#[tokio::test]
+async fn hooks() {
+    let gateway = Gateway::start(HUB).await;
+    let mut source = Peer::module(&gateway, "nmath", &[]).await;
+    let mut listener = Peer::module(&gateway, "listener", &[]).await;
+    for hook in [
+        "nmath.changed",
+        "nmath.changed",
+        "juno.moduleConnected",
+        "juno.moduleDisconnected",
+        "juno.moduleActivated",
+        "juno.moduleDeactivated",
+    ] {
+        assert_eq!(listener.ask(json!({"type": 5, "hook": hook})).await["type"], 6);
+    }
+    for n in 0..50 {
+        let answer = source.ask(json!({"type": 7, "hook": "changed", "data": {"n": n}})).await;
+        assert_eq!(answer.get("hook"), None, "{answer}");
+    }
+    for n in 0..50 {
+        let hook = listener.receive().await;
+        assert_eq!((&hook["hook"], &hook["data"]), (&json!("nmath.changed"), &json!({"n": n})));
+        assert!(hook["requestId"].is_string());
+    }
+    for data in [json!(5), json!([1]), Value::Null] {
+        source.ask(json!({"type": 7, "hook": "changed", "data": data})).await;
+        assert_eq!(listener.receive().await["data"], json!({}));
+    }
+    source.ask(json!({"type": 7, "hook": "other"})).await;
+    let third = Peer::module(&gateway, "third", &[]).await;
+    let connected = listener.receive().await;
+    assert_eq!(connected["hook"], "juno.moduleConnected");
+    assert_eq!(listener.receive().await["data"], json!({"moduleId": "third"}));
+    drop(third);
+    assert_eq!(listener.receive().await["hook"], "juno.moduleDeactivated");
+    let disconnected = listener.receive().await;
+    assert_eq!(disconnected["hook"], "juno.moduleDisconnected");
+    assert_eq!(disconnected["data"], connected["data"]);
+    assert!(
+        connected["data"]["connectionId"].as_str().is_some_and(|id| id.parse::<u128>().is_ok())
+    );
+    listener.is_silent().await;
+    assert!(gateway.metric("genkan_hub_hooks_total", &[("outcome", "delivered")]).await >= 57.0);
+}
+
+#[tokio::test]
+async fn the_hubs_own_functions() {
+    let gateway = Gateway::start(HUB).await;
+    let mut m = Peer::module(&gateway, "m", &["f"]).await;
+    let list = m.call("juno.listModules", json!({})).await["data"].clone();
+    assert_eq!((&list[0]["moduleId"], &list[1]["moduleId"]), (&json!("juno"), &json!("m")));
+    assert_eq!(list[1]["declaredFunctions"], json!(["f"]));
+    assert_eq!(gateway.result("juno.listModules", json!({})).await, list);
+    let info = m.call("juno.getModuleInfo", json!({"moduleId": "m"})).await;
+    assert_eq!(info["data"], list[1]);
+    assert_eq!(m.call("juno.getModuleInfo", json!({})).await["data"], Value::Null);
+}
