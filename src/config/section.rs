@@ -270,9 +270,8 @@ impl<'a> Section<'a> {
                 }
                 // The value may be the secret: it is not repeated.
                 _ => {
-                    let place = self.whereabouts(&name);
                     let mend = "a string in quotes, or { file = \"PATH\" }";
-                    self.problem(&name, format!("`{name}` in {place} must be {mend}"));
+                    self.problem(&name, format!("`{name}` in {} must be {mend}", self.title));
                     None
                 }
             };
