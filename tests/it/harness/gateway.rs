@@ -136,6 +136,11 @@ impl Gateway {
         format!("http://{}", self.http)
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("genkan.toml")

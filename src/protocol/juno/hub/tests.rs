@@ -455,7 +455,7 @@ fn deadlines_pass() {
     let mut talk = Talk::new();
     talk.serving("math", &["add"]);
     talk.tell("math", call("c", "math.add"));
-    let id = talk.notes.sent.is_empty().then(|| "g0").expect("heard");
+    let id = talk.notes.sent.is_empty().then_some("g0").expect("heard");
     assert_eq!(talk.notes.armed, Some(talk.now + TIMEOUT));
     let (early, late) = (talk.now + TIMEOUT / 2, talk.now + TIMEOUT);
     talk.hub.expire(early, &mut talk.notes);
