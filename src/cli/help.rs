@@ -20,6 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("The gateway", &["serve"]),
     ("Its configuration", &["check", "routes", "explain"]),
     ("Calls", &["call", "call-raw", "notify"]),
+    ("The hub", &["modules"]),
     ("The shell", &["completions"]),
 ];
 

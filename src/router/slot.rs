@@ -36,7 +36,8 @@ impl Slot {
 
     /// Admits one call until the permit is dropped; `None` where the limit is reached.
     pub fn admit(&self) -> Option<Permit<'_>> {
-        self.enter().then_some(Permit(self))
+        // Lazily: a permit that is made is given back.
+        self.enter().then(|| Permit(self))
     }
 
     /// The same for a call that no future holds.

@@ -204,7 +204,7 @@ async fn explain_tells_which_route_wins_and_what_would_be_sent() {
 #[tokio::test]
 async fn explain_tells_what_would_be_refused() {
     for (arguments, words) in [
-        (&["explain", "nobody.x"][..], "nobody"),
+        (&["explain", "nobody.x", "1"][..], "params"),
         (&["explain", "mailer.constructor"], "constructor"),
         (&["explain", "orders.list", r#"{"__type__":"uuid","__value__":1}"#], "__type__"),
     ] {

@@ -173,7 +173,11 @@ async fn a_fault_is_logged_once_with_its_trace() {
     echo.gateway.post("/api", &[("traceparent", trace)], body).await;
     let never = r#"{"jsonrpc":"2.0","method":"echo.never","params":["very private"],"id":1}"#;
     echo.gateway.post("/api", &[("X-Request-Timeout", "100ms")], never).await;
-    let lines = echo.gateway.logged("call failed");
+    let lines = eventually("both faults are logged", async || {
+        let lines = echo.gateway.logged("call failed");
+        (lines.len() >= 2).then_some(lines)
+    })
+    .await;
     let of =
         |kind: &str| -> Vec<&Value> { lines.iter().filter(|line| line["kind"] == kind).collect() };
     let application = of("application");

@@ -26,7 +26,10 @@ impl HubUpstream {
         ticket: Ticket,
         timeout: Option<std::time::Duration>,
     ) -> Result<Option<CallId>, Fault> {
-        let arguments = arguments(request)?;
+        // That nobody serves it is the better answer than that its params are wrong.
+        let arguments = arguments(request).map_err(|fault| {
+            self.0.lock().serves(request.service, request.method).err().unwrap_or(fault)
+        })?;
         let name = format!("{}.{}", request.service, request.method);
         let call = OutsideCall {
             service: request.service,

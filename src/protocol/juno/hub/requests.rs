@@ -268,6 +268,15 @@ impl<P, T> Hub<P, T> {
         }
     }
 
+    /// Whether a call from outside would find somebody; else the fault that it would end with.
+    pub(in crate::protocol::juno) fn serves(
+        &self,
+        service: &str,
+        method: &str,
+    ) -> Result<(), Fault> {
+        self.choose(service, method).map(|_| ())
+    }
+
     /// A call that comes from outside of the hub. The ticket comes back through
     /// [`World::ended`], at once where the call goes nowhere: then there is no id. Whoever made
     /// it watches its deadline, unless `timeout` is given.
