@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -216,7 +217,11 @@ impl NatsResponder {
     ) -> Self {
         let subscribed = client.queue_subscribe(format!("{service}.>"), service.to_owned()).await;
         let mut messages = subscribed.expect("a subscription");
-        client.flush().await.expect("the server has it");
+        // A message to ourselves comes back once the server has taken what went before it.
+        let inbox = client.new_inbox();
+        let mut echo = client.subscribe(inbox.clone()).await.expect("a subscription");
+        client.publish(inbox, Bytes::new()).await.expect("a connection");
+        echo.next().await.expect("the server has it");
         let requests = Requests::default();
         let (log, replies, handle) = (requests.clone(), client.clone(), Arc::new(handle));
         tokio::spawn(async move {
