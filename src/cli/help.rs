@@ -17,10 +17,9 @@ pub(super) const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 const GROUPS: &[(&str, &[&str])] = &[
-    ("The gateway", &["serve"]),
+    ("The gateway", &["serve", "modules"]),
     ("Its configuration", &["check", "routes", "explain"]),
     ("Calls", &["call", "call-raw", "notify"]),
-    ("The hub", &["modules"]),
     ("The shell", &["completions"]),
 ];
 

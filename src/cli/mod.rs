@@ -89,13 +89,13 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Modules(modules::Args),
     Check(check::Args),
     Routes(routes::Args),
     Explain(explain::Args),
     Call(call::Args),
     CallRaw(call_raw::Args),
     Notify(notify::Args),
-    Modules(modules::Args),
     Completions(completions::Args),
 }
 

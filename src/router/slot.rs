@@ -36,13 +36,13 @@ impl Slot {
 
     /// Admits one call until the permit is dropped; `None` where the limit is reached.
     pub fn admit(&self) -> Option<Permit<'_>> {
-        // Lazily: a permit that is made is given back.
-        self.enter().then(|| Permit(self))
+        // Not `then_some`: a permit that is made for nothing would be given back.
+        if self.enter() { Some(Permit(self)) } else { None }
     }
 
     /// The same for a call that no future holds.
     pub fn admit_owned(self: &Arc<Self>) -> Option<OwnedPermit> {
-        self.enter().then(|| OwnedPermit(Arc::clone(self)))
+        if self.enter() { Some(OwnedPermit(Arc::clone(self))) } else { None }
     }
 
     fn enter(&self) -> bool {

@@ -104,7 +104,8 @@ async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
             "]".repeat(depth + 1)
         );
         peer.write(line).await;
-        assert_eq!(error(&peer.receive().await), 0, "{depth}");
+        let answer = peer.receive().await;
+        assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("x")), "{depth}");
     }
     let payload = r#"{"b":1.10,"a":[18446744073709551616,-0,1e400,"\ud800","\u00e9"],"b":2}"#;
     peer.write(format!(

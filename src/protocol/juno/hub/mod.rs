@@ -13,6 +13,7 @@ mod calls;
 mod lifecycle;
 #[cfg(test)]
 mod property;
+mod register;
 mod requests;
 mod sessions;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 use super::wire::fault::{as_result, data_of, number_of};
 use super::wire::outgoing::quoted;
+use super::wire::scan::{MAX_DEPTH, request_id_of_deep};
 use super::wire::{CallId, Frame, FrameType, Line, Outgoing, Rest, number};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
@@ -229,13 +231,11 @@ impl<P, T> Hub<P, T> {
                     Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
                 self.refuse(from, UNDEFINED, &refusal, world);
             }
-            Line::TooDeep => {
-                let message = format!(
-                    "the line nests deeper than the limit of {} levels",
-                    super::wire::scan::MAX_DEPTH
-                );
+            Line::TooDeep(text) => {
+                let message = format!("the line nests deeper than the limit of {MAX_DEPTH} levels");
                 let refusal = Refusal::new(number::MALFORMED, FaultKind::TooLarge, message);
-                self.refuse(from, UNDEFINED, &refusal, world);
+                let id = request_id_of_deep(text).map(|id| quoted(&id));
+                self.refuse_call(from, id.as_deref().unwrap_or(UNDEFINED), &refusal, world);
             }
         }
     }

@@ -117,7 +117,6 @@ impl Play {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one short arm a step")]
     fn play(&mut self, step: &Step) {
         match step {
             Step::Connect(peer) => {
@@ -135,26 +134,8 @@ impl Play {
                     self.listens.remove(peer);
                 }
             }
-            Step::Register { peer, id, version, needs } => {
-                let needs: HashMap<_, _> =
-                    needs.iter().map(|(id, range)| (PEERS[*id], RANGES[*range])).collect();
-                let frame = json!({"type": 1, "requestId": "r", "moduleId": PEERS[*id],
-                    "version": VERSIONS[*version], "dependencies": needs});
-                self.tell(*peer, &frame);
-            }
-            Step::Declare(peer, function) => {
-                let frame =
-                    json!({"type": 9, "requestId": "d", "function": format!("f{function}")});
-                self.tell(*peer, &frame);
-            }
-            Step::Listen(peer, of, hook) => {
-                let hook = format!("{}.h{hook}", PEERS[*of]);
-                self.listens.entry(*peer).or_default().insert(hook.clone());
-                self.tell(*peer, &json!({"type": 5, "requestId": "l", "hook": hook}));
-            }
-            Step::Trigger(peer, hook) => {
-                let frame = json!({"type": 7, "requestId": "t", "hook": format!("h{hook}")});
-                self.tell(*peer, &frame);
+            Step::Register { .. } | Step::Declare(..) | Step::Listen(..) | Step::Trigger(..) => {
+                self.play_request(step);
             }
             Step::Call { peer, id, request, target, function } => {
                 let target = PEERS.get(*target).copied().unwrap_or(["away", "juno"][target % 2]);
@@ -218,6 +199,34 @@ impl Play {
         }
         self.read();
         self.check();
+    }
+
+    /// What a module asks of the hub itself.
+    fn play_request(&mut self, step: &Step) {
+        match step {
+            Step::Register { peer, id, version, needs } => {
+                let needs: HashMap<_, _> =
+                    needs.iter().map(|(id, range)| (PEERS[*id], RANGES[*range])).collect();
+                let frame = json!({"type": 1, "requestId": "r", "moduleId": PEERS[*id],
+                    "version": VERSIONS[*version], "dependencies": needs});
+                self.tell(*peer, &frame);
+            }
+            Step::Declare(peer, function) => {
+                let frame =
+                    json!({"type": 9, "requestId": "d", "function": format!("f{function}")});
+                self.tell(*peer, &frame);
+            }
+            Step::Listen(peer, of, hook) => {
+                let hook = format!("{}.h{hook}", PEERS[*of]);
+                self.listens.entry(*peer).or_default().insert(hook.clone());
+                self.tell(*peer, &json!({"type": 5, "requestId": "l", "hook": hook}));
+            }
+            Step::Trigger(peer, hook) => {
+                let frame = json!({"type": 7, "requestId": "t", "hook": format!("h{hook}")});
+                self.tell(*peer, &frame);
+            }
+            _ => {}
+        }
     }
 
     /// Reads what every peer was sent.

@@ -101,8 +101,20 @@ pub(crate) enum Line<'a> {
     Other,
     /// No JSON: the protocol ignores it.
     Broken,
-    /// It nests deeper than [`MAX_DEPTH`].
-    TooDeep,
+    /// It nests deeper than [`MAX_DEPTH`]; its text, of which the rest was not looked at.
+    TooDeep(&'a str),
+}
+
+/// The `requestId` of an object that nests too deep, so that whoever waits is answered; `None`
+/// where the text is no such object. No depth exhausts the stack: what is not asked for is
+/// passed over in a loop.
+pub(crate) fn request_id_of_deep(text: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        request_id: String,
+    }
+    serde_json::from_str::<Head>(text).ok().map(|head| head.request_id)
 }
 
 /// Reads a line without its end.
@@ -112,7 +124,7 @@ pub(crate) fn scan(line: &[u8]) -> Line<'_> {
     match scanner.document() {
         Ok(line) => line,
         Err(Stop::Broken) => Line::Broken,
-        Err(Stop::TooDeep) => Line::TooDeep,
+        Err(Stop::TooDeep) => Line::TooDeep(text),
     }
 }
 
@@ -427,9 +439,9 @@ mod tests {
     fn depth_is_limited_and_never_the_stack() {
         let nest = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(matches!(scan(nest(MAX_DEPTH - 1).as_bytes()), Line::Object(_)));
-        assert!(matches!(scan(nest(MAX_DEPTH).as_bytes()), Line::TooDeep));
-        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::TooDeep));
-        assert!(matches!(scan(nest(400_000).as_bytes()), Line::TooDeep));
+        assert!(matches!(scan(nest(MAX_DEPTH).as_bytes()), Line::TooDeep(_)));
+        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::TooDeep(_)));
+        assert!(matches!(scan(nest(400_000).as_bytes()), Line::TooDeep(_)));
     }
 
     proptest! {

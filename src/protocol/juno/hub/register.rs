@@ -1,0 +1,124 @@
+//! A module introduces itself: who it is, what it needs, and whether it may come in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use semver::Version;
+use serde_json::value::RawValue;
+
+use super::super::version::Range;
+use super::super::wire::{Frame, Key, Outgoing, number, text};
+use super::requests::name;
+use super::sessions::{Dependency, Module};
+use super::{Hub, JUNO, MAX_DEPENDENCIES, Note, Refusal, SessionId, World, quoted};
+use crate::config::secret::Secret;
+use crate::fault::{Fault, FaultKind};
+
+impl<P, T> Hub<P, T> {
+    pub(super) fn register<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        world: &mut W,
+    ) -> Result<(), Refusal> {
+        let module = match self.introduce(from, frame) {
+            Ok(module) => module,
+            Err(refusal) => {
+                let id = frame.text(Key::ModuleId).unwrap_or_default();
+                world.note(Note::NotLetIn { id: &id, why: &refusal.fault });
+                return Err(refusal);
+            }
+        };
+        let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
+        let (id, version) = (Arc::clone(&module.id), module.version.to_string());
+        for dependency in &module.dependencies {
+            self.dependants.entry(dependency.id.clone()).or_default().push(from);
+        }
+        session.module = Some(Box::new(module));
+        self.registered += 1;
+        self.modules.entry(Arc::clone(&id)).or_default().push(from);
+        world.send(&session.peer, &Outgoing::Registered { request_id });
+        let waits_for = self.waits_for(from);
+        self.rise(from, world);
+        let waits_for = waits_for.filter(|_| self.active_module(from).is_none());
+        world.note(Note::Registered { id: &id, version: &version, waits_for });
+        Ok(())
+    }
+
+    /// Reads a register frame, and decides whether the module may come in.
+    fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, Refusal> {
+        let duplicate = |message: String| {
+            Refusal::new(number::DUPLICATE_MODULE, FaultKind::InvalidRequest, message)
+        };
+        if let Some(module) = self.sessions.module(from) {
+            let message = format!("this connection has registered as `{}` already", module.id);
+            return Err(duplicate(message));
+        }
+        let id = name(frame, Key::ModuleId, "moduleId")?;
+        let version = frame.text(Key::Version).and_then(|text| Version::parse(&text).ok());
+        let version = version.ok_or_else(|| {
+            Refusal::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
+        })?;
+        let dependencies = dependencies(frame.raw(Key::Dependencies))?;
+        self.check_token(&id, frame.text(Key::Token).as_deref())?;
+        if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
+            return Err(duplicate(format!("a module `{id}` is connected already")));
+        }
+        let limit = self.settings.limits.modules;
+        if self.registered >= limit {
+            let message = format!("the hub holds {limit} modules, its limit ([hub] max_modules)");
+            return Err(Fault::not_sent(FaultKind::Overloaded, message).into());
+        }
+        Ok(Module {
+            raw_id: quoted(&id).into(),
+            id: id.as_ref().into(),
+            version,
+            dependencies,
+            active: false,
+            functions: HashMap::new(),
+            hooks: HashMap::new(),
+        })
+    }
+
+    fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), Refusal> {
+        let Some(token) = self.settings.tokens.get(id) else { return Ok(()) };
+        if shown.is_some_and(|shown| is_token(token, shown)) {
+            return Ok(());
+        }
+        let message = format!(
+            "to register as `{id}`, send the token that [hub.tokens] holds for it: the key \
+             `token` in the register frame"
+        );
+        Err(Fault::not_sent(FaultKind::AccessDenied, message).into())
+    }
+}
+
+fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, Refusal> {
+    let Some(raw) = raw.filter(|raw| *raw != "null") else { return Ok(Vec::new()) };
+    let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| {
+        Refusal::malformed("`dependencies` must be an object: {\"module\": \"^1.0.0\"}")
+    })?;
+    if map.len() > MAX_DEPENDENCIES {
+        let message = format!("a module has at most {MAX_DEPENDENCIES} dependencies");
+        return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
+    }
+    map.into_iter()
+        .map(|(id, raw)| {
+            let range = text(raw.get()).and_then(|text| Some((Range::parse(&text)?, text)));
+            let (range, text) = range.ok_or_else(|| {
+                Refusal::malformed(format!(
+                    "the dependency `{id}` must be a SemVer range, such as \"^1.0.0\""
+                ))
+            })?;
+            Ok(Dependency { id: id.into(), range, text: text.as_ref().into() })
+        })
+        .collect()
+}
+
+/// Compares without telling by its time how much of a guess was right.
+fn is_token(token: &Secret, shown: &str) -> bool {
+    let (token, shown) = (token.expose().as_bytes(), shown.as_bytes());
+    let differences = token.iter().zip(shown).fold(0, |all, (a, b)| all | (a ^ b));
+    token.len() == shown.len() && differences == 0
+}
