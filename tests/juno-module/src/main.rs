@@ -75,6 +75,10 @@ fn main() {
             dependencies.insert((*dependency).to_owned(), (*range).to_owned());
         }
         module.initialize(id, "1.0.0", dependencies).await.expect("registered");
+        // The library forgets a request that is made in the very moment in which `juno.activated`
+        // arrives: it looks whether it is active, and then puts the request into a buffer that
+        // has just been sent.
+        async_std::task::sleep(std::time::Duration::from_millis(200)).await;
         match rest {
             ["serve"] => {
                 module.declare_function("add", add).await.expect("declared");

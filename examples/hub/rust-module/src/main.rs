@@ -28,6 +28,9 @@ fn main() {
     async_std::task::block_on(async {
         let mut module = JunoModule::default(&address);
         module.initialize("rust", "1.0.0", HashMap::new()).await.expect("the hub takes it");
+        // The library forgets a request that is made in the very moment in which the hub says
+        // that the module is active, which is right after it has registered.
+        async_std::task::sleep(std::time::Duration::from_millis(200)).await;
         module.declare_function("greet", greet).await.expect("declared");
         std::future::pending::<()>().await;
     });
