@@ -225,6 +225,10 @@ pub struct HubMetrics {
     pub slow: Counter,
     /// Connections ended because of a line without an end.
     pub endless_lines: Counter,
+    /// Connections ended because the rest of a line did not come.
+    pub half_lines: Counter,
+    /// Connections ended because no module registered.
+    pub unregistered_too_long: Counter,
     /// Lines that were no JSON.
     pub ignored_lines: Counter,
 }
@@ -240,6 +244,8 @@ impl HubMetrics {
             hooks_dropped: counter!(HUB_HOOKS, "outcome" => "dropped"),
             slow: counter!(HUB_DISCONNECTS, "reason" => "slow"),
             endless_lines: counter!(HUB_DISCONNECTS, "reason" => "endless_line"),
+            half_lines: counter!(HUB_DISCONNECTS, "reason" => "half_line"),
+            unregistered_too_long: counter!(HUB_DISCONNECTS, "reason" => "unregistered"),
             ignored_lines: counter!(HUB_IGNORED),
         };
         metrics.set_modules(0, 0, 0);

@@ -11,6 +11,9 @@ use crate::config::problem::did_you_mean;
 use crate::config::secret::Secret;
 use crate::config::section::Section;
 
+/// How long the hub waits for a connection that gets nowhere, where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The settings of the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubConfig {
@@ -36,6 +39,11 @@ pub struct HubConfig {
     pub(crate) max_in_flight: usize,
     /// How long a call may take that no `[[routes]]` row sends to the hub.
     pub(crate) timeout: Duration,
+    /// How long a connection may be without a module.
+    pub(super) register_timeout: Duration,
+    /// How long the rest of a line may take to come, and how long a module for which much waits
+    /// may take nothing of it.
+    pub(super) stall_timeout: Duration,
     /// What a module must show to register under an id.
     pub(super) tokens: HashMap<String, Secret>,
 }
@@ -90,6 +98,8 @@ impl HubConfig {
             max_calls: section.count("max_calls", 4_096, 1, 1_000_000),
             max_in_flight: section.count("max_in_flight", 65_536, 1, 10_000_000),
             timeout: section.duration("timeout", timeout),
+            register_timeout: section.duration("register_timeout", PATIENCE),
+            stall_timeout: section.duration("stall_timeout", PATIENCE),
             tokens: section.section("tokens").secrets_by_name().into_iter().collect(),
         };
         if config.max_queue < config.max_line {

@@ -6,7 +6,7 @@
 //! - `hub`: the state machine, pure: modules, dependencies, functions, hooks, calls.
 //! - `outbox`: what waits to be sent over one connection, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
-//! - `peer`, `session`, `socket`: connections.
+//! - `peer`, `session`, `patience`, `socket`: connections.
 //! - `shared`: the hub behind its lock, and what it does to the world.
 //! - `ingress`, `egress`: the hub's life, and the upstream by the name `hub`.
 //! - `page`: the modules for operators.
@@ -22,6 +22,7 @@ mod hub;
 mod ingress;
 mod outbox;
 mod page;
+mod patience;
 mod peer;
 mod session;
 mod shadow;

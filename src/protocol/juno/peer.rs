@@ -20,6 +20,8 @@ use super::wire::Outgoing;
 
 /// How many pieces are written at once.
 const SLICES: usize = 64;
+/// A connection for which this part of the limit waits is read no further.
+const PAUSE_AT: usize = 4;
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,10 @@ pub(super) enum Closing {
     Slow,
     /// A line has no end.
     EndlessLine,
+    /// The rest of a line does not come.
+    HalfLine,
+    /// No module has registered.
+    Unregistered,
     /// Genkan stops.
     Shutdown,
 }
@@ -42,9 +48,15 @@ impl Closing {
     }
 
     fn of(code: u8) -> Option<Self> {
-        [Closing::Gone, Closing::Slow, Closing::EndlessLine, Closing::Shutdown]
-            .into_iter()
-            .find(|closing| closing.code() == code)
+        let all = [
+            Closing::Gone,
+            Closing::Slow,
+            Closing::EndlessLine,
+            Closing::HalfLine,
+            Closing::Unregistered,
+            Closing::Shutdown,
+        ];
+        all.into_iter().find(|closing| closing.code() == code)
     }
 }
 
@@ -116,6 +128,8 @@ struct Queue {
     blocked: bool,
     /// Somebody has it on the list of those to be flushed.
     listed: bool,
+    /// How many bytes the socket took.
+    written: u64,
 }
 
 /// The way to one connection.
@@ -187,6 +201,7 @@ impl Peer {
             let end = match written {
                 Ok(0) => Some(Closing::Gone),
                 Ok(length) => {
+                    queue.written += length as u64;
                     advance(&mut batch, &mut offset, length, &mut queue.outbox);
                     None
                 }
@@ -213,10 +228,16 @@ impl Peer {
     }
 
     /// For the session's task alone: continues what was blocked once the socket takes more.
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) {
+    /// `Some` where so much waits that the connection is not to be read, with how many bytes the
+    /// socket took so far; the task is woken when it takes more.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Option<u64> {
         while self.lock().blocked {
             match self.write.poll_ready(cx) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    let queue = self.lock();
+                    let much = queue.outbox.len() > self.limit / PAUSE_AT;
+                    return much.then_some(queue.written);
+                }
                 // An error shows again in the writing.
                 Poll::Ready(_) => {
                     self.lock().blocked = false;
@@ -224,6 +245,7 @@ impl Peer {
                 }
             }
         }
+        None
     }
 
     /// For the session's task: who wakes it when there is something to do.

@@ -7,16 +7,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::hub::SessionId;
+use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::{Io, Shared};
 use super::wire::scan;
-use crate::config::units::format_size;
+use crate::config::units::{format_duration, format_size};
 use crate::fault::{Fault, FaultKind};
 
 /// How much is read at once.
@@ -37,6 +38,7 @@ pub(super) struct Session {
     peer: Arc<Peer>,
     read: ReadEnd,
     lines: Lines,
+    patience: Patience,
 }
 
 /// What has come in of a line that has not ended.
@@ -51,11 +53,13 @@ impl Session {
     /// Makes the connection known to the hub.
     pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd) -> Self {
         let peer = Arc::new(peer);
-        let id = shared.with(Instant::now(), |hub, io| {
+        let now = Instant::now();
+        let patience = Patience::new(now, &shared.config);
+        let id = shared.with(now, |hub, io| {
             io.modules_changed();
             hub.connect(Arc::clone(&peer), io)
         });
-        Self { shared, id, peer, read, lines: Lines::default() }
+        Self { shared, id, peer, read, lines: Lines::default(), patience }
     }
 
     /// Lets the connection end as soon as it is served.
@@ -75,7 +79,13 @@ impl Session {
             if let Some(reason) = self.peer.closing() {
                 return Poll::Ready(reason);
             }
-            self.peer.poll_flush(cx);
+            // Who does not read its answers is not read from: TCP holds it back, and what it
+            // asks for does not fill its queue.
+            if let Some(written) = self.peer.poll_flush(cx) {
+                self.patience.paused(written, Instant::now());
+                return self.patience.poll(cx).map(|reason| self.lose_patience(reason));
+            }
+            self.patience.resumed();
             let read = BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
                 match self.read.poll_read(cx, &mut buffer) {
@@ -91,7 +101,9 @@ impl Session {
                 }
             });
             match read {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    return self.patience.poll(cx).map(|reason| self.lose_patience(reason));
+                }
                 Poll::Ready(Some(reason)) => return Poll::Ready(reason),
                 Poll::Ready(None) => {}
             }
@@ -114,7 +126,32 @@ impl Session {
             io.act(|hub, io| hub.refuse_line(id, too_long(max), io));
         }
         io.finish();
+        self.patience.line_ended_or_began(self.lines.is_half(), memrchr(b'\n', bytes), now);
+        if !self.patience.knows_module() && self.shared.lock().module_id(id).is_some() {
+            self.patience.registered();
+        }
         (!within).then_some(Closing::EndlessLine)
+    }
+
+    /// Tells the other side why the connection ends.
+    fn lose_patience(&self, reason: Closing) -> Closing {
+        let config = &self.shared.config;
+        let message = match reason {
+            Closing::HalfLine => {
+                let timeout = format_duration(config.stall_timeout);
+                format!("the rest of a line did not come within {timeout} ([hub] stall_timeout)")
+            }
+            Closing::Unregistered => {
+                let timeout = format_duration(config.register_timeout);
+                format!("no module has registered within {timeout} ([hub] register_timeout)")
+            }
+            Closing::Gone | Closing::Slow | Closing::EndlessLine | Closing::Shutdown => {
+                return reason;
+            }
+        };
+        let fault = Fault::not_sent(FaultKind::Timeout, message);
+        self.shared.with(Instant::now(), |hub, io| hub.refuse_line(self.id, fault, io));
+        reason
     }
 
     fn end(self, reason: Closing) {
@@ -133,6 +170,18 @@ impl Session {
                 metrics.endless_lines.increment(1);
                 warn!(module = module(), "disconnected: a line without an end ([hub] max_line)");
             }
+            Closing::HalfLine => {
+                metrics.half_lines.increment(1);
+                let limit = format_duration(self.shared.config.stall_timeout);
+                warn!(
+                    module = module(),
+                    limit, "disconnected: the rest of a line did not come ([hub] stall_timeout)"
+                );
+            }
+            Closing::Unregistered => {
+                metrics.unregistered_too_long.increment(1);
+                debug!("disconnected: no module has registered ([hub] register_timeout)");
+            }
             Closing::Gone | Closing::Shutdown => {}
         }
         self.shared.with(Instant::now(), |hub, io| {
@@ -148,6 +197,11 @@ impl Session {
 struct TooLong;
 
 impl Lines {
+    /// Whether a line has begun and not ended.
+    fn is_half(&self) -> bool {
+        self.skipped > 0 || !self.half.is_empty()
+    }
+
     /// Cuts bytes into lines. False where a line seems to have no end.
     fn take(
         &mut self,

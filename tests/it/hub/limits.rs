@@ -154,7 +154,7 @@ async fn settled(gateway: &Gateway) {
 }
 
 /// The resident memory of the gateway, in bytes.
-fn resident(gateway: &Gateway) -> u64 {
+pub fn resident(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024

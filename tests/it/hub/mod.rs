@@ -6,6 +6,7 @@ mod lines;
 mod modules;
 mod node;
 mod operators;
+mod patience;
 mod real;
 mod sockets;
 
@@ -83,6 +84,12 @@ impl Peer {
     /// Writes bytes as they are.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.unwrap().unwrap();
+    }
+
+    /// The same; false where nobody takes them for a while, or the connection has ended.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let written = timeout(SILENCE, self.stream.write_all(bytes.as_ref())).await;
+        matches!(written, Ok(Ok(())))
     }
 
     /// Sends a frame, with one write.
