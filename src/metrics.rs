@@ -30,6 +30,7 @@ const HUB_MODULES: &str = "genkan_hub_modules";
 const HUB_HOOKS: &str = "genkan_hub_hooks_total";
 const HUB_DISCONNECTS: &str = "genkan_hub_disconnects_total";
 const HUB_IGNORED: &str = "genkan_hub_ignored_lines_total";
+const HUB_REFUSED: &str = "genkan_hub_refused_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -89,6 +90,7 @@ fn describe() {
         "Hooks for listeners: delivered to their queue, or dropped with a slow listener"
     );
     describe_counter!(HUB_DISCONNECTS, "Connections that the hub ended, by reason");
+    describe_counter!(HUB_REFUSED, "Requests of modules to the hub that it refused, by reason");
     describe_counter!(HUB_IGNORED, "Lines from modules that were no JSON");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
@@ -231,6 +233,8 @@ pub struct HubMetrics {
     pub unregistered_too_long: Counter,
     /// Lines that were no JSON.
     pub ignored_lines: Counter,
+    /// Requests to the hub itself that were refused, in the order of [`FaultKind::ALL`].
+    refused: Vec<Counter>,
 }
 
 impl HubMetrics {
@@ -247,9 +251,21 @@ impl HubMetrics {
             half_lines: counter!(HUB_DISCONNECTS, "reason" => "half_line"),
             unregistered_too_long: counter!(HUB_DISCONNECTS, "reason" => "unregistered"),
             ignored_lines: counter!(HUB_IGNORED),
+            refused: FaultKind::ALL
+                .iter()
+                .map(|kind| counter!(HUB_REFUSED, "reason" => kind.as_str()))
+                .collect(),
         };
         metrics.set_modules(0, 0, 0);
         metrics
+    }
+
+    /// Counts a request of a module to the hub itself, a registration say, that was refused.
+    pub fn refused(&self, kind: FaultKind) {
+        // The enum is declared in the order of `FaultKind::ALL`.
+        if let Some(counter) = self.refused.get(kind as usize) {
+            counter.increment(1);
+        }
     }
 
     /// Shows how many modules there are in each state.

@@ -4,7 +4,8 @@
 //! - `wire`: the frames, pure. Lines are read without being parsed, and written from raw text.
 //! - `version`: versions and their ranges, pure.
 //! - `hub`: the state machine, pure: modules, dependencies, functions, hooks, calls.
-//! - `outbox`: what waits to be sent over one connection, pure.
+//! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
+//! - `flood`: keeps equal log lines few, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
 //! - `peer`, `session`, `patience`, `socket`: connections.
 //! - `shared`: the hub behind its lock, and what it does to the world.
@@ -18,8 +19,10 @@
 
 mod config;
 mod egress;
+mod flood;
 mod hub;
 mod ingress;
+mod lines;
 mod outbox;
 mod page;
 mod patience;

@@ -7,25 +7,22 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use memchr::{memchr, memrchr};
+use memchr::memrchr;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::hub::SessionId;
+use super::lines::Lines;
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::{Io, Shared};
-use super::wire::scan;
+use super::wire::{Head, scan};
 use crate::config::units::{format_duration, format_size};
 use crate::fault::{Fault, FaultKind};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
-/// A line this many times longer than the limit is taken to have no end.
-const ENDLESS: usize = 8;
-/// Half a line's buffer that is larger gives its memory back.
-const KEPT: usize = 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
@@ -39,14 +36,6 @@ pub(super) struct Session {
     read: ReadEnd,
     lines: Lines,
     patience: Patience,
-}
-
-/// What has come in of a line that has not ended.
-#[derive(Default)]
-struct Lines {
-    half: Vec<u8>,
-    /// How much of a line that is too long has been passed over.
-    skipped: usize,
 }
 
 impl Session {
@@ -120,10 +109,10 @@ impl Session {
                 let line = scan(line);
                 io.act(|hub, io| hub.line(id, line, now, io));
             }
-            Err(TooLong) => io.act(|hub, io| hub.refuse_line(id, too_long(max), io)),
+            Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
         });
         if !within {
-            io.act(|hub, io| hub.refuse_line(id, too_long(max), io));
+            io.act(|hub, io| hub.refuse_line(id, &Head::default(), too_long(max), io));
         }
         io.finish();
         self.patience.line_ended_or_began(self.lines.is_half(), memrchr(b'\n', bytes), now);
@@ -150,7 +139,8 @@ impl Session {
             }
         };
         let fault = Fault::not_sent(FaultKind::Timeout, message);
-        self.shared.with(Instant::now(), |hub, io| hub.refuse_line(self.id, fault, io));
+        let head = Head::default();
+        self.shared.with(Instant::now(), |hub, io| hub.refuse_line(self.id, &head, fault, io));
         reason
     }
 
@@ -193,99 +183,8 @@ impl Session {
     }
 }
 
-/// A line was longer than the limit.
-struct TooLong;
-
-impl Lines {
-    /// Whether a line has begun and not ended.
-    fn is_half(&self) -> bool {
-        self.skipped > 0 || !self.half.is_empty()
-    }
-
-    /// Cuts bytes into lines. False where a line seems to have no end.
-    fn take(
-        &mut self,
-        bytes: &[u8],
-        max: usize,
-        mut line: impl FnMut(Result<&[u8], TooLong>),
-    ) -> bool {
-        let mut rest = bytes;
-        while let Some(end) = memchr(b'\n', rest) {
-            let whole = &rest[..end];
-            rest = &rest[end + 1..];
-            if self.skipped > 0 || self.half.len() + whole.len() > max {
-                self.skipped = 0;
-                self.half = Vec::new();
-                line(Err(TooLong));
-            } else if self.half.is_empty() {
-                if !whole.trim_ascii().is_empty() {
-                    line(Ok(whole));
-                }
-            } else {
-                self.half.extend_from_slice(whole);
-                line(Ok(&self.half));
-                self.half.clear();
-                if self.half.capacity() > KEPT {
-                    self.half = Vec::new();
-                }
-            }
-        }
-        if self.skipped > 0 {
-            self.skipped += rest.len();
-            return self.skipped <= max * ENDLESS;
-        }
-        if self.half.len() + rest.len() > max {
-            self.skipped = self.half.len() + rest.len();
-            self.half = Vec::new();
-        } else {
-            self.half.extend_from_slice(rest);
-        }
-        true
-    }
-}
-
 fn too_long(max: usize) -> Fault {
     let message =
         format!("a line is longer than the limit of {} ([hub] max_line)", format_size(max));
     Fault::not_sent(FaultKind::TooLarge, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The lines that come of bytes that arrive in pieces; `None` for one that is too long.
-    fn cut(pieces: &[&[u8]], max: usize) -> (Vec<Option<Vec<u8>>>, bool) {
-        let (mut lines, mut got, mut within) = (Lines::default(), Vec::new(), true);
-        for piece in pieces {
-            within &= lines.take(piece, max, |line| got.push(line.ok().map(<[u8]>::to_vec)));
-        }
-        (got, within)
-    }
-
-    #[test]
-    fn lines_that_are_too_long_and_endless_ones() {
-        let some = |text: &[u8]| Some(text.to_vec());
-        assert_eq!(cut(&[b"1234\n12345\n12\n"], 4), (vec![some(b"1234"), None, some(b"12")], true));
-        assert_eq!(cut(&[b"123", b"45678", b"9\n1\n"], 4), (vec![None, some(b"1")], true));
-        assert_eq!(cut(&[b"\n", b"\r\n", b"  \n"], 4), (vec![], true));
-        let endless = [b"12345678".as_slice(); 5];
-        assert_eq!(cut(&endless, 4), (vec![], false));
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_not_matter_where_bytes_are_split(
-            text in "([a-c]{0,9}\n){0,6}[a-c]{0,9}", cuts in proptest::collection::vec(0_usize..70, 0..8),
-        ) {
-            let bytes = text.as_bytes();
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(cut(&pieces, 6), cut(&[bytes], 6));
-        }
-    }
 }

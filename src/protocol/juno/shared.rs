@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::INGRESS;
 use super::config::HubConfig;
+use super::flood::Flood;
 use super::hub::{End, Hub, Note, Way, World};
 use super::peer::Peer;
 use super::shadow;
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub(super) metrics: HubMetrics,
     pub(super) upstream: UpstreamMetrics,
     pub(super) tasks: Tasks,
+    /// The log lines about modules that were not let in.
+    refusals: Flood,
     /// Wakes the task that ends calls at their deadlines.
     pub(super) deadline: Notify,
 }
@@ -68,6 +71,7 @@ impl Shared {
             metrics: HubMetrics::new(),
             upstream,
             tasks,
+            refusals: Flood::default(),
             deadline: Notify::new(),
         }
     }
@@ -302,7 +306,9 @@ impl World for Io<'_> {
                 self.warn_of_shadows(id, &[]);
             }
             Note::NotLetIn { id, why } => {
-                warn!(module = id, why = why.message(), "module refused");
+                if let Some(left_out) = self.shared.refusals.admits(self.now) {
+                    warn!(module = id, why = why.message(), left_out, "module refused");
+                }
             }
             Note::Declared { id, function } => self.warn_of_shadows(id, &[function]),
             Note::Activated { id } => {
@@ -318,6 +324,7 @@ impl World for Io<'_> {
                 info!(module = id, unanswered_calls = calls, "module disconnected");
             }
             Note::CallRefused { fault } => self.refused.push(fault.clone()),
+            Note::RequestRefused { fault } => self.shared.metrics.refused(fault.kind()),
             Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
             Note::Late => self.shared.upstream.late_reply(),
         }

@@ -1,14 +1,14 @@
 //! Where the hub listens: TCP addresses and Unix sockets.
 //!
-//! A Unix socket is a file. It is made under another name, given its owner and mode, and then
-//! put in its place, so that nobody can connect before. A file that is in its place already is
+//! A Unix socket is a file. It is made in a folder that nobody else may enter, given its owner
+//! and mode, and then put in its place, so that nobody can connect before. A file that is in its place already is
 //! removed only if it is a socket that nobody listens on; a lock beside it (`hub.sock.lock`)
 //! keeps two Genkans apart, and stays when the socket goes: removing it could not be done
 //! without a race.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ use tracing::{debug, warn};
 
 use super::config::{Listen, SocketAccess};
 use super::peer::{ReadEnd, WriteEnd};
+
+/// A socket's name before it is in its place.
+const WORKPIECE: &str = "s";
 
 /// A bound listener.
 pub(super) enum Socket {
@@ -87,24 +90,14 @@ impl UnixSocket {
     fn bind(path: &Path, access: &SocketAccess) -> anyhow::Result<Self> {
         let lock = lock(&beside(path, ".lock"))?;
         clear(path)?;
-        let new = beside(path, ".new");
-        match fs::remove_file(&new) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot remove {}", new.display()));
-            }
-        }
-        let listener = UnixListener::bind(&new)
+        let workshop = beside(path, ".new");
+        clear_workshop(&workshop)?;
+        let private = DirBuilder::new().mode(0o700).create(&workshop);
+        private
             .with_context(|| format!("cannot make a socket in the folder of {}", path.display()))?;
-        let placed = give(&new, access).and_then(|()| {
-            fs::rename(&new, path).with_context(|| format!("cannot put {} there", path.display()))
-        });
-        if let Err(error) = placed {
-            remove(&new);
-            return Err(error);
-        }
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        let made = make(&workshop.join(WORKPIECE), path, access);
+        clear_workshop(&workshop)?;
+        Ok(Self { listener: made?, path: path.to_owned(), _lock: lock })
     }
 }
 
@@ -118,6 +111,26 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         warn!(%error, path = %path.display(), "cannot remove the socket's file");
     }
+}
+
+/// Makes a socket, and puts it in its place when it is as it shall be.
+fn make(new: &Path, path: &Path, access: &SocketAccess) -> anyhow::Result<UnixListener> {
+    let listener = UnixListener::bind(new)
+        .with_context(|| format!("cannot make a socket in the folder of {}", path.display()))?;
+    give(new, access)?;
+    fs::rename(new, path).with_context(|| format!("cannot put {} there", path.display()))?;
+    Ok(listener)
+}
+
+/// Removes the folder in which a socket is made, this one's or one that was left behind.
+fn clear_workshop(folder: &Path) -> anyhow::Result<()> {
+    let removed = fs::remove_file(folder.join(WORKPIECE)).or_else(unless_missing);
+    let removed = removed.and_then(|()| fs::remove_dir(folder).or_else(unless_missing));
+    removed.with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

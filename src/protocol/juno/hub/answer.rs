@@ -49,16 +49,19 @@ impl<P, T> Hub<P, T> {
         let fault = from_callee(frame, ended.name());
         if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
             let request_id = ended.request_id();
+            let code = fault.remote().and_then(|remote| remote.code);
+            let number = code.unwrap_or(number_of(fault.kind()));
+            let (message, data) = (fault.message(), data_of(&fault));
             if self.settings.errors_as_data {
-                let code = fault.remote().and_then(|remote| remote.code);
-                let number = code.unwrap_or(number_of(fault.kind()));
-                let result = as_result(number, fault.message(), &data_of(&fault));
+                let result = as_result(number, message, &data);
                 let data = Some(result.as_str());
                 let frame = Outgoing::Answer { request_id, data, rest: Rest::NONE };
                 world.send(&session.peer, &frame);
             } else {
                 let rest = Rest::of(frame, &[Key::Type, Key::RequestId]);
-                world.send(&session.peer, &Outgoing::ForeignError { request_id, rest });
+                let data = &data;
+                let frame = Outgoing::ForeignError { request_id, number, message, data, rest };
+                world.send(&session.peer, &frame);
             }
         }
         self.finish(id, ended, End::Fault(Cow::Owned(fault)), world);
@@ -73,18 +76,22 @@ impl<P, T> Hub<P, T> {
         refused_with: i64,
         world: &mut W,
     ) -> Result<Option<CallId>, Refusal> {
-        let id = CallId::parse(request_id);
-        if let Some(id) = id {
-            if self.calls.get(id).is_some_and(|waiting| waiting.callee == Some(from)) {
-                return Ok(Some(id));
-            }
-            if self.calls.is_over(id) {
-                world.note(Note::Late);
-                return Ok(None);
-            }
+        if let Some(id) = self.waiting_call(from, request_id) {
+            return Ok(Some(id));
+        }
+        if CallId::parse(request_id).is_some_and(|id| self.calls.is_over(id)) {
+            world.note(Note::Late);
+            return Ok(None);
         }
         let message = "no call with this requestId was sent to this module";
         Err(Refusal::new(refused_with, FaultKind::InvalidRequest, message))
+    }
+
+    /// The call of that id, if it was sent to that module and waits for its answer.
+    pub(super) fn waiting_call(&self, callee: SessionId, request_id: &str) -> Option<CallId> {
+        let id = CallId::parse(request_id)?;
+        let waiting = self.calls.get(id)?;
+        (waiting.callee == Some(callee)).then_some(id)
     }
 
     /// Answers a module's call with a result.

@@ -13,6 +13,7 @@ mod calls;
 mod lifecycle;
 #[cfg(test)]
 mod property;
+mod refuse;
 mod register;
 mod requests;
 mod sessions;
@@ -28,13 +29,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::wire::fault::{as_result, data_of, number_of};
 use super::wire::outgoing::quoted;
-use super::wire::scan::{MAX_DEPTH, request_id_of_deep};
-use super::wire::{CallId, Frame, FrameType, Line, Outgoing, Rest, number};
+use super::wire::scan::MAX_DEPTH;
+use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, Outgoing, number};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use calls::{Calls, Ended};
+use refuse::Refusal;
 use sessions::Sessions;
 
 pub(super) use requests::OutsideCall;
@@ -114,6 +115,8 @@ pub(super) enum Note<'a> {
     Left { id: &'a str, calls: usize },
     /// A call was refused before it was routed.
     CallRefused { fault: &'a Fault },
+    /// Anything but a call was refused.
+    RequestRefused { fault: &'a Fault },
     /// A line was no JSON.
     Ignored,
     /// An answer came when its call was over.
@@ -141,28 +144,6 @@ pub(super) trait World {
     fn arm(&mut self, at: Instant);
     /// Something worth a log line or a count.
     fn note(&mut self, note: Note<'_>);
-}
-
-/// Why a request is refused: Juno's number, and the fault that says it to people.
-struct Refusal {
-    number: i64,
-    fault: Fault,
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self { number: number_of(fault.kind()), fault }
-    }
-}
-
-impl Refusal {
-    fn new(number: i64, kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { number, fault: Fault::not_sent(kind, message) }
-    }
-
-    fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(number::MALFORMED, FaultKind::InvalidRequest, message)
-    }
 }
 
 /// How many modules there are.
@@ -231,23 +212,12 @@ impl<P, T> Hub<P, T> {
                     Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
                 self.refuse(from, UNDEFINED, &refusal, world);
             }
-            Line::TooDeep(text) => {
+            Line::TooDeep(head) => {
                 let message = format!("the line nests deeper than the limit of {MAX_DEPTH} levels");
-                let refusal = Refusal::new(number::MALFORMED, FaultKind::TooLarge, message);
-                let id = request_id_of_deep(text).map(|id| quoted(&id));
-                self.refuse_call(from, id.as_deref().unwrap_or(UNDEFINED), &refusal, world);
+                let fault = Fault::not_sent(FaultKind::TooLarge, message);
+                self.refuse_line(from, &head, fault, world);
             }
         }
-    }
-
-    /// Something is wrong with a line as a whole: its session is told, and kept.
-    pub(super) fn refuse_line<W: World<Peer = P, Ticket = T>>(
-        &mut self,
-        from: SessionId,
-        fault: Fault,
-        world: &mut W,
-    ) {
-        self.refuse(from, UNDEFINED, &Refusal::from(fault), world);
     }
 
     fn frame<W: World<Peer = P, Ticket = T>>(
@@ -262,11 +232,17 @@ impl<P, T> Hub<P, T> {
             let refusal = Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
             return self.refuse(from, UNDEFINED, &refusal, world);
         };
-        let Some(request_id) = frame.request_id() else {
-            let message = "`requestId` is missing or no string";
-            let refusal =
-                Refusal::new(number::INVALID_REQUEST_ID, FaultKind::InvalidRequest, message);
-            return self.refuse(from, UNDEFINED, &refusal, world);
+        let request_id = match frame.request_id() {
+            Some(id) if id.len() <= MAX_REQUEST_ID => id,
+            unfit => {
+                let message = match unfit {
+                    Some(_) => format!("`requestId` is longer than {MAX_REQUEST_ID} bytes"),
+                    None => "`requestId` is missing or no string".to_owned(),
+                };
+                let refusal =
+                    Refusal::new(number::INVALID_REQUEST_ID, FaultKind::InvalidRequest, message);
+                return self.refuse(from, UNDEFINED, &refusal, world);
+            }
         };
         let done = match frame_type {
             Some(FrameType::Call) => {
@@ -289,41 +265,9 @@ impl<P, T> Hub<P, T> {
             )),
         };
         if let Err(refusal) = done {
+            world.note(Note::RequestRefused { fault: &refusal.fault });
             self.refuse(from, request_id, &refusal, world);
         }
-    }
-
-    /// Answers a request with an error frame.
-    fn refuse<W: World<Peer = P, Ticket = T>>(
-        &self,
-        to: SessionId,
-        request_id: &str,
-        refusal: &Refusal,
-        world: &mut W,
-    ) {
-        let Some(session) = self.sessions.get(to) else { return };
-        let data = data_of(&refusal.fault);
-        let (number, message) = (refusal.number, refusal.fault.message());
-        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
-        world.send(&session.peer, &frame);
-    }
-
-    /// Answers a call with its fault, in the way that callers are answered here.
-    fn refuse_call<W: World<Peer = P, Ticket = T>>(
-        &self,
-        to: SessionId,
-        request_id: &str,
-        refusal: &Refusal,
-        world: &mut W,
-    ) {
-        if !self.settings.errors_as_data {
-            return self.refuse(to, request_id, refusal, world);
-        }
-        let Some(session) = self.sessions.get(to) else { return };
-        let data = data_of(&refusal.fault);
-        let result = as_result(refusal.number, refusal.fault.message(), &data);
-        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
-        world.send(&session.peer, &frame);
     }
 
     /// How many modules there are.

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use super::super::version::Range;
 use super::super::wire::{Frame, Key, Outgoing, number, text};
-use super::requests::name;
+use super::requests::{check_length, name};
 use super::sessions::{Dependency, Module};
-use super::{Hub, JUNO, MAX_DEPENDENCIES, Note, Refusal, SessionId, World, quoted};
+use super::{Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, Refusal, SessionId, World, quoted};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 
@@ -25,7 +25,8 @@ impl<P, T> Hub<P, T> {
         let module = match self.introduce(from, frame) {
             Ok(module) => module,
             Err(refusal) => {
-                let id = frame.text(Key::ModuleId).unwrap_or_default();
+                let id = frame.text(Key::ModuleId).filter(|id| id.len() <= MAX_NAME);
+                let id = id.unwrap_or_default();
                 world.note(Note::NotLetIn { id: &id, why: &refusal.fault });
                 return Err(refusal);
             }
@@ -56,7 +57,8 @@ impl<P, T> Hub<P, T> {
             return Err(duplicate(message));
         }
         let id = name(frame, Key::ModuleId, "moduleId")?;
-        let version = frame.text(Key::Version).and_then(|text| Version::parse(&text).ok());
+        let version = frame.text(Key::Version).filter(|text| text.len() <= MAX_NAME);
+        let version = version.and_then(|text| Version::parse(&text).ok());
         let version = version.ok_or_else(|| {
             Refusal::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
         })?;
@@ -105,6 +107,8 @@ fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, Refusal> {
     }
     map.into_iter()
         .map(|(id, raw)| {
+            check_length(&id, "dependencies", MAX_NAME)?;
+            check_length(raw.get(), "dependencies", MAX_NAME)?;
             let range = text(raw.get()).and_then(|text| Some((Range::parse(&text)?, text)));
             let (range, text) = range.ok_or_else(|| {
                 Refusal::malformed(format!(

@@ -118,6 +118,7 @@ impl<P, T> Hub<P, T> {
         let Some(name) = frame.text(Key::Function) else {
             return Err(Refusal::malformed("`function` must be a string: \"module.function\""));
         };
+        check_length(&name, "function", 2 * MAX_NAME + 1)?;
         let (service, method) = split(&name)?;
         let made = self.sessions.get(from).map_or(0, |session| session.calls.made_count);
         let limit = self.settings.limits.calls;
@@ -327,7 +328,7 @@ fn unknown_function(service: &str, method: &str) -> Fault {
 
 /// A name such as `a.b.c` can be no module's function: Juno calls that an unknown function.
 fn unknown(service: &str, fault: Fault) -> Refusal {
-    let plain = service.bytes().all(|byte| is_word(byte) || byte == b'-');
+    let plain = service.chars().all(|char| is_word(char) || char == '-');
     if fault.kind() == FaultKind::UnknownService && !plain {
         return Refusal { number: number::UNKNOWN_FUNCTION, fault };
     }
@@ -353,21 +354,29 @@ fn split(name: &str) -> Result<(&str, &str), Refusal> {
 
 /// Functions of any name can be declared; these can be called (WIRE 3.3).
 fn is_callable(function: &str) -> bool {
-    !function.is_empty() && function.bytes().all(is_word)
+    !function.is_empty() && function.chars().all(is_word)
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+fn is_word(char: char) -> bool {
+    char.is_alphanumeric() || char == '_'
 }
 
 pub(super) fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a, str>, Refusal> {
     let name = frame.text(key).filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Refusal::malformed(format!("`{word}` must be a string")))?;
-    if name.len() > MAX_NAME {
-        let message = format!("`{word}` is longer than the limit of {MAX_NAME} bytes");
+    let name = name.ok_or_else(|| {
+        Refusal::malformed(format!("`{word}` must be a string that is not empty"))
+    })?;
+    check_length(&name, word, MAX_NAME)?;
+    Ok(name)
+}
+
+/// What a module calls things is remembered, sent back in messages, and logged.
+pub(super) fn check_length(text: &str, word: &str, limit: usize) -> Result<(), Refusal> {
+    if text.len() > limit {
+        let message = format!("`{word}` is longer than the limit of {limit} bytes");
         return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
     }
-    Ok(name)
+    Ok(())
 }
 
 /// Whether the name is new; an error where it would be one too many.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::wire::{CallId, Frame, Outgoing, scan};
+use super::super::wire::{CallId, Frame, FrameType, Head, Outgoing, scan};
 use super::*;
 use crate::call::Payload;
 
@@ -260,7 +260,9 @@ fn wrong_frames() {
     let closed = "]".repeat(200);
     let valid = format!(r#"{{"type":3,"arguments":{deep}{closed},"requestId":"x"}}"#);
     assert_eq!(errors(&talk.say("c", &valid)), [(0, "x".to_owned())]);
-    assert_eq!(errors(&talk.say("c", &deep)), [(0, "undefined".to_owned())]);
+    // An array is none of the frames, however deep; what is no JSON is ignored.
+    assert_eq!(errors(&talk.say("c", &format!("{deep}{closed}"))), [(2, "undefined".to_owned())]);
+    assert_eq!(talk.say("c", &deep), Vec::<Value>::new());
 }
 
 #[test]
@@ -413,9 +415,90 @@ fn a_callees_error_ends_the_call() {
     let id = talk.heard("math")[0]["requestId"].clone();
     let error = json!({"type": 0, "requestId": id, "error": 5, "message": "no", "x": 1});
     assert_eq!(talk.tell("math", error), Vec::<Value>::new());
-    let expected = json!({"requestId": "c", "type": 0, "error": 5, "message": "no", "x": 1});
+    let told =
+        json!({"kind": "unknown_method", "outcome": "rejected", "retryable": false, "code": 5});
+    let expected =
+        json!({"requestId": "c", "type": 0, "error": 5, "message": "no", "data": told, "x": 1});
     assert_eq!(talk.heard("caller"), [expected]);
     assert_eq!(talk.notes.ended, [(1, "unknown_method".to_owned())]);
+}
+
+#[test]
+fn what_a_callees_error_leaves_out_is_given() {
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    talk.serving("caller", &[]);
+    for (error, number, message) in [
+        (json!({"error": 7}), 7, "`math.add` answered with error 7"),
+        (json!({}), 2, "`math.add` answered with an error"),
+        (json!({"error": 0, "message": "m"}), 0, "m"),
+    ] {
+        talk.tell("caller", call("c", "math.add"));
+        let mut error = error;
+        error["type"] = json!(0);
+        error["requestId"] = talk.heard("math")[0]["requestId"].clone();
+        talk.tell("math", error);
+        let heard = talk.heard("caller");
+        assert_eq!(errors(&heard), [(number, "c".to_owned())]);
+        assert_eq!(heard[0]["message"], message);
+    }
+}
+
+#[test]
+fn lines_that_are_not_read_are_refused_by_their_head() {
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    talk.serving("caller", &[]);
+    let fault = || Fault::not_sent(FaultKind::TooLarge, "too long");
+    let refuse = |talk: &mut Talk, peer: &'static str, frame_type, request_id: Option<&str>| {
+        let head = Head { frame_type, request_id: request_id.map(str::to_owned) };
+        talk.hub.refuse_line(talk.ids[peer], &head, fault(), &mut talk.notes);
+        errors(&talk.heard(peer))
+    };
+    let call_type = Some(FrameType::Call);
+    assert_eq!(refuse(&mut talk, "caller", call_type, Some("\"x\"")), [(0, "x".to_owned())]);
+    assert_eq!(refuse(&mut talk, "caller", call_type, None), [(0, "undefined".to_owned())]);
+    assert_eq!(refuse(&mut talk, "caller", None, Some("\"y\"")), [(0, "y".to_owned())]);
+    // An answer takes its call with it, if it is the callee's.
+    talk.tell("caller", call("c", "math.add"));
+    let id = talk.heard("math")[0]["requestId"].to_string();
+    let answer_type = Some(FrameType::Answer);
+    refuse(&mut talk, "caller", answer_type, Some(&id));
+    assert_eq!(talk.hub.waiting_calls(), 1);
+    refuse(&mut talk, "math", answer_type, Some(&id));
+    assert_eq!(errors(&talk.heard("caller")), [(0, "c".to_owned())]);
+    assert_eq!(talk.hub.waiting_calls(), 0);
+}
+
+#[test]
+fn names_and_ids_are_of_bearable_length() {
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    let long = "x".repeat(5_000);
+    let cases = [
+        (json!({"type": 3, "requestId": long, "function": "math.add"}), 1, "undefined"),
+        (json!({"type": 3, "requestId": "x", "function": format!("math.{long}")}), 0, "x"),
+        (json!({"type": 9, "requestId": "x", "function": long}), 0, "x"),
+        (json!({"type": 5, "requestId": "x", "hook": long}), 0, "x"),
+        (json!({"type": 7, "requestId": "x", "hook": long}), 0, "x"),
+    ];
+    for (frame, number, id) in cases {
+        assert_eq!(errors(&talk.tell("math", frame)), [(number, id.to_owned())]);
+    }
+    talk.connect("new");
+    for (id, version, needs) in [
+        (long.as_str(), "1.0.0", json!({})),
+        ("new", long.as_str(), json!({})),
+        ("new", "1.0.0", json!({long.as_str(): "*"})),
+        ("new", "1.0.0", json!({"a": "1 || ".repeat(1_000)})),
+        ("", "1.0.0", json!({})),
+    ] {
+        let register = json!({"type": 1, "requestId": "x", "moduleId": id, "version": version,
+            "dependencies": needs});
+        let heard = talk.tell("new", register);
+        assert_eq!(errors(&heard), [(0, "x".to_owned())]);
+        assert!(heard[0]["message"].as_str().is_some_and(|text| text.len() < 200));
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::frame::Frame;
+use super::members::Key;
 use super::number;
 use super::outgoing::quoted;
-use super::scan::Key;
 use crate::call::Payload;
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::scan::{Key, Members};
+use super::members::{Key, Members};
 
 /// What a module asks or answers, by its `type` (WIRE 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,22 @@ pub(in crate::protocol::juno) enum FrameType {
     Declare,
 }
 
+impl FrameType {
+    /// The type that a raw value names; `None` for what no module may send.
+    pub(super) fn of(raw: &str) -> Option<Self> {
+        Some(match raw {
+            "0" => FrameType::Error,
+            "1" => FrameType::Register,
+            "3" => FrameType::Call,
+            "4" => FrameType::Answer,
+            "5" => FrameType::Listen,
+            "7" => FrameType::Trigger,
+            "9" => FrameType::Declare,
+            _ => return None,
+        })
+    }
+}
+
 /// A line that is an object, its values raw.
 #[derive(Debug, Default)]
 pub(in crate::protocol::juno) struct Frame<'a>(Members<'a>);
@@ -40,16 +56,7 @@ impl<'a> Frame<'a> {
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(());
         }
-        Ok(match raw {
-            "0" => Some(FrameType::Error),
-            "1" => Some(FrameType::Register),
-            "3" => Some(FrameType::Call),
-            "4" => Some(FrameType::Answer),
-            "5" => Some(FrameType::Listen),
-            "7" => Some(FrameType::Trigger),
-            "9" => Some(FrameType::Declare),
-            _ => None,
-        })
+        Ok(FrameType::of(raw))
     }
 
     /// `requestId`, if it is a string: raw, with its quotes, to be given back as it came.

@@ -1,6 +1,7 @@
 //! Juno's frames (WIRE, section 3), in and out: one JSON object a line.
 //!
-//! - `scan` reads a line.
+//! - `members` are a frame's keys and values, `scan` reads a line into them.
+//! - `skim` tells whom a line is from that is not read, because it is too long or too deep.
 //! - `frame` is what came in, its values still raw text.
 //! - `outgoing` writes what goes out, straight into a connection's queue.
 //! - `fault` is the two tables between faults and Juno's numbers.
@@ -8,13 +9,17 @@
 //! Payloads (`arguments`, `data`) and keys that nobody here knows pass as the bytes they came in.
 
 pub(super) mod fault;
-pub(super) mod frame;
+mod frame;
+mod members;
 pub(super) mod outgoing;
 pub(super) mod scan;
+mod skim;
 
 pub(super) use frame::{Frame, FrameType, text};
+pub(super) use members::Key;
 pub(super) use outgoing::{CallId, Outgoing, Rest};
-pub(super) use scan::{Key, Line, scan};
+pub(super) use scan::{Line, scan};
+pub(super) use skim::{Head, MAX_REQUEST_ID, Skim};
 
 /// Juno's error numbers (WIRE 3.1).
 pub(super) mod number {

@@ -1,7 +1,7 @@
 //! The frames that go out, each written as one line.
 
 use super::frame::Frame;
-use super::scan::Key;
+use super::members::Key;
 
 /// A call's id on the callee's side. Genkan's own: no two callers can share one, and one that was
 /// once given out can be told from one that never was.
@@ -59,6 +59,10 @@ impl<'a> Rest<'a> {
         Self { frame: Some(frame), except }
     }
 
+    fn lacks(self, key: Key) -> bool {
+        self.frame.is_none_or(|frame| frame.raw(key).is_none())
+    }
+
     fn write(self, to: &mut Vec<u8>) {
         let Some(frame) = self.frame else { return };
         for (key, name) in Key::ALL {
@@ -83,8 +87,14 @@ impl<'a> Rest<'a> {
 pub(in crate::protocol::juno) enum Outgoing<'a> {
     /// Type 0.
     Error { request_id: &'a str, number: i64, message: &'a str, data: Option<&'a str> },
-    /// Type 0, as a callee sent it.
-    ForeignError { request_id: &'a str, rest: Rest<'a> },
+    /// Type 0, as a callee sent it; what it left out of `error`, `message` and `data` is given.
+    ForeignError {
+        request_id: &'a str,
+        number: i64,
+        message: &'a str,
+        data: &'a str,
+        rest: Rest<'a>,
+    },
     /// Type 2.
     Registered { request_id: &'a str },
     /// Type 3. `function` is a callable name, `caller` a raw JSON string.
@@ -112,8 +122,18 @@ impl Outgoing<'_> {
                 write_text(to, message);
                 member(to, b",\"data\":", data);
             }
-            Outgoing::ForeignError { request_id, rest } => {
+            Outgoing::ForeignError { request_id, number, message, data, rest } => {
                 head(to, request_id, b",\"type\":0");
+                if rest.lacks(Key::Error) {
+                    to.extend_from_slice(b",\"error\":");
+                    write_number(to, number.unsigned_abs());
+                }
+                if rest.lacks(Key::Message) {
+                    to.extend_from_slice(b",\"message\":");
+                    write_text(to, message);
+                }
+                let data = Some(data).filter(|_| rest.lacks(Key::Data));
+                member(to, b",\"data\":", data);
                 rest.write(to);
             }
             Outgoing::Registered { request_id } => head(to, request_id, b",\"type\":2"),

@@ -6,93 +6,13 @@
 
 use memchr::memchr2;
 
+use super::members::{Key, Members};
+use super::skim::{Head, Skim};
+
 /// How deep arrays and objects may nest, the frame included.
 pub(crate) const MAX_DEPTH: usize = 128;
 
-/// The keys that the protocol names (WIRE 3.1), and `message` and `token`, which are Genkan's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    Type,
-    RequestId,
-    Function,
-    Arguments,
-    Data,
-    Hook,
-    Caller,
-    Error,
-    ModuleId,
-    Version,
-    Dependencies,
-    Message,
-    Token,
-}
-
-impl Key {
-    /// How many there are.
-    pub(crate) const COUNT: usize = 13;
-
-    /// All of them, in the order of the enum.
-    pub(crate) const ALL: [(Key, &'static str); Key::COUNT] = [
-        (Key::Type, "type"),
-        (Key::RequestId, "requestId"),
-        (Key::Function, "function"),
-        (Key::Arguments, "arguments"),
-        (Key::Data, "data"),
-        (Key::Hook, "hook"),
-        (Key::Caller, "caller"),
-        (Key::Error, "error"),
-        (Key::ModuleId, "moduleId"),
-        (Key::Version, "version"),
-        (Key::Dependencies, "dependencies"),
-        (Key::Message, "message"),
-        (Key::Token, "token"),
-    ];
-
-    fn of(name: &[u8]) -> Option<Key> {
-        Some(match name {
-            b"type" => Key::Type,
-            b"requestId" => Key::RequestId,
-            b"function" => Key::Function,
-            b"arguments" => Key::Arguments,
-            b"data" => Key::Data,
-            b"hook" => Key::Hook,
-            b"caller" => Key::Caller,
-            b"error" => Key::Error,
-            b"moduleId" => Key::ModuleId,
-            b"version" => Key::Version,
-            b"dependencies" => Key::Dependencies,
-            b"message" => Key::Message,
-            b"token" => Key::Token,
-            _ => return None,
-        })
-    }
-}
-
-/// The members of an object that is valid JSON, as slices of its text.
-#[derive(Debug, Default)]
-pub(crate) struct Members<'a> {
-    values: [Option<&'a str>; Key::COUNT],
-    /// The members with other keys, each as `"key":value`.
-    others: Vec<&'a str>,
-}
-
-impl<'a> Members<'a> {
-    /// The raw value of a key; of a key that is there twice, the last.
-    pub(crate) fn get(&self, key: Key) -> Option<&'a str> {
-        self.values[key as usize]
-    }
-
-    /// The members with keys that the protocol does not name.
-    pub(crate) fn others(&self) -> &[&'a str] {
-        &self.others
-    }
-}
-
 /// What a line holds.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for one frame, and is nearly always an object"
-)]
 #[derive(Debug)]
 pub(crate) enum Line<'a> {
     /// A JSON object.
@@ -101,20 +21,8 @@ pub(crate) enum Line<'a> {
     Other,
     /// No JSON: the protocol ignores it.
     Broken,
-    /// It nests deeper than [`MAX_DEPTH`]; its text, of which the rest was not looked at.
-    TooDeep(&'a str),
-}
-
-/// The `requestId` of an object that nests too deep, so that whoever waits is answered; `None`
-/// where the text is no such object. No depth exhausts the stack: what is not asked for is
-/// passed over in a loop.
-pub(crate) fn request_id_of_deep(text: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        request_id: String,
-    }
-    serde_json::from_str::<Head>(text).ok().map(|head| head.request_id)
+    /// JSON that nests deeper than [`MAX_DEPTH`]: an object or an array. What can be told of it.
+    TooDeep(Head),
 }
 
 /// Reads a line without its end.
@@ -124,8 +32,21 @@ pub(crate) fn scan(line: &[u8]) -> Line<'_> {
     match scanner.document() {
         Ok(line) => line,
         Err(Stop::Broken) => Line::Broken,
-        Err(Stop::TooDeep) => Line::TooDeep(text),
+        Err(Stop::TooDeep) => too_deep(text),
     }
+}
+
+/// No depth exhausts the stack: what is ignored is passed over in a loop.
+fn too_deep(text: &str) -> Line<'_> {
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return Line::Broken;
+    }
+    if text.trim_ascii_start().starts_with('[') {
+        return Line::Other;
+    }
+    let mut skim = Skim::default();
+    skim.pass(text.as_bytes());
+    Line::TooDeep(skim.head())
 }
 
 enum Stop {
@@ -377,14 +298,6 @@ mod tests {
     }
 
     #[test]
-    fn keys_stand_in_the_order_of_the_enum() {
-        for (index, (key, name)) in Key::ALL.iter().enumerate() {
-            assert_eq!(*key as usize, index);
-            assert_eq!(Key::of(name.as_bytes()), Some(*key));
-        }
-    }
-
-    #[test]
     fn tells_json_from_the_rest() {
         let good = [
             "{}",
@@ -440,7 +353,10 @@ mod tests {
         let nest = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(matches!(scan(nest(MAX_DEPTH - 1).as_bytes()), Line::Object(_)));
         assert!(matches!(scan(nest(MAX_DEPTH).as_bytes()), Line::TooDeep(_)));
-        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::TooDeep(_)));
+        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::Broken));
+        let (open, close) = ("[".repeat(400_000), "]".repeat(400_000));
+        assert!(matches!(scan(format!("{open}{close}").as_bytes()), Line::Other));
+        assert!(matches!(scan(format!("{open}{close}]").as_bytes()), Line::Broken));
         assert!(matches!(scan(nest(400_000).as_bytes()), Line::TooDeep(_)));
     }
 

@@ -1,0 +1,93 @@
+//! Why a request is refused, and how a module is told.
+
+use std::borrow::Cow;
+
+use super::super::wire::fault::{as_result, data_of, number_of};
+use super::super::wire::{FrameType, Head, Outgoing, Rest, number};
+use super::{Hub, Note, SessionId, UNDEFINED, World};
+use crate::fault::{Fault, FaultKind, Outcome};
+
+/// Juno's number for why a request is refused, and the fault that says it to people.
+pub(super) struct Refusal {
+    pub(super) number: i64,
+    pub(super) fault: Fault,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { number: number_of(fault.kind()), fault }
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(number: i64, kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { number, fault: Fault::not_sent(kind, message) }
+    }
+
+    pub(super) fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(number::MALFORMED, FaultKind::InvalidRequest, message)
+    }
+}
+
+impl<P, T> Hub<P, T> {
+    /// A line is refused as a whole, before it was read. Its session is told, and kept. Where it
+    /// was an answer, the call ends with it: nothing else would end it before its deadline.
+    pub(in crate::protocol::juno) fn refuse_line<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        head: &Head,
+        fault: Fault,
+        world: &mut W,
+    ) {
+        let id = head.request_id.as_deref();
+        let refusal = Refusal::from(fault);
+        match (head.frame_type, id) {
+            (Some(FrameType::Call), Some(id)) => {
+                world.note(Note::CallRefused { fault: &refusal.fault });
+                self.refuse_call(from, id, &refusal, world);
+            }
+            (Some(FrameType::Answer | FrameType::Error), Some(id)) => {
+                if let Some(call) = self.waiting_call(from, id) {
+                    let message = format!("the answer was refused: {}", refusal.fault.message());
+                    let fault = Fault::new(refusal.fault.kind(), Outcome::Executed, message);
+                    self.end_with_fault(call, fault, world);
+                }
+                self.refuse(from, id, &refusal, world);
+            }
+            _ => self.refuse(from, id.unwrap_or(UNDEFINED), &refusal, world),
+        }
+    }
+
+    /// Answers a request with an error frame.
+    pub(super) fn refuse<W: World<Peer = P, Ticket = T>>(
+        &self,
+        to: SessionId,
+        request_id: &str,
+        refusal: &Refusal,
+        world: &mut W,
+    ) {
+        let Some(session) = self.sessions.get(to) else { return };
+        let data = data_of(&refusal.fault);
+        let (number, message) = (refusal.number, refusal.fault.message());
+        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
+        world.send(&session.peer, &frame);
+    }
+
+    /// Answers a call with its fault, in the way that callers are answered here.
+    pub(super) fn refuse_call<W: World<Peer = P, Ticket = T>>(
+        &self,
+        to: SessionId,
+        request_id: &str,
+        refusal: &Refusal,
+        world: &mut W,
+    ) {
+        if !self.settings.errors_as_data {
+            return self.refuse(to, request_id, refusal, world);
+        }
+        let Some(session) = self.sessions.get(to) else { return };
+        let data = data_of(&refusal.fault);
+        let result = as_result(refusal.number, refusal.fault.message(), &data);
+        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
+        world.send(&session.peer, &frame);
+    }
+}
