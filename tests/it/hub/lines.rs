@@ -1,52 +1,9 @@
-//! Lines as they should not be: WIRE 3.3's table, and worse.
+//! Lines as they should not be: broken, in pieces, too deep, too long.
 
 use serde_json::{Value, json};
 
 use super::{HUB, Peer, error};
 use crate::harness::Gateway;
-
-#[tokio::test]
-async fn the_table_of_wrong_frames() {
-    let gateway = Gateway::start(HUB).await;
-    let mut peer = Peer::connect(&gateway).await;
-    let cases = [
-        (r#"{"requestId":"x"}"#, 2, "undefined"),
-        (r#"{"requestId":"x","type":"3"}"#, 2, "undefined"),
-        (r#"{"requestId":"x","type":3.5}"#, 2, "undefined"),
-        (r#"[]"#, 2, "undefined"),
-        (r#""text""#, 2, "undefined"),
-        (r#"{"type":3}"#, 1, "undefined"),
-        (r#"{"type":3,"requestId":7}"#, 1, "undefined"),
-        (r#"{"type":99,"requestId":"x"}"#, 2, "x"),
-        (r#"{"type":0,"requestId":"x","error":1}"#, 2, "x"),
-        (r#"{"type":3,"requestId":"x","function":"a.b"}"#, 3, "x"),
-        (r#"{"type":5,"requestId":"x","hook":"a.b"}"#, 3, "x"),
-        (r#"{"type":7,"requestId":"x","hook":"a"}"#, 3, "x"),
-        (r#"{"type":9,"requestId":"x","function":"a"}"#, 3, "x"),
-        (r#"{"type":4,"requestId":"x","data":1}"#, 0, "x"),
-        (r#"{"type":1,"requestId":"x","version":"1.0.0"}"#, 0, "x"),
-        (r#"{"type":1,"requestId":"x","moduleId":"m","version":"1"}"#, 0, "x"),
-        (
-            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":{"a":5}}"#,
-            0,
-            "x",
-        ),
-        (
-            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":{"a":"one"}}"#,
-            0,
-            "x",
-        ),
-    ];
-    for (line, number, id) in cases {
-        peer.write(format!("{line}\n")).await;
-        let answer = peer.receive().await;
-        assert_eq!(
-            (error(&answer), &answer["requestId"]),
-            (number, &json!(id)),
-            "{line}: {answer}"
-        );
-    }
-}
 
 #[tokio::test]
 async fn what_is_no_json_is_ignored() {

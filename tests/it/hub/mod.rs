@@ -9,6 +9,7 @@ mod operators;
 mod patience;
 mod real;
 mod sockets;
+mod table;
 
 use std::time::Duration;
 
@@ -34,6 +35,18 @@ pub async fn address(gateway: &Gateway) -> String {
         Some(line["address"].as_str()?.strip_prefix("tcp://")?.to_owned())
     })
     .await
+}
+
+impl Gateway {
+    /// Waits until so many modules are connected, and nobody else.
+    pub async fn wait_for_modules(&self, count: usize) {
+        eventually(&format!("{count} modules are connected"), async || {
+            let page = self.page("/hub/modules").await.json();
+            let there = page["modules"].as_array()?.len();
+            (there == count && page["unregistered"] == 0).then_some(())
+        })
+        .await;
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
