@@ -226,6 +226,87 @@ async fn errors_as_data() {
 }
 
 #[tokio::test]
+async fn errors_as_data_for_every_way_to_fail() {
+    let gateway =
+        Gateway::start(&format!("{HUB}errors = \"data\"\ntimeout = \"300ms\"\nmax_calls = 2\n"))
+            .await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    let told = |answer: &Value| {
+        assert_eq!(answer["type"], 4, "{answer}");
+        let error = &answer["data"]["error"];
+        assert!(error["message"].is_string(), "{answer}");
+        (error["error"].as_i64().unwrap(), error["data"]["kind"].as_str().unwrap().to_owned())
+    };
+    let kind = |number: i64, kind: &str| (number, kind.to_owned());
+    assert_eq!(told(&caller.call("math.sub", json!({})).await), kind(5, "unknown_method"));
+    assert_eq!(told(&caller.call("add", json!({})).await), kind(5, "unknown_method"));
+    let no_name = json!({"type": 3, "function": 7});
+    assert_eq!(told(&caller.ask(no_name).await), kind(0, "invalid_request"));
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    caller.write(format!("{{\"type\":3,\"requestId\":\"d\",\"x\":{deep}}}\n")).await;
+    let answer = caller.receive().await;
+    assert_eq!((told(&answer), &answer["requestId"]), (kind(0, "too_large"), &json!("d")));
+    let mut stranger = Peer::connect(&gateway).await;
+    assert_eq!(told(&stranger.call("math.add", json!({})).await), kind(3, "access_denied"));
+    // The callee's error, the deadline, the bound, and the callee's end.
+    caller.request(json!({"type": 3, "function": "math.add"})).await;
+    let call = math.receive().await;
+    math.send(&json!({"type": 0, "requestId": call["requestId"], "error": 12, "message": "no"}))
+        .await;
+    let answer = caller.receive().await;
+    assert_eq!(
+        (told(&answer), &answer["data"]["error"]["message"]),
+        (kind(12, "application"), &json!("no"))
+    );
+    assert_eq!(told(&caller.call("math.add", json!({})).await), kind(2, "timeout"));
+    for _ in 0..2 {
+        caller.request(json!({"type": 3, "function": "math.add"})).await;
+    }
+    assert_eq!(told(&caller.call("math.add", json!({})).await), kind(2, "overloaded"));
+    for _ in 0..3 {
+        math.receive().await;
+    }
+    drop(math);
+    for _ in 0..2 {
+        assert_eq!(told(&caller.receive().await), kind(4, "unavailable"));
+    }
+    // What is no call is answered by a frame, and HTTP callers as ever.
+    assert_eq!(error(&caller.ask(json!({"type": 9})).await), 0);
+    gateway.fault("math.add", json!({})).await.is("unknown_service", "not_sent");
+}
+
+#[tokio::test]
+async fn a_row_renames_for_modules_too_and_its_timeout_holds() {
+    let gateway = Gateway::start(&format!(
+        "{HUB}[[routes]]\nmatch = \"old.*\"\nupstream = \"hub\"\nservice = \"math\"\nmethod = \"add\"\ntimeout = \"300ms\"\n"
+    ))
+    .await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    let started = Instant::now();
+    let first =
+        caller.request(json!({"type": 3, "function": "old.plus", "arguments": {"a": 1}})).await;
+    // One of a longer timeout, made before, does not hold it up; nor does one made later.
+    caller.request(json!({"type": 3, "function": "math.add"})).await;
+    let call = math.receive().await;
+    assert_eq!((&call["function"], &call["arguments"]), (&json!("add"), &json!({"a": 1})));
+    math.receive().await;
+    gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "hub")], 2.0).await;
+    let answer = caller.receive().await;
+    assert_eq!((error(&answer), &answer["requestId"]), (2, &json!(first)));
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{took:?}");
+    let timeouts =
+        [("ingress", "hub"), ("route", "old.*"), ("outcome", "timeout"), ("upstream", "hub")];
+    gateway.wait_for_metric("genkan_calls_total", &timeouts, 1.0).await;
+    let spent = [("ingress", "hub"), ("route", "old.*")];
+    assert!(gateway.metric("genkan_call_duration_seconds_sum", &spent).await >= 0.29);
+    let line = gateway.wait_for_log(0, "call failed").await;
+    assert_eq!((&line["call"], &line["kind"]), (&json!("old.plus"), &json!("timeout")));
+}
+
+#[tokio::test]
 async fn instances_share_the_calls_of_a_module() {
     let gateway = Gateway::start(&format!("{HUB}instances = \"share\"\n")).await;
     let mut one = Peer::module(&gateway, "math", &["add"]).await;

@@ -145,6 +145,41 @@ async fn thousands_of_connections_leave_nothing_behind() {
     stays.is_served().await;
 }
 
+#[tokio::test]
+async fn whoever_registers_and_vanishes_leaves_no_stuck_call() {
+    let gateway = Gateway::start(HUB).await;
+    let at = address(&gateway).await;
+    let mut caller = Peer::module(&gateway, "caller", &["f"]).await;
+    for n in 0..50 {
+        let stream = tokio::net::TcpStream::connect(&at).await.unwrap();
+        // With a reset instead of an end, every other time.
+        if n % 2 == 0 {
+            stream.set_zero_linger().unwrap();
+        }
+        let mut peer = Peer::over(stream);
+        let register = json!({"type": 1, "requestId": "r", "moduleId": "v", "version": "1.0.0"});
+        let declare = json!({"type": 9, "requestId": "d", "function": "f"});
+        let call = json!({"type": 3, "requestId": "c", "function": "caller.f"});
+        peer.write(format!("{register}\n{declare}\n{call}\n")).await;
+        for _ in 0..3 {
+            peer.receive().await;
+        }
+        let called = caller.receive().await;
+        let id = caller.request(json!({"type": 3, "function": "v.f"})).await;
+        assert_eq!(peer.receive().await["type"], 3);
+        drop(peer);
+        let told = caller.receive().await;
+        assert_eq!((error(&told), &told["requestId"]), (4, &json!(id)), "{told}");
+        // Its own call has nobody to be answered to.
+        caller.answer(&called, json!(1)).await;
+        gateway.wait_for_modules(1).await;
+    }
+    caller.is_served().await;
+    assert_eq!(gateway.metric("genkan_calls_in_flight", &[("upstream", "hub")]).await, 0.0);
+    let cancelled = [("ingress", "hub"), ("outcome", "cancelled")];
+    assert_eq!(gateway.metric("genkan_calls_total", &cancelled).await, 50.0);
+}
+
 async fn settled(gateway: &Gateway) {
     eventually("all have gone", async || {
         let page = gateway.page("/hub/modules").await.json();

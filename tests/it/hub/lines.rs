@@ -43,6 +43,12 @@ async fn lines_may_come_in_any_pieces() {
         peer.answer(&call, json!(split)).await;
         assert_eq!(peer.receive().await, json!({"requestId": "é1", "type": 4, "data": split}));
     }
+    // One byte at a time.
+    for byte in line.as_bytes() {
+        peer.write([*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(peer.receive().await["arguments"], json!({"k": "ü"}));
     // Many in one write, answered in order.
     peer.write(line.repeat(100)).await;
     for _ in 0..100 {
@@ -64,6 +70,28 @@ async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
         let answer = peer.receive().await;
         assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("x")), "{depth}");
     }
+    // No JSON at all, though it would be deep: ignored like any other.
+    for open in ["[", "{\"a\":"] {
+        peer.write(format!("{}\n", open.repeat(1_000_000 / open.len()))).await;
+    }
+    // An array is no frame, however deep.
+    let (open, close) = ("[".repeat(500_000), "]".repeat(500_000));
+    peer.write(format!("{open}{close}\n")).await;
+    assert_eq!(error(&peer.receive().await), 2);
+    // An answer that nests too deep ends its call.
+    let id = peer.request(json!({"type": 3, "function": "m.f"})).await;
+    let call = peer.receive().await;
+    peer.write(format!(
+        "{{\"data\":{}{},\"type\":4,\"requestId\":{}}}\n",
+        "[".repeat(300),
+        "]".repeat(300),
+        call["requestId"]
+    ))
+    .await;
+    let told = peer.receive().await;
+    assert_eq!((error(&told), &told["requestId"]), (0, &json!(id)));
+    assert_eq!(told["data"]["kind"], "too_large");
+    assert_eq!(peer.receive().await["requestId"], call["requestId"]);
     let payload = r#"{"b":1.10,"a":[18446744073709551616,-0,1e400,"\ud800","\u00e9"],"b":2}"#;
     peer.write(format!(
         "{{\"type\":3,\"requestId\":\"x\",\"function\":\"m.f\",\"arguments\":{payload}}}\n"
@@ -107,10 +135,32 @@ async fn a_long_line_is_refused_and_one_without_an_end_ends_the_connection() {
     for length in [11_000, 60_000] {
         peer.write(line(length)).await;
         let answer = peer.receive().await;
-        assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("undefined")));
+        assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("x")));
         assert_eq!(answer["data"]["kind"], "too_large");
         peer.is_served().await;
+        let garbage = "z".repeat(length);
+        peer.write(format!("{garbage}\n")).await;
+        let answer = peer.receive().await;
+        assert_eq!((error(&answer), &answer["requestId"]), (0, &json!("undefined")));
     }
+    // Whoever waits is told: the caller of a call, and the caller of an answer.
+    let text = "y".repeat(20_000);
+    let answer = peer.call("m.f", json!({"text": text})).await;
+    assert_eq!((error(&answer), &answer["data"]["kind"]), (0, &json!("too_large")));
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    caller.request(json!({"type": 3, "function": "m.f"})).await;
+    let call = peer.receive().await;
+    peer.answer(&call, json!(text)).await;
+    assert_eq!(error(&peer.receive().await), 0);
+    let answer = caller.receive().await;
+    assert_eq!((error(&answer), &answer["data"]["kind"]), (0, &json!("too_large")));
+    assert_eq!(answer["data"]["outcome"], "executed");
+    let (fault, ()) = tokio::join!(gateway.fault("m.f", json!({})), async {
+        let call = peer.receive().await;
+        peer.answer(&call, json!(text)).await;
+        assert_eq!(error(&peer.receive().await), 0);
+    });
+    fault.is("too_large", "executed");
     peer.write("z".repeat(100_000)).await;
     let mut last = Value::Null;
     while let Some(frame) = peer.next().await {

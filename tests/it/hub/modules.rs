@@ -40,7 +40,32 @@ async fn tokens() {
     assert_eq!(error(&peer.register("billing", "1.0.0", json!({})).await), 3);
     let register = json!({"type": 1, "moduleId": "billing", "version": "1.0.0", "token": "s3cret"});
     assert_eq!(peer.ask(register).await["type"], 2);
-    assert!(!gateway.log_text().contains("s3cret"));
+    assert_eq!(peer.receive().await["hook"], "juno.activated");
+    // Others need none, and what they show harms nobody.
+    let mut other = Peer::connect(&gateway).await;
+    for wrong in
+        [json!("s3cre"), json!("s3cret "), json!("S3cret"), json!(""), json!(7), json!(null)]
+    {
+        let register =
+            json!({"type": 1, "moduleId": "billing", "version": "1.0.0", "token": wrong});
+        let told = other.ask(register).await;
+        assert_eq!((error(&told), &told["data"]["kind"]), (3, &json!("access_denied")));
+    }
+    let right_but_taken =
+        json!({"type": 1, "moduleId": "billing", "version": "1.0.0", "token": "s3cret"});
+    assert_eq!(error(&other.ask(right_but_taken).await), 7);
+    let register = json!({"type": 1, "moduleId": "Billing", "version": "1.0.0", "token": "any"});
+    assert_eq!(other.ask(register).await["type"], 2);
+    other.receive().await;
+    let list = other.call("juno.listModules", json!({})).await;
+    for text in [
+        gateway.log_text(),
+        gateway.page("/hub/modules").await.text().to_owned(),
+        list.to_string(),
+        gateway.page("/metrics").await.text().to_owned(),
+    ] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,30 @@ async fn modules_as_json_and_as_a_table() {
 }
 
 #[tokio::test]
+async fn a_new_table_tells_whom_it_shadows_from_now_on() {
+    let gateway = Gateway::start(HUB).await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    caller.request(json!({"type": 3, "function": "math.add"})).await;
+    let call = math.receive().await;
+    let at = super::address(&gateway).await;
+    gateway.write_config(&format!(
+        "[hub]\nlisten = [\"tcp://{at}\"]\n[upstreams.gone]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:9\"]\n[[routes]]\nmatch = \"ma*.*\"\nupstream = \"gone\"\n"
+    ));
+    gateway.hang_up();
+    let warning = gateway.wait_for_log(0, "nobody will call this module by that name").await;
+    assert_eq!((&warning["module"], &warning["upstream"]), (&json!("math"), &json!("gone")));
+    let shadow = json!([{"name": "math.*", "row": 1, "match": "ma*.*", "upstream": "gone"}]);
+    assert_eq!(gateway.page("/hub/modules").await.json()["modules"][0]["shadowed"], shadow);
+    // The call under way is not harmed; the next one goes elsewhere.
+    math.answer(&call, json!(1)).await;
+    assert_eq!(caller.receive().await["data"], 1);
+    let told = caller.call("math.add", json!({})).await;
+    assert_eq!(told["data"]["kind"], "unavailable", "{told}");
+    math.is_silent().await;
+}
+
+#[tokio::test]
 async fn explain_shows_the_frame() {
     let folder = crate::harness::process::Folder::new();
     let config = folder.write("genkan.toml", "");

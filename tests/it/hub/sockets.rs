@@ -41,6 +41,55 @@ async fn tcp_and_unix_sockets_side_by_side() {
     assert!(!path.exists() && !other.exists(), "the files go with the gateway");
 }
 
+/// Owner and group can only be given away by root, as which services are often started.
+#[tokio::test]
+async fn a_unix_socket_has_the_owner_group_and_mode_that_it_is_given() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    if rustix_uid(&folder) != 0 {
+        return;
+    }
+    let path = folder.path().join("hub.sock");
+    for (owner, group, mode) in [("nobody", "daemon", "0660"), ("12345", "54321", "0o600")] {
+        let gateway = Gateway::start(&format!(
+            "[hub]\nlisten = [\"unix://{}\"]\nowner = \"{owner}\"\ngroup = \"{group}\"\nmode = \"{mode}\"\n",
+            path.display()
+        ))
+        .await;
+        eventually("the socket is there", async || path.exists().then_some(())).await;
+        let seen = std::fs::metadata(&path).unwrap();
+        let expected = match owner {
+            "nobody" => (id_of("nobody", "/etc/passwd"), id_of("daemon", "/etc/group"), 0o660),
+            _ => (12_345, 54_321, 0o600),
+        };
+        assert_eq!((seen.uid(), seen.gid(), seen.mode() & 0o777), expected);
+        Peer::unix(&path).await.is_served().await;
+        let left: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("hub.sock") && !name.ends_with(".lock"))
+            .collect();
+        assert_eq!(left, ["hub.sock"], "where it was made is gone");
+        gateway.terminate();
+        assert_eq!(gateway.exit_status().await, 0);
+    }
+    let config = folder.write(
+        "c.toml",
+        &format!("[hub]\nlisten = [\"unix://{}\"]\ngroup = \"no-such-group\"\n[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n", path.display()),
+    );
+    let mut wrong = crate::harness::gateway::genkan();
+    wrong.arg("serve").arg("--config").arg(&config);
+    let (status, _, said) = crate::harness::process::run(&mut wrong);
+    assert!(status != 0 && said.contains("no-such-group"), "{said}");
+    assert!(!path.exists(), "nothing is left behind");
+}
+
+fn id_of(name: &str, file: &str) -> u32 {
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    line.split(':').nth(2).unwrap().parse().unwrap()
+}
+
 /// The user that the tests run as.
 fn rustix_uid(folder: &Folder) -> u32 {
     use std::os::unix::fs::MetadataExt;
@@ -79,6 +128,34 @@ async fn a_stale_socket_is_cleared_and_another_genkans_is_not() {
     })
     .await;
     Peer::unix(&path).await.is_served().await;
+}
+
+/// A file that is no socket, or a socket that somebody else listens on, is left alone.
+#[tokio::test]
+async fn what_is_in_the_sockets_place_is_left_alone() {
+    let folder = Folder::new();
+    let path = folder.path().join("hub.sock");
+    let config = folder.write(
+        "c.toml",
+        &format!("[hub]\nlisten = [\"unix://{}\"]\n[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n", path.display()),
+    );
+    let refused = || {
+        let mut serve = crate::harness::gateway::genkan();
+        serve.arg("serve").arg("--config").arg(&config);
+        let (status, _, said) = crate::harness::process::run(&mut serve);
+        assert_ne!(status, 0, "{said}");
+        said
+    };
+    std::fs::write(&path, "precious").unwrap();
+    let said = refused();
+    assert!(said.contains("is no socket"), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    let daemon = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let said = refused();
+    assert!(said.contains("somebody listens"), "{said}");
+    drop(daemon);
+    assert!(path.exists());
 }
 
 #[tokio::test]

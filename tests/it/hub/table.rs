@@ -28,13 +28,19 @@ fn call(function: &str) -> String {
     format!(r#"{{"type":3,"requestId":"x","function":{function}}}"#)
 }
 
-/// A line, and the error that answers it: its number and request id.
-fn rows() -> Vec<(Sender, String, i64, &'static str)> {
-    let mut rows = Vec::new();
-    let mut row = |from: &[Sender], line: &str, number, id| {
-        rows.extend(from.iter().map(|from| (*from, line.to_owned(), number, id)));
-    };
-    let anybody = [Stranger, Waiting, Caller];
+const ANYBODY: [Sender; 3] = [Stranger, Waiting, Caller];
+
+/// Lines, and the errors that answer them: number and request id.
+#[derive(Default)]
+struct Rows(Vec<(Sender, String, i64, &'static str)>);
+
+impl Rows {
+    fn row(&mut self, from: &[Sender], line: &str, number: i64, id: &'static str) {
+        self.0.extend(from.iter().map(|from| (*from, line.to_owned(), number, id)));
+    }
+}
+
+fn frames_that_are_none(rows: &mut Rows) {
     // No or non-integer `type`; array or string.
     for line in [
         r#"{}"#,
@@ -51,7 +57,7 @@ fn rows() -> Vec<(Sender, String, i64, &'static str)> {
         "7",
         "null",
     ] {
-        row(&anybody, line, 2, UNDEFINED);
+        rows.row(&ANYBODY, line, 2, UNDEFINED);
     }
     // `type` ok but requestId missing or no string.
     for line in [
@@ -63,11 +69,11 @@ fn rows() -> Vec<(Sender, String, i64, &'static str)> {
         r#"{"type":9,"requestId":["x"],"function":"a"}"#,
         r#"{"type":4,"requestId":1,"data":1}"#,
     ] {
-        row(&anybody, line, 1, UNDEFINED);
+        rows.row(&ANYBODY, line, 1, UNDEFINED);
     }
     // Unknown type 99; a module sending type 0. Nor what only the hub sends.
     for number in ["99", "0", "2", "6", "8", "10", "-1", "11", "99999999999999999999"] {
-        row(&anybody, &format!(r#"{{"type":{number},"requestId":"x","error":5}}"#), 2, "x");
+        rows.row(&ANYBODY, &format!(r#"{{"type":{number},"requestId":"x","error":5}}"#), 2, "x");
     }
     // 3, 5, 7, 9 before registration, or while dependencies are unmet.
     for line in [
@@ -76,8 +82,11 @@ fn rows() -> Vec<(Sender, String, i64, &'static str)> {
         r#"{"type":7,"requestId":"x","hook":"changed"}"#.to_owned(),
         r#"{"type":9,"requestId":"x","function":"add"}"#.to_owned(),
     ] {
-        row(&[Stranger, Waiting], &line, 3, "x");
+        rows.row(&[Stranger, Waiting], &line, 3, "x");
     }
+}
+
+fn registrations(rows: &mut Rows) {
     // Register: no moduleId / version not full SemVer / dependency not a string or no range.
     for rest in [
         r#","version":"1.0.0""#,
@@ -92,35 +101,37 @@ fn rows() -> Vec<(Sender, String, i64, &'static str)> {
         r#","moduleId":"new","version":"1.0.0","dependencies":{"a":"one"}"#,
         r#","moduleId":"new","version":"1.0.0","dependencies":["a"]"#,
     ] {
-        row(&[Stranger], &register(rest), 0, "x");
+        rows.row(&[Stranger], &register(rest), 0, "x");
     }
     // Register: id in use, or second register on one connection.
     for id in ["math", "juno"] {
         let line = register(&format!(r#","moduleId":"{id}","version":"1.0.0""#));
-        row(&anybody, &line, 7, "x");
+        rows.row(&ANYBODY, &line, 7, "x");
     }
-    row(&[Waiting, Caller], &register(r#","moduleId":"another","version":"1.0.0""#), 7, "x");
+    rows.row(&[Waiting, Caller], &register(r#","moduleId":"another","version":"1.0.0""#), 7, "x");
+}
+
+fn requests(rows: &mut Rows) {
     // Declare: function missing.
-    row(&[Caller], r#"{"type":9,"requestId":"x"}"#, 0, "x");
-    row(&[Caller], r#"{"type":9,"requestId":"x","function":7}"#, 0, "x");
-    row(&[Caller], r#"{"type":5,"requestId":"x"}"#, 0, "x");
-    row(&[Caller], r#"{"type":7,"requestId":"x","data":{}}"#, 0, "x");
+    rows.row(&[Caller], r#"{"type":9,"requestId":"x"}"#, 0, "x");
+    rows.row(&[Caller], r#"{"type":9,"requestId":"x","function":7}"#, 0, "x");
+    rows.row(&[Caller], r#"{"type":5,"requestId":"x"}"#, 0, "x");
+    rows.row(&[Caller], r#"{"type":7,"requestId":"x","data":{}}"#, 0, "x");
     // Call: no dot, two dots, `-` in function part, undeclared.
     for function in ["add", "math.add.x", "math.a.b", "math.my-fn", "math.sub", "math.", "", "."] {
-        row(&[Caller], &call(&json!(function).to_string()), 5, "x");
+        rows.row(&[Caller], &call(&json!(function).to_string()), 5, "x");
     }
     // Unknown module (also "" before the dot), or one that waits; function no string.
     for function in ["nobody.add", "no-body.add", ".add", "waiting.add"] {
-        row(&[Caller], &call(&json!(function).to_string()), 4, "x");
+        rows.row(&[Caller], &call(&json!(function).to_string()), 4, "x");
     }
     for function in ["7", "null", r#"["math.add"]"#] {
-        row(&[Caller], &call(function), 0, "x");
+        rows.row(&[Caller], &call(function), 0, "x");
     }
-    row(&[Caller], r#"{"type":3,"requestId":"x"}"#, 0, "x");
+    rows.row(&[Caller], r#"{"type":3,"requestId":"x"}"#, 0, "x");
     // Unknown requestId in a response.
-    row(&anybody, r#"{"type":4,"requestId":"x","data":1}"#, 0, "x");
-    row(&anybody, r#"{"type":4,"requestId":"g0"}"#, 0, "g0");
-    rows
+    rows.row(&ANYBODY, r#"{"type":4,"requestId":"x","data":1}"#, 0, "x");
+    rows.row(&ANYBODY, r#"{"type":4,"requestId":"g0"}"#, 0, "g0");
 }
 
 #[tokio::test]
@@ -131,7 +142,12 @@ async fn wrong_frames_are_answered_and_the_connection_kept() {
     let mut waiting = Peer::connect(&gateway).await;
     waiting.register("waiting", "1.0.0", json!({"none": "*"})).await;
     let mut caller = Peer::module(&gateway, "caller", &[]).await;
-    for (from, line, number, id) in rows() {
+    let mut rows = Rows::default();
+    frames_that_are_none(&mut rows);
+    registrations(&mut rows);
+    requests(&mut rows);
+    assert!(rows.0.len() > 120, "{}", rows.0.len());
+    for (from, line, number, id) in rows.0 {
         let peer = match from {
             Stranger => &mut stranger,
             Waiting => &mut waiting,
@@ -295,7 +311,7 @@ async fn what_a_callee_says_wrongly_harms_no_caller() {
     let mut m = Peer::module(&gateway, "m", &["f"]).await;
     let mut thief = Peer::module(&gateway, "thief", &["f"]).await;
     let mut caller = Peer::module(&gateway, "caller", &[]).await;
-    caller.request(json!({"type": 3, "function": "m.f"})).await;
+    let id = caller.request(json!({"type": 3, "function": "m.f"})).await;
     let call = m.receive().await;
     let stranger = &mut Peer::connect(&gateway).await;
     for (frame_type, number) in [(4, 0), (0, 2)] {
@@ -306,7 +322,7 @@ async fn what_a_callee_says_wrongly_harms_no_caller() {
             assert_eq!((error(&told), &told["requestId"]), (number, &call["requestId"]));
         }
         // The caller's own id is no way to its call either.
-        thief.send(&json!({"type": frame_type, "requestId": "test-1", "data": "stolen"})).await;
+        thief.send(&json!({"type": frame_type, "requestId": id, "data": "stolen"})).await;
         assert_eq!(error(&thief.receive().await), number);
     }
     caller.is_silent().await;
