@@ -106,23 +106,30 @@ async fn nats_with_a_permission_that_is_missing_says_so() {
     assert_eq!(gateway.result("allowed.x", json!(["p"])).await, 1, "others are not touched");
 }
 
+/// A node that also listens for TLS on `port`, with more lines for its configuration.
+fn rabbit_over_tls(certs: &Certs, port: u16, more: &str) -> RabbitMq {
+    RabbitMq::configured(&format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
+         ssl_options.certfile = {}\nssl_options.keyfile = {}\n{more}\n",
+        certs.path("ca.pem"),
+        certs.path("server.pem"),
+        certs.path("server.key")
+    ))
+}
+
+fn rabbit_config(url: &str, keys: &str) -> String {
+    format!(
+        "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{url}\"\n{keys}\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n"
+    )
+}
+
 #[tokio::test]
 async fn rabbitmq_over_tls_and_with_a_wrong_password() {
     let certs = Certs::new();
     let port = crate::harness::process::free_port();
-    let rabbit = RabbitMq::configured(&format!(
-        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
-         ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
-        certs.path("ca.pem"),
-        certs.path("server.pem"),
-        certs.path("server.key")
-    ));
-    let config = |url: &str, keys: &str| {
-        format!(
-            "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{url}\"\n{keys}\n\
-             [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n"
-        )
-    };
+    let rabbit = rabbit_over_tls(&certs, port, "ssl_options.verify = verify_none");
+    let config = rabbit_config;
     let service =
         NamekoResponder::serve(&rabbit.url(), "svc", |_| Answer::new(r#"{"result":"ok"}"#)).await;
     let password = crate::harness::rabbit::PASSWORD;
@@ -152,4 +159,55 @@ async fn rabbitmq_over_tls_and_with_a_wrong_password() {
         let log = gateway.log_text();
         assert!(!log.contains(password) && !log.contains("hunter2"), "{log}");
     }
+}
+
+/// What the log says of a broker that cannot be used.
+async fn complaint(gateway: &Gateway) -> String {
+    let line = eventually("the log says why", async || {
+        let said = gateway.log();
+        said.into_iter().find(|line| line["message"].as_str().unwrap().starts_with("rabbitmq cannot"))
+    });
+    line.await.to_string()
+}
+
+#[tokio::test]
+async fn rabbitmq_with_a_clients_certificate() {
+    let (certs, strangers) = (Certs::new(), Certs::new());
+    let port = crate::harness::process::free_port();
+    let rabbit = rabbit_over_tls(
+        &certs,
+        port,
+        "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n\
+         ssl_cert_login_from = common_name\nauth_mechanisms.1 = EXTERNAL\n\
+         auth_mechanisms.2 = PLAIN",
+    );
+    rabbit.put("users/client", &json!({"password_hash": "", "tags": ""}));
+    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    rabbit.put("permissions/%2f/client", &everything);
+    let _service =
+        NamekoResponder::serve(&rabbit.url(), "svc", |_| Answer::new(r#"{"result":"ok"}"#)).await;
+    let password = crate::harness::rabbit::PASSWORD;
+    let amqps = format!("amqps://gateway:{password}@127.0.0.1:{port}/%2f");
+    let ca = format!("ca_file = \"{}\"", certs.path("ca.pem"));
+    let identity = |of: &Certs| {
+        let (cert, key) = (of.path("client.pem"), of.path("client.key"));
+        format!("{ca}\ncert_file = \"{cert}\"\nkey_file = \"{key}\"")
+    };
+    let gateway = Gateway::ready(&rabbit_config(&amqps, &identity(&certs))).await;
+    assert_eq!(gateway.result("svc.x", json!([])).await, "ok");
+    for (keys, mend) in [
+        (ca.clone(), "asks for a client certificate"),
+        (identity(&strangers), "does not accept the client certificate"),
+    ] {
+        let refused = Gateway::start(&rabbit_config(&amqps, &keys)).await;
+        refused.wait_until_not_ready().await;
+        refused.fault("svc.x", json!([])).await.is("unavailable", "not_sent");
+        let complaint = complaint(&refused).await;
+        assert!(complaint.contains(mend) && complaint.contains("cert_file"), "{complaint}");
+        assert!(refused.runs());
+    }
+    // Where the broker takes the certificate for the login too, the URL names no user.
+    let url = format!("amqps://127.0.0.1:{port}/%2f?auth_mechanism=external");
+    let gateway = Gateway::ready(&rabbit_config(&url, &identity(&certs))).await;
+    assert_eq!(gateway.result("svc.x", json!([])).await, "ok");
 }

@@ -30,7 +30,7 @@ use super::pending::Pending;
 use super::probe::{Prober, Services};
 use super::publisher::{self, Outgoing, Publisher};
 use super::replies;
-use super::transport::Transport;
+use super::transport::{self, Transport};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 
@@ -249,7 +249,7 @@ impl Failure {
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             let said = error.to_string();
-            return Self { reason: said.clone().into(), said, mend: tls_mend(error) };
+            return Self { reason: said.clone().into(), said, mend: transport::tls_mend(error) };
         };
         let said = refusal.to_string();
         let (reason, mend) = match (step, refusal.get_id()) {
@@ -279,14 +279,6 @@ impl Failure {
         };
         Self { reason: reason.into(), said, mend: Some(mend) }
     }
-}
-
-fn tls_mend(error: &lapin::Error) -> Option<&'static str> {
-    let ErrorKind::IOError(error) = error.kind() else { return None };
-    (error.kind() == std::io::ErrorKind::InvalidData).then_some(
-        "the TLS handshake failed: check that `ca_file` holds the CA of the broker's \
-         certificate, that the certificate names the host in `url`, and that the port speaks TLS",
-    )
 }
 
 /// A generation before its tasks run.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+use rustls::{AlertDescription, Error as TlsError};
 
 use super::config::Settings;
 
@@ -66,6 +67,33 @@ impl Transport {
         // Whether the peer answered makes no difference: the socket is shut down now.
         drop(tokio::time::timeout(CLOSE_TIMEOUT, close).await);
     }
+}
+
+/// What an operator has to do about a TLS handshake that failed; `None` where it was none.
+pub(super) fn tls_mend(error: &lapin::Error) -> Option<&'static str> {
+    let ErrorKind::IOError(error) = error.kind() else { return None };
+    if error.kind() != std::io::ErrorKind::InvalidData {
+        return None;
+    }
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    Some(match error {
+        // The broker hung up on us. TLS 1.3 has an alert of its own for a missing certificate.
+        Some(TlsError::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
+        )) => {
+            "rabbitmq asks for a client certificate: name one with `cert_file` and `key_file`, or \
+             correct the two"
+        }
+        Some(TlsError::AlertReceived(_)) => {
+            "rabbitmq does not accept the client certificate: check that `cert_file` is still \
+             valid, and signed by a CA in the broker's ssl_options.cacertfile"
+        }
+        _ => {
+            "the TLS handshake failed: check that `ca_file` holds the CA of the broker's \
+             certificate, that the certificate names the host in `url`, and that the port speaks \
+             TLS"
+        }
+    })
 }
 
 enum Slot {

@@ -68,7 +68,7 @@ impl RabbitMq {
              log.console = false\ndisk_free_limit.absolute = 1MB\n{more}\n"
         );
         folder.write("rabbitmq.conf", &conf);
-        folder.write("plugins", "[rabbitmq_management].");
+        folder.write("plugins", "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].");
         let mut epmd = Command::new(program("epmd", &[]));
         epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
         let epmd = Process::start(&epmd, Some(&path.join("epmd.log")));
