@@ -116,6 +116,26 @@ fn a_sound_file_has_no_problems() {
 }
 
 #[test]
+fn credentials_for_every_origin_are_refused_with_the_mend() {
+    for origins in ["[\"*\"]", "[\"https://app.example\", \"*\"]"] {
+        let cors = format!("[http.cors]\norigins = {origins}\ncredentials = true\n");
+        let (status, out, err) = check(&cors, &["--json"]);
+        assert_eq!(status, 1, "{err}");
+        let problems: Vec<Value> = serde_json::from_str(&out).expect("a JSON array");
+        let [problem] = problems.as_slice() else { panic!("one problem: {out}") };
+        assert_eq!(problem["line"], 3);
+        let message = problem["message"].as_str().unwrap();
+        assert!(message.contains("name the origins"), "{message}");
+        let folder = Folder::new();
+        folder.write("genkan.toml", &cors);
+        let (status, _, err) = run(genkan().arg("serve").current_dir(folder.path()));
+        assert!(status == 1 && err.contains("name the origins"), "{status}: {err}");
+    }
+    let named = "[http.cors]\norigins = [\"https://app.example\"]\ncredentials = true\n";
+    assert_eq!(check(named, &[]).0, 0);
+}
+
+#[test]
 fn text_that_is_no_toml_is_told_with_its_line() {
     for (text, line) in [
         ("[http]\nlisten = \"127.0.0.1:0\nmax_body = 1\n", 2),

@@ -200,6 +200,46 @@ async fn a_browser_on_a_configured_origin_may_call() {
 }
 
 #[tokio::test]
+async fn a_page_may_send_credentials_only_where_that_is_configured() {
+    const CREDENTIALS: &str = "access-control-allow-credentials";
+    let page = "https://app.example";
+    let named = "origins = [\"https://app.example\", \"https://other.example\"]";
+    for (cors, allowed, credentials) in [
+        (format!("{named}\ncredentials = true"), Some(page), Some("true")),
+        (format!("{named}\ncredentials = false"), Some(page), None),
+        (named.to_owned(), Some(page), None),
+        ("origins = [\"*\"]".to_owned(), Some("*"), None),
+    ] {
+        let echo = Echo::with(&format!("[http.cors]\n{cors}\n")).await;
+        let ask = async |origin: &'static str| {
+            let preflight = [
+                ("Origin", origin),
+                ("Access-Control-Request-Method", "POST"),
+                ("Access-Control-Request-Headers", "content-type,authorization"),
+            ];
+            let address = &echo.gateway.http;
+            let asked = crate::harness::http::send(address, "OPTIONS", "/api", &preflight, b"");
+            [asked.await, echo.gateway.post("/api", &[("Origin", origin)], CALL).await]
+        };
+        for response in ask(page).await {
+            assert_eq!(response.header("access-control-allow-origin"), allowed, "{cors}");
+            assert_eq!(response.header(CREDENTIALS), credentials, "{cors}: {response:?}");
+            if credentials.is_some() {
+                let vary = response.header("vary").unwrap_or_default();
+                assert!(vary.contains("origin"), "a cache must keep origins apart: {response:?}");
+            }
+        }
+        for response in ask("https://evil.example").await {
+            assert_ne!(response.header("access-control-allow-origin"), Some(page));
+            assert_ne!(
+                response.header("access-control-allow-origin"),
+                Some("https://evil.example")
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn answers_are_compressed_when_configured_and_asked_for() {
     let echo = Echo::with("[http]\ncompression = true\n").await;
     let body = r#"{"jsonrpc":"2.0","method":"echo.large","id":1}"#;
