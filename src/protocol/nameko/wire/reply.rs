@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use lapin::BasicProperties;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, ShortString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -45,7 +45,7 @@ pub(in super::super) fn decode(
     let mut repaired = false;
     let parts = compression::unpack(&properties, body)
         .and_then(|body| split(body, &mut repaired))
-        .map_err(|complaint| broken(service, method, &complaint));
+        .map_err(|complaint| broken(service, method, &complaint, &properties));
     let result = parts.and_then(|parts| match parts {
         Parts::Error(error) => {
             Err(exception::fault(std::str::from_utf8(&error).unwrap_or_default(), method))
@@ -92,9 +92,14 @@ fn complaint(body: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-fn broken(service: &str, method: &str, complaint: &str) -> Fault {
-    let message =
+fn broken(service: &str, method: &str, complaint: &str, properties: &BasicProperties) -> Fault {
+    let mut message =
         format!("the service {service:?} answered {method:?} with a reply that is {complaint}");
+    // What it is instead. The type comes from the peer: its beginning is enough to find it.
+    let says = properties.content_type().as_ref().map(ShortString::as_str);
+    if let Some(says) = says.filter(|says| !says.starts_with("application/json")) {
+        message.extend([" (it says ", &says.chars().take(40).collect::<String>(), ")"]);
+    }
     Fault::new(FaultKind::Internal, Outcome::Executed, message)
 }
 
@@ -329,6 +334,20 @@ mod tests {
             .with_content_type("text/plain".into())
             .with_content_encoding("binary".into());
         assert!(decode_as(properties, br#"{"result":1}"#, false).result.is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_by_its_content_type() {
+        let pickle = BasicProperties::default()
+            .with_content_type("application/x-python-serialize".into())
+            .with_content_encoding("binary".into());
+        let fault = decode_as(pickle, b"\x80\x04\x95", false).result.unwrap_err();
+        assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Internal, Outcome::Executed));
+        let named = "not valid UTF-8 (it says application/x-python-serialize)";
+        assert!(fault.message().ends_with(named), "{}", fault.message());
+        let json = BasicProperties::default().with_content_type("application/json".into());
+        let fault = decode_as(json, b"x", false).result.unwrap_err();
+        assert!(fault.message().ends_with("not JSON"), "{}", fault.message());
     }
 
     #[test]
