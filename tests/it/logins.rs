@@ -165,7 +165,8 @@ async fn rabbitmq_over_tls_and_with_a_wrong_password() {
 async fn complaint(gateway: &Gateway) -> String {
     let line = eventually("the log says why", async || {
         let said = gateway.log();
-        said.into_iter().find(|line| line["message"].as_str().unwrap().starts_with("rabbitmq cannot"))
+        said.into_iter()
+            .find(|line| line["message"].as_str().unwrap().starts_with("rabbitmq cannot"))
     });
     line.await.to_string()
 }

@@ -302,3 +302,43 @@ async fn a_call_that_waited_longer_than_its_caller_is_never_executed() {
     assert_eq!(gateway.result("late.ran", json!(["expired"])).await, json!([]));
     shop.stop();
 }
+
+#[tokio::test]
+async fn a_service_that_compresses_what_it_sends() {
+    for version in BOTH {
+        let vhost = RabbitMq::shared().vhost();
+        let packed = [("SHOP_COMPRESSION", "gzip")];
+        let shop = Shop::configured(version, &vhost.url(), "shop", &packed, &[]);
+        let gateway = Gateway::ready(&shop.config()).await;
+        assert_eq!(gateway.result("shop.add", json!([1, 2])).await, 3);
+        let large = "玄関".repeat(50_000);
+        let echoed = gateway.result("shop.echo", json!([large])).await;
+        assert_eq!(echoed["args"][0], large);
+        assert_eq!(gateway.fault("shop.fail", Value::Null).await.data["info"], "bad 1");
+        shop.stop();
+
+        let packed = [("SHOP_COMPRESSION", "bzip2")];
+        let _shop = Shop::configured(version, &vhost.url(), "shop", &packed, &[]);
+        let fault = gateway.fault("shop.add", json!([1, 2])).await;
+        fault.is("internal", "executed");
+        assert!(fault.message.contains("application/x-bz2"), "{}", fault.message);
+    }
+}
+
+#[tokio::test]
+async fn a_service_with_another_serializer_answers_in_json_where_it_accepts_it() {
+    let vhost = RabbitMq::shared().vhost();
+    let three = NamekoVersion::Three;
+    let both = ["--define", "serializer=pickle", "--define", "ACCEPT=[json, pickle]"];
+    let shop = Shop::configured(three, &vhost.url(), "shop", &[], &both);
+    let gateway = Gateway::ready(&shop.config()).await;
+    assert_eq!(gateway.result("shop.add", json!([1, 2])).await, 3);
+    assert_eq!(gateway.fault("shop.fail", Value::Null).await.data["class"], "ValueError");
+    shop.stop();
+    // Where it does not, Nameko drops the request without a reply.
+    let pickle = ["--define", "serializer=pickle"];
+    let _shop = Shop::configured(three, &vhost.url(), "shop", &[], &pickle);
+    let add = r#"{"jsonrpc":"2.0","method":"shop.add","params":[1,2],"id":1}"#;
+    let answer = gateway.post("/api", &[("X-Request-Timeout", "1s")], add).await;
+    as_fault(&answer.json()).is("timeout", "unknown");
+}

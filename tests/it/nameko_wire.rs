@@ -1,6 +1,7 @@
 //! What leaves for a Nameko service, byte by byte, and what odd replies come to. The service is
 //! the tests' own, so that it can see and say what no real one would.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -167,6 +168,66 @@ async fn replies_that_are_no_replies_end_the_call_with_a_fault() {
         let fault = gateway.fault("orders.x", json!([])).await;
         assert_eq!(fault.is("internal", "executed").code, -32603, "{reply:?}");
         assert_eq!(gateway.fault("orders.y", json!([])).await.code, -32603, "and lives on");
+    }
+}
+
+#[tokio::test]
+async fn replies_are_read_whatever_content_type_they_name() {
+    for content_type in ["application/json; charset=utf-8", "text/plain", "application/data"] {
+        let (gateway, _service) = service(move |_| {
+            let mut answers = Answer::new(r#"{"result": "é", "error": null}"#);
+            answers[0].content_type = Some(content_type.to_owned());
+            answers
+        })
+        .await;
+        assert_eq!(gateway.result("orders.x", json!([])).await, "é", "{content_type}");
+    }
+    for (content_type, body) in [
+        ("application/x-python-serialize", &b"\x80\x04\x95\x0e\0\0\0\0\0\0\0}\x94."[..]),
+        ("application/x-msgpack", b"\x82\xa6result\x07\xa5error\xc0"),
+        ("application/x-yaml", b"result: 7\nerror: null\n"),
+    ] {
+        let (gateway, _service) = service(move |_| {
+            let mut answers = Answer::new(body);
+            answers[0].content_type = Some(content_type.to_owned());
+            answers
+        })
+        .await;
+        let fault = gateway.fault("orders.x", json!([])).await;
+        fault.is("internal", "executed");
+        assert!(fault.message.contains(content_type), "{}", fault.message);
+    }
+}
+
+#[tokio::test]
+async fn compressed_replies_are_unpacked_within_a_limit() {
+    let zlib = |plain: &[u8]| {
+        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(plain).unwrap();
+        packed.finish().unwrap()
+    };
+    let sized = |size: usize| zlib(format!(r#"{{"result": "{}"}}"#, "x".repeat(size)).as_bytes());
+    let packed = |method: &'static str, body: Vec<u8>| {
+        service(move |_| {
+            let mut answers = Answer::new(body.clone());
+            answers[0].headers.push(("compression".to_owned(), method.to_owned()));
+            answers
+        })
+    };
+    for method in ["application/x-gzip", "application/zlib"] {
+        let (gateway, _service) = packed(method, sized(3_000_000)).await;
+        let result = gateway.result("orders.x", json!([])).await;
+        assert_eq!(result.as_str().map(str::len), Some(3_000_000), "{method}");
+    }
+    for (body, says) in [
+        (sized(17 << 20), "16 MiB"),
+        (br#"{"result": 1}"#.to_vec(), "neither gzip nor zlib"),
+        (sized(1_000)[..20].to_vec(), "neither gzip nor zlib"),
+    ] {
+        let (gateway, _service) = packed("application/x-gzip", body).await;
+        let fault = gateway.fault("orders.x", json!([])).await;
+        fault.is("internal", "executed");
+        assert!(fault.message.contains(says), "{}", fault.message);
     }
 }
 

@@ -3,7 +3,8 @@
     nameko run nameko_shop --broker URI             (2.x)
     nameko run nameko_shop --define AMQP_URI=URI    (3.x)
 
-SHOP_NAME is the service's name, `shop` unless it is set; beside it runs `<name>_pantry`, which
+SHOP_NAME is the service's name, `shop` unless it is set; SHOP_COMPRESSION names one of kombu's
+methods to compress what it sends with. Beside it runs `<name>_pantry`, which
 the shop calls. Every call is noted, so that a test can see what ran: `ran(token)`.
 """
 
@@ -13,6 +14,7 @@ import os
 import uuid
 
 import eventlet
+from nameko.amqp.publish import Publisher
 from nameko.extensions import DependencyProvider
 from nameko.rpc import rpc
 
@@ -20,6 +22,8 @@ try:  # Nameko 3
     from nameko.rpc import ServiceRpc
 except ImportError:  # Nameko 2
     from nameko.rpc import RpcProxy as ServiceRpc
+
+Publisher.compression = os.environ.get("SHOP_COMPRESSION")
 
 NAME = os.environ.get("SHOP_NAME", "shop")
 RAN = []

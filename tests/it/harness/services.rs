@@ -32,16 +32,34 @@ impl Shop {
         static SHARED: [OnceLock<Shop>; 2] = [OnceLock::new(), OnceLock::new()];
         SHARED[version as usize].get_or_init(|| {
             let vhost = RabbitMq::shared().vhost();
-            Self::begin(version, &vhost.url(), "shop", true)
+            Self::begin(version, &vhost.url(), "shop", true, &[], &[])
         })
     }
 
     /// One of the test's own.
     pub fn start(version: NamekoVersion, url: &str, name: &str) -> Self {
-        Self::begin(version, url, name, false)
+        Self::begin(version, url, name, false, &[], &[])
     }
 
-    fn begin(version: NamekoVersion, url: &str, name: &str, shared: bool) -> Self {
+    /// The same, with variables in its environment and more arguments for `nameko run`.
+    pub fn configured(
+        version: NamekoVersion,
+        url: &str,
+        name: &str,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        Self::begin(version, url, name, false, environment, arguments)
+    }
+
+    fn begin(
+        version: NamekoVersion,
+        url: &str,
+        name: &str,
+        shared: bool,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
         let (venv, broker) = match version {
             NamekoVersion::Two => ("nameko2", ["--broker".to_owned(), url.to_owned()]),
             NamekoVersion::Three => ("nameko3", ["--define".to_owned(), format!("AMQP_URI={url}")]),
@@ -50,7 +68,8 @@ impl Shop {
         let log = folder.path().join("shop.log");
         touch(&log);
         let mut command = Command::new(installed(&format!("{venv}/bin/nameko")));
-        command.arg("run").arg("nameko_shop").args(broker).env("SHOP_NAME", name);
+        command.arg("run").arg("nameko_shop").args(broker).args(arguments);
+        command.env("SHOP_NAME", name).envs(environment.iter().copied());
         command.current_dir(project().join("tests/services"));
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONWARNINGS", "ignore");
         let remove = shared.then(|| folder.path());
