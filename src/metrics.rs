@@ -116,6 +116,11 @@ impl CallOutcome {
         }
     }
 
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        Self::label(self.index())
+    }
+
     fn label(index: usize) -> &'static str {
         match index {
             0 => "ok",

@@ -30,7 +30,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let span = tracing::debug_span!("task", name);
+        let span = tracing::debug_span!("task", task = name);
         drop(tokio::spawn(self.tracker.track_future(future.instrument(span))));
     }
 

@@ -3,6 +3,7 @@
 //! Every ingress hands its calls to [`Router::dispatch`]; it is the only place where a call's
 //! end is counted and its fault is logged. It knows no protocol and does no I/O.
 
+mod call_span;
 pub mod fault_log;
 pub mod pattern;
 pub mod slot;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, debug_span};
+use tracing::{Instrument, Span};
 
 use crate::call::{Call, CallKind, Deadline, Payload, Reply, Request, TraceParent};
 use crate::config::units::format_duration;
@@ -84,15 +85,11 @@ impl Router {
     /// result is `null`, as soon as the upstream has taken it over.
     pub async fn dispatch(&self, ingress: Ingress, call: Call) -> Dispatched {
         let row = Arc::clone(self.table.load().find(&call.name));
-        let mut ending = Ending { row: &row, ingress, received: call.received, counted: false };
-        let span = debug_span!(
-            "call",
-            name = call.name.as_str(),
-            ingress = ingress.as_str(),
-            route = row.rule.pattern.as_str(),
-            upstream = row.rule.upstream,
-            trace_id = call.context.trace.trace_id(),
-        );
+        let span =
+            call_span::open(&row, ingress, call.name.as_str(), call.context.trace.trace_id());
+        let mut ending =
+            Ending { row: &row, ingress, received: call.received, span, counted: false };
+        let span = ending.span.clone();
         let sent = Instant::now();
         let result = send(&row, &call).instrument(span).await;
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
@@ -126,10 +123,15 @@ impl Router {
             (_, Some(fault)) => CallOutcome::Fault(fault.kind()),
             (_, None) => CallOutcome::Ok,
         };
-        row.metrics(ingress, fault).ended(outcome, received.elapsed());
+        let took = received.elapsed();
+        row.metrics(ingress, fault).ended(outcome, took);
+        if fault.is_none() && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let trace = &TraceParent::generate();
+        call_span::close(&call_span::open(row, ingress, call, trace.trace_id()), outcome, took);
         if let Some(fault) = fault {
             let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
-            let trace = &TraceParent::generate();
             self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
         }
     }
@@ -185,6 +187,7 @@ struct Ending<'a> {
     row: &'a Row,
     ingress: Ingress,
     received: Instant,
+    span: Span,
     counted: bool,
 }
 
@@ -195,16 +198,20 @@ impl Ending<'_> {
             Err(fault) => CallOutcome::Fault(fault.kind()),
         };
         self.counted = true;
-        let fault = result.as_ref().err();
-        self.row.metrics(self.ingress, fault).ended(outcome, self.received.elapsed());
+        self.ended(outcome, result.as_ref().err());
+    }
+
+    fn ended(&self, outcome: CallOutcome, fault: Option<&Fault>) {
+        let took = self.received.elapsed();
+        self.row.metrics(self.ingress, fault).ended(outcome, took);
+        call_span::close(&self.span, outcome, took);
     }
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.counted {
-            let elapsed = self.received.elapsed();
-            self.row.metrics(self.ingress, None).ended(CallOutcome::Cancelled, elapsed);
+            self.ended(CallOutcome::Cancelled, None);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{Echo, Gateway, eventually};
+use crate::hub::Peer;
 
 #[tokio::test]
 async fn pages_for_operators_are_on_their_own_address() {
@@ -188,6 +189,146 @@ async fn a_fault_is_logged_once_with_its_trace() {
     assert_eq!((&line["level"], &line["outcome"]), (&json!("INFO"), &json!("executed")));
     assert_eq!(of("timeout")[0]["level"], "WARN");
     assert!(!echo.gateway.log_text().contains("very private"), "payloads belong into no log");
+}
+
+/// The lines that end a call with that trace.
+fn ended(gateway: &Gateway, trace: &str) -> Vec<Value> {
+    let lines = gateway.logged("call ended").into_iter();
+    lines.filter(|line| line["span"]["trace_id"] == trace).collect()
+}
+
+#[tokio::test]
+async fn at_debug_level_a_call_has_one_span_and_one_line() {
+    let echo = Echo::with("[log]\nlevel = \"debug\"\n").await;
+    let gateway = &echo.gateway;
+    let trace = |n: usize| format!("{n:032x}");
+    let parent = |n: usize| format!("00-{}-00f067aa0ba902b7-01", trace(n));
+    let one = |method: &str| format!(r#"{{"jsonrpc":"2.0","method":"{method}","id":1}}"#);
+    gateway.post("/api", &[("traceparent", &parent(1))], one("echo.x")).await;
+    gateway.post("/api", &[("traceparent", &parent(2))], one("echo.fail")).await;
+    let batch = format!("[{},{}]", one("echo.x"), one("echo.slow"));
+    gateway.post("/api", &[("traceparent", &parent(3))], batch).await;
+    let notification = r#"{"jsonrpc":"2.0","method":"echo.x"}"#;
+    gateway.post("/api", &[("traceparent", &parent(4))], notification).await;
+    gateway.post("/call/nobody/x", &[("traceparent", &parent(5))], "").await;
+    let mut gone = gateway.connect().await;
+    gone.request("POST", "/call/echo/never", &[("traceparent", &parent(6))], b"").await;
+    gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    drop(gone);
+    for (n, call, upstream, outcomes) in [
+        (1, "echo.x", "nats", &["ok"][..]),
+        (2, "echo.fail", "nats", &["application"]),
+        (3, "", "nats", &["ok", "ok"]),
+        (4, "echo.x", "nats", &["ok"]),
+        (5, "nobody.x", "hub", &["unknown_service"]),
+        (6, "echo.never", "nats", &["cancelled"]),
+    ] {
+        let lines = eventually(&format!("the lines of call {n}"), async || {
+            let lines = ended(gateway, &trace(n));
+            (lines.len() >= outcomes.len()).then_some(lines)
+        })
+        .await;
+        assert_eq!(lines.len(), outcomes.len(), "{lines:?}");
+        for (line, outcome) in lines.iter().zip(outcomes) {
+            let span = &line["span"];
+            assert_eq!((&line["level"], &span["name"]), (&json!("DEBUG"), &json!("call")));
+            assert_eq!((&span["outcome"], &span["ingress"]), (&json!(outcome), &json!("http")));
+            assert_eq!(span["upstream"], upstream);
+            assert!(call.is_empty() || span["call"] == call, "{line}");
+            assert!(span["duration_ms"].as_f64().is_some_and(|took| took > 0.0), "{line}");
+        }
+    }
+    let slow =
+        ended(gateway, &trace(3)).into_iter().find(|line| line["span"]["call"] == "echo.slow");
+    assert!(slow.is_some_and(|line| line["span"]["duration_ms"].as_f64() >= Some(400.0)));
+    // Nothing writes a key twice: a reader of the log would see one of the two.
+    for line in gateway.log_text().lines() {
+        assert!(line.matches("\"name\":").count() <= 1, "{line}");
+    }
+    let silent = Echo::start().await;
+    silent.gateway.result("echo.x", json!(["p"])).await;
+    silent.gateway.terminate();
+    silent.gateway.exit_status().await;
+    assert!(silent.gateway.logged("call ended").is_empty(), "no line a call unless asked for");
+}
+
+#[tokio::test]
+async fn a_modules_calls_have_a_line_each_too() {
+    let debug = "[log]\nlevel = \"debug\"\n";
+    let gateway = Gateway::start(&format!("{debug}{}", crate::hub::HUB)).await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    caller.request(json!({"type": 3, "function": "math.add", "arguments": {}})).await;
+    let call = math.receive().await;
+    math.answer(&call, json!(7)).await;
+    caller.receive().await;
+    caller.call("nobody.add", json!({})).await;
+    gateway.fault("math.subtract", Value::Null).await;
+    let lines = eventually("three lines", async || {
+        let lines = gateway.logged("call ended");
+        (lines.len() >= 3).then_some(lines)
+    })
+    .await;
+    let said = |line: &Value| {
+        let field = |name: &str| line["span"][name].as_str().unwrap_or_default().to_owned();
+        // The hub does not hand the name on with a result.
+        let call = if field("outcome") == "ok" { String::new() } else { field("call") };
+        [&field("ingress"), &call, &field("upstream"), &field("outcome")]
+            .map(String::as_str)
+            .join(" ")
+    };
+    let said: Vec<String> = lines.iter().map(said).collect();
+    assert_eq!(
+        said,
+        [
+            "hub  hub ok",
+            "hub nobody.add hub unknown_service",
+            "http math.subtract hub unknown_method"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn no_level_of_the_log_shows_a_secret_or_a_payload() {
+    let vhost = crate::harness::RabbitMq::shared().vhost();
+    let _orders = crate::harness::NamekoResponder::serve(&vhost.url(), "orders", |seen| {
+        crate::harness::Answer::new(match seen.method.as_str() {
+            "fail" => r#"{"error": {"exc_type": "E", "exc_args": ["sec-args"], "value": "why"}}"#,
+            "broken" => "sec-broken",
+            _ => r#"{"result": "sec-result"}"#,
+        })
+    })
+    .await;
+    let nats = crate::harness::Nats::configured("authorization { user: till, password: sec-pass }");
+    let toml = format!(
+        "[log]\nlevel = \"trace\"\n[http]\nforward_authorization = true\n{}\
+         [upstreams.nats]\nprotocol = \"nats\"\nservers = [\"{}\"]\nuser = \"till\"\n\
+         password = \"sec-pass\"\n[[routes]]\nmatch = \"mailer.*\"\nupstream = \"nats\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n",
+        vhost.upstream("rabbit"),
+        nats.url()
+    );
+    let gateway = Gateway::ready(&toml).await;
+    let headers = [("Authorization", "Bearer sec-token"), ("Cookie", "sid=sec-cookie")];
+    for method in ["orders.x", "orders.fail", "orders.broken", "nobody.x", "mailer.x", "a b"] {
+        for id in ["\"id\":1,", ""] {
+            let body =
+                format!(r#"{{"jsonrpc":"2.0",{id}"method":"{method}","params":["sec-par"]}}"#);
+            gateway.post("/api", &headers, body).await;
+        }
+        gateway
+            .post(&format!("/call/{}", method.replace(['.', ' '], "/")), &headers, "[\"sec-par\"]")
+            .await;
+    }
+    gateway.post("/api", &headers, "{\"sec-body\"").await;
+    gateway.terminate();
+    gateway.exit_status().await;
+    let log = gateway.log_text();
+    assert!(log.contains("\"TRACE\"") || log.contains("\"DEBUG\""), "{log}");
+    for secret in ["sec-", crate::harness::rabbit::PASSWORD] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{line:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,36 @@
+//! The one span of a call, and the line that ends it, for `level = "debug"`. At other levels both
+//! cost a look at a flag.
+//!
+//! Must not: hold a payload, a header or anything else that a caller or a service sent, but for
+//! the name that was called and the trace id.
+
+use std::time::Duration;
+
+use tracing::{Span, debug, debug_span, field};
+
+use super::table::{Ingress, Row};
+use crate::metrics::CallOutcome;
+
+/// Opens the span. What is logged on the way to the answer belongs to it.
+pub(super) fn open(row: &Row, ingress: Ingress, call: &str, trace_id: &str) -> Span {
+    debug_span!(
+        "call",
+        call,
+        ingress = ingress.as_str(),
+        route = row.rule.pattern.as_str(),
+        upstream = row.rule.upstream,
+        trace_id,
+        outcome = field::Empty,
+        duration_ms = field::Empty,
+    )
+}
+
+/// Completes the span, and writes its line.
+pub(super) fn close(span: &Span, outcome: CallOutcome, took: Duration) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("outcome", outcome.as_str());
+    span.record("duration_ms", (took.as_secs_f64() * 1e6).round() / 1e3);
+    span.in_scope(|| debug!("call ended"));
+}
