@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::http::encode;
+use crate::harness::http::{Connection, encode};
 use crate::harness::{Echo, as_fault};
 
 fn call(param: &str) -> String {
@@ -112,23 +112,45 @@ async fn a_body_that_comes_too_slowly_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_too_slowly_ends_the_connection() {
+async fn a_head_that_comes_too_slowly_is_refused() {
     let echo = Echo::with("[http]\nread_timeout = \"400ms\"").await;
-    let mut connection = echo.gateway.connect().await;
-    connection.send(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-").await;
+    for head in ["P", "POST /api HTTP/1.1\r\nHost: a\r\nContent-"] {
+        let mut connection = echo.gateway.connect().await;
+        connection.send(head.as_bytes()).await;
+        refused_for_its_head(&mut connection).await;
+    }
+    // After an answer too.
+    let mut used = echo.gateway.connect().await;
+    used.request("POST", "/api", &[], call("p").as_bytes()).await;
+    assert_eq!(used.receive().await.expect("an answer").status, 200);
+    used.send(b"POST /api HT").await;
+    refused_for_its_head(&mut used).await;
+    let labels = [("route", "none"), ("outcome", "timeout")];
+    assert_eq!(echo.gateway.metric("genkan_calls_total", &labels).await, 3.0);
+    assert_eq!(echo.called().len(), 1);
+}
+
+async fn refused_for_its_head(connection: &mut Connection) {
+    let answer = connection.receive().await.expect("an answer");
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    let problem = answer.json();
+    assert_eq!((&problem["kind"], &problem["status"]), (&json!("timeout"), &json!(408)));
+    assert_eq!((&problem["outcome"], &problem["retryable"]), (&json!("not_sent"), &json!(true)));
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("400ms")), "{problem}");
+    assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_head_that_drips_in_does_not_keep_its_connection() {
+    let echo = Echo::with("[http]\nread_timeout = \"400ms\"").await;
     let mut dripping = echo.gateway.connect().await;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(8) {
-        if dripping.try_send(b"x").await.is_err() {
-            break;
-        }
+    while dripping.try_send(b"x").await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(8), "it kept its connection");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(started.elapsed() < Duration::from_secs(8), "a dripping head kept its connection");
-    if let Some(answer) = connection.receive().await {
-        assert!(answer.status >= 400, "{answer:?}");
-    }
-    assert!(connection.is_closed_within(Duration::from_secs(5)).await);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::super::{answer, envelope};
 use super::{Http, HttpRequest, HttpState, body, headers, json};
-use crate::call::{Call, CallKind, CallName, Context, Params};
+use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
+use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind};
 
 const PROBLEM: &str = "application/problem+json";
@@ -97,8 +98,36 @@ fn refuse(http: &Http, request_headers: &HeaderMap, status: StatusCode, fault: &
     response
 }
 
-/// The problem document of a fault (RFC 9457, section 3).
+/// The answer to a request whose head did not come in time, as it goes over the wire: there is no
+/// request that hyper could answer. It is counted and logged like every refusal.
+pub(super) fn head_too_slow(http: &Http) -> Vec<u8> {
+    let (limit, now) = (http.config.read_timeout, Instant::now());
+    let message = format!("the request's head did not arrive within {}", format_duration(limit));
+    let fault = Fault::not_sent(FaultKind::Timeout, message);
+    let began = now.checked_sub(limit).unwrap_or(now);
+    http.router.refuse(http.ingress, &TraceParent::generate(), began, &fault);
+    let status = StatusCode::REQUEST_TIMEOUT;
+    let document = document(&fault, status);
+    let length = document.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {PROBLEM}\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    [head.into_bytes(), document].concat()
+}
+
+/// The problem document of a fault, as an answer.
 fn problem(fault: &Fault, status: StatusCode) -> Response {
+    let mut response = json(status, PROBLEM, document(fault, status));
+    if let Some(after) = fault.retry_after() {
+        let seconds = HeaderValue::from(after.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
+/// The document (RFC 9457, section 3).
+fn document(fault: &Fault, status: StatusCode) -> Vec<u8> {
     let kind = fault.kind();
     let mut out = Vec::with_capacity(256 + fault.message().len());
     out.extend_from_slice(b"{\"type\":\"urn:genkan:fault:");
@@ -110,12 +139,7 @@ fn problem(fault: &Fault, status: StatusCode) -> Response {
     out.push(b',');
     answer::write_fault_members(&mut out, fault);
     out.push(b'}');
-    let mut response = json(status, PROBLEM, out);
-    if let Some(after) = fault.retry_after() {
-        let seconds = HeaderValue::from(after.as_secs().max(1));
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    }
-    response
+    out
 }
 
 /// `unknown_service` as a title: `Unknown service`.

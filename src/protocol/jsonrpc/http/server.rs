@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::super::config::HttpConfig;
 use super::progress::{Progress, Verdict, Watched};
-use super::{Http, INGRESS, routes, rpc, tls};
+use super::{Http, INGRESS, bare, routes, rpc, tls};
 use crate::router::Router;
 use crate::router::table::Ingress;
 use crate::tasks::Tasks;
@@ -176,9 +176,13 @@ impl Server {
                             closing = true;
                             connection.as_mut().graceful_shutdown();
                         }
+                        // The answer goes out when the connection is polled next; a peer that
+                        // has not taken it by the next look is cut off.
                         Verdict::SlowHead => {
-                            debug!("a request's head did not arrive in time");
-                            return;
+                            if closing || !progress.cut(bare::head_too_slow(&self.http)) {
+                                return;
+                            }
+                            closing = true;
                         }
                     }
                 }
