@@ -354,6 +354,43 @@ async fn a_queue_without_a_consumer_is_told_apart_from_a_slow_service() {
     .await;
 }
 
+/// A call that was sent before the probe saw that its service had stopped. It may be in the queue,
+/// or in the hands of a worker that is about to reply: nobody can tell, so it keeps its deadline.
+#[tokio::test]
+async fn a_call_to_a_service_that_restarts_is_answered_and_no_late_one_is_executed() {
+    let vhost = RabbitMq::shared().vhost();
+    let url = vhost.url();
+    let start = || NamekoResponder::serve(&url, "orders", |_| Answer::new(OK));
+    let queue = async |state: (u32, u32)| {
+        eventually(&format!("the queue is {state:?}"), async || {
+            let found = crate::harness::responder::queue_state(&url, "rpc-orders").await;
+            (found == Some(state)).then_some(())
+        })
+        .await;
+    };
+    let toml = vhost.config().replace("[[routes]]", "probe_interval = \"30s\"\n[[routes]]");
+    let service = start().await;
+    let gateway = Gateway::ready(&toml).await;
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    service.stop().await;
+    queue((0, 0)).await;
+    let restart = async {
+        queue((0, 1)).await;
+        start().await
+    };
+    let (answer, service) = tokio::join!(gateway.result("orders.x", json!([])), restart);
+    assert_eq!(answer, "ok");
+    service.stop().await;
+    queue((0, 0)).await;
+    let call = r#"{"jsonrpc":"2.0","method":"orders.late","params":[],"id":1}"#;
+    let answer = gateway.post("/api", &[("X-Request-Timeout", "500ms")], call).await;
+    as_fault(&answer.json()).is("timeout", "unknown");
+    let service = start().await;
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    assert_eq!(service.requests.last().method, "x");
+    assert_eq!(service.requests.count(), 1, "the late call had expired");
+}
+
 #[tokio::test]
 async fn the_gateway_declares_no_services_queue_and_leaves_none_behind() {
     let vhost = RabbitMq::shared().vhost();

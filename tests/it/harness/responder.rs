@@ -80,7 +80,7 @@ impl Requests {
 /// A service that speaks Nameko's protocol. It ends with its test.
 pub struct NamekoResponder {
     pub requests: Requests,
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
 }
 
@@ -110,7 +110,12 @@ impl NamekoResponder {
                 }
             }
         });
-        Self { requests, _connection: connection, channel }
+        Self { requests, connection, channel }
+    }
+
+    /// Ends it: its queue stays, without a consumer.
+    pub async fn stop(self) {
+        self.connection.close(200, "done".into()).await.expect("the broker is there");
     }
 
     /// Sends a reply out of the blue.
