@@ -7,9 +7,9 @@ use serde::Deserialize;
 use super::client::address::Address;
 use super::client::envelope::{self, Answer};
 use super::client::http::{Client, Exchange};
-use super::client::{self, ClientArgs, GATEWAY_MEND, report};
+use super::client::{self, CallArgs, ClientArgs, GATEWAY_MEND, report};
 use super::output::{Output, printable};
-use super::params::{self, PARAM_HELP};
+use super::params;
 use super::{CommandError, Status, help};
 use crate::call::{Params, Payload};
 
@@ -28,21 +28,11 @@ use crate::call::{Params, Payload};
     ])
 )]
 pub struct Args {
-    /// The service; with --registry a glob such as 'reports.*'
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// The method, without the service
-    #[arg(value_name = "METHOD")]
-    pub method: String,
-    #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
-    /// The params.
-    pub params: Vec<String>,
-    /// The gateway's URL, with or without /api [default: $GENKAN_GATEWAY, http://127.0.0.1:8080]
-    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
-          help_heading = "Connection")]
-    pub gateway: Option<String>,
-    /// The URL of a registry to find the service with, instead of a gateway; a URL without a
-    /// path means /api
+    /// What is called.
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// The URL of a registry to find the service with, instead of a gateway: then NAME may be a
+    /// glob such as 'reports.*'; a URL without a path means /api
     #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
           help_heading = "Connection", conflicts_with = "gateway")]
     pub registry: Option<String>,
@@ -56,20 +46,19 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     if let Some(registry) = &args.registry {
         return through_registry(&Address::service(registry)?, &args, output);
     }
-    let method = client::join_name(&args.name, &args.method)?;
-    let gateway = client::gateway(args.gateway.as_deref())?;
-    let params = params::read(&args.params)?;
+    let (gateway, method, params) = args.call.read()?;
     client::call_and_print(&gateway, &method, &params, GATEWAY_MEND, &args.client, output)
 }
 
 fn through_registry(registry: &Address, args: &Args, output: &Output) -> anyhow::Result<Status> {
-    client::check_method(&args.name, &args.method)?;
-    let params = params::read(&args.params)?;
+    let CallArgs { name, method, .. } = &args.call;
+    client::check_method(name, method)?;
+    let params = params::read(&args.call.params)?;
     let quiet = args.client.quiet;
     client::with_client(&args.client, output, async |client| {
         let timeout = args.client.timeout;
-        let looked_up = look_up(client, registry, &args.name, timeout).await?;
-        let found = match read_found(&looked_up, registry, &args.name) {
+        let looked_up = look_up(client, registry, name, timeout).await?;
+        let found = match read_found(&looked_up, registry, name) {
             Ok(found) => found,
             Err(error) => {
                 if !quiet {
@@ -86,7 +75,7 @@ fn through_registry(registry: &Address, args: &Args, output: &Output) -> anyhow:
         // One limit for both: the call has what the look-up has left of it.
         let left = timeout.map(|timeout| timeout.saturating_sub(looked_up.took));
         let left = left.map(|left| left.max(Duration::from_millis(1)));
-        let body = envelope::call(&args.method, &params);
+        let body = envelope::call(method, &params);
         let mend = "the registry names it: is the service still running there?";
         let exchange = client.post(&found, body, left, mend).await?;
         let status = client::print_answer(&found, &exchange, output);

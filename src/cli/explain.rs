@@ -10,11 +10,11 @@ use super::output::Output;
 use super::output::{Form, Paint, Role, printable};
 use super::params::PARAM_HELP;
 use super::routes::protocol;
-use super::{CommandError, check, json, params};
+use super::{CommandError, json, params};
 use super::{ConfigArgs, Status, help};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
 use crate::config::units::format_duration;
-use crate::config::{self, Config, Origin, UpstreamConfig};
+use crate::config::{Config, UpstreamConfig};
 use crate::fault::Fault;
 use crate::protocol::juno;
 use crate::router::table::{HUB, Rule};
@@ -47,14 +47,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let name = CallName::parse(args.name)
         .map_err(|name| CommandError::Usage(format!("`{name}` is not of the form NAME.METHOD")))?;
     let params = params::read(&args.params)?;
-    let origin = Origin::find(args.config.config);
-    let config = match config::load(&origin).into_valid() {
-        Ok((config, _)) => config,
-        Err(problems) => {
-            check::print(&origin, &problems, output)?;
-            return Ok(Status::Fault);
-        }
-    };
+    let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
     let decision = Decision::new(&name, &config);
     let request = Request {
         service: decision.service(),

@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ColorChoice, FromArgMatches, Parser};
 
+use crate::config::problem::Problem;
+use crate::config::{self, Config, Origin};
 use output::{Output, Surroundings};
 
 /// How a command ended, as its exit status tells.
@@ -127,6 +129,18 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
+impl ConfigArgs {
+    /// Reads the configuration. `None` where it has errors, which are printed then; warnings are
+    /// returned.
+    fn load(self, output: &Output) -> anyhow::Result<Option<(Origin, Config, Vec<Problem>)>> {
+        let origin = Origin::find(self.config);
+        match config::load(&origin).into_valid() {
+            Ok((config, warnings)) => Ok(Some((origin, config, warnings))),
+            Err(problems) => check::print(&origin, &problems, output).map(|_| None),
+        }
+    }
+}
+
 /// Parses the arguments, runs the command, and reports how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -169,10 +183,10 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     if error.kind() == ErrorKind::MissingRequiredArgument {
         // With a METHOD in its place it may parse, and then NAME may be `service.method`.
         let filled = args.iter().cloned().chain(["METHOD".into()]);
-        if let Ok(Cli { command: Command::Call(call::Args { name, .. }), .. })
-        | Ok(Cli { command: Command::Notify(notify::Args { name, .. }), .. }) =
+        if let Ok(Cli { command: Command::Call(call::Args { call, .. }), .. })
+        | Ok(Cli { command: Command::Notify(notify::Args { call, .. }), .. }) =
             command.try_get_matches_from(filled).and_then(|mut m| Cli::from_arg_matches_mut(&mut m))
-            && let Some(mend) = client::split_name(&name)
+            && let Some(mend) = client::split_name(&call.name)
         {
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, format!("{mend}\n")));
         }

@@ -1,9 +1,8 @@
 //! `genkan notify`: a call that nobody waits for.
 
 use super::client::envelope::{self, Answer};
-use super::client::{self, ClientArgs, GATEWAY_MEND, report};
+use super::client::{self, CallArgs, ClientArgs, GATEWAY_MEND, report};
 use super::output::Output;
-use super::params::{self, PARAM_HELP};
 use super::{Status, help};
 
 /// The arguments of `genkan notify`.
@@ -17,19 +16,9 @@ use super::{Status, help};
     ])
 )]
 pub struct Args {
-    /// The service
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// The method, without the service
-    #[arg(value_name = "METHOD")]
-    pub method: String,
-    #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
-    /// The params.
-    pub params: Vec<String>,
-    /// The gateway's URL, with or without /api [default: $GENKAN_GATEWAY, http://127.0.0.1:8080]
-    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
-          help_heading = "Connection")]
-    pub gateway: Option<String>,
+    /// What is called.
+    #[command(flatten)]
+    pub call: CallArgs,
     /// What all clients have.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -37,9 +26,7 @@ pub struct Args {
 
 /// Sends the notification, and says nothing but how long that took.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let method = client::join_name(&args.name, &args.method)?;
-    let gateway = client::gateway(args.gateway.as_deref())?;
-    let params = params::read(&args.params)?;
+    let (gateway, method, params) = args.call.read()?;
     let exchange = client::with_client(&args.client, output, async |client| {
         let body = envelope::notification(&method, &params);
         client.post(&gateway, body, args.client.timeout, GATEWAY_MEND).await

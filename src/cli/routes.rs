@@ -2,13 +2,12 @@
 
 use serde::Serialize;
 
-use super::check;
 use super::output::Output;
 use super::output::{Form, Role};
 use super::table::Table;
 use super::{ConfigArgs, Status, help};
+use crate::config::Config;
 use crate::config::units::format_duration;
-use crate::config::{self, Config, Origin};
 use crate::router::table::{HUB, Rule};
 
 /// The arguments of `genkan routes`.
@@ -29,14 +28,7 @@ pub struct Args {
 
 /// Prints the routing table.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let origin = Origin::find(args.config.config);
-    let config = match config::load(&origin).into_valid() {
-        Ok((config, _)) => config,
-        Err(problems) => {
-            check::print(&origin, &problems, output)?;
-            return Ok(Status::Fault);
-        }
-    };
+    let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
     match output.form() {
         Form::Human => output.print(&human(&config, output))?,
         Form::Json => {

@@ -1,8 +1,7 @@
 //! `genkan serve`: runs the gateway until it is told to end.
 
 use super::output::Output;
-use super::{ConfigArgs, Status, check, help};
-use crate::config::{self, Origin};
+use super::{ConfigArgs, Status, help};
 use crate::{gateway, log};
 
 /// The arguments of `genkan serve`.
@@ -27,13 +26,8 @@ pub struct Args {
 
 /// Runs the gateway.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let origin = Origin::find(args.config.config);
-    let (config, problems) = match config::load(&origin).into_valid() {
-        Ok(valid) => valid,
-        Err(problems) => {
-            check::print(&origin, &problems, output)?;
-            return Ok(Status::Fault);
-        }
+    let Some((origin, config, problems)) = args.config.load(output)? else {
+        return Ok(Status::Fault);
     };
     log::start(config.log);
     for problem in &problems {

@@ -17,6 +17,7 @@ use ::http::{HeaderName, HeaderValue};
 use anyhow::Context as _;
 
 use super::output::Output;
+use super::params::{self, PARAM_HELP};
 use super::{CommandError, Status};
 use crate::call::{CallName, Params};
 use crate::config::{environment, units};
@@ -26,6 +27,33 @@ use http::{Client, Exchange};
 
 /// The gateway, where neither `--gateway` nor the environment names one.
 pub const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
+
+/// What is called, with what, and through which gateway.
+#[derive(Debug, clap::Args)]
+pub struct CallArgs {
+    /// The service
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The method, without the service
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
+    /// The params.
+    pub params: Vec<String>,
+    /// The gateway's URL, with or without /api [default: $GENKAN_GATEWAY, http://127.0.0.1:8080]
+    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
+          help_heading = "Connection")]
+    pub gateway: Option<String>,
+}
+
+impl CallArgs {
+    /// All of it, read: the gateway, `NAME.METHOD`, the params.
+    pub fn read(&self) -> anyhow::Result<(Address, String, Params)> {
+        let method = join_name(&self.name, &self.method)?;
+        let gateway = gateway(self.gateway.as_deref())?;
+        Ok((gateway, method, params::read(&self.params)?))
+    }
+}
 
 /// The options of every command that calls.
 #[derive(Debug, clap::Args)]
@@ -51,7 +79,7 @@ pub struct ClientArgs {
 }
 
 /// The gateway that `--gateway`, GENKAN_GATEWAY or the default names, and its mend.
-pub fn gateway(option: Option<&str>) -> Result<Address, CommandError> {
+fn gateway(option: Option<&str>) -> Result<Address, CommandError> {
     if let Some(url) = option {
         return Address::gateway(url);
     }
@@ -67,7 +95,7 @@ pub const GATEWAY_MEND: &str = "is `genkan serve` running there? --gateway URL o
                                 names another one";
 
 /// `NAME` and `METHOD` as the gateway's method, `NAME.METHOD`.
-pub fn join_name(service: &str, method: &str) -> Result<String, CommandError> {
+fn join_name(service: &str, method: &str) -> Result<String, CommandError> {
     if service.contains(['*', '?']) {
         return Err(CommandError::Usage(format!(
             "`{service}` is a glob: only a registry can look it up, with --registry URL"
