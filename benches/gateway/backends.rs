@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
-use crate::role::serve;
+use crate::support::role::serve;
 
 /// The Picom service's name.
 pub(crate) const PICOM_SERVICE: &str = "echo";

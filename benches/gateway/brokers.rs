@@ -2,20 +2,18 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::child::Guarded;
+use crate::support::child::Guarded;
+use crate::support::place::{await_port, folder, free_port};
 
 /// Where Debian keeps RabbitMQ's own start script: the one in `sbin` insists on its own user.
 const RABBITMQ: &[&str] = &["/usr/lib/rabbitmq/bin/rabbitmq-server"];
 const NATS: &[&str] =
     &["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"];
-const START: Duration = Duration::from_secs(60);
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -83,31 +81,6 @@ pub(crate) fn rabbitmq() -> Result<Broker> {
 fn find(name: &str, places: &[&str]) -> Result<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|place| place.exists());
     found.with_context(|| format!("no {name} in {}: `make setup` installs it", places.join(", ")))
-}
-
-/// A new folder for one program's files.
-pub(crate) fn folder(name: &str) -> Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("genkan-bench-{}-{name}", std::process::id()));
-    fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    Ok(path)
-}
-
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Waits until the program listens. A program that ends instead is an error that shows its log.
-pub(crate) fn await_port(port: u16, process: &Guarded, folder: &Path) -> Result<()> {
-    let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if !process.lives() || begin.elapsed() > START {
-            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
-            bail!("nothing came to listen on port {port}. What it said:\n{log}");
-        }
-        sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {

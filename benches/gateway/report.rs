@@ -1,13 +1,10 @@
 //! The tables, and the targets that they are held against.
 
-use std::fs;
-use std::io::{Write, stdout};
-use std::path::Path;
+use serde_json::{Value, json};
 
-use anyhow::{Context, Result};
-use serde_json::json;
-
-use crate::measure::{CONNECTIONS, Results, Sample, What};
+use super::measure::{CONNECTIONS, Results, What};
+use crate::support::subject::Sample;
+use crate::support::table::{headed, mark, median, section, spread, verdict};
 
 /// A path through the gateway, the parts it cannot do without, and how many times their sum it
 /// may cost.
@@ -31,39 +28,28 @@ const SPEEDS: [(&str, What); 7] = [
     ("gateway → Nameko", What::GatewayNameko),
 ];
 
-/// Prints everything that was measured.
-pub(crate) fn print(results: &Results) -> Result<()> {
-    let mut out = String::new();
-    let setup = &results.setup;
-    out.push_str(&format!(
-        "set-up: {} cores, {}, Linux {}, nats-server {}, RabbitMQ {}; median of {} rounds\n",
-        setup.cores,
-        setup.processor,
-        setup.kernel,
-        setup.nats_server,
-        setup.rabbitmq,
-        results.rounds
-    ));
-    section(&mut out, "CPU per call, user and system, of the process alone (µs)", paths(results));
-    section(&mut out, "RabbitMQ's own CPU per call, its idling taken off (µs)", brokers(results));
-    section(&mut out, "The gateway's resident memory (MiB)", memory(results));
-    section(&mut out, "For orientation: closed loop, on this machine all at once", speeds(results));
-    Ok(stdout().lock().write_all(out.as_bytes())?)
+/// The tables of everything that was measured.
+pub(crate) fn tables(results: &Results, out: &mut String) {
+    let Results { nats_server, rabbitmq, .. } = results;
+    out.push_str(&format!("in front of nats-server {nats_server} and RabbitMQ {rabbitmq}\n"));
+    section(out, "CPU per call, user and system, of the process alone (µs)", paths(results));
+    section(out, "RabbitMQ's own CPU per call, its idling taken off (µs)", brokers(results));
+    section(out, "The gateway's resident memory (MiB)", memory(results));
+    section(out, "For orientation: closed loop, on this machine all at once", speeds(results));
 }
 
-/// Writes everything that was measured, every round of it.
-pub(crate) fn write_json(results: &Results, path: &Path) -> Result<()> {
+/// Everything that was measured, every round of it.
+pub(crate) fn json(results: &Results) -> Value {
     let samples = results.samples.iter().map(|((what, connections), samples)| {
         json!({ "what": what, "connections": connections, "cpu_us_per_call": median(samples, cpu),
                 "rounds": samples })
     });
-    let all = json!({
-        "setup": results.setup,
+    json!({
+        "nats_server": results.nats_server,
+        "rabbitmq": results.rabbitmq,
         "samples": samples.collect::<Vec<_>>(),
         "memory_mib": results.memory,
-    });
-    let text = serde_json::to_string_pretty(&all)?;
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    })
 }
 
 fn cpu(sample: &Sample) -> f64 {
@@ -163,71 +149,4 @@ fn speeds(results: &Results) -> Vec<Vec<String>> {
         }
     }
     headed("what|conns|CPU µs|calls/s|p50 ms|p99 ms", rows)
-}
-
-fn verdict(ratio: f64, target: f64) -> [String; 3] {
-    [format!("{ratio:.2}"), format!("≤ {target:.2}"), mark(ratio <= target)]
-}
-
-fn mark(good: bool) -> String {
-    if good { "ok".to_owned() } else { "over".to_owned() }
-}
-
-/// The rows under their heads; nothing if there are no rows.
-fn headed(heads: &str, rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
-    if rows.is_empty() {
-        return rows;
-    }
-    let mut table = vec![heads.split('|').map(str::to_owned).collect()];
-    table.extend(rows);
-    table
-}
-
-fn section(out: &mut String, title: &str, table: Vec<Vec<String>>) {
-    if table.is_empty() {
-        return;
-    }
-    out.push_str(&format!("\n{title}\n"));
-    let columns = table.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    for row in &table {
-        let mut line = String::from(" ");
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Words to the left, numbers to the right.
-            let cell =
-                if column == 0 { format!(" {cell:<width$}") } else { format!("  {cell:>width$}") };
-            line.push_str(&cell);
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-}
-
-/// The median, and the lowest and highest when there was more than one round.
-fn spread(samples: &[Sample], of: fn(&Sample) -> f64) -> String {
-    let values = sorted(samples, of);
-    let middle = median(samples, of);
-    match values.as_slice() {
-        [low, .., high] => format!("{middle:.1} ({low:.1}–{high:.1})"),
-        _ => format!("{middle:.1}"),
-    }
-}
-
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let values = sorted(samples, of);
-    let middle = values.len() / 2;
-    match (values.get(middle), values.get(middle.saturating_sub(1))) {
-        (Some(upper), Some(lower)) if values.len().is_multiple_of(2) => (upper + lower) / 2.0,
-        (Some(middle), _) => *middle,
-        _ => f64::NAN,
-    }
-}
-
-fn sorted(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> Vec<f64> {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values
 }

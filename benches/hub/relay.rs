@@ -1,46 +1,61 @@
-//! The floor: copies whole lines from one socket to another, and knows nothing of them.
+//! The floor: copies whole lines from one socket to others, and knows nothing of them. It has the
+//! runtime that a program makes that sets nothing.
 
+use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
-/// `pair`: the first two connections, both ways. `fan`: what the first says, to all others, and
-/// to itself last.
-pub fn run(port: u16, mode: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        match mode {
-            "pair" => pair(&listener).await,
-            _ => fan(&listener).await,
-        }
-    });
+use crate::support::role::serve;
+
+/// The role of a relay between its first two connections, both ways.
+pub(crate) fn pair() -> Result<()> {
+    let mut tasks = JoinSet::new();
+    serve(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        tasks.spawn(async move {
+            let (first_read, first_write) = accept(&listener).await?.into_split();
+            let (second_read, second_write) = accept(&listener).await?.into_split();
+            let mut both = JoinSet::new();
+            both.spawn(copy(first_read, vec![second_write]));
+            both.spawn(copy(second_read, vec![first_write]));
+            both.join_all().await;
+            anyhow::Ok(())
+        });
+        Ok(Some(port))
+    })
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
-    let (stream, _) = listener.accept().await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+/// The role of a relay from one connection to the others: what the one says that came last goes to
+/// all that came before, in their order, and back to itself.
+pub(crate) fn fan(listeners: usize) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    serve(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        tasks.spawn(async move {
+            let (mut reads, mut writes) = (Vec::new(), Vec::new());
+            for _ in 0..listeners {
+                let (read, write) = accept(&listener).await?.into_split();
+                reads.push(read);
+                writes.push(write);
+            }
+            let (read, own) = accept(&listener).await?.into_split();
+            writes.push(own);
+            copy(read, writes).await;
+            drop(reads);
+            anyhow::Ok(())
+        });
+        Ok(Some(port))
+    })
 }
 
-async fn pair(listener: &TcpListener) {
-    let (first_read, first_write) = accept(listener).await.into_split();
-    let (second_read, second_write) = accept(listener).await.into_split();
-    let there = tokio::spawn(copy(first_read, vec![second_write]));
-    let back = tokio::spawn(copy(second_read, vec![first_write]));
-    drop((there.await, back.await));
-}
-
-async fn fan(listener: &TcpListener) {
-    let (read, own) = accept(listener).await.into_split();
-    let mut writes = Vec::new();
-    for _ in 0..super::LISTENERS {
-        let (_read, write) = accept(listener).await.into_split();
-        std::mem::forget(_read);
-        writes.push(write);
-    }
-    writes.push(own);
-    drop(tokio::spawn(copy(read, writes)).await);
+async fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Copies what has come in, up to the last line's end, with one write for each target.
@@ -52,7 +67,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: Vec<OwnedWriteHalf>) {
             Ok(read) if read > 0 => length += read,
             _ => return,
         }
-        let Some(end) = buffer[..length].iter().rposition(|byte| *byte == b'\n') else { continue };
+        let Some(end) = memchr::memrchr(b'\n', &buffer[..length]) else { continue };
         for target in &mut to {
             if target.write_all(&buffer[..=end]).await.is_err() {
                 return;

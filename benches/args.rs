@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::load::Expect;
+use crate::support::http::Expect;
 
 /// Measures the gateway's CPU and memory beside the bare parts it is made of
 #[derive(Parser)]
@@ -15,10 +15,10 @@ pub(crate) struct Args {
     pub(crate) quick: bool,
     /// How often floors and gateway take turns at each point
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
+    rounds: u32,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(crate) only: Vec<Part>,
+    only: Vec<Part>,
     /// Only the floors, without the gateway
     #[arg(long)]
     pub(crate) floors: bool,
@@ -36,7 +36,19 @@ pub(crate) struct Args {
 impl Args {
     /// Whether the part is to be measured.
     pub(crate) fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        let named = |part| self.only.contains(&part);
+        self.only.is_empty() || named(part) || named(part.whole())
+    }
+
+    /// Whether anything of the gateway in front of brokers is to be measured.
+    pub(crate) fn wants_gateway(&self) -> bool {
+        [Part::Nats, Part::Nameko, Part::Memory].into_iter().any(|part| self.wants(part))
+    }
+
+    /// Whether anything of the hub is to be measured.
+    pub(crate) fn wants_hub(&self) -> bool {
+        let parts = [Part::HubCalls, Part::HubHttp, Part::HubHooks, Part::HubMemory];
+        parts.into_iter().any(|part| self.wants(part))
     }
 
     /// A count of calls, or a tenth of it for a smoke run.
@@ -53,12 +65,35 @@ impl Args {
 /// What can be measured on its own.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
+    /// The gateway in front of brokers: the next three
+    Gateway,
     /// HTTP to NATS
     Nats,
     /// HTTP to Nameko, and RabbitMQ's own CPU
     Nameko,
     /// Resident memory under load
     Memory,
+    /// The hub: the next four, which need no broker
+    Hub,
+    /// Calls from module to module
+    HubCalls,
+    /// HTTP to a module's function
+    HubHttp,
+    /// One hook to many listeners
+    HubHooks,
+    /// Resident memory for each idle module
+    HubMemory,
+}
+
+impl Part {
+    fn whole(self) -> Part {
+        match self {
+            Part::Gateway | Part::Nats | Part::Nameko | Part::Memory => Part::Gateway,
+            Part::Hub | Part::HubCalls | Part::HubHttp | Part::HubHooks | Part::HubMemory => {
+                Part::Hub
+            }
+        }
+    }
 }
 
 /// The processes that a run is made of.
@@ -68,6 +103,9 @@ pub(crate) enum Role {
     /// An HTTP server that answers with the body it got
     #[command(hide = true)]
     AxumEcho,
+    /// An HTTP client that checks what it gets
+    #[command(hide = true)]
+    HttpLoad { address: SocketAddr, method: String, expect: Expect },
     /// Picom requests without a gateway
     #[command(hide = true)]
     NatsClient {
@@ -89,7 +127,39 @@ pub(crate) enum Role {
     /// A Nameko service that answers with its arguments
     #[command(hide = true)]
     NamekoResponder { url: String },
-    /// An HTTP client that checks what it gets
+    /// Copies lines between two connections
     #[command(hide = true)]
-    HttpLoad { address: SocketAddr, method: String, expect: Expect },
+    RelayPair,
+    /// Copies the lines of its last connection to all others
+    #[command(hide = true)]
+    RelayFan { listeners: usize },
+    /// A module that answers every call with the same result; without a name it does not register
+    #[command(hide = true)]
+    Callee {
+        address: SocketAddr,
+        answer: String,
+        #[arg(long, requires = "function")]
+        module: Option<String>,
+        #[arg(long)]
+        function: Option<String>,
+    },
+    /// A module that calls
+    #[command(hide = true)]
+    Caller {
+        address: SocketAddr,
+        #[arg(long)]
+        module: Option<String>,
+    },
+    /// Modules that do nothing
+    #[command(hide = true)]
+    Crowd { address: SocketAddr },
+    /// Modules that listen to a hook, and one that triggers it
+    #[command(hide = true)]
+    Listeners {
+        address: SocketAddr,
+        count: usize,
+        /// Nobody registers
+        #[arg(long)]
+        bare: bool,
+    },
 }

@@ -1,14 +1,11 @@
-//! The floors: what the gateway stands on, alone. An axum server that does nothing, and the two
-//! broker clients without HTTP, with the same runtime as the gateway's unless another is cheaper. No gateway built of these
-//! parts can be cheaper than their sum.
+//! The floors of the way to a broker: its client without HTTP, with the runtime that a program
+//! makes that sets nothing unless another is cheaper. No gateway built of these parts can be
+//! cheaper than their sum with the bare HTTP server's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use axum::Router;
-use axum::routing::post;
-use axum::serve::ListenerExt;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::options::{
@@ -17,34 +14,16 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::backends::{EXCHANGE, NAMEKO_SERVICE, declare_exchange};
-use crate::load::PAYLOAD;
-use crate::role::{Session, Threads, client, serve};
-
-/// The role of an HTTP server that reads a body and returns it.
-pub(crate) fn axum_echo() -> Result<()> {
-    let mut tasks = JoinSet::new();
-    serve(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                eprintln!("axum echo: {error}");
-            }
-        });
-        let app = Router::new().route("/api", post(async |body: Bytes| body));
-        tasks.spawn(async move { axum::serve(listener, app).await });
-        Ok(Some(port))
-    })
-}
+use super::backends::{EXCHANGE, NAMEKO_SERVICE, declare_exchange};
+use crate::support::http::PAYLOAD;
+use crate::support::role::{Session, Threads, client};
 
 /// The role of a Picom caller: `request` of async-nats, as its documentation shows it. It is
 /// cheapest on one thread, where its connection's task wakes nobody; a floor is the least.
-pub(crate) fn nats_client(server: &str, subject: String, one_thread: bool) -> Result<()> {
+pub(crate) fn nats(server: &str, subject: String, one_thread: bool) -> Result<()> {
     let threads = if one_thread { Threads::One } else { Threads::Default };
     client(threads, async { Ok(async_nats::connect(server).await?) }, async |client| {
         Ok(PicomCaller { client: client.clone(), subject: subject.clone() })
@@ -69,7 +48,7 @@ impl Session for PicomCaller {
 
 /// The role of a Nameko caller: mandatory and confirmed requests, replies from a queue of its own
 /// with `no_ack`, on two connections, as WIRE 7.1 has it.
-pub(crate) fn lapin_client(url: &str, persistent: bool) -> Result<()> {
+pub(crate) fn lapin(url: &str, persistent: bool) -> Result<()> {
     let mut tasks = JoinSet::new();
     let connect = NamekoCaller::connect(url, persistent, &mut tasks);
     client(Threads::Default, connect, async |caller| Ok(caller.clone()))

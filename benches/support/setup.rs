@@ -4,19 +4,17 @@ use std::fs;
 
 use serde::Serialize;
 
-/// The machine and the brokers.
+/// The machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct Setup {
-    pub(crate) cores: usize,
-    pub(crate) processor: String,
-    pub(crate) kernel: String,
-    pub(crate) nats_server: String,
-    pub(crate) rabbitmq: String,
+    cores: usize,
+    processor: String,
+    kernel: String,
 }
 
 impl Setup {
     /// Looks around.
-    pub(crate) fn look(nats_server: &str, rabbitmq: &str) -> Self {
+    pub(crate) fn look() -> Self {
         let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = processors.lines().find(|line| line.starts_with("model name"));
         let model = model.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, m)| m);
@@ -25,8 +23,12 @@ impl Setup {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             processor: model.trim().to_owned(),
             kernel: kernel.trim().to_owned(),
-            nats_server: nats_server.to_owned(),
-            rabbitmq: rabbitmq.to_owned(),
         }
+    }
+
+    /// The same as a line for people.
+    pub(crate) fn line(&self, rounds: u32) -> String {
+        let Self { cores, processor, kernel } = self;
+        format!("set-up: {cores} cores, {processor}, Linux {kernel}; median of {rounds} rounds\n")
     }
 }

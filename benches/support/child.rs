@@ -13,7 +13,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::role::{Answer, Command, PATIENCE, Run};
+use super::role::{Answer, Command, PATIENCE, Run};
 
 /// A started program with a line to it and back. Dropping it ends it.
 struct Line {

@@ -53,6 +53,19 @@ pub(crate) struct Run {
     pub(crate) p99: u32,
 }
 
+impl Run {
+    /// Calls that were made since `start`, and how long each took.
+    pub(crate) fn new(start: Instant, mut latencies: Vec<Duration>) -> Self {
+        let seconds = start.elapsed().as_secs_f64();
+        latencies.sort_unstable();
+        let at = |share: usize| {
+            let latency = latencies.get(latencies.len() * share / 100);
+            latency.map_or(0, |latency| u32::try_from(latency.as_micros()).unwrap_or(u32::MAX))
+        };
+        Self { calls: latencies.len() as u64, seconds, p50: at(50), p99: at(99) }
+    }
+}
+
 /// Who makes calls, one after the other.
 pub(crate) trait Session: Send + Sized + 'static {
     /// Makes the call with this number and checks its answer.
@@ -95,12 +108,15 @@ pub(crate) fn client<Shared, S: Session>(
         Ok(shared) => shared,
         Err(error) => return say(&Answer::Failed(format!("{error:#}"))),
     };
+    let (mut sessions, mut made) = (Vec::new(), 0);
+    take_orders(|command| runtime.block_on(obey(command, &shared, &open, &mut sessions, &mut made)))
+}
+
+/// Does what each line of standard input says, until there are no more.
+pub(crate) fn take_orders(mut obey: impl FnMut(Command) -> Result<Answer>) -> Result<()> {
     say(&Answer::Ready(None))?;
-    let mut sessions = Vec::new();
-    let mut made = 0;
     for line in stdin().lock().lines() {
-        let command = serde_json::from_str(&line?)?;
-        let answer = runtime.block_on(obey(command, &shared, &open, &mut sessions, &mut made));
+        let answer = obey(serde_json::from_str(&line?)?);
         say(&answer.unwrap_or_else(|error| Answer::Failed(format!("{error:#}"))))?;
     }
     Ok(())
@@ -154,7 +170,7 @@ async fn drive<S: Session>(sessions: Vec<S>, first: u64, calls: u64) -> Result<(
                 }
                 let begin = Instant::now();
                 session.call(number).await?;
-                latencies.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(begin.elapsed());
             }
         });
     }
@@ -165,10 +181,7 @@ async fn drive<S: Session>(sessions: Vec<S>, first: u64, calls: u64) -> Result<(
         sessions.push(session);
         latencies.extend(taken);
     }
-    let seconds = start.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let at = |share: usize| latencies.get(latencies.len() * share / 100).copied().unwrap_or(0);
-    Ok((sessions, Run { calls, seconds, p50: at(50), p99: at(99) }))
+    Ok((sessions, Run::new(start, latencies)))
 }
 
 fn say(answer: &Answer) -> Result<()> {

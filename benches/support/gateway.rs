@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::backends::{NAMEKO_SERVICE, PICOM_SERVICE};
-use crate::brokers::{await_port, folder, free_port};
-use crate::child::Guarded;
+use super::child::Guarded;
+use super::place::{await_port, folder, free_port};
 
 const READY: Duration = Duration::from_secs(20);
 
-/// A gateway in front of both responders.
+/// A running gateway.
 pub(crate) struct Gateway {
     process: Guarded,
     /// Where calls go.
@@ -24,12 +23,14 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it and waits until it says that it is ready.
-    pub(crate) fn start(nats: &str, rabbit: &str, name: &str) -> Result<Self> {
+    /// Starts it and waits until it says that it is ready. `rest` is its configuration beside the
+    /// addresses that it serves HTTP on.
+    pub(crate) fn start(name: &str, rest: &str) -> Result<Self> {
         let folder = folder(name)?;
         let (http, admin) = (free_port()?, free_port()?);
         let config = folder.join("genkan.toml");
-        fs::write(&config, configuration(http, admin, nats, rabbit))?;
+        let listen = |section, port| format!("[{section}]\nlisten = \"127.0.0.1:{port}\"\n");
+        fs::write(&config, listen("http", http) + &listen("admin", admin) + rest)?;
         let start = r#""$PROGRAM" serve --config "$CONFIG" >"$FOLDER/log" 2>&1 & main=$!"#;
         let process = Guarded::start(start, "TERM", &folder, |command| {
             command.env("PROGRAM", env!("CARGO_BIN_EXE_genkan")).env("CONFIG", &config)
@@ -44,38 +45,6 @@ impl Gateway {
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
-}
-
-fn configuration(http: u16, admin: u16, nats: &str, rabbit: &str) -> String {
-    format!(
-        r#"
-[http]
-listen = "127.0.0.1:{http}"
-
-[admin]
-listen = "127.0.0.1:{admin}"
-
-[hub]
-listen = []
-
-[upstreams.nats]
-protocol = "nats"
-servers = ["{nats}"]
-dialect = "picom"
-
-[upstreams.rabbit]
-protocol = "nameko"
-url = "{rabbit}"
-
-[[routes]]
-match = "{PICOM_SERVICE}.*"
-upstream = "nats"
-
-[[routes]]
-match = "{NAMEKO_SERVICE}.*"
-upstream = "rabbit"
-"#
-    )
 }
 
 fn await_ready(admin: u16, process: &Guarded, folder: &Path) -> Result<()> {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::role::{Session, Threads, client};
+use super::role::{Session, Threads, client};
 
 /// The params of every call, and so the result that echo services answer with.
 pub(crate) const PAYLOAD: &str = r#"{"id":12345,"name":"ada"}"#;
@@ -28,7 +28,7 @@ pub(crate) enum Expect {
 }
 
 /// The role.
-pub(crate) fn run(address: SocketAddr, method: &str, expect: Expect) -> Result<()> {
+pub(crate) fn load(address: SocketAddr, method: &str, expect: Expect) -> Result<()> {
     client(Threads::Default, async { Ok(()) }, async |()| {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;

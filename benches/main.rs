@@ -1,0 +1,97 @@
+//! What the gateway costs beside the parts it is made of, measured in one run: `make bench`.
+//!
+//! ```text
+//!   load ──HTTP──> axum echo                                floor: HTTP
+//!   async-nats client ──nats-server──> picom responder      floor: NATS
+//!   lapin client ──RabbitMQ──> Nameko responder             floor: AMQP
+//!   load ──HTTP──> genkan serve ──> the same two responders
+//!
+//!   module ──> relay of lines ──> module                    floor: the hub
+//!   module ──> genkan serve ──> module
+//!   load ──HTTP──> genkan serve ──> module
+//! ```
+//!
+//! Every box is a process of its own, so that its CPU can be told apart: this program starts
+//! itself again with a role as its argument. Floors and gateway take turns, round by round,
+//! because a machine's speed drifts. Every answer is checked: a gateway that fails fast is an
+//! error here, not a record. It measures and prints; it judges only against the targets in each
+//! `report.rs`, and leaves no process and no file behind.
+
+mod args;
+mod gateway;
+mod hub;
+mod support;
+
+use std::fs;
+use std::io::{Write, stdout};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde_json::json;
+
+use args::{Args, Role};
+use gateway::{backends, clients};
+use hub::pair::Known;
+use hub::{crowd, pair, relay};
+use support::note::note;
+use support::setup::Setup;
+use support::{axum, http};
+
+fn main() -> Result<()> {
+    let mut args = Args::parse();
+    match args.role.take() {
+        Some(role) => play(role),
+        None if !args.bench => {
+            println!("nothing measured: run `make bench`");
+            Ok(())
+        }
+        None => measure(&args),
+    }
+}
+
+fn play(role: Role) -> Result<()> {
+    match role {
+        Role::AxumEcho => axum::echo(),
+        Role::HttpLoad { address, method, expect } => http::load(address, &method, expect),
+        Role::NatsClient { server, subject, one_thread } => {
+            clients::nats(&server, subject, one_thread)
+        }
+        Role::LapinClient { url, persistent } => clients::lapin(&url, persistent),
+        Role::PicomResponder { server } => backends::picom(&server),
+        Role::NamekoResponder { url } => backends::nameko(&url),
+        Role::RelayPair => relay::pair(),
+        Role::RelayFan { listeners } => relay::fan(listeners),
+        Role::Callee { address, answer, module, function } => {
+            pair::callee(address, answer, module.map(|id| Known { id, function }))
+        }
+        Role::Caller { address, module } => {
+            pair::caller(address, module.map(|id| Known { id, function: None }))
+        }
+        Role::Crowd { address } => crowd::idle(address),
+        Role::Listeners { address, count, bare } => crowd::listeners(address, count, bare),
+    }
+}
+
+/// Starts, measures, prints.
+fn measure(args: &Args) -> Result<()> {
+    let gateway = args.wants_gateway().then(|| gateway::measure::all(args)).transpose()?;
+    let hub = args.wants_hub().then(|| hub::measure::all(args)).transpose()?;
+    note("");
+    let setup = Setup::look();
+    let mut out = setup.line(args.rounds());
+    if let Some(results) = &gateway {
+        gateway::report::tables(results, &mut out);
+    }
+    if let Some(results) = &hub {
+        hub::report::tables(results, &mut out);
+    }
+    stdout().lock().write_all(out.as_bytes())?;
+    let Some(path) = &args.json else { return Ok(()) };
+    let all = json!({
+        "setup": setup,
+        "gateway": gateway.as_ref().map(gateway::report::json),
+        "hub": hub.as_ref().map(hub::report::json),
+    });
+    let text = serde_json::to_string_pretty(&all)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
