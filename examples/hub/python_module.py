@@ -13,13 +13,9 @@ import socket
 import sys
 
 address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:2203"
-if "/" in address:
-    hub = socket.socket(socket.AF_UNIX)
-    hub.connect(address)
-else:
-    host, port = address.rsplit(":", 1)
-    hub = socket.create_connection((host, int(port)))
-lines = hub.makefile("r", encoding="utf-8")
+hub = socket.socket(socket.AF_UNIX if "/" in address else socket.AF_INET)
+host, _, port = address.rpartition(":")
+hub.connect(address if "/" in address else (host, int(port)))
 serial = itertools.count()
 
 
@@ -29,18 +25,16 @@ def send(number, **keys):
 
 
 functions = {"greet": lambda name="you": f"Hello, {name}, from python"}
-
 send(1, moduleId="python", version="1.0.0", dependencies={})
-for frame in map(json.loads, lines):
+for frame in map(json.loads, hub.makefile(encoding="utf-8")):
     if frame["type"] == 8 and frame.get("hook") == "juno.activated":
         for name in functions:
             send(9, function=name)
     elif frame["type"] == 3:
         try:
-            result = functions[frame["function"]](**frame["arguments"])
-            send(4, requestId=frame["requestId"], data=result)
+            answer = functions[frame["function"]](**frame["arguments"])
+            send(4, requestId=frame["requestId"], data=answer)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            send(0, requestId=frame["requestId"], error=2, message=text)
+            send(0, requestId=frame["requestId"], error=2, message=repr(error))
     elif frame["type"] == 0:
         print("the hub:", frame.get("message", frame["error"]), file=sys.stderr)

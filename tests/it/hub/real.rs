@@ -168,8 +168,43 @@ async fn the_node_example() {
     example(&mut command, "node").await;
 }
 
+async fn rust_example() -> Command {
+    let binary = tokio::task::spawn_blocking(|| build("examples/hub/rust-module", "rust-module"));
+    Command::new(binary.await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rust_example() {
-    let binary = tokio::task::spawn_blocking(|| build("examples/hub/rust-module", "rust-module"));
-    example(&mut Command::new(binary.await.unwrap()), "rust").await;
+    example(&mut rust_example().await, "rust").await;
+}
+
+/// Over a Unix socket: its function `order` calls `orders.create` before it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_example_calls_another_service() {
+    let folder = Folder::new();
+    let path = folder.path().join("hub.sock");
+    let listen = format!("\"tcp://127.0.0.1:0\", \"unix://{}\"", path.display());
+    let gateway = Gateway::start(&format!("[hub]\nlisten = [{listen}]\n")).await;
+    let _running = Process::start(rust_example().await.arg(&path), None);
+    until_active(&gateway, "rust", 2).await;
+    let arguments = json!({"id": 1, "size": "M"});
+    // What it is told when it cannot be done, it tells its caller.
+    gateway.fault("rust.order", arguments.clone()).await.is("unknown_service", "rejected");
+
+    let mut orders = Peer::module(&gateway, "orders", &["create"]).await;
+    let serve = async {
+        let asked = orders.receive().await;
+        assert_eq!((&asked["caller"], &asked["arguments"]), (&json!("rust"), &arguments));
+        orders.answer(&asked, json!({"price": 18})).await;
+        let asked = orders.receive().await;
+        let id = &asked["requestId"];
+        orders.send(&json!({"type": 0, "requestId": id, "error": 2, "message": "sold out"})).await;
+    };
+    let call = async {
+        let taken = gateway.result("rust.order", arguments.clone()).await;
+        assert_eq!(taken, json!({"text": "That is 18, says rust", "order": {"price": 18}}));
+        let fault = gateway.fault("rust.order", arguments.clone()).await;
+        assert_eq!(fault.is("application", "executed").message, "sold out");
+    };
+    tokio::join!(serve, call);
 }
