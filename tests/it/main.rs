@@ -10,6 +10,7 @@ mod bare_calls;
 mod clients;
 mod command_line;
 mod configuration;
+mod demo;
 mod draining;
 mod envelope;
 mod faults;
