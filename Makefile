@@ -7,7 +7,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n  cargo run --release -- serve      the gateway alone, on its embedded default\n'
 
-demo: ## real brokers, real services and Genkan in front of them; Ctrl-C ends it all
+demo: ## real brokers and services, modules on the hub, Genkan in front; Ctrl-C ends it all
 	@scripts/demo
 
 test: ## set up, then every test: unit tests and tests/it through real brokers and services
