@@ -70,12 +70,15 @@ pub(super) fn write(
     out.push(b'}');
 }
 
-/// The size to reserve for an answer.
-pub(super) fn size_hint(result: &Result<Reply, Fault>) -> usize {
-    match result {
-        Ok(reply) => 64 + reply.payload.as_bytes().len(),
+/// The size to reserve for an answer. Exact for a strict result: a buffer without spare room
+/// becomes the response's body as it is.
+pub(super) fn size_hint(id: &Payload, result: &Result<Reply, Fault>) -> usize {
+    const AROUND_RESULT: usize = r#"{"jsonrpc":"2.0","result":,"id":}"#.len();
+    let size = match result {
+        Ok(reply) => AROUND_RESULT + reply.payload.as_bytes().len(),
         Err(fault) => 256 + fault.message().len(),
-    }
+    };
+    size + id.as_bytes().len()
 }
 
 /// Appends the members that tell a program about a fault: those of `error.data`, and the
@@ -157,6 +160,8 @@ mod tests {
 
     #[test]
     fn strict_answers() {
+        let id = Payload::from_text("a");
+        assert_eq!(written(Dialect::Strict, reply()).len(), size_hint(&id, &reply()));
         assert_eq!(
             written(Dialect::Strict, reply()),
             r#"{"jsonrpc":"2.0","result":{"n":1.10},"id":"a"}"#

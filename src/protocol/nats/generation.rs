@@ -141,10 +141,12 @@ impl Generation {
 
     /// Where the reply to a call is to be sent.
     pub(super) fn reply_subject(&self, ticket: &Ticket<'_>) -> Subject {
-        // A u64 has at most 20 digits.
-        let mut subject = String::with_capacity(self.inbox.len() + 20);
+        // With exact room: what has spare room costs another allocation to be shared.
+        let token = ticket.token();
+        let digits = token.checked_ilog10().unwrap_or(0) as usize + 1;
+        let mut subject = String::with_capacity(self.inbox.len() + digits);
         subject.push_str(&self.inbox);
-        let written = write!(subject, "{}", ticket.token());
+        let written = write!(subject, "{token}");
         debug_assert!(written.is_ok(), "a String takes everything");
         subject.into()
     }

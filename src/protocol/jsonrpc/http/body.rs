@@ -1,6 +1,8 @@
 //! Reads a request's body: not beyond its limit, not beyond its time, without a copy where it
 //! came in one piece.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -38,7 +40,15 @@ where
         return Err(invalid("the body is compressed: send it without Content-Encoding"));
     }
     let mut body = body;
-    match timeout(config.read_timeout, collect(&mut body, config.max_body)).await {
+    let read = {
+        let mut reading = pin!(collect(&mut body, config.max_body));
+        // Nearly every body came with its head, and needs no clock.
+        match futures_util::poll!(&mut reading) {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => timeout(config.read_timeout, reading).await,
+        }
+    };
+    match read {
         Ok(Err(fault)) if fault.kind() == FaultKind::TooLarge => {
             discard(body, config.read_timeout).await;
             Err(fault)

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::envelope::invalid;
@@ -79,22 +78,22 @@ pub(super) fn write(
         insert(headers, TRACEPARENT, trace.as_str());
     }
     let gateway = total.saturating_sub(service.unwrap_or_default());
-    let mut timing = String::with_capacity(48);
+    let mut timing = String::with_capacity(64);
     timing.push_str("gateway;dur=");
     push_millis(&mut timing, gateway);
     if let Some(service) = service {
         timing.push_str(", service;dur=");
         push_millis(&mut timing, service);
     }
-    if let Ok(timing) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
-        headers.insert(SERVER_TIMING, timing);
-    }
+    // Copied: an exact copy is cheaper than to share a string that has spare room.
+    insert(headers, SERVER_TIMING, &timing);
 }
 
 /// Appends milliseconds with three decimals. Whole numbers are formatted several times faster
 /// than floats, and every answer holds two of them.
 fn push_millis(text: &mut String, duration: Duration) {
-    let micros = duration.as_micros();
+    // 64 bits are far cheaper to format than 128, and hold 500,000 years.
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let (millis, rest) = (micros / 1_000, micros % 1_000);
     // Writing to a string does not fail.
     let _infallible = write!(text, "{millis}.{rest:03}");

@@ -7,43 +7,47 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::super::answer::{self, Dialect};
 use super::super::envelope::{self, Envelope, Incoming, invalid};
-use super::{Http, HttpRequest, HttpState, body, headers, json};
+use super::{Http, HttpRequest, HttpState, body, headers};
 use crate::call::{Call, CallKind, CallName, Context, Payload, Reply};
 use crate::fault::{Fault, FaultKind};
 use crate::router::Dispatched;
 use std::sync::Arc;
 
-const JSON: &str = "application/json";
+/// An answer, whose body is at hand: no allocation hides what kind of body it is.
+type Response = http::Response<Full<Bytes>>;
 
-pub(super) async fn api(State(http): HttpState, request: HttpRequest) -> Response {
-    serve(&http, None, request).await
+pub(super) async fn api(State(http): HttpState, request: HttpRequest) -> axum::response::Response {
+    serve(&http, None, request).await.map(Body::new)
 }
 
 pub(super) async fn service_api(
     State(http): HttpState,
     Path(service): Path<String>,
     request: HttpRequest,
-) -> Response {
-    serve(&http, Some(service), request).await
+) -> axum::response::Response {
+    serve(&http, Some(service), request).await.map(Body::new)
 }
 
 /// `GET /api` and the like.
-pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Response {
+pub(super) async fn not_post(
+    State(http): HttpState,
+    request: HttpRequest,
+) -> axum::response::Response {
     let request_headers = request.headers();
     let session = Session::new(&http, None, request_headers, Instant::now());
     let fault = invalid("JSON-RPC calls are sent with the HTTP method POST");
     let mut response = session.refuse(&fault);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    response
+    response.map(Body::new)
 }
 
 /// Answers a request, whose path has been looked at already.
@@ -188,7 +192,7 @@ impl<'a> Session<'a> {
 
     fn respond_single(&self, answer: &Answer) -> Response {
         let result = &answer.dispatched.result;
-        let mut out = Vec::with_capacity(answer::size_hint(result));
+        let mut out = Vec::with_capacity(answer::size_hint(&answer.id, result));
         answer::write(&mut out, self.dialect, &answer.id, result);
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
         self.respond(out, trace, answer.dispatched.service_time)
@@ -202,8 +206,9 @@ impl<'a> Session<'a> {
                 if self.dialect == Dialect::Gemstone { b"[]".to_vec() } else { Vec::new() };
             return self.respond(nothing, None, service_time);
         }
-        let size = owed().map(|answer| answer::size_hint(&answer.dispatched.result)).sum::<usize>();
-        let mut out = Vec::with_capacity(size + 2);
+        let size_hint = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
+        let size = owed().map(|answer| size_hint(answer) + 1).sum::<usize>();
+        let mut out = Vec::with_capacity(size + 1);
         for (index, answer) in owed().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
             answer::write(&mut out, self.dialect, &answer.id, &answer.dispatched.result);
@@ -215,7 +220,7 @@ impl<'a> Session<'a> {
     fn refuse(&self, fault: &Fault) -> Response {
         self.count(fault);
         let result = Err(fault.clone());
-        let mut out = Vec::with_capacity(answer::size_hint(&result));
+        let mut out = Vec::with_capacity(answer::size_hint(&Payload::NULL, &result));
         answer::write(&mut out, self.dialect, &Payload::NULL, &result);
         self.respond(out, None, None)
     }
@@ -226,11 +231,13 @@ impl<'a> Session<'a> {
         trace: Option<crate::call::TraceParent>,
         service_time: Option<Duration>,
     ) -> Response {
-        let mut response = if body.is_empty() {
-            ([(header::CONTENT_LENGTH, "0")], Body::empty()).into_response()
+        let (name, value) = if body.is_empty() {
+            (header::CONTENT_LENGTH, "0")
         } else {
-            json(StatusCode::OK, JSON, body)
+            (header::CONTENT_TYPE, "application/json")
         };
+        let mut response = Response::new(Full::from(body));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
         let total = self.started.elapsed();
         headers::write(response.headers_mut(), &self.context, trace, total, service_time);
         response

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router as Routes;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -138,9 +139,10 @@ impl Server {
             progress.begin(request.version() == http::Version::HTTP_2);
             async move {
                 let answer = if server.is_plain_call(&request) {
-                    Ok(rpc::serve(&server.http, None, request).await)
+                    Ok(rpc::serve(&server.http, None, request).await.map(Either::Left))
                 } else {
-                    server.routes.clone().call(request).await
+                    let answer = server.routes.clone().call(request).await;
+                    answer.map(|answer| answer.map(Either::Right))
                 };
                 progress.end();
                 answer

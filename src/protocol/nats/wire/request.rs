@@ -198,7 +198,9 @@ pub(in crate::protocol::nats) fn headers<'a>(
     context: &'a Context,
     remaining: Duration,
 ) -> impl Iterator<Item = HeaderRow<'a>> {
-    let timeout = format!("{}ms", remaining.as_millis().max(1));
+    // A u64 is far cheaper to format than a u128.
+    let millis = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
+    let timeout = format!("{millis}ms");
     let required = [
         ("traceparent", Cow::Borrowed(context.trace.as_str())),
         ("X-Request-Timeout", Cow::Owned(timeout)),
