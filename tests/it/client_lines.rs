@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -83,9 +83,8 @@ struct Run {
 }
 
 fn genkan(args: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_genkan"))
+    let mut child = crate::harness::gateway::genkan()
         .args(args)
-        .env_remove("GENKAN_GATEWAY")
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
