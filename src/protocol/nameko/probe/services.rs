@@ -1,31 +1,13 @@
-//! Whether anybody consumes a service's queue.
-//!
-//! A stopped Nameko service leaves its queue behind, so a call to it is routed, waits, and runs
-//! when nobody wants it any more (WIRE 1.3). A passive declare of `rpc-SERVICE` tells: consumers
-//! and depth, or 404. Called services are looked at every second in the background; a service
-//! that is new or was deserted is looked at once more before a call goes out, by one probe
-//! however many calls wait.
-//!
-//! The probes have a connection of their own. A 404 closes the channel, and lapin never uses
-//! that channel's number again: after two thousand missing queues a connection has no channels
-//! left, so this one is replaced before. It also keeps probes going while the publish connection
-//! is blocked. Probes only ever refine what calls do: where they fail, calls go out unchecked,
-//! and the broker's return of an unroutable message stays the authority on missing services.
+//! The services that have been called, and what is known about their queues. Must not: do I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, ErrorKind};
+use lapin::types::ShortString;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
-
-use super::config::Settings;
-use super::connection::End;
-use super::transport::Transport;
+use tokio::time::Instant;
 
 /// How many services are kept an eye on; calls to further ones go out unchecked.
 const MOST_SERVICES: usize = 1_024;
@@ -41,19 +23,10 @@ const REMEMBERED_INTERVALS: u32 = 300;
 /// A missing queue is looked for again this rarely: each time costs a channel, and a line in
 /// the broker's log.
 const MISSING_INTERVALS: u32 = 10;
-/// How many probes may find nothing in one interval before new names go unprobed: they come from
-/// callers.
-const MOST_MISSES: u32 = 50;
-/// How many channels may be lost before the connection is replaced; RabbitMQ allows 2047.
-const MOST_CHANNELS_LOST: u32 = 1_000;
-/// How long after a failure the next connection is tried.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long the broker has to answer one probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is known about a service's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(in super::super) enum Finding {
     /// Nothing yet.
     Unprobed,
     /// It could not be found out.
@@ -78,8 +51,8 @@ struct Seen {
 }
 
 /// A service that has been called.
-pub(super) struct Service {
-    queue: ShortString,
+pub(in super::super) struct Service {
+    pub(super) queue: ShortString,
     seen: watch::Sender<Seen>,
     /// A probe has been asked for and has not been made.
     asked: AtomicBool,
@@ -89,7 +62,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    fn report(&self, finding: Finding) {
+    /// Notes what a probe has found.
+    pub(super) fn report(&self, finding: Finding) {
         let at = Instant::now();
         self.asked.store(false, Ordering::Release);
         self.seen.send_modify(|seen| {
@@ -101,6 +75,11 @@ impl Service {
             };
             *seen = Seen { finding, at };
         });
+    }
+
+    /// Whether its queue was there when it was last looked for.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.seen.borrow().finding, Finding::Consumed | Finding::Deserted { .. })
     }
 
     fn due(&self, missing_for: Duration) -> bool {
@@ -115,14 +94,14 @@ impl Service {
 
 /// The services that have been called, for every call to look up and the prober to renew.
 #[derive(Clone)]
-pub(super) struct Services {
+pub(in super::super) struct Services {
     map: Arc<RwLock<HashMap<Box<str>, Arc<Service>>>>,
     requests: mpsc::Sender<Arc<Service>>,
     interval: Duration,
 }
 
 /// What the look-up says.
-pub(super) enum Look {
+pub(in super::super) enum Look {
     /// Send, or refuse with this.
     Known(Finding),
     /// A probe is on its way.
@@ -130,11 +109,11 @@ pub(super) enum Look {
 }
 
 /// A probe that is on its way.
-pub(super) struct Asking(watch::Receiver<Seen>);
+pub(in super::super) struct Asking(watch::Receiver<Seen>);
 
 impl Asking {
     /// Waits for the probe's finding.
-    pub(super) async fn finding(mut self) -> Finding {
+    pub(in super::super) async fn finding(mut self) -> Finding {
         match self.0.changed().await {
             Ok(()) => self.0.borrow().finding,
             Err(_) => Finding::Unknown,
@@ -143,13 +122,13 @@ impl Asking {
 }
 
 impl Services {
-    pub(super) fn new(interval: Duration) -> (Self, mpsc::Receiver<Arc<Service>>) {
+    pub(in super::super) fn new(interval: Duration) -> (Self, mpsc::Receiver<Arc<Service>>) {
         let (requests, asked) = mpsc::channel(REQUESTS);
         (Self { map: Arc::default(), requests, interval }, asked)
     }
 
     /// What is known about a service, before a call to it. One read lock and one look-up.
-    pub(super) fn look(&self, service: &str) -> Look {
+    pub(in super::super) fn look(&self, service: &str) -> Look {
         let known = self.read(service).or_else(|| self.insert(service));
         let Some(known) = known else { return Look::Known(Finding::Unknown) };
         if !known.called.load(Ordering::Relaxed) {
@@ -220,7 +199,7 @@ impl Services {
     }
 
     /// Counts an interval, forgets who has not been called for long, and says who is due.
-    fn due(&self) -> Vec<Arc<Service>> {
+    pub(super) fn due(&self) -> Vec<Arc<Service>> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         map.retain(|_, service| {
             if service.called.swap(false, Ordering::Relaxed) {
@@ -231,142 +210,6 @@ impl Services {
         });
         let missing_for = self.interval * MISSING_INTERVALS;
         map.values().filter(|service| service.due(missing_for)).cloned().collect()
-    }
-}
-
-/// The task that makes the probes.
-pub(super) struct Prober {
-    settings: Arc<Settings>,
-    services: Services,
-    requests: mpsc::Receiver<Arc<Service>>,
-    end: End,
-    misses: u32,
-    lost_channels: u32,
-}
-
-impl Prober {
-    pub(super) fn new(
-        settings: Arc<Settings>,
-        services: Services,
-        requests: mpsc::Receiver<Arc<Service>>,
-        end: End,
-    ) -> Self {
-        Self { settings, services, requests, end, misses: 0, lost_channels: 0 }
-    }
-
-    /// Probes until the generation ends, over one connection after the other.
-    pub(super) async fn run(mut self) {
-        let end = self.end.clone();
-        loop {
-            let open = Transport::open(&self.settings, "probe");
-            let opened = tokio::select! {
-                () = end.wait() => return,
-                opened = tokio::time::timeout(self.settings.connect_timeout, open) => opened,
-            };
-            match opened {
-                Ok(Ok(transport)) => {
-                    tokio::select! {
-                        () = end.wait() => {}
-                        () = self.probe_over(&transport) => {}
-                    }
-                    transport.close().await;
-                }
-                _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
-            }
-            if self.lost_channels < MOST_CHANNELS_LOST {
-                tokio::select! {
-                    () = end.wait() => return,
-                    () = self.pause() => {}
-                }
-            }
-            self.lost_channels = 0;
-        }
-    }
-
-    /// Waits before the next attempt to connect; until then, nothing is known.
-    async fn pause(&mut self) {
-        let pause = tokio::time::sleep(RETRY);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return,
-                Some(service) = self.requests.recv() => service.report(Finding::Unknown),
-            }
-        }
-    }
-
-    /// Probes over one connection until it fails or is used up.
-    async fn probe_over(&mut self, transport: &Transport) {
-        let mut ticks = tokio::time::interval(self.settings.probe_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut channel = None;
-        while self.lost_channels < MOST_CHANNELS_LOST {
-            let due = tokio::select! {
-                biased;
-                request = self.requests.recv() => match request {
-                    Some(service) => vec![service],
-                    None => return,
-                },
-                _ = ticks.tick() => {
-                    self.misses = 0;
-                    self.services.due()
-                }
-            };
-            for service in due {
-                let probe = self.probe(transport, &mut channel, &service);
-                let finding = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
-                let Ok(Some(finding)) = finding else {
-                    service.report(Finding::Unknown);
-                    return;
-                };
-                service.report(finding);
-            }
-        }
-    }
-
-    /// Looks at one queue. `None` where the connection is of no use any more.
-    async fn probe(
-        &mut self,
-        transport: &Transport,
-        open: &mut Option<Channel>,
-        service: &Service,
-    ) -> Option<Finding> {
-        let found_before =
-            matches!(service.seen.borrow().finding, Finding::Consumed | Finding::Deserted { .. });
-        if self.misses >= MOST_MISSES && !found_before {
-            return Some(Finding::Unknown);
-        }
-        let channel = match open.take() {
-            Some(channel) => channel,
-            None => transport.connection.create_channel().await.ok()?,
-        };
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = channel.queue_declare(service.queue.clone(), passive, FieldTable::default());
-        match queue.await {
-            Ok(queue) => {
-                *open = Some(channel);
-                Some(match queue.consumer_count() {
-                    0 => {
-                        Finding::Deserted { since: Instant::now(), waiting: queue.message_count() }
-                    }
-                    _ => Finding::Consumed,
-                })
-            }
-            Err(error) => {
-                self.misses += 1;
-                self.lost_channels += 1;
-                match error.kind() {
-                    ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => {
-                        Some(Finding::Missing)
-                    }
-                    // No permission, or somebody's exclusive queue: not for us to know.
-                    ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 403 | 405) => {
-                        Some(Finding::Unknown)
-                    }
-                    _ => None,
-                }
-            }
-        }
     }
 }
 

@@ -1,0 +1,159 @@
+//! The task that makes the probes, over a connection of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, ErrorKind};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::super::config::Settings;
+use super::super::connection::End;
+use super::super::transport::Transport;
+use super::services::{Finding, Service, Services};
+
+/// How many probes may find nothing in one interval before new names go unprobed: they come from
+/// callers.
+const MOST_MISSES: u32 = 50;
+/// How many channels may be lost before the connection is replaced; RabbitMQ allows 2047.
+const MOST_CHANNELS_LOST: u32 = 1_000;
+/// How long after a failure the next connection is tried.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the broker has to answer one probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The task that makes the probes.
+pub(in super::super) struct Prober {
+    settings: Arc<Settings>,
+    services: Services,
+    requests: mpsc::Receiver<Arc<Service>>,
+    end: End,
+    misses: u32,
+    lost_channels: u32,
+}
+
+impl Prober {
+    pub(in super::super) fn new(
+        settings: Arc<Settings>,
+        services: Services,
+        requests: mpsc::Receiver<Arc<Service>>,
+        end: End,
+    ) -> Self {
+        Self { settings, services, requests, end, misses: 0, lost_channels: 0 }
+    }
+
+    /// Probes until the generation ends, over one connection after the other.
+    pub(in super::super) async fn run(mut self) {
+        let end = self.end.clone();
+        loop {
+            let open = Transport::open(&self.settings, "probe");
+            let opened = tokio::select! {
+                () = end.wait() => return,
+                opened = tokio::time::timeout(self.settings.connect_timeout, open) => opened,
+            };
+            match opened {
+                Ok(Ok(transport)) => {
+                    tokio::select! {
+                        () = end.wait() => {}
+                        () = self.probe_over(&transport) => {}
+                    }
+                    transport.close().await;
+                }
+                _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
+            }
+            if self.lost_channels < MOST_CHANNELS_LOST {
+                tokio::select! {
+                    () = end.wait() => return,
+                    () = self.pause() => {}
+                }
+            }
+            self.lost_channels = 0;
+        }
+    }
+
+    /// Waits before the next attempt to connect; until then, nothing is known.
+    async fn pause(&mut self) {
+        let pause = tokio::time::sleep(RETRY);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                Some(service) = self.requests.recv() => service.report(Finding::Unknown),
+            }
+        }
+    }
+
+    /// Probes over one connection until it fails or is used up.
+    async fn probe_over(&mut self, transport: &Transport) {
+        let mut ticks = tokio::time::interval(self.settings.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut channel = None;
+        while self.lost_channels < MOST_CHANNELS_LOST {
+            let due = tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(service) => vec![service],
+                    None => return,
+                },
+                _ = ticks.tick() => {
+                    self.misses = 0;
+                    self.services.due()
+                }
+            };
+            for service in due {
+                let probe = self.probe(transport, &mut channel, &service);
+                let finding = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
+                let Ok(Some(finding)) = finding else {
+                    service.report(Finding::Unknown);
+                    return;
+                };
+                service.report(finding);
+            }
+        }
+    }
+
+    /// Looks at one queue. `None` where the connection is of no use any more.
+    async fn probe(
+        &mut self,
+        transport: &Transport,
+        open: &mut Option<Channel>,
+        service: &Service,
+    ) -> Option<Finding> {
+        if self.misses >= MOST_MISSES && !service.is_there() {
+            return Some(Finding::Unknown);
+        }
+        let channel = match open.take() {
+            Some(channel) => channel,
+            None => transport.connection.create_channel().await.ok()?,
+        };
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = channel.queue_declare(service.queue.clone(), passive, FieldTable::default());
+        match queue.await {
+            Ok(queue) => {
+                *open = Some(channel);
+                Some(match queue.consumer_count() {
+                    0 => {
+                        Finding::Deserted { since: Instant::now(), waiting: queue.message_count() }
+                    }
+                    _ => Finding::Consumed,
+                })
+            }
+            Err(error) => {
+                self.misses += 1;
+                self.lost_channels += 1;
+                match error.kind() {
+                    ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => {
+                        Some(Finding::Missing)
+                    }
+                    // No permission, or somebody's exclusive queue: not for us to know.
+                    ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 403 | 405) => {
+                        Some(Finding::Unknown)
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
+}
