@@ -7,7 +7,8 @@
 //! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
 //! - `flood`: keeps equal log lines few, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
-//! - `peer`, `session`, `patience`, `socket`: connections.
+//! - `peer`, `session`, `patience`, `socket`: connections; `give_way`: when their other ends run
+//!   first.
 //! - `shared`: the hub behind its lock, and what it does to the world.
 //! - `ingress`, `egress`: the hub's life, and the upstream by the name `hub`.
 //! - `page`: the modules for operators.
@@ -20,6 +21,7 @@
 mod config;
 mod egress;
 mod flood;
+mod give_way;
 mod hub;
 mod ingress;
 mod lines;

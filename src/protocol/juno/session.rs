@@ -12,6 +12,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::give_way::give_way;
 use super::hub::SessionId;
 use super::lines::Lines;
 use super::patience::Patience;
@@ -104,12 +105,16 @@ impl Session {
         let now = Instant::now();
         let mut io = Io::new(&self.shared, now);
         let (id, max) = (self.id, self.shared.config.max_line);
-        let within = self.lines.take(bytes, max, |line| match line {
-            Ok(line) => {
-                let line = scan(line);
-                io.act(|hub, io| hub.line(id, line, now, io));
+        let mut lines = 0;
+        let within = self.lines.take(bytes, max, |line| {
+            lines += 1;
+            match line {
+                Ok(line) => {
+                    let line = scan(line);
+                    io.act(|hub, io| hub.line(id, line, now, io));
+                }
+                Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
             }
-            Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
         });
         if !within {
             io.act(|hub, io| hub.refuse_line(id, &Head::default(), too_long(max), io));
@@ -118,6 +123,9 @@ impl Session {
         self.patience.line_ended_or_began(self.lines.is_half(), memrchr(b'\n', bytes), now);
         if !self.patience.knows_module() && self.shared.lock().module_id(id).is_some() {
             self.patience.registered();
+        }
+        if lines > 1 {
+            give_way();
         }
         (!within).then_some(Closing::EndlessLine)
     }
