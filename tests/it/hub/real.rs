@@ -124,6 +124,8 @@ async fn modules_of_the_rust_crate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rust_module_waits_for_what_it_depends_on() {
+    // From a clean checkout it takes long to build, and no wait below is meant for that.
+    rust_module();
     let gateway = Gateway::start(HUB).await;
     let at = address(&gateway).await;
     let mut calc = Peer::module(&gateway, "calc", &["add"]).await;
