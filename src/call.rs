@@ -5,6 +5,7 @@
 //! a 64-bit id, `1.10`, an escape and the order of keys leave as they came.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -212,7 +213,6 @@ impl fmt::Debug for TraceParent {
 }
 
 /// What travels with a call beside its params. Each protocol carries it in headers of its own.
-#[derive(Clone)]
 pub struct Context {
     /// The trace that the call belongs to.
     pub trace: TraceParent,
@@ -256,8 +256,8 @@ pub struct Call {
     pub params: Params,
     /// Call or notification.
     pub kind: CallKind,
-    /// What travels with it.
-    pub context: Context,
+    /// What travels with it; the calls of a batch share one.
+    pub context: Arc<Context>,
     /// When it came in: deadlines count from here.
     pub received: Instant,
     /// The caller's own limit, which can shorten the route's timeout and never lengthen it.

@@ -1,5 +1,7 @@
 //! `genkan serve`: runs the gateway until it is told to end.
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::output::Output;
 use super::{ConfigArgs, Status, help};
 use crate::{gateway, log};
@@ -33,11 +35,17 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.workers)
-        .thread_name("genkan")
-        .enable_all()
-        .build()?;
-    runtime.block_on(gateway::run(config, origin))?;
+    runtime(config.workers)?.block_on(gateway::run(config, origin))?;
     Ok(Status::Done)
+}
+
+/// One worker has nobody to share its tasks with. A runtime of one thread keeps no books for that,
+/// and runs what is ready in the order in which it became so: more calls are written at once.
+fn runtime(workers: usize) -> std::io::Result<Runtime> {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    // A runtime of one thread passes over the number of workers.
+    builder.worker_threads(workers).thread_name("genkan").enable_all().build()
 }

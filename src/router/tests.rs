@@ -102,7 +102,7 @@ fn call(name: &str, kind: CallKind, timeout: Option<Duration>) -> Call {
         name: CallName::parse(name.to_owned()).expect("service.method"),
         params: Params::None,
         kind,
-        context: Context::new(TraceParent::generate()),
+        context: Arc::new(Context::new(TraceParent::generate())),
         received: Instant::now(),
         timeout,
     }

@@ -45,6 +45,12 @@ pub(super) struct MethodCall {
 /// Reads a body. A fault here is the whole body's: it has no request's id.
 pub(super) fn parse(body: &Bytes, max_batch: usize) -> Result<Envelope, Fault> {
     let text = json_text(body)?;
+    // Nearly every body is one sound request, and is read in one go.
+    if text.starts_with('{')
+        && let Ok(members) = serde_json::from_str::<Members<'_>>(text)
+    {
+        return Ok(Envelope::Single(members.into_incoming(body)));
+    }
     if !text.starts_with('[') {
         let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
         return Ok(Envelope::Single(read(body, raw)));
@@ -111,29 +117,13 @@ fn read(body: &Bytes, raw: &RawValue) -> Incoming {
         let request = Err(invalid("a request must be a JSON object"));
         return Incoming { id: Some(Payload::NULL), request };
     }
-    let members: Members<'_> = match serde_json::from_str(raw.get()) {
-        Ok(members) => members,
+    match serde_json::from_str::<Members<'_>>(raw.get()) {
+        Ok(members) => members.into_incoming(body),
         // The text is valid JSON, so this is a key that is no Unicode text: `"\ud800"`.
         Err(_) => {
             let request = Err(invalid("a key of the request is not valid Unicode"));
-            return Incoming { id: Some(Payload::NULL), request };
+            Incoming { id: Some(Payload::NULL), request }
         }
-    };
-    let id = members.id.map(|raw| {
-        let valid = matches!(raw.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
-        if valid {
-            Ok(slice(body, raw))
-        } else {
-            Err(invalid("`id` must be a string, a number or null"))
-        }
-    });
-    let request = members.check(body);
-    match id {
-        Some(Err(fault)) => Incoming { id: Some(Payload::NULL), request: Err(fault) },
-        // Who sends nonsense without an id is answered nevertheless, with the id null.
-        None if request.is_err() => Incoming { id: Some(Payload::NULL), request },
-        None => Incoming { id: None, request },
-        Some(Ok(id)) => Incoming { id: Some(id), request },
     }
 }
 
@@ -148,6 +138,25 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
+    fn into_incoming(self, body: &Bytes) -> Incoming {
+        let id = self.id.map(|raw| {
+            let valid = matches!(raw.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
+            if valid {
+                Ok(slice(body, raw))
+            } else {
+                Err(invalid("`id` must be a string, a number or null"))
+            }
+        });
+        let request = self.check(body);
+        match id {
+            Some(Err(fault)) => Incoming { id: Some(Payload::NULL), request: Err(fault) },
+            // Who sends nonsense without an id is answered nevertheless, with the id null.
+            None if request.is_err() => Incoming { id: Some(Payload::NULL), request },
+            None => Incoming { id: None, request },
+            Some(Ok(id)) => Incoming { id: Some(id), request },
+        }
+    }
+
     fn check(&self, body: &Bytes) -> Result<MethodCall, Fault> {
         if let Some(key) = self.repeated {
             return Err(invalid(format!("the key `{key}` is there twice")));

@@ -256,7 +256,7 @@ impl World for Io<'_> {
                 name,
                 params: params(frame),
                 kind: CallKind::Call,
-                context: Context::new(TraceParent::generate()),
+                context: Arc::new(Context::new(TraceParent::generate())),
                 received: self.now,
                 timeout: None,
             };

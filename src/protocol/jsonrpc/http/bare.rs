@@ -1,6 +1,7 @@
 //! `POST /call/{service}/{method}`: no envelope. The body is the params, the answer is the bare
 //! result, and a fault is an HTTP status with a problem document (RFC 9457).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -23,7 +24,8 @@ pub(super) async fn call(
 ) -> Response {
     let received = Instant::now();
     let (parts, body) = request.into_parts();
-    let context = headers::read_context(&parts.headers, http.config.forward_authorization);
+    let forward = http.config.forward_authorization;
+    let context = Arc::new(headers::read_context(&parts.headers, forward));
     let read = read(&http, service, method, &parts.headers, body).await;
     let (name, params, timeout) = match read {
         Ok(read) => read,
@@ -35,7 +37,7 @@ pub(super) async fn call(
         }
     };
     let kind = CallKind::Call;
-    let call = Call { name, params, kind, context: context.clone(), received, timeout };
+    let call = Call { name, params, kind, context: Arc::clone(&context), received, timeout };
     let dispatched = http.router.dispatch(http.ingress, call).await;
     let service_time = dispatched.service_time;
     let (mut response, trace) = match dispatched.result {

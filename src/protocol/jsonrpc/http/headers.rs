@@ -1,6 +1,5 @@
 //! HTTP headers that carry context, deadlines and timings, on the way in and on the way out.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -89,14 +88,17 @@ pub(super) fn write(
     insert(headers, SERVER_TIMING, &timing);
 }
 
-/// Appends milliseconds with three decimals. Whole numbers are formatted several times faster
-/// than floats, and every answer holds two of them.
+/// Appends milliseconds with three decimals. Every answer holds two of them, and `format!` would
+/// take several times as long.
 fn push_millis(text: &mut String, duration: Duration) {
     // 64 bits are far cheaper to format than 128, and hold 500,000 years.
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let (millis, rest) = (micros / 1_000, micros % 1_000);
-    // Writing to a string does not fail.
-    let _infallible = write!(text, "{millis}.{rest:03}");
+    let mut digits = itoa::Buffer::new();
+    text.push_str(digits.format(micros / 1_000));
+    // The leading digit keeps the zeros in their places.
+    let decimals = digits.format(1_000 + micros % 1_000);
+    text.push('.');
+    text.push_str(&decimals[1..]);
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -113,7 +115,8 @@ mod tests {
     fn timings_are_milliseconds_with_three_decimals() {
         let mut text = String::new();
         push_millis(&mut text, Duration::from_nanos(12_034_999));
-        assert_eq!(text, "12.034");
+        push_millis(&mut text, Duration::from_micros(7));
+        assert_eq!(text, "12.0340.007");
     }
 
     #[test]

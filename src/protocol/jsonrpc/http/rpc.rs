@@ -83,7 +83,7 @@ struct Session<'a> {
     http: &'a Arc<Http>,
     service: Option<String>,
     dialect: Dialect,
-    context: Context,
+    context: Arc<Context>,
     timeout: Option<Duration>,
     started: Instant,
 }
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
             http,
             service,
             dialect: if gemstone { Dialect::Gemstone } else { Dialect::Strict },
-            context: headers::read_context(request_headers, forward),
+            context: Arc::new(headers::read_context(request_headers, forward)),
             timeout: None,
             started,
         }
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
                 name,
                 params: request.params,
                 kind,
-                context: self.context.clone(),
+                context: Arc::clone(&self.context),
                 received: self.started,
                 timeout: self.timeout,
             })
