@@ -10,6 +10,7 @@ mod client_lines;
 mod clients;
 mod command_line;
 mod configuration;
+mod connections;
 mod demo;
 mod draining;
 mod envelope;

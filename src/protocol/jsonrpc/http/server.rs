@@ -204,7 +204,7 @@ impl Server {
             builder = builder.http1_only();
         }
         // `Progress` watches the head: hyper's own timer is made anew for every request.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
         builder
     }

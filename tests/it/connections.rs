@@ -1,0 +1,114 @@
+//! What else is on a connection holds no answer back: requests that follow at once, half of one,
+//! and bytes that are no request.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::Echo;
+use crate::harness::http::encode;
+
+const CALL: &str = r#"{"jsonrpc":"2.0","method":"echo.x","params":["p"],"id":1}"#;
+
+fn call(method: &str, param: &str) -> Vec<u8> {
+    let body = json!({"jsonrpc": "2.0", "method": method, "params": [param], "id": 1});
+    encode("POST", "/api", &[], body.to_string().as_bytes())
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let echo = Echo::start().await;
+    let next = call("echo.x", "next");
+    let mut connection = echo.gateway.connect().await;
+    connection.send(&[call("echo.x", "first"), next[..20].to_vec()].concat()).await;
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "first");
+    connection.send(&next[20..]).await;
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "next");
+    // Some clients end a body with a line break that they do not count.
+    connection.send(&[call("echo.x", "broken line"), b"\r\n".to_vec()].concat()).await;
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "broken line");
+    connection.send(&next).await;
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "next");
+}
+
+#[tokio::test]
+async fn a_fast_answer_does_not_wait_for_a_slow_one_behind_it() {
+    let echo = Echo::start().await;
+    let mut connection = echo.gateway.connect().await;
+    let calls = [call("echo.x", "fast"), call("echo.later", "slow"), call("echo.x", "last")];
+    connection.send(&calls.concat()).await;
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "fast");
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    for expected in ["slow", "last"] {
+        assert_eq!(connection.receive().await.expect("an answer").json()["result"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_request_gets_its_answer_before_the_connection_ends() {
+    let echo = Echo::start().await;
+    // Characters were counted where bytes had to be: the body breaks off, and its rest is no head.
+    let short = encode("POST", "/api", &[("Content-Length", "20")], CALL.as_bytes());
+    let mut connection = echo.gateway.connect().await;
+    connection.send(&short).await;
+    let answer = connection.receive().await.expect("an answer").json();
+    assert_eq!(answer["error"]["data"]["kind"], "parse_error", "{answer}");
+    let many = "X-A: b\r\n".repeat(200);
+    let broken: [(&str, Vec<u8>); 4] = [
+        ("no HTTP", b"GARBAGE\r\n\r\nmore of it".to_vec()),
+        ("too many headers", format!("POST /api HTTP/1.1\r\n{many}\r\n{CALL}").into_bytes()),
+        (
+            "two lengths",
+            b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"
+                .to_vec(),
+        ),
+        ("a long head", format!("POST /api HTTP/1.1\r\nX: {}", "x".repeat(700_000)).into_bytes()),
+    ];
+    for (what, bytes) in broken {
+        let mut connection = echo.gateway.connect().await;
+        // It may hang up before it has read everything.
+        drop(connection.try_send(&bytes).await);
+        let answer = connection.receive().await.unwrap_or_else(|| panic!("no answer to {what}"));
+        assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
+        assert!(connection.is_closed_within(Duration::from_secs(5)).await, "{what}");
+    }
+    assert_eq!(echo.called(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_is_not_read_from() {
+    const CALLS: usize = 400;
+    let echo = Echo::start().await;
+    let large = call("echo.x", &"x".repeat(200_000));
+    let mut deaf = echo.gateway.connect().await;
+    let flood = async {
+        for _ in 0..CALLS {
+            if deaf.try_send(&large).await.is_err() {
+                break;
+            }
+        }
+    };
+    let watch = async {
+        let executed = || echo.service.requests.count();
+        let mut others = 0;
+        // Until it has taken no other request while a neighbour had 50 answered, twice.
+        let mut still = 0;
+        while still < 2 {
+            let before = executed() - others;
+            for _ in 0..50 {
+                echo.gateway.result("echo.x", json!(["neighbour"])).await;
+            }
+            others += 50;
+            still = if executed() - others == before { still + 1 } else { 0 };
+        }
+        executed() - others
+    };
+    let executed = tokio::select! {
+        executed = watch => executed,
+        () = flood => CALLS,
+    };
+    assert!(
+        executed < CALLS / 2,
+        "{executed} of {CALLS} calls were made for a client that is deaf"
+    );
+}
