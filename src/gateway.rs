@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Watched};
@@ -22,11 +22,16 @@ use crate::router::pattern::Pattern;
 use crate::router::slot::Slot;
 use crate::router::table::{HUB, NO_ROUTE, Row, Rule, Table};
 use crate::tasks::Tasks;
+use crate::upstream::Readiness;
 
 /// How often the file is looked at, histograms are folded and floods of faults summed up.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// What tasks get to end once nothing is left for them to wait for.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a new table waits for the upstreams that it brings to connect.
+const TURNOVER: Duration = Duration::from_secs(5);
+/// How often it looks whether they have.
+const TURNOVER_LOOK: Duration = Duration::from_millis(10);
 
 /// Runs the gateway until SIGTERM or SIGINT, then drains it.
 pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
@@ -35,7 +40,8 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (hub, hub_slot) = bind_hub(&config).await?;
     let mut upstreams = Upstreams::new(hub_slot);
-    let table = upstreams.connect(&config);
+    let first = upstreams.prepare(&config);
+    let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table));
     let hub = hub.serve(&router).context("cannot tell where the hub listens")?;
     let watched = Arc::new(Watched {
@@ -54,7 +60,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     ingresses.spawn("http", http.run());
     pages.spawn("admin", admin.run(pages.clone()));
 
-    let mut reload = Reload { running: config, origin, stamp };
+    let mut reload = Reload { running: config, origin, stamp, next: None };
     let mut upkeep = interval(UPKEEP);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let reason = loop {
@@ -64,10 +70,11 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
                 router.sum_up_faults(false);
                 upstreams.end_retired();
                 if reload.file_changed() {
-                    reload.apply("the file changed", &router, &mut upstreams, &hub);
+                    reload.begin("the file changed", &mut upstreams);
                 }
             }
-            _ = signals.hangup.recv() => reload.apply("SIGHUP", &router, &mut upstreams, &hub),
+            _ = signals.hangup.recv() => reload.begin("SIGHUP", &mut upstreams),
+            () = reload.is_due() => reload.complete(&router, &mut upstreams, &hub),
             _ = signals.terminate.recv() => break "SIGTERM",
             _ = signals.interrupt.recv() => break "SIGINT",
         }
@@ -86,6 +93,9 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     if !drained {
         let in_flight = upstreams.in_flight();
         warn!(in_flight, "drain_timeout has passed, or a second signal came: ending what is left");
+    }
+    if let Some(next) = reload.next.take() {
+        upstreams.give_up(next.upstreams);
     }
     // The end of an upstream ends the calls that wait for it, each with a fault.
     upstreams.end().await;
@@ -121,6 +131,7 @@ impl Signals {
 /// Binds the hub, and places it as the upstream that is always there.
 async fn bind_hub(config: &Config) -> anyhow::Result<(JunoHub, Arc<Slot>)> {
     let metrics = UpstreamMetrics::new(HUB);
+    metrics.take_over();
     let hub = JunoHub::bind(config.hub.clone(), metrics.clone()).await?;
     let slot = Slot::new(HUB, hub.upstream(), config.hub.max_in_flight, metrics);
     Ok((hub, Arc::new(slot)))
@@ -133,11 +144,22 @@ struct Upstreams {
     retired: Vec<Running>,
 }
 
+#[derive(Clone)]
 struct Running {
     slot: Arc<Slot>,
     fingerprint: u64,
     metrics: UpstreamMetrics,
     tasks: Tasks,
+}
+
+impl Running {
+    fn is(&self, other: &Running) -> bool {
+        Arc::ptr_eq(&self.slot, &other.slot)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.slot.upstream.readiness() == Readiness::Ready
+    }
 }
 
 impl Upstreams {
@@ -146,29 +168,43 @@ impl Upstreams {
         Self { hub, running: Vec::new(), retired: Vec::new() }
     }
 
-    /// Connects what is new in the configuration, retires what is gone or has changed, and
-    /// compiles the routing table over the rest.
-    fn connect(&mut self, config: &Config) -> Table {
-        let mut before = std::mem::take(&mut self.running);
-        for upstream in &config.upstreams {
-            let same = before.iter().position(|running| {
+    /// The upstreams of a configuration: those that run already, and new ones that begin to
+    /// connect. [`Upstreams::turn_over`] or [`Upstreams::give_up`] must follow.
+    fn prepare(&self, config: &Config) -> Vec<Running> {
+        let prepared = config.upstreams.iter().map(|upstream| {
+            let same = self.running.iter().find(|running| {
                 running.slot.name == upstream.name && running.fingerprint == upstream.fingerprint
             });
-            self.running.push(match same {
-                Some(index) => before.swap_remove(index),
-                None => start(upstream),
-            });
-        }
-        for retired in &before {
+            same.cloned().unwrap_or_else(|| start(upstream))
+        });
+        prepared.collect()
+    }
+
+    /// Puts prepared upstreams in the place of those that run, retires what is gone or has
+    /// changed, and compiles the routing table over the rest.
+    fn turn_over(&mut self, config: &Config, next: Vec<Running>) -> Table {
+        let before = std::mem::replace(&mut self.running, next);
+        let gone = before.into_iter().filter(|old| !self.running.iter().any(|new| new.is(old)));
+        for retired in gone {
             info!(upstream = retired.slot.name, "retiring: its last calls get their answers");
             if !config.upstreams.iter().any(|upstream| upstream.name == retired.slot.name) {
                 // No other one by that name will say so.
                 retired.metrics.set_up(false);
             }
             retired.metrics.retire();
+            self.retired.push(retired);
         }
-        self.retired.extend(before);
+        for (running, upstream) in self.running.iter().zip(&config.upstreams) {
+            running.metrics.take_over();
+            running.slot.set_max_in_flight(upstream.max_in_flight);
+        }
         self.table(config)
+    }
+
+    /// Ends prepared upstreams that are not needed after all.
+    fn give_up(&mut self, prepared: Vec<Running>) {
+        let new = prepared.into_iter().filter(|new| !self.running.iter().any(|old| old.is(new)));
+        self.retired.extend(new);
     }
 
     /// Ends the retired upstreams that nobody waits for any more.
@@ -234,11 +270,22 @@ fn start(config: &config::UpstreamConfig) -> Running {
     Running { slot: Arc::new(slot), fingerprint: config.fingerprint, metrics, tasks }
 }
 
-/// The configuration in force, and what tells that there is another one.
+/// The configuration in force, what tells that there is another one, and that one while the
+/// upstreams that it brings connect.
 struct Reload {
     running: Config,
     origin: Origin,
     stamp: Option<Stamp>,
+    next: Option<Next>,
+}
+
+/// A configuration that is about to be in force.
+struct Next {
+    reason: &'static str,
+    config: Config,
+    upstreams: Vec<Running>,
+    /// When it is put in force at the latest.
+    by: Instant,
 }
 
 fn stamp(origin: &Origin) -> Option<Stamp> {
@@ -260,14 +307,13 @@ impl Reload {
         true
     }
 
-    /// Reads the configuration again and puts it in force, or refuses it whole.
-    fn apply(
-        &mut self,
-        reason: &'static str,
-        router: &Router,
-        upstreams: &mut Upstreams,
-        hub: &RunningHub,
-    ) {
+    /// Reads the configuration again, and refuses it whole or prepares to put it in force: calls
+    /// keep to the old upstreams until the new ones are connected.
+    fn begin(&mut self, reason: &'static str, upstreams: &mut Upstreams) {
+        if self.origin == Origin::Embedded {
+            // There may be a file by now.
+            self.origin = Origin::find(None);
+        }
         self.stamp = stamp(&self.origin);
         let (config, problems) = match config::load(&self.origin).into_valid() {
             Ok(valid) => valid,
@@ -282,6 +328,24 @@ impl Reload {
         for problem in &problems {
             warn!(place = %problem.place, problem = problem.message, "dubious configuration");
         }
+        if let Some(overtaken) = self.next.take() {
+            upstreams.give_up(overtaken.upstreams);
+        }
+        let by = Instant::now() + TURNOVER;
+        self.next = Some(Next { reason, upstreams: upstreams.prepare(&config), config, by });
+    }
+
+    /// Waits until a configuration can be put in force, for ever where there is none.
+    async fn is_due(&self) {
+        let Some(next) = &self.next else { return std::future::pending().await };
+        while Instant::now() < next.by && !next.upstreams.iter().all(Running::is_ready) {
+            sleep(TURNOVER_LOOK).await;
+        }
+    }
+
+    /// Puts it in force.
+    fn complete(&mut self, router: &Router, upstreams: &mut Upstreams, hub: &RunningHub) {
+        let Some(Next { reason, config, upstreams: next, .. }) = self.next.take() else { return };
         let fixed = [
             ("[http]", config.http != self.running.http),
             ("[hub]", config.hub != self.running.hub),
@@ -292,9 +356,10 @@ impl Reload {
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!(key, "the change takes effect at the next start");
         }
-        router.replace(upstreams.connect(&config));
+        router.replace(upstreams.turn_over(&config, next));
         hub.routes_changed();
-        info!(reason, routes = config.routes.len(), "reloaded: the new routing table is in force");
+        let (name, routes) = (self.origin.name(), config.routes.len());
+        info!(reason, config = name, routes, "reloaded: the new routing table is in force");
         self.running = config;
     }
 }

@@ -6,8 +6,7 @@
 
 #![expect(clippy::disallowed_macros, reason = "this is the one file that names metrics")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{
@@ -165,37 +164,53 @@ pub struct UpstreamMetrics {
     reconnects: Counter,
     late_replies: Counter,
     repaired_replies: Counter,
-    retired: Arc<AtomicBool>,
+    state: Arc<Mutex<UpstreamState>>,
+}
+
+/// Two upstreams may have one name for a while: one in service, and one that replaces it.
+#[derive(Default)]
+struct UpstreamState {
+    /// It is the one that the gauge `genkan_upstream_up` tells of.
+    in_service: bool,
+    up: bool,
 }
 
 impl UpstreamMetrics {
-    /// Looks the handles up, and shows the upstream as down until it reports otherwise.
+    /// Looks the handles up. [`UpstreamMetrics::take_over`] shows whether the upstream is up.
     pub fn new(upstream: &str) -> Self {
         let label = || upstream.to_owned();
-        let metrics = Self {
+        Self {
             upstream: label(),
             in_flight: gauge!(CALLS_IN_FLIGHT, "upstream" => label()),
             up: gauge!(UPSTREAM_UP, "upstream" => label()),
             reconnects: counter!(UPSTREAM_RECONNECTS, "upstream" => label()),
             late_replies: counter!(LATE_REPLIES, "upstream" => label()),
             repaired_replies: counter!(REPAIRED, "upstream" => label()),
-            retired: Arc::default(),
-        };
-        metrics.up.set(0.0);
-        metrics.in_flight.set(0.0);
-        metrics
-    }
-
-    /// Shows whether calls can be sent.
-    pub fn set_up(&self, up: bool) {
-        if !self.retired.load(Ordering::Relaxed) {
-            self.up.set(if up { 1.0 } else { 0.0 });
+            state: Arc::default(),
         }
     }
 
-    /// The upstream is being replaced by another of its name, which alone says what is up now.
+    /// Tells whether calls can be sent.
+    pub fn set_up(&self, up: bool) {
+        self.change(|state| state.up = up);
+    }
+
+    /// From now on this is the upstream of its name.
+    pub fn take_over(&self) {
+        self.change(|state| state.in_service = true);
+    }
+
+    /// Another one of its name, or none, is in service now.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.change(|state| state.in_service = false);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut UpstreamState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        if state.in_service {
+            self.up.set(if state.up { 1.0 } else { 0.0 });
+        }
     }
 
     /// Counts a connection made after the first.

@@ -13,7 +13,7 @@ pub struct Slot {
     /// The upstream.
     pub upstream: Arc<dyn Upstream>,
     in_flight: AtomicUsize,
-    max_in_flight: usize,
+    max_in_flight: AtomicUsize,
     metrics: UpstreamMetrics,
 }
 
@@ -29,7 +29,7 @@ impl Slot {
             name: name.to_owned(),
             upstream,
             in_flight: AtomicUsize::new(0),
-            max_in_flight,
+            max_in_flight: AtomicUsize::new(max_in_flight),
             metrics,
         }
     }
@@ -47,7 +47,7 @@ impl Slot {
 
     fn enter(&self) -> bool {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        if before >= self.max_in_flight {
+        if before >= self.max_in_flight() {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
@@ -67,7 +67,12 @@ impl Slot {
 
     /// How many may wait at once.
     pub fn max_in_flight(&self) -> usize {
-        self.max_in_flight
+        self.max_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many may wait at once. Those that wait already go on.
+    pub fn set_max_in_flight(&self, max_in_flight: usize) {
+        self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
     }
 }
 

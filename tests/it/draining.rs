@@ -34,7 +34,7 @@ async fn calls_in_flight_get_their_answers_and_no_new_ones_are_taken() {
     let answer = waiting.receive().await.expect("the answer").json();
     assert_eq!(answer["result"], "kept");
     assert_eq!(echo.gateway.exit_status().await, 0);
-    assert!(!echo.gateway.logged("stopped").is_empty());
+    echo.gateway.wait_for_log(0, "stopped").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Echo, eventually};
+use crate::harness::gateway::genkan;
+use crate::harness::process::Folder;
+use crate::harness::{Echo, Gateway, eventually};
 
 fn routes(echo: &Echo, rows: &str) -> String {
     format!("{}{rows}", echo.nats.upstream("nats", "picom"))
@@ -139,12 +141,70 @@ async fn calls_go_on_under_a_storm_of_reloads() {
 }
 
 #[tokio::test]
+async fn an_upstream_whose_settings_change_is_replaced_without_a_gap() {
+    let echo = Echo::start().await;
+    let changed = |key: &str| format!("{}{key}\n{ECHO}", echo.nats.upstream("nats", "picom"));
+    let calls = async {
+        for _ in 0..400 {
+            assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+        }
+    };
+    let reloads = async {
+        for index in 1..=10 {
+            let seen = echo.gateway.log().len();
+            echo.gateway.write_config(&changed(&format!("ping_interval = \"{index}s\"")));
+            echo.gateway.hang_up();
+            echo.gateway.wait_for_log(seen, "reloaded").await;
+        }
+    };
+    tokio::join!(calls, reloads);
+    assert_eq!(echo.gateway.metric("genkan_upstream_up", &[("upstream", "nats")]).await, 1.0);
+    let in_flight = echo.gateway.metric("genkan_calls_in_flight", &[("upstream", "nats")]).await;
+    assert_eq!(in_flight, 0.0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_reached_holds_a_new_table_back_for_a_while_alone() {
+    let echo = Echo::start().await;
+    let nowhere = "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:1\"]\n";
+    echo.gateway.write_config(&format!("{nowhere}{ECHO}{RENAMED}"));
+    echo.gateway.hang_up();
+    // The old one serves meanwhile.
+    assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    echo.gateway.fault("echo.x", Value::Null).await.is("unavailable", "not_sent");
+    assert_eq!(echo.gateway.metric("genkan_upstream_up", &[("upstream", "nats")]).await, 0.0);
+    echo.gateway.write_config(&routes(&echo, ECHO));
+    eventually("the mended file is in force", async || {
+        let answer = echo.gateway.rpc("echo.x", json!(["mended"])).await;
+        (answer["result"] == "mended").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_began_without_a_file_finds_one_at_sighup() {
+    let folder = Folder::new();
+    let mut command = genkan();
+    command.arg("serve").current_dir(folder.path());
+    for ingress in ["HTTP", "ADMIN"] {
+        command.env(format!("GENKAN__{ingress}__LISTEN"), "127.0.0.1:0");
+    }
+    command.env("GENKAN__HUB__LISTEN", "tcp://127.0.0.1:0");
+    let gateway = Gateway::spawn(&command, folder).await;
+    gateway.write_config("[[routes]]\nmatch = \"shop.*\"\nupstream = \"hub\"\n");
+    gateway.hang_up();
+    let said = gateway.wait_for_log(0, "reloaded").await;
+    assert_eq!((&said["config"], &said["routes"]), (&json!("genkan.toml"), &json!(1)));
+}
+
+#[tokio::test]
 async fn the_first_row_that_matches_wins() {
     let echo = Echo::start().await;
     let rows = "[[routes]]\nmatch = \"shop.pay\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"first\"\n\
                 [[routes]]\nmatch = \"shop.*\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"second\"\n\
                 [[routes]]\nmatch = \"*.audit\"\nupstream = \"nats\"\nservice = \"echo\"\nmethod = \"third\"\n";
-    let gateway = crate::harness::Gateway::ready(&routes(&echo, rows)).await;
+    let gateway = Gateway::ready(&routes(&echo, rows)).await;
     for name in ["shop.pay", "shop.list", "shop.audit", "bank.audit", "a.b.audit"] {
         gateway.result(name, json!(["p"])).await;
     }
