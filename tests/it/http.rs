@@ -61,6 +61,23 @@ async fn other_methods_and_paths() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_no_text_is_refused_in_the_callers_terms() {
+    let echo = Echo::start().await;
+    let answer = echo.gateway.post("/api/%ff", &[], r#"{"jsonrpc":"2.0","method":"x","id":1}"#);
+    let answer = answer.await;
+    assert_eq!(answer.status, 200);
+    as_fault(&answer.json()).is("invalid_request", "not_sent");
+    for path in ["/call/%ff/x", "/call/a/%C3"] {
+        let problem = echo.gateway.post(path, &[], "").await;
+        assert_eq!(problem.status, 400);
+        assert_eq!(problem.header("content-type"), Some("application/problem+json"));
+        assert_eq!(problem.json()["kind"], "invalid_request");
+    }
+    let labels = [("route", "none"), ("outcome", "invalid_request")];
+    assert_eq!(echo.gateway.metric("genkan_calls_total", &labels).await, 3.0);
+}
+
+#[tokio::test]
 async fn a_connection_carries_one_request_after_another() {
     let echo = Echo::start().await;
     let mut connection = echo.gateway.connect().await;

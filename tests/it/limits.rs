@@ -60,6 +60,18 @@ async fn a_body_over_the_limit_is_refused_in_chunks_too_and_before_it_has_all_co
     announced.send(&head).await;
     let answer = announced.receive().await.expect("an answer at once").json();
     as_fault(&answer).is("too_large", "not_sent");
+
+    // Who asks first is told before anything is sent.
+    let mut asking = echo.gateway.connect().await;
+    let expect = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", "5000"),
+        ("Expect", "100-continue"),
+    ];
+    asking.send(&encode("POST", "/api", &expect, b"")).await;
+    let answer = asking.receive().await.expect("an answer, not 100 Continue");
+    assert_eq!(answer.status, 200);
+    as_fault(&answer.json()).is("too_large", "not_sent");
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::super::{answer, envelope};
-use super::{Http, HttpRequest, HttpState, body, headers, json};
+use super::{Http, HttpRequest, HttpState, body, headers, json, rpc};
 use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
 use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind};
@@ -19,9 +20,12 @@ const PROBLEM: &str = "application/problem+json";
 
 pub(super) async fn call(
     State(http): HttpState,
-    Path((service, method)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: HttpRequest,
 ) -> Response {
+    let Ok(Path((service, method))) = path else {
+        return refuse(&http, request.headers(), StatusCode::BAD_REQUEST, &rpc::unreadable_path());
+    };
     let received = Instant::now();
     let (parts, body) = request.into_parts();
     let forward = http.config.forward_authorization;

@@ -31,7 +31,10 @@ where
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok());
     if announced.is_some_and(|size| size > config.max_body as u64) {
-        discard(body, config.read_timeout).await;
+        // Who asked first has sent nothing yet, and need not.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body, config.read_timeout).await;
+        }
         return Err(too_large(config.max_body));
     }
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)

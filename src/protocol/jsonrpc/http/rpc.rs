@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Path;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode, header};
@@ -30,10 +30,22 @@ pub(super) async fn api(State(http): HttpState, request: HttpRequest) -> axum::r
 
 pub(super) async fn service_api(
     State(http): HttpState,
-    Path(service): Path<String>,
+    service: Result<Path<String>, PathRejection>,
     request: HttpRequest,
 ) -> axum::response::Response {
-    serve(&http, Some(service), request).await.map(Body::new)
+    let response = match service {
+        Ok(Path(service)) => serve(&http, Some(service), request).await,
+        Err(_) => {
+            let session = Session::new(&http, None, request.headers(), Instant::now());
+            session.refuse(&unreadable_path())
+        }
+    };
+    response.map(Body::new)
+}
+
+/// A path whose percent-encoding is no text.
+pub(super) fn unreadable_path() -> Fault {
+    invalid("the path's percent-encoding is not UTF-8")
 }
 
 /// `GET /api` and the like.
@@ -180,6 +192,10 @@ impl<'a> Session<'a> {
                 Some(service) => {
                     format!("Method not found: `{method}` is no method's name at /api/{service}")
                 }
+                None if method.starts_with("rpc.") => format!(
+                    "Method not found: `{method}` is none of JSON-RPC's own methods, to which names \
+                     that begin with `rpc.` belong"
+                ),
                 None => format!("Method not found: `{method}` is not of the form `service.method`"),
             };
             Fault::not_sent(FaultKind::UnknownMethod, message)
