@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Write everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// A Juno daemon's program: its calls are measured in turn with the hub's
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) juno: Option<PathBuf>,
     /// Cargo passes this to say that it is a bench that runs, not a test
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

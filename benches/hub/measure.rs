@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::daemon::Daemon;
 use super::pair::{CALLED, SUM};
 use crate::args::{Args, Part};
 use crate::support::child::Copy;
@@ -36,6 +37,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) enum What {
     RelayCalls,
     HubCalls,
+    JunoCalls,
     AxumEcho,
     HubHttp,
     RelayHooks,
@@ -56,6 +58,7 @@ pub(crate) struct Results {
 struct Plan {
     copies: Vec<Copy>,
     hubs: Vec<Gateway>,
+    daemon: Option<Daemon>,
     subjects: Vec<Subject>,
     turns: Vec<Turn>,
 }
@@ -100,10 +103,7 @@ impl Plan {
         if !args.floors {
             let (gateway, address) = start_hub("hub-calls")?;
             let address = address.to_string();
-            let (id, function) = CALLED;
-            self.copies.push(start_callee(&address, SUM, id, function)?);
-            let caller = Copy::start(&["caller", &address, "--module", "rcaller"])?;
-            hub = Some(self.add(Subject::new(caller, Some(gateway.pid()))));
+            hub = Some(self.modules(&address, gateway.pid())?);
             if http {
                 self.http(args, &gateway, &address)?;
             }
@@ -112,6 +112,15 @@ impl Plan {
             self.axum(args)?;
         }
         let all = args.wants(Part::HubCalls);
+        let juno = args.juno.as_deref().filter(|_| all).map(Daemon::start).transpose()?;
+        if let Some(daemon) = juno {
+            let subject = self.modules(&daemon.address.to_string(), daemon.pid())?;
+            self.daemon = Some(daemon);
+            for (at, calls) in IN_FLIGHT {
+                let calls = args.calls(calls);
+                self.turns.push(Turn { what: What::JunoCalls, at, subject, calls });
+            }
+        }
         for (at, calls) in IN_FLIGHT.into_iter().filter(|(at, _)| all || *at == CONNECTIONS) {
             let calls = args.calls(calls);
             self.turns.push(Turn { what: What::RelayCalls, at, subject: relay, calls });
@@ -120,6 +129,14 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// A module that calls another, and the process between them.
+    fn modules(&mut self, address: &str, pid: u32) -> Result<usize> {
+        let (id, function) = CALLED;
+        self.copies.push(start_callee(address, SUM, id, function)?);
+        let caller = Copy::start(&["caller", address, "--module", "rcaller"])?;
+        Ok(self.add(Subject::new(caller, Some(pid))))
     }
 
     fn http(&mut self, args: &Args, gateway: &Gateway, hub: &str) -> Result<()> {

@@ -7,7 +7,8 @@ use crate::support::subject::Sample;
 use crate::support::table::{headed, mark, median, section, spread, verdict};
 
 /// What the real daemon was measured at on the machine that the targets were set on, by calls in
-/// flight: its CPU per call in microseconds, and its calls per second. It is not run here.
+/// flight: its CPU per call in microseconds, and its calls per second. They stand in for it where
+/// `--juno` does not name one to be measured in the same run.
 const REAL: [(usize, f64, f64); 3] =
     [(1, 81.0, 14_400.0), (16, 17.9, 50_100.0), (64, 12.7, 64_500.0)];
 /// What the real daemon has resident for an idle module, in KiB.
@@ -65,14 +66,15 @@ impl Results {
 }
 
 fn calls(results: &Results) -> Vec<Vec<String>> {
-    let rows = IN_FLIGHT.into_iter().zip(REAL).filter_map(|((at, _), (_, real, _))| {
+    let rows = IN_FLIGHT.into_iter().zip(REAL).filter_map(|((at, _), (_, elsewhere, _))| {
         let relay = results.of(What::RelayCalls, at)?;
         let mut row = vec![at.to_string(), spread(relay, cpu)];
         if let Some(hub) = results.of(What::HubCalls, at) {
+            let (real, shown) = daemon(results, at, cpu, elsewhere);
             let (used, target) = (median(hub, cpu), real * SHARE_OF_REAL);
             row.push(spread(hub, cpu));
             row.extend(verdict(used / median(relay, cpu), CALL_RATIO));
-            row.extend([format!("{real:.1}"), format!("≤ {target:.2}"), mark(used <= target)]);
+            row.extend([shown, format!("≤ {target:.2}"), mark(used <= target)]);
         }
         Some(row)
     });
@@ -80,18 +82,27 @@ fn calls(results: &Results) -> Vec<Vec<String>> {
 }
 
 fn speeds(results: &Results) -> Vec<Vec<String>> {
-    let rows = IN_FLIGHT.into_iter().zip(REAL).filter_map(|((at, _), (_, _, real))| {
+    let rows = IN_FLIGHT.into_iter().zip(REAL).filter_map(|((at, _), (_, _, elsewhere))| {
         let relay = results.of(What::RelayCalls, at)?;
         let mut row = vec![at.to_string(), format!("{:.0}", median(relay, speed))];
         if let Some(hub) = results.of(What::HubCalls, at) {
+            let (real, shown) = daemon(results, at, speed, elsewhere);
             let made = median(hub, speed);
             let half_took = median(hub, |sample| f64::from(sample.run.p50));
-            row.extend([format!("{made:.0}"), format!("{half_took:.0}"), format!("{real:.0}")]);
+            row.extend([format!("{made:.0}"), format!("{half_took:.0}"), shown]);
             row.push(mark(made > real));
         }
         Some(row)
     });
     headed("in flight|relay|hub|p50 µs|real daemon|", rows.collect())
+}
+
+/// The real daemon's figure, and how it is shown: measured here, or elsewhere.
+fn daemon(results: &Results, at: usize, of: fn(&Sample) -> f64, elsewhere: f64) -> (f64, String) {
+    match results.of(What::JunoCalls, at) {
+        Some(samples) => (median(samples, of), format!("{:.1}", median(samples, of))),
+        None => (elsewhere, format!("{elsewhere:.1}, elsewhere")),
+    }
 }
 
 fn http(results: &Results) -> Vec<Vec<String>> {

@@ -92,9 +92,10 @@ impl Router {
         let span = ending.span.clone();
         let sent = Instant::now();
         let result = send(&row, &call).instrument(span).await;
+        let now = Instant::now();
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
-        let service_time = was_sent.then(|| sent.elapsed());
-        ending.count(&result);
+        let service_time = was_sent.then(|| now - sent);
+        ending.count(&result, now);
         if let Err(fault) = &result {
             let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
             let (trace, call) = (&call.context.trace, call.name.as_str());
@@ -192,17 +193,17 @@ struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    fn count(&mut self, result: &Result<Reply, Fault>) {
+    fn count(&mut self, result: &Result<Reply, Fault>, now: Instant) {
         let outcome = match result {
             Ok(_) => CallOutcome::Ok,
             Err(fault) => CallOutcome::Fault(fault.kind()),
         };
         self.counted = true;
-        self.ended(outcome, result.as_ref().err());
+        self.ended(outcome, result.as_ref().err(), now);
     }
 
-    fn ended(&self, outcome: CallOutcome, fault: Option<&Fault>) {
-        let took = self.received.elapsed();
+    fn ended(&self, outcome: CallOutcome, fault: Option<&Fault>, now: Instant) {
+        let took = now - self.received;
         self.row.metrics(self.ingress, fault).ended(outcome, took);
         call_span::close(&self.span, outcome, took);
     }
@@ -211,7 +212,7 @@ impl Ending<'_> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.counted {
-            self.ended(CallOutcome::Cancelled, None);
+            self.ended(CallOutcome::Cancelled, None, Instant::now());
         }
     }
 }

@@ -80,9 +80,7 @@ fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str
     if subject.len() > LONGEST_SUBJECT {
         return Some(("long_subject", "its name is longer than 1024 bytes"));
     }
-    // Most names are plain, and need one look.
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if !subject.bytes().all(plain) {
+    if !is_plain(subject) {
         if subject.bytes().any(|b| matches!(b, b'*' | b'>')) {
             return Some(("wildcard", "its name holds a wildcard, `*` or `>`"));
         }
@@ -90,9 +88,9 @@ fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str
         if subject.contains(blank) {
             return Some(("blank", "its name holds a blank or a control character"));
         }
-    }
-    if subject.starts_with('.') || subject.ends_with('.') || subject.contains("..") {
-        return Some(("empty_token", "its name has nothing between two dots, or at an end"));
+        if subject.split('.').any(str::is_empty) {
+            return Some(("empty_token", "its name has nothing between two dots, or at an end"));
+        }
     }
     let in_inbox = |rest: &str| rest.is_empty() || rest.starts_with('.');
     if subject.starts_with('$')
@@ -102,6 +100,19 @@ fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str
         return Some(("system_subject", "its name belongs to NATS itself"));
     }
     None
+}
+
+/// Whether one look is enough: words of letters, digits, `_` and `-` with a dot between them.
+fn is_plain(subject: &str) -> bool {
+    let mut before = b'.';
+    for byte in subject.bytes() {
+        let word = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if !word && (byte != b'.' || before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
 /// A caller's words in a message: quoted, without control characters, cut short.
