@@ -41,6 +41,7 @@ pub(super) fn print(
     output: &Output,
 ) -> anyhow::Result<usize> {
     let text = origin.read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let mut shown = String::new();
     for problem in problems {
         show(&mut shown, problem, &text, output);

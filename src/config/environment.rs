@@ -1,7 +1,14 @@
-//! The environment variables that are not keys of the configuration: what the command line's
-//! clients ask for. Nothing else outside `config/` reads the environment.
+//! The environment: the variables that are keys of the configuration, and those that the command
+//! line's clients ask for. Nothing outside `config/` reads it.
 
 #![expect(clippy::disallowed_methods, reason = "only `config/` reads the environment")]
+
+use super::source::Variables;
+
+/// All of it, for the keys that it sets.
+pub(super) fn all() -> Variables {
+    std::env::vars_os().collect()
+}
 
 /// The gateway that `genkan call` and `notify` use without `--gateway`: `GENKAN_GATEWAY`, where
 /// it is set and not empty.

@@ -3,22 +3,27 @@
 //! A file is read to its end whatever is wrong in it, so that every problem is told at once,
 //! with its line and the mend. The only place that reads the environment.
 
+mod document;
 pub mod environment;
+mod overlay;
 pub mod problem;
 mod route;
 pub mod secret;
 pub mod section;
 mod source;
+#[cfg(test)]
+mod tests;
 pub mod units;
 mod validate;
+mod value;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use route::UpstreamConfig;
+pub use source::Variables;
 
 use crate::log::LogConfig;
 use crate::protocol::jsonrpc::HttpConfig;
@@ -84,11 +89,11 @@ impl Origin {
         }
     }
 
-    /// Its text.
-    pub fn read(&self) -> std::io::Result<String> {
+    /// Its text, as the bytes that it is kept in.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
-            Origin::File(path) => std::fs::read_to_string(path),
-            Origin::Embedded => Ok(String::new()),
+            Origin::File(path) => std::fs::read(path),
+            Origin::Embedded => Ok(Vec::new()),
         }
     }
 }
@@ -115,9 +120,9 @@ impl Loaded {
 /// Reads a configuration from where it lives, with the environment over it.
 pub fn load(origin: &Origin) -> Loaded {
     match origin.read() {
-        Ok(text) => parse(&origin.name(), &text, environment()),
+        Ok(text) => parse_bytes(&origin.name(), &text, environment::all()),
         Err(error) => {
-            let mut loaded = parse(&origin.name(), "", environment());
+            let mut loaded = parse(&origin.name(), "", environment::all());
             loaded.problems.insert(0, unreadable(origin, &error));
             loaded
         }
@@ -125,7 +130,11 @@ pub fn load(origin: &Origin) -> Loaded {
 }
 
 /// Reads a configuration from its text; `name` is how problems call the file.
-pub fn parse(name: &str, text: &str, environment: HashMap<String, String>) -> Loaded {
+pub fn parse(name: &str, text: &str, environment: Variables) -> Loaded {
+    parse_bytes(name, text.as_bytes(), environment)
+}
+
+fn parse_bytes(name: &str, text: &[u8], environment: Variables) -> Loaded {
     let problems = RefCell::new(Vec::new());
     let (source, values) = Source::load(name, text, environment, &problems);
     let config = {
@@ -144,7 +153,8 @@ pub(crate) fn read_for_test<T>(
     read: impl FnOnce(&mut Section<'_>) -> T,
 ) -> (T, Vec<Problem>) {
     let problems = RefCell::new(Vec::new());
-    let (source, values) = Source::load("genkan.toml", text, HashMap::new(), &problems);
+    let (source, values) =
+        Source::load("genkan.toml", text.as_bytes(), Variables::new(), &problems);
     let made = read(&mut Section::root(values, &source, &problems));
     (made, problems.into_inner())
 }
@@ -199,13 +209,6 @@ fn unreadable(origin: &Origin, error: &std::io::Error) -> Problem {
         _ => format!("cannot be read: {error}"),
     };
     Problem { severity: Severity::Error, place, message }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-fn environment() -> HashMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 /// Tells whether a file was changed: its size, its time and which file it is.

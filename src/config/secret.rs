@@ -28,6 +28,15 @@ impl Secret {
     }
 }
 
+/// A value of the configuration in a message: in quotes, as it was written, unless it is long or
+/// may hold credentials, as a URL may that was meant for another key.
+pub fn quoted(text: &str) -> String {
+    if text.chars().count() > 40 || text.contains("://") || text.contains('@') {
+        return "that string".to_owned();
+    }
+    format!("\"{text}\"")
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

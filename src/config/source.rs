@@ -1,123 +1,118 @@
-//! Where the configuration comes from: a TOML file, with environment variables over it, merged
-//! by the `config` crate; and the line that each key stands on, which that crate does not keep.
+//! Where the configuration comes from: a TOML file, with environment variables over it; and the
+//! place that each key was set in.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsString;
 
-use config::{FileFormat, Source as _, Value};
-use toml::de::{DeTable, DeValue};
-
+use super::document::{self, line_of};
+use super::overlay::{Overlay, SEPARATOR, order};
 use super::problem::{Place, Problem, Severity};
+use super::value::Table;
 
-/// What the `config` crate calls the environment.
-pub(super) const ENVIRONMENT_ORIGIN: &str = "the environment";
-const PREFIX: &str = "GENKAN";
-const SEPARATOR: &str = "__";
+const PREFIX: &str = "GENKAN__";
 
-/// A file's text and name, and the environment's variables.
+/// The environment, by the names of its variables.
+pub type Variables = HashMap<OsString, OsString>;
+
+/// Where each key was set.
 pub(super) struct Source {
-    file: String,
-    lines: HashMap<String, usize>,
-    environment: HashMap<String, String>,
+    places: Places,
+    whole: bool,
 }
 
 impl Source {
     /// Parses and merges. What cannot be parsed is reported to `problems`, each with its line,
-    /// and counts as empty.
+    /// and left out.
     pub(super) fn load(
         file: &str,
-        text: &str,
-        environment: HashMap<String, String>,
+        text: &[u8],
+        variables: Variables,
         problems: &RefCell<Vec<Problem>>,
-    ) -> (Self, HashMap<String, Value>) {
-        let ours = environment.into_iter().filter(|(name, _)| name.starts_with("GENKAN__"));
-        let mut source =
-            Self { file: file.to_owned(), lines: HashMap::new(), environment: ours.collect() };
-        let (document, errors) = DeTable::parse_recoverable(text);
-        index_table(document.get_ref(), "", text, &mut source.lines);
-        for error in &errors {
-            let line = error.span().map_or(1, |span| line_of(text, span.start));
-            let place = Place::Line(source.file.clone(), line);
-            let message = format!("not valid TOML: {}", error.message().trim());
-            problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
-        }
-        let text = if errors.is_empty() { text } else { "" };
-        let values = match source.merge(text) {
-            Ok(values) => values,
-            Err(error) => {
-                let place = Place::File(source.file.clone());
-                let message = error.to_string();
+    ) -> (Self, Table) {
+        let (mut table, mut source) = document::read(file, text, problems);
+        source.lay_over(&mut table, variables, problems);
+        (source, table)
+    }
+
+    pub(super) fn new(places: Places, whole: bool) -> Self {
+        Self { places, whole }
+    }
+
+    /// Whether all of the file could be read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    fn lay_over(
+        &mut self,
+        table: &mut Table,
+        variables: Variables,
+        problems: &RefCell<Vec<Problem>>,
+    ) {
+        let named = variables.into_iter().map(|(name, value)| {
+            let shown = name.to_string_lossy().into_owned();
+            (shown, name.into_string().is_ok().then(|| value.into_string().ok()).flatten())
+        });
+        let mut ours: Vec<_> = named.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        ours.sort_by_cached_key(|(name, _)| order(name));
+        for (variable, text) in ours {
+            let parts: Vec<&str> = variable[PREFIX.len()..].split(SEPARATOR).collect();
+            let (places, whole) = (&mut self.places, self.whole);
+            let done = match &text {
+                Some(text) => {
+                    Overlay { places, variable: &variable, text, whole }.set(table, &parts)
+                }
+                None => Err("is not UTF-8: set it anew, or unset it".to_owned()),
+            };
+            if let Err(message) = done {
+                let message = format!("{variable} {message}");
+                let place = Place::Environment(variable);
                 problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
-                HashMap::new()
             }
-        };
-        (source, values)
+        }
     }
 
-    fn merge(&self, text: &str) -> Result<HashMap<String, Value>, config::ConfigError> {
-        let environment = config::Environment::with_prefix(PREFIX)
-            .prefix_separator(SEPARATOR)
-            .separator(SEPARATOR)
-            .try_parsing(true)
-            .source(Some(self.environment.clone().into_iter().collect()));
-        let merged = config::Config::builder()
-            .add_source(config::File::from_str(text, FileFormat::Toml))
-            .add_source(environment)
-            .build()?;
-        Ok(merged.collect()?.into_iter().collect())
-    }
-
-    /// The place of a key: the variable that sets it, its line, or the nearest table's line.
+    /// The place of a key: the variable that sets it, its line, or the nearest table's place.
     pub(super) fn place(&self, path: &str) -> Place {
-        let variable = format!("{PREFIX}{SEPARATOR}{}", path.replace('.', SEPARATOR));
-        let set = self.environment.keys().find(|name| name.eq_ignore_ascii_case(&variable));
-        if let Some(name) = set {
-            return Place::Environment(name.clone());
-        }
-        match self.line(path) {
-            0 => Place::File(self.file.clone()),
-            line => Place::Line(self.file.clone(), line),
-        }
+        self.places.find(path)
+    }
+}
+
+/// The places of keys, by their paths: `http.listen`, `routes[2].match`.
+pub(super) struct Places {
+    file: String,
+    text: String,
+    places: HashMap<String, Place>,
+}
+
+impl Places {
+    /// None yet, of a file with its text.
+    pub(super) fn new(file: &str, text: String) -> Self {
+        Self { file: file.to_owned(), text, places: HashMap::new() }
     }
 
-    /// The line of a key or the nearest table around it, from 1; 0 where there is none.
-    pub(super) fn line(&self, path: &str) -> usize {
+    /// Notes that a key stands at an offset of the text.
+    pub(super) fn note_offset(&mut self, path: &str, offset: usize) {
+        let place = Place::Line(self.file.clone(), line_of(self.text.as_bytes(), offset));
+        self.places.insert(path.to_owned(), place);
+    }
+
+    /// Notes that a variable sets a key.
+    pub(super) fn note_variable(&mut self, path: &str, variable: &str) {
+        self.places.insert(path.to_owned(), Place::Environment(variable.to_owned()));
+    }
+
+    fn find(&self, path: &str) -> Place {
         let mut path = path;
         loop {
-            if let Some(line) = self.lines.get(path) {
-                return *line;
+            if let Some(place) = self.places.get(path) {
+                return place.clone();
             }
             match path.rfind(['.', '[']) {
                 Some(cut) => path = &path[..cut],
-                None => return 0,
+                None => return Place::File(self.file.clone()),
             }
         }
     }
-}
-
-fn index_table(table: &DeTable<'_>, path: &str, text: &str, lines: &mut HashMap<String, usize>) {
-    for (key, value) in table {
-        let name = key.get_ref();
-        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-        lines.insert(path.clone(), line_of(text, key.span().start));
-        index_value(value.get_ref(), &path, text, lines);
-    }
-}
-
-fn index_value(value: &DeValue<'_>, path: &str, text: &str, lines: &mut HashMap<String, usize>) {
-    match value {
-        DeValue::Table(table) => index_table(table, path, text, lines),
-        DeValue::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let path = format!("{path}[{index}]");
-                lines.insert(path.clone(), line_of(text, item.span().start));
-                index_value(item.get_ref(), &path, text, lines);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }

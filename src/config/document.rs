@@ -1,0 +1,182 @@
+//! The file: TOML, of which as much is read as can be.
+//!
+//! A mistake in the syntax spoils the table that it stands in, and no other: that table is left
+//! out, and the text is parsed again without it. What a parser guesses behind a mistake (in which
+//! table is a key that follows a broken `[head`?) would be reported as mistakes that nobody made.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::problem::{Place, Problem, Severity};
+use super::source::{Places, Source};
+use super::value::{self, Table};
+
+/// A file with more spoilt tables than this is none.
+const MOST_SPOILT: usize = 100;
+
+/// Parses a file's text. What is no TOML is reported, each with its line, and left out.
+pub(super) fn read(file: &str, text: &[u8], problems: &RefCell<Vec<Problem>>) -> (Table, Source) {
+    let read = String::from_utf8_lossy(text);
+    let mut lines = Lines::new(&read);
+    let mut whole = true;
+    if let Err(error) = std::str::from_utf8(text) {
+        let line = line_of(text, error.valid_up_to()) - 1;
+        let message = "not UTF-8: save the file in that encoding".to_owned();
+        let mistake = Mistake { line, message, word: String::new() };
+        let spoilt = lines.around(&mistake);
+        report(file, &[mistake], &spoilt, whole, &lines, problems);
+        whole = false;
+        lines.spoil(spoilt);
+    }
+    for _ in 0..MOST_SPOILT {
+        let text = lines.text();
+        let (document, errors) = DeTable::parse_recoverable(&text);
+        let mut errors: Vec<Mistake> =
+            errors.iter().map(|error| Mistake::new(error, &text)).collect();
+        errors.sort_by_key(|mistake| mistake.line);
+        let Some(first) = errors.first() else {
+            let mut places = Places::new(file, text.clone());
+            let table = value::convert(document.get_ref(), "", &mut places);
+            return (table, Source::new(places, whole));
+        };
+        let known = lines.is_spoilt(first.line);
+        let spoilt = lines.around(first);
+        if !known {
+            report(file, &errors, &spoilt, whole, &lines, problems);
+        }
+        whole = false;
+        lines.spoil(spoilt);
+    }
+    (Table::new(), Source::new(Places::new(file, String::new()), false))
+}
+
+/// The line of an offset, from 1.
+pub(super) fn line_of(text: &[u8], offset: usize) -> usize {
+    1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
+}
+
+/// Where the text is no TOML: the line, from 0, and what the parser says.
+struct Mistake {
+    line: usize,
+    message: String,
+    word: String,
+}
+
+impl Mistake {
+    fn new(error: &toml::de::Error, text: &str) -> Self {
+        let span = error.span().unwrap_or_default();
+        let word = text.get(span.clone()).unwrap_or_default().to_owned();
+        let message = error.message().trim().to_owned();
+        Self { line: line_of(text.as_bytes(), span.start) - 1, message, word }
+    }
+
+    fn is_duplicate(&self) -> bool {
+        self.message == "duplicate key"
+    }
+
+    /// What is wrong, and the mend. A value is not repeated: it may be a secret.
+    fn message(&self, line: &str) -> String {
+        let head = line.trim();
+        match self.message.as_str() {
+            "duplicate key" if is_head(head) => {
+                let head = head.split_inclusive(']').next().unwrap_or_default();
+                format!("{head} stands here a second time: put all of its keys under the first")
+            }
+            "duplicate key" => {
+                format!("`{}` is set a second time in this table: keep one of them", self.word)
+            }
+            "invalid float, expected `nan`" | "invalid float, expected `inf`" => {
+                "a string stands in quotes: `key = \"…\"`".to_owned()
+            }
+            "key with no value, expected `=`" => "a key and no value: write `key = …`".to_owned(),
+            "missing table open, expected `[`" => {
+                "a `]` that nothing opened: delete it, or write the `[` before it".to_owned()
+            }
+            message => message.to_owned(),
+        }
+    }
+}
+
+fn report(
+    file: &str,
+    errors: &[Mistake],
+    spoilt: &Range<usize>,
+    first_spoilt: bool,
+    lines: &Lines<'_>,
+    problems: &RefCell<Vec<Problem>>,
+) {
+    let mut last = None;
+    let mut broken = false;
+    for mistake in errors.iter().filter(|mistake| spoilt.contains(&mistake.line)) {
+        // Behind a broken line, keys may be twice in a table that they do not stand in; and one
+        // line is one mistake.
+        if last == Some(mistake.line) || (broken && mistake.is_duplicate()) {
+            continue;
+        }
+        let note = match last {
+            None if first_spoilt => " (the rest of this table is checked once that is mended)",
+            _ => "",
+        };
+        last = Some(mistake.line);
+        broken |= !mistake.is_duplicate() || is_head(lines.line(mistake.line));
+        let what = mistake.message(lines.line(mistake.line));
+        let place = Place::Line(file.to_owned(), mistake.line + 1);
+        let message = format!("not valid TOML: {what}{note}");
+        problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
+    }
+}
+
+fn is_head(line: &str) -> bool {
+    line.trim_start().starts_with('[')
+}
+
+/// The lines of the text, and which of them are left out.
+struct Lines<'a> {
+    lines: Vec<&'a str>,
+    spoilt: Vec<bool>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        let lines: Vec<_> = text.split('\n').collect();
+        let spoilt = vec![false; lines.len()];
+        Self { lines, spoilt }
+    }
+
+    /// The text, with nothing on the lines that are left out.
+    fn text(&self) -> String {
+        let kept = self.lines.iter().zip(&self.spoilt);
+        let kept: Vec<&str> = kept.map(|(line, out)| if *out { "" } else { *line }).collect();
+        kept.join("\n")
+    }
+
+    fn line(&self, line: usize) -> &'a str {
+        self.lines.get(line).copied().unwrap_or_default()
+    }
+
+    fn is_spoilt(&self, line: usize) -> bool {
+        self.spoilt.get(line).copied().unwrap_or(true)
+    }
+
+    /// The table around a mistake. Where that is left out already, what spoils it began before
+    /// (a string without an end), and the table before it goes too.
+    fn around(&self, mistake: &Mistake) -> Range<usize> {
+        let known = self.is_spoilt(mistake.line);
+        let kept = |line: &usize| !self.spoilt[*line];
+        let before = (0..mistake.line.min(self.lines.len())).rev().find(kept);
+        let line = if known { before.unwrap_or_default() } else { mistake.line };
+        let head = |line: &usize| is_head(self.lines[*line]);
+        // A second `[head]` is a mistake of its own; a broken one may be the end of the table
+        // before it: `list = [`.
+        let own = head(&line) && (mistake.is_duplicate() || known);
+        let start = if own { line } else { (0..line).rev().find(head).unwrap_or_default() };
+        let end = (line + 1..self.lines.len()).find(head).unwrap_or(self.lines.len());
+        start..end
+    }
+
+    fn spoil(&mut self, lines: Range<usize>) {
+        self.spoilt[lines].fill(true);
+    }
+}

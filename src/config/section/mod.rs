@@ -1,0 +1,226 @@
+//! Reads one table of the configuration, key by key, and gathers every problem on the way.
+//!
+//! The code that reads a key is the schema: a key that nobody asked for is unknown, and the keys
+//! that were asked for are what it may have been meant to be. A wrong value is reported with its
+//! place and replaced by the default, so that one run finds every mistake.
+//!
+//! Here are the tables and the problems; `values` and `secrets` read what stands in a table.
+
+mod secrets;
+mod values;
+
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::problem::{Problem, Severity};
+use super::secret::quoted;
+use super::source::Source;
+use super::value::{Table, Value};
+
+/// One table of the configuration. Reports its unknown keys when it is dropped.
+pub struct Section<'a> {
+    path: String,
+    title: String,
+    values: Table,
+    asked: Vec<&'static str>,
+    source: &'a Source,
+    problems: &'a RefCell<Vec<Problem>>,
+    /// Accepts keys that nobody asks for.
+    open: bool,
+    /// Reports nothing: what was to be a table is none, and that has been said.
+    mute: bool,
+}
+
+impl<'a> Section<'a> {
+    /// The whole document.
+    pub(super) fn root(
+        values: Table,
+        source: &'a Source,
+        problems: &'a RefCell<Vec<Problem>>,
+    ) -> Self {
+        Self {
+            path: String::new(),
+            title: "the top level".to_owned(),
+            values,
+            asked: Vec::new(),
+            source,
+            problems,
+            open: false,
+            mute: false,
+        }
+    }
+
+    /// How messages call the table: `[[routes]] #3`.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// A number that differs where any key of the table does.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (key, value) in &self.values {
+            key.hash(&mut hasher);
+            value.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Whether the key is set.
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Whether all of the file could be read. Else what is named here may stand in a part of it
+    /// that could not.
+    pub fn is_of_a_whole(&self) -> bool {
+        self.source.is_whole()
+    }
+
+    /// A table inside this one; empty where it is absent.
+    pub fn section(&mut self, key: &'static str) -> Section<'a> {
+        let value = self.take(key);
+        let path = self.child_path(key);
+        let title = format!("[{path}]");
+        self.table(value, path, title)
+    }
+
+    /// The tables of an array of tables: `[[routes]]`.
+    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let Value::List(items) = value else {
+            self.wrong_shape(key, &format!("a list of tables, each under [[{key}]]"), &value);
+            return Vec::new();
+        };
+        let numbered = items.into_iter().enumerate();
+        numbered
+            .map(|(index, item)| {
+                let path = format!("{}[{index}]", self.child_path(key));
+                self.table(Some(item), path, format!("[[{key}]] #{}", index + 1))
+            })
+            .collect()
+    }
+
+    /// The named tables inside one: `[upstreams.rabbit]`, in the order of the file.
+    pub fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let Value::Table(tables) = value else {
+            self.wrong_shape(key, &format!("tables with names: [{key}.NAME]"), &value);
+            return Vec::new();
+        };
+        let parent = self.child_path(key);
+        let path = |name: &str| format!("{parent}.{name}");
+        let mut named: Vec<_> = tables.into_iter().collect();
+        named.sort_by_key(|(name, _)| self.source.place(&path(name)).line());
+        named
+            .into_iter()
+            .map(|(name, value)| {
+                let table = self.table(Some(value), path(&name), format!("[{}]", path(&name)));
+                (name, table)
+            })
+            .collect()
+    }
+
+    /// Reports a problem with the value of a key: an error, with the key's place.
+    pub fn problem(&self, key: &str, message: impl Into<String>) {
+        self.report(Severity::Error, &self.child_path(key), message.into());
+    }
+
+    /// Reports a problem with the table as a whole.
+    pub fn problem_here(&self, message: impl Into<String>) {
+        self.report(Severity::Error, &self.path, message.into());
+    }
+
+    /// Reports something that works and is probably not meant.
+    pub fn warn(&self, key: &str, message: impl Into<String>) {
+        self.report(Severity::Warning, &self.child_path(key), message.into());
+    }
+
+    /// Accepts keys that nobody asks for: whoever dropped the schema reports them otherwise.
+    pub fn ignore_rest(&mut self) {
+        self.open = true;
+    }
+
+    fn report(&self, severity: Severity, path: &str, message: String) {
+        if self.mute {
+            return;
+        }
+        let place = self.source.place(path);
+        // The file's name and line stand before the message, but not everywhere it is quoted.
+        let message = match place.line() {
+            0 => message,
+            line => {
+                let title = format!("in {}", self.title);
+                message.replacen(&title, &format!("{title}, line {line}"), 1)
+            }
+        };
+        self.problems.borrow_mut().push(Problem { severity, place, message });
+    }
+
+    fn table(&self, value: Option<Value>, path: String, title: String) -> Section<'a> {
+        let mute = self.mute;
+        let mut table = Section {
+            path,
+            title,
+            values: Table::new(),
+            asked: Vec::new(),
+            source: self.source,
+            problems: self.problems,
+            open: false,
+            mute,
+        };
+        match value {
+            None => {}
+            Some(Value::Table(values)) => table.values = values,
+            Some(other) => {
+                let (title, found) = (&table.title, other.kind());
+                table.problem_here(format!(
+                    "{title} must be a table, not {found}: write `{title}`, and `key = …` below it"
+                ));
+                table.mute = true;
+            }
+        }
+        table
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.values.remove(key)
+    }
+
+    fn child_path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Reports a value that its key cannot take.
+    fn wrong<T>(&self, key: &str, expected: &str, found: &Value) -> Option<T> {
+        let found = match found {
+            Value::Text(text) | Value::Variable(text) => quoted(text),
+            Value::Integer(number) => number.to_string(),
+            Value::Other(number) => number.clone(),
+            Value::Flag(flag) => flag.to_string(),
+            Value::List(_) | Value::Table(_) => found.kind().to_owned(),
+        };
+        self.problem(key, format!("`{key}` in {} must be {expected}, not {found}", self.title));
+        None
+    }
+
+    /// Reports a value where tables were expected. What it says is not repeated: it may be the
+    /// URL or the secret that was to stand in one of them.
+    fn wrong_shape(&self, key: &str, expected: &str, found: &Value) {
+        let found = found.kind();
+        self.problem(key, format!("`{key}` in {} must be {expected}, not {found}", self.title));
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            return;
+        }
+        for key in self.values.keys() {
+            let free = self.asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
+            let hint = super::problem::did_you_mean(key, free);
+            self.problem(key, format!("unknown key `{key}` in {}{hint}", self.title));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What stands in a table, by its type.
+//!
+//! A variable of the environment holds text alone: it is read as what its key asks for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Section;
+use crate::config::problem::did_you_mean;
+use crate::config::units;
+use crate::config::value::Value;
+
+impl Section<'_> {
+    /// A string.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::Text(text) | Value::Variable(text) => Some(text),
+            other => self.wrong(key, "a string in quotes", &other),
+        }
+    }
+
+    /// A string that must be there.
+    pub fn required_text(&mut self, key: &'static str) -> String {
+        if !self.has(key) {
+            let title = self.title.clone();
+            self.asked.push(key);
+            self.problem_here(format!("{title} needs `{key}`: add `{key} = \"…\"`"));
+            return String::new();
+        }
+        self.text(key).unwrap_or_default()
+    }
+
+    /// A duration such as `"250ms"`, `"5s"` or `"2m"`, more than zero.
+    pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = value.as_text().and_then(units::parse_duration);
+        let expected = "a duration such as \"250ms\", \"5s\" or \"2m\"";
+        parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
+    }
+
+    /// A size in bytes such as `"64KiB"`, `"1MiB"` or `65536`.
+    pub fn size(&mut self, key: &'static str, default: usize) -> usize {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = match &value {
+            Value::Integer(bytes) => usize::try_from(*bytes).ok(),
+            other => other.as_text().and_then(units::parse_size),
+        };
+        let parsed = parsed.filter(|bytes| *bytes > 0);
+        let expected = "a size such as \"64KiB\" or \"1MiB\"";
+        parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
+    }
+
+    /// A whole number from `low` to `high`.
+    pub fn count(&mut self, key: &'static str, default: usize, low: usize, high: usize) -> usize {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = match &value {
+            Value::Integer(number) => usize::try_from(*number).ok(),
+            Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let parsed = parsed.filter(|number| (low..=high).contains(number));
+        let expected = format!("a whole number from {low} to {high}");
+        parsed.or_else(|| self.wrong(key, &expected, &value)).unwrap_or(default)
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        let flag = match &value {
+            Value::Flag(flag) => Some(*flag),
+            Value::Variable(text) => text.trim().to_ascii_lowercase().parse().ok(),
+            _ => None,
+        };
+        flag.or_else(|| self.wrong(key, "true or false", &value)).unwrap_or(default)
+    }
+
+    /// One of a closed set of words.
+    pub fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        default: T,
+    ) -> T {
+        let Some(value) = self.take(key) else { return default };
+        let text = value.as_text().unwrap_or_default();
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+            return *choice;
+        }
+        let words = choices.iter().map(|(word, _)| *word);
+        let listed = words.clone().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let hint = did_you_mean(text, words);
+        self.problem(key, format!("`{key}` in {} must be one of {listed}{hint}", self.title));
+        default
+    }
+
+    /// A list of strings, or one string alone. From the environment: separated by commas.
+    pub fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let texts = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Text(text)) => return vec![text],
+            Some(Value::Variable(text)) => {
+                return text.split(',').map(|part| part.trim().to_owned()).collect();
+            }
+            Some(Value::List(items)) => {
+                let texts = items.iter().map(|item| item.as_text().map(str::to_owned));
+                texts.collect::<Option<Vec<_>>>().ok_or(Value::List(items))
+            }
+            Some(other) => Err(other),
+        };
+        texts
+            .or_else(|other| self.wrong(key, "a list of strings", &other).ok_or(()))
+            .unwrap_or_default()
+    }
+
+    /// An address to listen on: `"127.0.0.1:8080"`.
+    pub fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = value.as_text().and_then(|text| text.parse().ok());
+        let expected = "an address and a port such as \"127.0.0.1:8080\"";
+        parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
+    }
+
+    /// A path.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+}

@@ -1,0 +1,141 @@
+//! What is made of a file and of the environment over it, and what is said about both.
+
+use super::*;
+
+/// Every problem of a text, with variables over it, as it is printed.
+fn said(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let problems = parse("genkan.toml", text, named(variables)).problems;
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn named(variables: &[(&str, &str)]) -> Variables {
+    variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+fn read_with<T>(
+    text: &str,
+    variables: &[(&str, &str)],
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> (T, Vec<Problem>) {
+    let problems = RefCell::new(Vec::new());
+    let (source, values) = Source::load("t.toml", text.as_bytes(), named(variables), &problems);
+    let made = read(&mut Section::root(values, &source, &problems));
+    (made, problems.into_inner())
+}
+
+#[test]
+fn a_variable_is_text_to_the_letter() {
+    for text in ["0012", "1e5", "1.50", "+7", "True", "infinity", "007", " x ", "", "0x10", "a,b"] {
+        let variables = [("GENKAN__SECRET", text), ("GENKAN__TEXT", text)];
+        let (read, problems) = read_with("", &variables, |root| {
+            (root.secret("secret", "secret_file"), root.text("text"))
+        });
+        assert_eq!(problems, [], "{text:?}");
+        assert_eq!(read.0.as_ref().map(|secret| secret.expose()), Some(text));
+        assert_eq!(read.1.as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn a_variable_is_read_as_what_its_key_asks_for() {
+    let variables = [
+        ("GENKAN__WORKERS", "3"),
+        ("GENKAN__TIMEOUT", "1.5s"),
+        ("GENKAN__HTTP__MAX_BODY", "65536"),
+        ("GENKAN__HTTP__HTTP2", "False"),
+        ("GENKAN__HTTP__COMPRESSION", "true"),
+        ("GENKAN__HTTP__DIALECT", "gemstone"),
+        ("GENKAN__HTTP__CORS__ORIGINS", "https://a.example, https://b.example"),
+        ("GENKAN__ADMIN__LISTEN", "127.0.0.1:7"),
+        ("GENKAN__HUB__MAX_LINE", "64KiB"),
+        ("PATH", "/bin"),
+        ("genkan__workers", "not ours"),
+    ];
+    let Loaded { config, problems } = parse("genkan.toml", "", named(&variables));
+    assert_eq!(problems, []);
+    assert_eq!((config.workers, config.timeout), (3, Duration::from_millis(1500)));
+    assert_eq!(config.http.max_body, 65_536);
+    assert!(!config.http.http2 && config.http.compression && config.http.gemstone);
+    let origins = config.http.cors.map(|cors| cors.origins).unwrap_or_default();
+    assert_eq!(origins, ["https://a.example", "https://b.example"]);
+    assert_eq!(config.admin.port(), 7);
+    let bad = [("GENKAN__WORKERS", "1e3"), ("GENKAN__HTTP__HTTP2", "yes")];
+    let messages = said("", &bad).join("\n");
+    assert!(messages.contains("from 1 to 512, not \"1e3\""), "{messages}");
+    assert!(messages.contains("must be true or false, not \"yes\""), "{messages}");
+}
+
+const NATS: &str = "[upstreams.Bus]\nprotocol = \"nats\"\n[[routes]]\nmatch = \"a.*\"\n\
+                    upstream = \"Bus\"\n[[routes]]\nmatch = \"b.*\"\nupstream = \"Bus\"\n";
+
+#[test]
+fn a_variable_finds_the_files_name_whatever_its_case() {
+    for name in ["GENKAN__UPSTREAMS__BUS__SERVERS", "GENKAN__upstreams__Bus__Servers"] {
+        assert_eq!(said(NATS, &[(name, "nats://h:1")]), Vec::<String>::new(), "{name}");
+    }
+    let two = format!("{NATS}[upstreams.bUS]\nprotocol = \"nats\"\nservers = \"nats://h\"\n");
+    let said = said(&two, &[("GENKAN__UPSTREAMS__BUS__SERVERS", "nats://h:1")]).join("\n");
+    assert!(said.contains("may mean `Bus` or `bUS`"), "{said}");
+}
+
+#[test]
+fn a_variable_sets_a_key_of_a_row_by_its_number() {
+    let servers = ("GENKAN__UPSTREAMS__BUS__SERVERS", "nats://h:1");
+    let timeout = |text: &str, variables: &[(&str, &str)]| {
+        let loaded = parse("genkan.toml", text, named(variables));
+        assert_eq!(loaded.problems, [], "{variables:?}");
+        let rows = loaded.config.routes.iter();
+        rows.map(|rule| (rule.pattern.to_string(), rule.timeout.as_secs())).collect::<Vec<_>>()
+    };
+    let rows = timeout(NATS, &[servers, ("GENKAN__ROUTES__1__TIMEOUT", "9s")]);
+    assert_eq!(rows, [("a.*".to_owned(), 30), ("b.*".to_owned(), 9)]);
+    let added: Vec<(String, &str)> = (0..11)
+        .flat_map(|row| {
+            let key = |key: &str| format!("GENKAN__ROUTES__{row}__{key}");
+            let pattern =
+                ["a.*", "b.*", "c.*", "d.*", "e.*", "f.*", "g.*", "h.*", "i.*", "j.*", "k.*"];
+            [(key("UPSTREAM"), "hub"), (key("MATCH"), pattern[row])]
+        })
+        .collect();
+    let added: Vec<(&str, &str)> =
+        added.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let rows = timeout("", &added);
+    assert_eq!(rows.len(), 11);
+    assert_eq!(rows[10].0, "k.*");
+}
+
+#[test]
+fn what_is_wrong_with_a_variable_is_told_by_its_name() {
+    let cases: [(&str, &str, &str); 7] = [
+        ("GENKAN__ROUTES__0__TIMEOUT", "9", "must be a duration"),
+        ("GENKAN__ROUTES__3__TIMEOUT", "9s", "names no item of `routes` with `3`"),
+        ("GENKAN__ROUTES__TIMEOUT", "9s", "names no item of `routes` with `TIMEOUT`"),
+        ("GENKAN__UPSTREAMS__NEW__PROTOCOL", "nats", "[upstreams.new] needs `servers`"),
+        ("GENKAN__UPSTREAMS__BUS__SERVERS__X", "1", "which is no table"),
+        ("GENKAN__HTTP__LISSTEN", "1", "unknown key `lissten`"),
+        ("GENKAN__", "1", "unknown key ``"),
+    ];
+    let text = format!("{}servers = \"nats://h\"\n{}", &NATS[..34], &NATS[34..]);
+    assert_eq!(said(&text, &[]), Vec::<String>::new());
+    for (name, value, words) in cases {
+        let said = said(&text, &[(name, value)]);
+        let told = said.iter().any(|said| {
+            said.starts_with(&format!("environment variable {name}: ")) && said.contains(words)
+        });
+        assert!(told, "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_told() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = std::ffi::OsString::from_vec(b"127.0.0.1:\xff".to_vec());
+    let variables = Variables::from([("GENKAN__HTTP__LISTEN".into(), bytes.clone())]);
+    let problems = parse("genkan.toml", "", variables).problems;
+    let [problem] = problems.as_slice() else { panic!("one problem: {problems:?}") };
+    assert_eq!(problem.place, problem::Place::Environment("GENKAN__HTTP__LISTEN".to_owned()));
+    assert!(problem.message.contains("is not UTF-8"), "{problem}");
+    assert!(
+        parse("genkan.toml", "", Variables::from([("OTHER".into(), bytes)])).problems.is_empty()
+    );
+}
