@@ -105,8 +105,12 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
     if let Some(written) = line.checked_sub(1).and_then(|index| text.lines().nth(index)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        // Nobody can tell what a key that nobody knows was to hold: `pasword` a password.
-        let unknown = problem.message.starts_with("unknown key");
+        // Nobody can tell what a key that nobody knows was to hold: `pasword` a password; nor a
+        // string that stands where a table should.
+        let unknown =
+            ["unknown key", "must be a table", "must be tables", "must be a list of tables"]
+                .iter()
+                .any(|words| problem.message.contains(words));
         let written = written_without_secrets(written, unknown);
         let bar = paint.paint(Role::Faint, "|");
         let number = paint.paint(Role::Faint, number);
@@ -120,11 +124,13 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
 fn written_without_secrets(line: &str, unknown: bool) -> String {
     const SECRET: [&str; 8] = ["url", "pass", "token", "key", "secret", "cred", "server", "user"];
     let key = line.split('=').next().unwrap_or_default().to_ascii_lowercase();
-    let hides = unknown || SECRET.iter().any(|word| key.contains(word)) || line.contains("://");
+    // A table on one line may hold any key.
+    let is_inline = line.contains(['{', '@']) || line.contains("://");
+    let hides = unknown || is_inline || SECRET.iter().any(|word| key.contains(word));
     match line.split_once('=') {
-        Some((key, _)) if hides => format!("{key}= …"),
-        // A table's head has no value.
-        None if hides && !line.trim_start().starts_with('[') => "…".to_owned(),
+        Some((key, _)) if hides => super::output::printable(&format!("{key}= …")),
+        // A table's head has no value; any other line without a key is the rest of one.
+        None if !line.trim_start().starts_with('[') => "…".to_owned(),
         _ => super::output::printable(line),
     }
 }
@@ -159,10 +165,16 @@ mod tests {
             "passwrd = \"hunter2\"",
             "  \"nats://hunter2@h\",",
             "token = \"hunter2\"",
+            "rabbit = { protocol = \"natz\", password = \"hunter2\" }",
+            "hunter2\"\"\"",
+            "heartbeat = \"u:hunter2@h\"",
         ] {
             assert!(!written_without_secrets(line, false).contains("hunter2"), "{line}");
         }
+        assert_eq!(written_without_secrets("upstreams = \"hunter2\"", true), "upstreams = …");
         assert_eq!(written_without_secrets("pasword = \"hunter2\"", true), "pasword = …");
-        assert_eq!(written_without_secrets("timeout = \"5\"", false), "timeout = \"5\"");
+        for line in ["timeout = \"5\"", "[upstreams.x]", "[[routes]]"] {
+            assert_eq!(written_without_secrets(line, false), line);
+        }
     }
 }

@@ -165,17 +165,19 @@ impl Config {
         let mut upstreams = Vec::new();
         let mut names = Vec::new();
         for (name, mut section) in root.named_sections("upstreams") {
-            let upstream = UpstreamConfig::read(name.clone(), &mut section);
-            names.push((name, upstream.is_some()));
-            upstreams.extend(upstream);
+            upstreams.extend(UpstreamConfig::read(name.clone(), &mut section));
+            names.push(name);
         }
-        let mut routes: Vec<Rule> = Vec::new();
+        let mut routes: Vec<Option<Rule>> = Vec::new();
         for mut section in root.sections("routes") {
-            let rule = route::read_route(&mut section, &names, timeout);
-            validate::reachable(&section, &rule, &routes);
+            let rule = route::read_route(&mut section, &names, &upstreams, timeout);
+            if let Some(rule) = &rule {
+                validate::reachable(&section, rule, &routes);
+            }
             routes.push(rule);
         }
         validate::used(root, &upstreams, &routes);
+        let routes = routes.into_iter().flatten().collect();
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,

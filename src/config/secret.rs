@@ -1,6 +1,7 @@
 //! Text that must never show in a log, an error, a metric or the console.
 
 use std::fmt;
+use std::path::Path;
 
 /// A secret. Compares equal to its like, and shows as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,12 +19,19 @@ impl Secret {
     }
 
     /// For a URL: the same without its user name, password and query, to show to an operator.
+    /// Where it is broken so that they cannot be told from the host, without that too.
     pub fn url_without_credentials(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let path = path.split(['?', '#']).next().unwrap_or_default();
+        // `u:pass/word@h`, or `u:pass` and a comma behind it: a password where the port should be.
+        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+        let is_port = port.bytes().all(|b| b.is_ascii_digit()) || host.ends_with(']');
+        if !is_port || path.contains('@') {
+            return format!("{scheme}://***");
+        }
         format!("{scheme}://{host}{path}")
     }
 }
@@ -37,8 +45,50 @@ pub fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
+/// The path of a file in a message, unless what stands there is the secret itself, a URL.
+pub fn shown_path(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_path = text.starts_with(['/', '.']) || !text.contains('@');
+    if is_path && !text.contains("://") { text } else { "that file".to_owned() }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_its_password() {
+        let cases = [
+            ("amqp://u:hunter2@h:1/v?x=hunter2", "amqp://h:1/v"),
+            ("nats://hunter2@[::1]:4222", "nats://[::1]:4222"),
+            ("http://[::1]/api", "http://[::1]/api"),
+            ("nats://h", "nats://h"),
+            ("nats://u:hunter2", "nats://***"),
+            ("nats://u:1/hunter2@h:1", "nats://***"),
+            ("amqp://u:hun/ter2@h:1", "amqp://***"),
+            ("u:hunter2@h", "***"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(Secret::new(url.to_owned()).url_without_credentials(), shown);
+        }
+    }
+
+    #[test]
+    fn values_and_paths_are_repeated_unless_they_may_hold_a_secret() {
+        assert_eq!(quoted("localhost:80"), "\"localhost:80\"");
+        for text in ["amqp://h", "u:hunter2@h", &"x".repeat(41)] {
+            assert_eq!(quoted(text), "that string");
+        }
+        assert_eq!(shown_path(Path::new("/run/user@1/token")), "/run/user@1/token");
+        assert_eq!(shown_path(Path::new("token")), "token");
+        for text in ["amqp://u:hunter2@h", "u:hunter2@h"] {
+            assert_eq!(shown_path(Path::new(text)), "that file");
+        }
     }
 }

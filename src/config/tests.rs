@@ -139,3 +139,105 @@ fn a_variable_that_is_no_text_is_told() {
         parse("genkan.toml", "", Variables::from([("OTHER".into(), bytes)])).problems.is_empty()
     );
 }
+
+#[test]
+fn what_may_be_a_secret_is_repeated_in_no_message() {
+    const URL: &str = "amqp://u:hunter2@h";
+    let files = [
+        "[upstreams]\nrabbit = \"amqp://u:hunter2@h\"",
+        "upstreams = \"amqp://u:hunter2@h\"",
+        "upstreams = \"hunter2\"",
+        "routes = \"hunter2\"",
+        "routes = [\"hunter2\"]",
+        "http = \"hunter2\"",
+        "[hub]\ntokens = \"hunter2\"",
+        "timeout = \"u:hunter2@h\"",
+        "[http]\nlisten = \"http://u:hunter2@h\"",
+        "[http]\nmax_body = \"amqp://u:hunter2@h\"",
+        "[http.cors]\norigins = \"https://u:hunter2@app\"",
+        "[hub]\nlisten = \"tcp://u:hunter2@h:1\"",
+        "[hub]\nlisten = \"http://u:hunter2\"",
+        "[hub]\nmode = \"u:hunter2@h\"",
+        "[[routes]]\nmatch = \"a.*\"\nupstream = \"amqp://u:hunter2@h\"",
+        "[[routes]]\nmatch = \"amqp://u:hunter2@h\"\nupstream = \"hub\"",
+        "[upstreams.x]\nprotocol = \"nameko\"\nurl_file = \"amqp://u:hunter2@h\"",
+        "[upstreams.x]\nprotocol = \"nameko\"\nurl = \"amqp://h\"\nheartbeat = \"amqp://u:hunter2@h\"",
+        "[upstreams.x]\nprotocol = \"nats\"\nservers = [\"nats://u:hunter2,x@h:1\", 5]",
+        "[upstreams.x]\nprotocol = \"nats\"\nservers = \"nats://u:hunter2/x@h:1\"",
+        "[upstreams.x]\nprotocol = \"nats\"\ncredentials_file = \"nats://hunter2@h:1\"",
+        "[upstreams.x]\ntoken = \"hunter2",
+        "[upstreams.x]\ntoken = \"\"\"hunter2",
+        "[upstreams.x]\ntoken = hunter2",
+        "[upstreams.x]\ntoken: hunter2",
+    ];
+    let variables = [
+        ("GENKAN__UPSTREAMS__RABBIT", URL),
+        ("GENKAN__UPSTREAMS", URL),
+        ("GENKAN__HUB__TOKENS", "hunter2"),
+        ("GENKAN__HUB__TOKENS__A__B__C", "hunter2"),
+        ("GENKAN__UPSTREAMS__X__SERVERS", "nats://u:hunter2,x@h:1"),
+        ("GENKAN__ROUTES__0", "hunter2"),
+    ];
+    let nats = "[upstreams.x]\nprotocol = \"nats\"\n";
+    let all = files.iter().map(|text| (*text, None));
+    for (text, variable) in all.chain(variables.map(|variable| (nats, Some(variable)))) {
+        let said = said(text, variable.as_slice()).join("\n");
+        assert!(!said.is_empty(), "{text} {variable:?}");
+        assert!(!said.contains("hunter2"), "{text} {variable:?}\n{said}");
+    }
+    let named = said("[upstreams]\nrabbit = \"amqp://u:hunter2@h\"", &[]);
+    assert_eq!(
+        named,
+        ["genkan.toml:2: [upstreams.rabbit] must be a table, not a string: write \
+                        `[upstreams.rabbit]`, and `key = …` below it"]
+    );
+    let harmless = said("[http]\nlisten = \"nowhere\"", &[]).join("");
+    assert!(harmless.contains("\"nowhere\""), "{harmless}");
+}
+
+/// What is said about one row that goes to a NATS upstream.
+fn said_of_row(row: &str) -> Vec<String> {
+    let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\n";
+    said(
+        &format!("{nats}[[routes]]\n{row}\n[[routes]]\nmatch = \"z.*\"\nupstream = \"bus\"\n"),
+        &[],
+    )
+}
+
+#[test]
+fn rows_that_no_call_can_take_are_told_each_once() {
+    let cases = [
+        ("match = \"\"\nupstream = \"bus\"", 5, "`match` in [[routes]] #1, line 5 is empty"),
+        ("match = \"a.*\"\nupstream = \"\"", 6, "`upstream` in [[routes]] #1, line 6 is empty"),
+        ("match = \"x.\"\nupstream = \"bus\"", 5, "\"x.\" can match no call: write \"x.*\""),
+        ("match = \".x\"\nupstream = \"bus\"", 5, "write \"x.*\""),
+        ("match = \".\"\nupstream = \"bus\"", 5, "\"SERVICE.METHOD\""),
+        ("match = \"*.\"\nupstream = \"bus\"", 5, "can match no call"),
+        ("match = \"??\"\nupstream = \"bus\"", 5, "can match no call"),
+        ("match = \"d\"\nupstream = \"bus\"", 5, "write \"d.*\""),
+        ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"a b\"", 7, "holds a blank"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"*\"", 7, "holds a wildcard"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"\"", 7, "`service` in"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"\"", 7, "is empty: leave it out"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"a.b\"", 7, "holds a dot"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nparams = [\"x\", \"\"]", 7, "an empty name"),
+        (
+            "match = \"a.*\"\nupstream = \"bus\"\nparams = [\"x\", \"y\", \"x\"]",
+            7,
+            "\"x\" is twice",
+        ),
+    ];
+    for (row, line, words) in cases {
+        let said = said_of_row(row);
+        let [one] = said.as_slice() else { panic!("{row}: {said:?}") };
+        assert!(one.starts_with(&format!("genkan.toml:{line}: ")), "{row}: {one}");
+        assert!(one.contains(words), "{row}: {one}");
+    }
+    for pattern in ["*", ".*", "?.?", "a?b", "*.m", "..x", "d*", "a.b.c"] {
+        let row = format!("match = \"{pattern}\"\nupstream = \"bus\"");
+        let wrong = said_of_row(&row).into_iter().find(|said| said.contains("no call"));
+        assert_eq!(wrong, None, "{pattern}");
+    }
+    let empty = said("[upstreams.x]\nprotocol = \"\"", &[]);
+    assert!(empty[0].contains("`protocol` in [upstreams.x], line 2 is empty"), "{empty:?}");
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Section;
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, shown_path};
 use crate::config::value::{Table, Value};
 
 impl Section<'_> {
@@ -41,7 +41,7 @@ impl Section<'_> {
                 let message = format!(
                     "`{key_file}` in {}: cannot read {}: {error}",
                     self.title,
-                    file.display()
+                    shown_path(file)
                 );
                 self.problem(key_file, message);
                 None

@@ -20,15 +20,21 @@ impl Section<'_> {
         }
     }
 
-    /// A string that must be there.
-    pub fn required_text(&mut self, key: &'static str) -> String {
+    /// A string that must be there, and not be empty; `None` where that had to be reported.
+    pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         if !self.has(key) {
             let title = self.title.clone();
             self.asked.push(key);
             self.problem_here(format!("{title} needs `{key}`: add `{key} = \"…\"`"));
-            return String::new();
+            return None;
         }
-        self.text(key).unwrap_or_default()
+        let text = self.text(key)?;
+        if text.is_empty() {
+            let title = &self.title;
+            self.problem(key, format!("`{key}` in {title} is empty: write `{key} = \"…\"`"));
+            return None;
+        }
+        Some(text)
     }
 
     /// A duration such as `"250ms"`, `"5s"` or `"2m"`, more than zero.

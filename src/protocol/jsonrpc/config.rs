@@ -96,12 +96,15 @@ impl CorsConfig {
         }
         for origin in cors.origins.iter().filter(|origin| *origin != "*") {
             let parts = origin.split_once("://");
-            let bare = parts.is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
+            let bare =
+                parts.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '@']));
             if !bare || http::HeaderValue::from_str(origin).is_err() {
+                // It may be a URL with its password.
+                let shown = if origin.contains('@') { "that string" } else { origin.as_str() };
                 section.problem(
                     "origins",
                     format!(
-                        "`{origin}` is no origin: write the scheme, the host and the port alone, \
+                        "`{shown}` is no origin: write the scheme, the host and the port alone, \
                          such as \"https://app.example\""
                     ),
                 );

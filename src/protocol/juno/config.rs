@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::hub::{Limits, Settings};
 use crate::config::problem::did_you_mean;
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, quoted};
 use crate::config::section::Section;
 
 /// How long the hub waits for a connection that gets nowhere, where nothing else is said.
@@ -149,12 +149,16 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
             Some(place) => places.push(place),
             None => {
                 let scheme = text.split("://").next().unwrap_or_default();
+                let text = match scheme {
+                    "tcp" | "unix" if !text.contains('@') => format!("`{text}`"),
+                    _ => quoted(&text),
+                };
                 let hint = match scheme {
                     "tcp" => ": an address and a port stand behind tcp://".to_owned(),
                     _ => did_you_mean(scheme, ["tcp", "unix"].into_iter()),
                 };
                 let message = format!(
-                    "`{text}` in [hub] listen must be \"tcp://127.0.0.1:2203\" or \
+                    "{text} in [hub] listen must be \"tcp://127.0.0.1:2203\" or \
                      \"unix:///run/genkan/hub.sock\"{hint}"
                 );
                 section.problem("listen", message);
@@ -173,7 +177,8 @@ fn mode(section: &mut Section<'_>) -> Option<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(&text);
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
     if mode.is_none() {
-        let message = format!("`mode` in [hub] must be octal, such as \"0660\", not \"{text}\"");
+        let shown = quoted(&text);
+        let message = format!("`mode` in [hub] must be octal, such as \"0660\", not {shown}");
         section.problem("mode", message);
     }
     mode

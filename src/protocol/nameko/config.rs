@@ -8,6 +8,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::config::secret::shown_path;
 use crate::config::section::Section;
 
 /// The largest frame, unless the URL names another. lapin keeps 32 frames of buffer for each
@@ -163,13 +164,11 @@ fn read_tls(section: &mut Section<'_>, has_url: bool, uri: &AMQPUri) -> Option<R
     let connector = match (cert, key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(section, "cert_file", cert)?;
+            let shown = shown_path(key);
             let Ok(key) = PrivateKeyDer::from_pem_file(key) else {
                 section.problem(
                     "key_file",
-                    format!(
-                        "`key_file`: {} holds no readable private key in PEM form",
-                        key.display()
-                    ),
+                    format!("`key_file`: {shown} holds no readable private key in PEM form"),
                 );
                 return None;
             };
@@ -201,7 +200,8 @@ fn certificates(
         Ok(_) => "holds no certificate in PEM form".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
-    section.problem(key, format!("`{key}` in {}: {} {complaint}", section.title(), path.display()));
+    let shown = shown_path(path);
+    section.problem(key, format!("`{key}` in {}: {shown} {complaint}", section.title()));
     None
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 
 use super::wire::Dialect;
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, shown_path};
 use crate::config::section::Section;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -220,7 +220,7 @@ fn check_seed(section: &Section<'_>, seed: &Secret) {
 /// Reports a file that cannot be read, or that lacks one of the words of its format.
 fn check_file(section: &Section<'_>, key: &str, file: &Path, words: &[&str]) {
     let title = section.title();
-    let shown = file.display();
+    let shown = shown_path(file);
     match std::fs::read_to_string(file) {
         Err(error) => {
             section.problem(key, format!("`{key}` in {title}: cannot read {shown}: {error}"));
