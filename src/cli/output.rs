@@ -122,16 +122,17 @@ pub struct Output {
 }
 
 impl Output {
-    /// Decides. `--json` and a pipe give JSON; colour is for terminals unless `color` or the
-    /// user's environment says otherwise, and never changes the form.
+    /// Decides. `--json` on a terminal is what a pipe gets; colour is for terminals unless
+    /// `color` or the user's environment says otherwise, and never changes the form.
     pub fn new(json: bool, color: ColorChoice, around: Surroundings) -> Self {
+        let human = around.stdout && !json;
         let paint = |terminal: bool| match color {
             ColorChoice::Always => Paint::COLOUR,
             ColorChoice::Never => Paint::PLAIN,
             ColorChoice::Auto => Paint(terminal && !around.no_color),
         };
-        let form = if json || !around.stdout { Form::Json } else { Form::Human };
-        Self { form, out: paint(around.stdout), err: paint(around.stderr) }
+        let form = if human { Form::Human } else { Form::Json };
+        Self { form, out: paint(human), err: paint(around.stderr) }
     }
 
     /// For whom standard output is written.
@@ -221,7 +222,8 @@ mod tests {
         let plain = Surroundings { no_color: true, ..terminal };
         let cases = [
             (false, ColorChoice::Auto, terminal, Form::Human, true, true),
-            (true, ColorChoice::Auto, terminal, Form::Json, true, true),
+            (true, ColorChoice::Auto, terminal, Form::Json, false, true),
+            (true, ColorChoice::Always, terminal, Form::Json, true, true),
             (false, ColorChoice::Auto, pipe, Form::Json, false, true),
             (false, ColorChoice::Always, pipe, Form::Json, true, true),
             (false, ColorChoice::Never, terminal, Form::Human, false, false),
