@@ -25,14 +25,15 @@ pub struct UpstreamConfig {
     pub connector: Arc<dyn Connector>,
     /// How many calls may wait for it at once.
     pub max_in_flight: usize,
-    /// Differs where any of its keys do: tells whether a reload changed it. Never shown.
+    /// Differs where any of its keys or of the files that they name do, `max_in_flight` excepted:
+    /// tells whether a reload asks for another connection. Never shown.
     pub fingerprint: u64,
 }
 
 impl UpstreamConfig {
     /// Reads the table; `None` where its protocol is not known.
     pub(super) fn read(name: String, section: &mut Section<'_>) -> Option<Self> {
-        let fingerprint = section.fingerprint();
+        let fingerprint = section.fingerprint(&["max_in_flight"]);
         if name == HUB {
             section.problem_here(format!(
                 "[upstreams.{HUB}]: the hub is an upstream by that name already: choose another one"
@@ -129,7 +130,7 @@ fn check_upstream(section: &Section<'_>, upstream: &str, names: &[String]) {
         _ if is_name(upstream) => format!(": add [upstreams.{upstream}]"),
         _ => ": write the NAME of an [upstreams.NAME] table".to_owned(),
     };
-    let shown = quoted(upstream);
+    let shown = quoted(upstream).replace('"', "`");
     section.problem("upstream", format!("unknown upstream {shown} in {}{hint}", section.title()));
 }
 

@@ -241,3 +241,55 @@ fn rows_that_no_call_can_take_are_told_each_once() {
     let empty = said("[upstreams.x]\nprotocol = \"\"", &[]);
     assert!(empty[0].contains("`protocol` in [upstreams.x], line 2 is empty"), "{empty:?}");
 }
+
+/// A file that is deleted in the end.
+struct TempFile(std::path::PathBuf);
+
+impl TempFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("genkan-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).expect("the temporary folder can be written to");
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+#[test]
+fn a_fingerprint_is_of_the_keys_and_of_the_files_that_they_name() {
+    let file = TempFile::new("token", "one");
+    let fingerprint = |keys: &str| {
+        let text = format!("token_file = \"{}\"\n{keys}", file.0.display());
+        read_with(&text, &[], |root| {
+            root.ignore_rest();
+            root.fingerprint(&["max_in_flight"])
+        })
+        .0
+    };
+    let first = fingerprint("max_in_flight = 1");
+    assert_eq!(fingerprint("max_in_flight = 2"), first);
+    assert_eq!(fingerprint(""), first);
+    assert_ne!(fingerprint("tls = true"), first);
+    std::fs::write(&file.0, "two").expect("it can be written to");
+    assert_ne!(fingerprint(""), first, "rotated");
+    std::fs::write(&file.0, "one").expect("it can be written to");
+    assert_eq!(fingerprint(""), first, "and back");
+}
+
+#[test]
+fn a_file_that_holds_no_secret_is_told() {
+    for (text, words) in [("", "is empty"), ("\r\n\n", "is empty")] {
+        let file = TempFile::new("empty", text);
+        let text = format!("secret_file = \"{}\"", file.0.display());
+        let (secret, problems) = read_with(&text, &[], |root| root.secret("secret", "secret_file"));
+        assert!(secret.is_none() && problems.len() == 1, "{problems:?}");
+        assert!(problems[0].message.contains(words), "{problems:?}");
+    }
+    let (_, problems) =
+        read_with("secret_file = \"/dev/zero\"", &[], |root| root.secret("secret", "secret_file"));
+    assert!(problems[0].message.contains("larger than 1MiB"), "{problems:?}");
+}

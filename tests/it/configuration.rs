@@ -295,6 +295,24 @@ async fn secrets_come_from_files_too_and_show_in_no_log() {
 }
 
 #[tokio::test]
+async fn a_secret_that_was_rotated_in_its_file_is_read_at_sighup() {
+    let nats = Nats::configured("authorization { token: '0042' }");
+    let folder = Folder::new();
+    let file = folder.write("token", "0041\n");
+    let toml = format!(
+        "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"{}\"]\ntoken_file = \"{}\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"nats\"\n",
+        nats.url(),
+        file.display()
+    );
+    let gateway = Gateway::start(&toml).await;
+    gateway.wait_until_not_ready().await;
+    folder.write("token", "0042\n");
+    gateway.hang_up();
+    gateway.wait_until_ready().await;
+}
+
+#[tokio::test]
 async fn without_a_file_and_without_a_broker_it_starts_on_the_embedded_default() {
     let folder = Folder::new();
     let mut command = genkan();

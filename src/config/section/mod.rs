@@ -11,9 +11,10 @@ mod values;
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 
 use super::problem::{Problem, Severity};
-use super::secret::quoted;
+use super::secret::{quoted, read_file};
 use super::source::Source;
 use super::value::{Table, Value};
 
@@ -55,12 +56,16 @@ impl<'a> Section<'a> {
         &self.title
     }
 
-    /// A number that differs where any key of the table does.
-    pub fn fingerprint(&self) -> u64 {
+    /// A number that differs where any key of the table does, those in `without` excepted, or
+    /// what stands in a file that one names as `…_file`.
+    pub fn fingerprint(&self, without: &[&str]) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for (key, value) in &self.values {
+        for (key, value) in self.values.iter().filter(|(key, _)| !without.contains(&key.as_str())) {
             key.hash(&mut hasher);
             value.hash(&mut hasher);
+            let file = value.as_text().filter(|_| key.ends_with("_file"));
+            // One that cannot be read has no content; reading its key says so.
+            file.and_then(|file| read_file(Path::new(file)).ok()).hash(&mut hasher);
         }
         hasher.finish()
     }

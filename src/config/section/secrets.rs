@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Section;
-use crate::config::secret::{Secret, shown_path};
+use crate::config::secret::{Secret, read_file, shown_path};
 use crate::config::value::{Table, Value};
 
 impl Section<'_> {
@@ -35,18 +35,19 @@ impl Section<'_> {
     }
 
     fn secret_in(&self, key_file: &str, file: &Path) -> Option<Secret> {
-        match std::fs::read_to_string(file) {
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(error) => {
-                let message = format!(
-                    "`{key_file}` in {}: cannot read {}: {error}",
-                    self.title,
-                    shown_path(file)
-                );
-                self.problem(key_file, message);
-                None
+        let complaint = match read_file(file).map(String::from_utf8) {
+            Ok(Ok(text)) => {
+                let text = text.trim_end_matches(['\r', '\n']);
+                if !text.is_empty() {
+                    return Some(Secret::new(text.to_owned()));
+                }
+                format!("{} is empty: write the secret into it", shown_path(file))
             }
-        }
+            Ok(Err(_)) => format!("{} is not UTF-8", shown_path(file)),
+            Err(error) => format!("cannot read {}: {error}", shown_path(file)),
+        };
+        self.problem(key_file, format!("`{key_file}` in {}: {complaint}", self.title));
+        None
     }
 
     /// Every key that is left, as a secret by name: `name = "secret"`, or
