@@ -164,6 +164,22 @@ async fn an_upstream_whose_settings_change_is_replaced_without_a_gap() {
 }
 
 #[tokio::test]
+async fn a_limit_on_calls_changes_without_a_new_connection() {
+    let echo = Echo::start().await;
+    let limited = format!("{}max_in_flight = 1\n{ECHO}", echo.nats.upstream("nats", "picom"));
+    let mut waiting = echo.gateway.connect().await;
+    waiting.request("POST", "/call/echo/later", &[], b"[\"kept\"]").await;
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    echo.gateway.write_config(&limited);
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    echo.gateway.fault("echo.x", Value::Null).await.is("overloaded", "not_sent");
+    assert_eq!(waiting.receive().await.expect("an answer").text(), "\"kept\"");
+    assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+    assert_eq!(echo.gateway.logged("connected to NATS").len(), 1);
+}
+
+#[tokio::test]
 async fn an_upstream_that_cannot_be_reached_holds_a_new_table_back_for_a_while_alone() {
     let echo = Echo::start().await;
     let nowhere = "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:1\"]\n";
