@@ -9,15 +9,23 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+use super::places::Places;
 use super::problem::{Place, Problem, Severity};
-use super::source::{Places, Source};
-use super::value::{self, Table};
+use super::source::Source;
+use super::value;
 
 /// A file with more spoilt tables than this is none.
 const MOST_SPOILT: usize = 100;
 
+/// A file's keys, as the `config` crate takes them.
+type Document = config::Map<String, config::Value>;
+
 /// Parses a file's text. What is no TOML is reported, each with its line, and left out.
-pub(super) fn read(file: &str, text: &[u8], problems: &RefCell<Vec<Problem>>) -> (Table, Source) {
+pub(super) fn read(
+    file: &str,
+    text: &[u8],
+    problems: &RefCell<Vec<Problem>>,
+) -> (Document, Source) {
     let read = String::from_utf8_lossy(text);
     let mut lines = Lines::new(&read);
     let mut whole = true;
@@ -49,7 +57,7 @@ pub(super) fn read(file: &str, text: &[u8], problems: &RefCell<Vec<Problem>>) ->
         whole = false;
         lines.spoil(spoilt);
     }
-    (Table::new(), Source::new(Places::new(file, String::new()), false))
+    (Document::new(), Source::new(Places::new(file, String::new()), false))
 }
 
 /// The line of an offset, from 1.

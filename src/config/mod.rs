@@ -6,6 +6,7 @@
 mod document;
 pub mod environment;
 mod overlay;
+mod places;
 pub mod problem;
 mod route;
 pub mod secret;

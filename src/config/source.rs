@@ -1,14 +1,17 @@
-//! Where the configuration comes from: a TOML file, with environment variables over it; and the
-//! place that each key was set in.
+//! Where the configuration comes from: a TOML file, with environment variables over it, merged by
+//! the `config` crate; and the place that each key was set in, which that crate does not keep.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use super::document::{self, line_of};
+use config::{Map, Value as Merged, ValueKind};
+
+use super::document;
 use super::overlay::{Overlay, SEPARATOR, order};
+use super::places::Places;
 use super::problem::{Place, Problem, Severity};
-use super::value::Table;
+use super::value::{self, ENVIRONMENT, Table};
 
 const PREFIX: &str = "GENKAN__";
 
@@ -30,9 +33,14 @@ impl Source {
         variables: Variables,
         problems: &RefCell<Vec<Problem>>,
     ) -> (Self, Table) {
-        let (mut table, mut source) = document::read(file, text, problems);
-        source.lay_over(&mut table, variables, problems);
-        (source, table)
+        let (document, mut source) = document::read(file, text, problems);
+        let overlay = source.overlay(variables, problems);
+        let merged = merge(document, overlay).unwrap_or_else(|error| {
+            let (place, message) = (Place::File(file.to_owned()), error.to_string());
+            problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
+            Map::new()
+        });
+        (source, value::table(merged))
     }
 
     pub(super) fn new(places: Places, whole: bool) -> Self {
@@ -44,33 +52,35 @@ impl Source {
         self.whole
     }
 
-    fn lay_over(
+    /// The keys that variables set, by their paths, each with the variable's text.
+    fn overlay(
         &mut self,
-        table: &mut Table,
         variables: Variables,
         problems: &RefCell<Vec<Problem>>,
-    ) {
+    ) -> Vec<(String, String)> {
         let named = variables.into_iter().map(|(name, value)| {
             let shown = name.to_string_lossy().into_owned();
             (shown, name.into_string().is_ok().then(|| value.into_string().ok()).flatten())
         });
         let mut ours: Vec<_> = named.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         ours.sort_by_cached_key(|(name, _)| order(name));
+        let mut overlay = Vec::new();
         for (variable, text) in ours {
             let parts: Vec<&str> = variable[PREFIX.len()..].split(SEPARATOR).collect();
             let (places, whole) = (&mut self.places, self.whole);
-            let done = match &text {
-                Some(text) => {
-                    Overlay { places, variable: &variable, text, whole }.set(table, &parts)
-                }
+            let found = match text {
+                Some(text) => Overlay { places, variable: &variable, whole }
+                    .path(&parts)
+                    .map(|path| overlay.extend(path.map(|path| (path, text)))),
                 None => Err("is not UTF-8: set it anew, or unset it".to_owned()),
             };
-            if let Err(message) = done {
+            if let Err(message) = found {
                 let message = format!("{variable} {message}");
                 let place = Place::Environment(variable);
                 problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
             }
         }
+        overlay
     }
 
     /// The place of a key: the variable that sets it, its line, or the nearest table's place.
@@ -79,40 +89,36 @@ impl Source {
     }
 }
 
-/// The places of keys, by their paths: `http.listen`, `routes[2].match`.
-pub(super) struct Places {
-    file: String,
-    text: String,
-    places: HashMap<String, Place>,
+/// Lays variables over the file. Their text stays text, whatever it looks like.
+fn merge(
+    document: Map<String, Merged>,
+    overlay: Vec<(String, String)>,
+) -> Result<Map<String, Merged>, config::ConfigError> {
+    let mut builder = config::Config::builder().add_source(Document(document));
+    let origin = ENVIRONMENT.to_owned();
+    for (path, text) in overlay {
+        let text = Merged::new(Some(&origin), ValueKind::String(text));
+        builder = builder.set_override(path, text)?;
+    }
+    config::Source::collect(&builder.build()?)
 }
 
-impl Places {
-    /// None yet, of a file with its text.
-    pub(super) fn new(file: &str, text: String) -> Self {
-        Self { file: file.to_owned(), text, places: HashMap::new() }
+/// The file, as the `config` crate takes it.
+#[derive(Clone, Debug)]
+struct Document(Map<String, Merged>);
+
+impl config::Source for Document {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
     }
 
-    /// Notes that a key stands at an offset of the text.
-    pub(super) fn note_offset(&mut self, path: &str, offset: usize) {
-        let place = Place::Line(self.file.clone(), line_of(self.text.as_bytes(), offset));
-        self.places.insert(path.to_owned(), place);
+    fn collect(&self) -> Result<Map<String, Merged>, config::ConfigError> {
+        Ok(self.0.clone())
     }
 
-    /// Notes that a variable sets a key.
-    pub(super) fn note_variable(&mut self, path: &str, variable: &str) {
-        self.places.insert(path.to_owned(), Place::Environment(variable.to_owned()));
-    }
-
-    fn find(&self, path: &str) -> Place {
-        let mut path = path;
-        loop {
-            if let Some(place) = self.places.get(path) {
-                return place.clone();
-            }
-            match path.rfind(['.', '[']) {
-                Some(cut) => path = &path[..cut],
-                None => return Place::File(self.file.clone()),
-            }
-        }
+    /// A key is a name here: that crate would take `"a.b"` for a path.
+    fn collect_to(&self, cache: &mut Merged) -> Result<(), config::ConfigError> {
+        cache.kind = ValueKind::Table(self.0.clone());
+        Ok(())
     }
 }

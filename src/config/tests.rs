@@ -106,14 +106,15 @@ fn a_variable_sets_a_key_of_a_row_by_its_number() {
 
 #[test]
 fn what_is_wrong_with_a_variable_is_told_by_its_name() {
-    let cases: [(&str, &str, &str); 7] = [
+    let cases: [(&str, &str, &str); 8] = [
         ("GENKAN__ROUTES__0__TIMEOUT", "9", "must be a duration"),
         ("GENKAN__ROUTES__3__TIMEOUT", "9s", "names no item of `routes` with `3`"),
         ("GENKAN__ROUTES__TIMEOUT", "9s", "names no item of `routes` with `TIMEOUT`"),
         ("GENKAN__UPSTREAMS__NEW__PROTOCOL", "nats", "[upstreams.new] needs `servers`"),
         ("GENKAN__UPSTREAMS__BUS__SERVERS__X", "1", "which is no table"),
         ("GENKAN__HTTP__LISSTEN", "1", "unknown key `lissten`"),
-        ("GENKAN__", "1", "unknown key ``"),
+        ("GENKAN__", "1", "cannot set ``"),
+        ("GENKAN__UPSTREAMS__\u{e9}__URL", "1", "cannot set `\u{e9}`"),
     ];
     let text = format!("{}servers = \"nats://h\"\n{}", &NATS[..34], &NATS[34..]);
     assert_eq!(said(&text, &[]), Vec::<String>::new());

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use config::{Map, Value as Merged, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::source::Places;
+use super::places::Places;
 
 /// A table's keys and their values.
 pub(super) type Table = BTreeMap<String, Value>;
@@ -50,36 +51,84 @@ impl Value {
     }
 }
 
-/// Takes a table over from its parser, and notes the place of each key.
-pub(super) fn convert(table: &DeTable<'_>, path: &str, places: &mut Places) -> Table {
-    let mut converted = Table::new();
+/// What the `config` crate calls the environment, as the origin of a value.
+pub(super) const ENVIRONMENT: &str = "the environment";
+
+/// Takes a table over from its parser for the `config` crate, and notes the place of each key.
+pub(super) fn convert(table: &DeTable<'_>, path: &str, places: &mut Places) -> Map<String, Merged> {
+    let mut converted = Map::new();
     for (key, value) in table {
         let name = key.get_ref();
         let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-        places.note_offset(&path, key.span().start);
-        converted.insert(name.to_string(), convert_value(value.get_ref(), &path, places));
+        places.note_offset(&path, key.span().start, Shape::of(value.get_ref()));
+        let value = convert_value(value.get_ref(), &path, places);
+        converted.insert(name.to_string(), Merged::new(None, value));
     }
     converted
 }
 
-fn convert_value(value: &DeValue<'_>, path: &str, places: &mut Places) -> Value {
+fn convert_value(value: &DeValue<'_>, path: &str, places: &mut Places) -> ValueKind {
     match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) => Value::Integer(number),
-            Err(_) => Value::Other(number.to_string()),
-        },
-        DeValue::Float(number) => Value::Other(number.as_str().to_owned()),
-        DeValue::Boolean(flag) => Value::Flag(*flag),
-        DeValue::Datetime(date) => Value::Other(date.to_string()),
+        DeValue::String(text) => ValueKind::String(text.to_string()),
+        DeValue::Integer(number) => {
+            let (digits, radix) = (number.as_str(), number.radix());
+            let small = i64::from_str_radix(digits, radix).map(ValueKind::I64);
+            let large = small.or_else(|_| i128::from_str_radix(digits, radix).map(ValueKind::I128));
+            // No key takes a number beyond that.
+            large.unwrap_or(ValueKind::Float(f64::INFINITY))
+        }
+        DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
+        DeValue::Datetime(date) => ValueKind::String(date.to_string()),
         DeValue::Array(items) => {
             let items = items.iter().enumerate().map(|(index, item)| {
                 let path = format!("{path}[{index}]");
-                places.note_offset(&path, item.span().start);
-                convert_value(item.get_ref(), &path, places)
+                places.note_offset(&path, item.span().start, Shape::of(item.get_ref()));
+                Merged::new(None, convert_value(item.get_ref(), &path, places))
             });
-            Value::List(items.collect())
+            ValueKind::Array(items.collect())
         }
-        DeValue::Table(table) => Value::Table(convert(table, path, places)),
+        DeValue::Table(table) => ValueKind::Table(convert(table, path, places)),
+    }
+}
+
+/// Takes back what the `config` crate has merged.
+pub(super) fn table(merged: Map<String, Merged>) -> Table {
+    merged.into_iter().map(|(key, value)| (key, value.into())).collect()
+}
+
+impl From<Merged> for Value {
+    fn from(merged: Merged) -> Self {
+        let is_variable = merged.origin() == Some(ENVIRONMENT);
+        match merged.kind {
+            ValueKind::String(text) if is_variable => Value::Variable(text),
+            ValueKind::String(text) => Value::Text(text),
+            ValueKind::I64(number) => Value::Integer(number),
+            ValueKind::Boolean(flag) => Value::Flag(flag),
+            ValueKind::Array(items) => Value::List(items.into_iter().map(Value::from).collect()),
+            ValueKind::Table(map) => Value::Table(table(map)),
+            other => Value::Other(other.to_string()),
+        }
+    }
+}
+
+/// What a key holds: what a variable's name may go on into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Neither of these.
+    Plain,
+    /// A table.
+    Table,
+    /// A list with so many items.
+    List(usize),
+}
+
+impl Shape {
+    fn of(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::Table(_) => Shape::Table,
+            DeValue::Array(items) => Shape::List(items.len()),
+            _ => Shape::Plain,
+        }
     }
 }
