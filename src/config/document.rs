@@ -95,6 +95,9 @@ impl Mistake {
             "duplicate key" => {
                 format!("`{}` is set a second time in this table: keep one of them", self.word)
             }
+            "string values must be quoted, expected literal string" if is_head(head) => {
+                "a list before this line has no end: write its `]`".to_owned()
+            }
             "invalid float, expected `nan`" | "invalid float, expected `inf`" => {
                 "a string stands in quotes: `key = \"…\"`".to_owned()
             }
@@ -116,11 +119,12 @@ fn report(
     problems: &RefCell<Vec<Problem>>,
 ) {
     let mut last = None;
-    let mut broken = false;
+    let (mut broken, mut broken_head) = (false, false);
     for mistake in errors.iter().filter(|mistake| spoilt.contains(&mistake.line)) {
         // Behind a broken line, keys may be twice in a table that they do not stand in; and one
         // line is one mistake.
-        if last == Some(mistake.line) || (broken && mistake.is_duplicate()) {
+        let is_follow_up = broken_head || (broken && mistake.is_duplicate());
+        if last == Some(mistake.line) || is_follow_up {
             continue;
         }
         let note = match last {
@@ -128,7 +132,9 @@ fn report(
             _ => "",
         };
         last = Some(mistake.line);
-        broken |= !mistake.is_duplicate() || is_head(lines.line(mistake.line));
+        let head = is_head(lines.line(mistake.line));
+        broken |= !mistake.is_duplicate() || head;
+        broken_head |= !mistake.is_duplicate() && head;
         let what = mistake.message(lines.line(mistake.line));
         let place = Place::Line(file.to_owned(), mistake.line + 1);
         let message = format!("not valid TOML: {what}{note}");
@@ -186,5 +192,78 @@ impl<'a> Lines<'a> {
 
     fn spoil(&mut self, lines: Range<usize>) {
         self.spoilt[lines].fill(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Variables, parse, parse_bytes};
+
+    fn said(text: &str) -> Vec<String> {
+        let problems = parse("g", text, Variables::new()).problems;
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_mistake_in_the_syntax_hides_no_other_table() {
+        let bus = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\n";
+        let row = "[[routes]]\nmatch = \"a.*\"\nupstream = \"bus\"\n";
+        let cases: [(&str, &[&str]); 13] = [
+            ("[http]\nlisten = \"127.0.0.1:0\nlissten = 1\n[log]\nlevel = \"x\"", &["2: ", "5: "]),
+            ("[log]\nlevel = \"x\"\n[http\nlisten = \"x\"\n[admin]\nx = 1", &["3: ", "6: "]),
+            ("[http]\nmax_batch = 1\nmax_batch = 2\n[log]\nlevel = \"x\"", &["3: ", "5: "]),
+            ("[http]\nhttp2 = true\n[log]\nlevel = \"x\"\n[http]\nhttp2 = true", &["4: ", "5: "]),
+            ("timeout = 5s\n[log]\nlevel = \"x\"\nformat: y", &["1: ", "4: "]),
+            ("[http]\n\n]\n[log]\nlevel = \"x\"", &["3: ", "5: "]),
+            ("[hub]\nlisten = [\n[log]\nlevel = \"info\"", &["3: "]),
+            ("[hub]\nowner = \"\"\"\n[log]\nlevel = \"info\"\n[admin]\n", &["6: "]),
+            ("max_batch = 1\nworkers = 99999999999999999999", &["1: ", "2: "]),
+            ("[http]\nmax_batch = 99999999999999999999\nmax_body = 1e5", &["2: ", "3: "]),
+            (&bus.replace('=', ":"), &["2: ", "3: "]),
+            (&format!("{}{row}", bus.replace("bus]", "bus")), &["1: "]),
+            (&format!("{bus}{}", row.replace("]]", "]")), &["4: "]),
+        ];
+        for (text, places) in cases {
+            let said = said(text);
+            assert_eq!(said.len(), places.len(), "{text}\n{said:#?}");
+            for (said, place) in said.iter().zip(places) {
+                assert!(said.starts_with(&format!("g:{place}")), "{text}\n{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_syntax_comes_with_its_mend() {
+        let cases = [
+            ("[http]\nmax_batch = 1\nmax_batch = 2\n", "`max_batch` is set a second time"),
+            ("[http]\n[log]\n[http] # x\n", "[http] stands here a second time: put all"),
+            ("[log]\nlevel = info", "quotes"),
+            ("[log]\nlevel = nats", "quotes"),
+            ("[hub]\nlisten = [\n[log]\nlevel = 1", "a list before this line has no end"),
+            ("[log]\nlevel: x", "write `key = …`"),
+            ("[log", "expected `]` (the rest of this table is checked once that is mended)"),
+            ("n = 99999999999999999999", "unknown key `n`"),
+            ("workers = 99999999999999999999", "from 1 to 512, not 99999999999999999999"),
+            ("timeout = \"48h\"", "at most \"24h\", not \"48h\""),
+        ];
+        for (text, words) in cases {
+            let said = said(text);
+            assert!(said[0].contains(words), "{text}\n{said:#?}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_with_its_line() {
+        let text = b"timeout = 5\n[http]\n# caf\xe9\nlissten = 1\n[log]\nlevel = \"x\"\n";
+        let problems = parse_bytes("g", text, Variables::new()).problems;
+        let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[1].starts_with("g:3: not valid TOML: not UTF-8: save the file"), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_no_configuration_at_all_comes_to_an_end() {
+        let text = "[a]\n\"\"\" ' [ {\n".repeat(200);
+        assert!(!said(&text).is_empty());
     }
 }

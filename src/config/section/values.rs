@@ -41,7 +41,7 @@ impl Section<'_> {
     pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
         let Some(value) = self.take(key) else { return default };
         let parsed = value.as_text().and_then(units::parse_duration);
-        let expected = "a duration such as \"250ms\", \"5s\" or \"2m\"";
+        let expected = "a duration such as \"250ms\", \"5s\" or \"2m\", at most \"24h\"";
         parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
     }
 
