@@ -179,16 +179,21 @@ impl Config {
         }
         validate::used(root, &upstreams, &routes);
         let routes = routes.into_iter().flatten().collect();
+        let http = HttpConfig::read(&mut root.section("http"));
+        let hub = HubConfig::read(&mut root.section("hub"), timeout);
+        let default = SocketAddr::from(([127, 0, 0, 1], 8081));
+        let admin = root.section("admin").address("listen", default);
+        let mut listeners = vec![("http.listen", http.listen), ("admin.listen", admin)];
+        listeners.extend(hub.tcp().map(|address| ("hub.listen", address)));
+        validate::apart(root, &listeners);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,
             workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
-            http: HttpConfig::read(&mut root.section("http")),
-            hub: HubConfig::read(&mut root.section("hub"), timeout),
-            admin: root
-                .section("admin")
-                .address("listen", SocketAddr::from(([127, 0, 0, 1], 8081))),
+            http,
+            hub,
+            admin,
             upstreams,
             routes,
         }

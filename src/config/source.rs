@@ -87,6 +87,11 @@ impl Source {
     pub(super) fn place(&self, path: &str) -> Place {
         self.places.find(path)
     }
+
+    /// Whether the key itself was set.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.places.places.contains_key(path)
+    }
 }
 
 /// Lays variables over the file. Their text stays text, whatever it looks like.

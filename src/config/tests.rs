@@ -294,3 +294,21 @@ fn a_file_that_holds_no_secret_is_told() {
         read_with("secret_file = \"/dev/zero\"", &[], |root| root.secret("secret", "secret_file"));
     assert!(problems[0].message.contains("larger than 1MiB"), "{problems:?}");
 }
+
+#[test]
+fn listeners_in_each_others_way_are_told() {
+    let cases = [
+        ("[http]\nlisten = \"127.0.0.1:8081\"", 2, "`http.listen` and `admin.listen`"),
+        ("[admin]\nlisten = \"0.0.0.0:8080\"", 2, "`admin.listen` and `http.listen`"),
+        ("[http]\nlisten = \"127.0.0.1:2203\"", 2, "`http.listen` and `hub.listen`"),
+        ("[hub]\nlisten = [\"tcp://0.0.0.0:7\", \"tcp://127.0.0.1:7\"]", 2, "`hub.listen`"),
+    ];
+    for (text, line, words) in cases {
+        let said = said(text, &[]);
+        let [one] = said.as_slice() else { panic!("{text}: {said:?}") };
+        assert!(one.starts_with(&format!("genkan.toml:{line}: ")), "{one}");
+        assert!(one.contains(words), "{one}");
+    }
+    let free = "http.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"";
+    assert_eq!(said(free, &[]), Vec::<String>::new());
+}

@@ -1,5 +1,7 @@
 //! What only shows when the tables are seen together: rows that can never match, upstreams that
-//! nothing goes to.
+//! nothing goes to, listeners that are in each other's way.
+
+use std::net::SocketAddr;
 
 use super::route::UpstreamConfig;
 use super::secret::quoted;
@@ -36,6 +38,52 @@ pub(super) fn used(root: &Section<'_>, upstreams: &[UpstreamConfig], routes: &[O
                  `upstream = \"{name}\"`"
             );
             root.warn(&format!("upstreams.{name}"), message);
+        }
+    }
+}
+
+/// Reports listeners of which only one could be bound. Each with the key that names it.
+pub(super) fn apart(root: &Section<'_>, listeners: &[(&str, SocketAddr)]) {
+    for (index, (key, address)) in listeners.iter().enumerate() {
+        let mut others = listeners[..index].iter();
+        if let Some((other, _)) = others.find(|(_, other)| collide(*address, *other)) {
+            // The one that was written: the other may be the default.
+            let (key, other) = if root.is_set(key) { (key, other) } else { (other, key) };
+            let message = format!(
+                "`{key}` and `{other}` would both listen on {address}: give one of them another port"
+            );
+            root.problem(key, message);
+        }
+    }
+}
+
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified();
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let same_host = one.ip() == other.ip() || (same_family && (all(one) || all(other)));
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_which_one_alone_can_be_bound() {
+        let cases = [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            // That depends on the system.
+            ("[::]:80", "127.0.0.1:80", false),
+        ];
+        for (one, other, expected) in cases {
+            let parse = |text: &str| text.parse::<SocketAddr>().expect("valid");
+            assert_eq!(collide(parse(one), parse(other)), expected, "{one} {other}");
+            assert_eq!(collide(parse(other), parse(one)), expected, "{other} {one}");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::harness::certs::Certs;
 use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, run};
 use crate::harness::{Gateway, Nats, NatsResponder};
@@ -148,6 +149,23 @@ fn text_that_is_no_toml_is_told_with_its_line() {
         let problems: Vec<Value> = serde_json::from_str(&out).expect("a JSON array");
         let told = problems.iter().any(|problem| problem["line"].as_u64() >= Some(line));
         assert!(told && !problems.is_empty(), "{text}: {out}");
+    }
+}
+
+#[test]
+fn certificates_that_cannot_serve_are_told() {
+    let certs = Certs::new();
+    for (cert, key, told) in [
+        ("server.pem", "server.key", None),
+        ("server.key", "server.pem", Some("server.key holds no certificate in PEM form")),
+        ("server.pem", "client.key", Some("client.key does not fit")),
+        ("nowhere.pem", "server.key", Some("nowhere.pem cannot be read")),
+    ] {
+        let (cert, key) = (certs.path(cert), certs.path(key));
+        let text = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n");
+        let (status, out, err) = check(&text, &["--json"]);
+        assert_eq!(status == 0, told.is_none(), "{err}");
+        assert!(out.contains(told.unwrap_or("[]")), "{out}");
     }
 }
 

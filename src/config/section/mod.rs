@@ -75,6 +75,11 @@ impl<'a> Section<'a> {
         self.values.contains_key(key)
     }
 
+    /// Whether a key below this table was set, by its path: `http.listen`.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.source.is_set(&self.child_path(path))
+    }
+
     /// Whether all of the file could be read. Else what is named here may stand in a part of it
     /// that could not.
     pub fn is_of_a_whole(&self) -> bool {

@@ -4,7 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
 use super::answer::Dialect;
+use crate::config::secret::shown_path;
 use crate::config::section::Section;
 
 /// The settings of the HTTP ingress.
@@ -127,11 +132,82 @@ impl TlsConfig {
         let (cert, key) = (section.path("cert_file"), section.path("key_file"));
         match (cert, key) {
             _ if !configured => None,
-            (Some(cert_file), Some(key_file)) => Some(Self { cert_file, key_file }),
+            (Some(cert_file), Some(key_file)) => {
+                let tls = Self { cert_file, key_file };
+                tls.check(&section);
+                Some(tls)
+            }
             _ => {
                 section.problem_here("[http.tls] needs both `cert_file` and `key_file`");
                 None
             }
         }
+    }
+
+    /// Reports files that no listener could start with.
+    fn check(&self, section: &Section<'_>) {
+        let chain = CertificateDer::pem_file_iter(&self.cert_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .and_then(|chain| if chain.is_empty() { Err(NoItemsFound) } else { Ok(chain) });
+        let key = PrivateKeyDer::from_pem_file(&self.key_file);
+        let (cert_file, key_file) = (shown_path(&self.cert_file), shown_path(&self.key_file));
+        let complain = |name: &str, file: &str, what: &str, error: pem::Error| {
+            let complaint = match error {
+                NoItemsFound => format!("holds no {what} in PEM form"),
+                error => format!("cannot be read: {error}"),
+            };
+            section.problem(name, format!("`{name}` in [http.tls]: {file} {complaint}"));
+        };
+        match (chain, key) {
+            (Ok(chain), Ok(key)) => {
+                let provider = rustls::crypto::ring::default_provider();
+                if let Err(error) = CertifiedKey::from_der(chain, key, &provider) {
+                    let message = format!(
+                        "`key_file` in [http.tls]: {key_file} does not fit {cert_file}: {error}"
+                    );
+                    section.problem("key_file", message);
+                }
+            }
+            (chain, key) => {
+                if let Err(error) = chain {
+                    complain("cert_file", &cert_file, "certificate", error);
+                }
+                if let Err(error) = key {
+                    complain("key_file", &key_file, "private key", error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read_for_test;
+
+    #[test]
+    fn tls_files_are_checked() {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let read = |cert: &str, key: &str| {
+            let text = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"");
+            let (_, problems) =
+                read_for_test(&text, |root| HttpConfig::read(&mut root.section("http")));
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let missing = read("/nowhere/cert.pem", "/nowhere/key.pem");
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        let start = "genkan.toml:2: `cert_file` in [http.tls], line 2: /nowhere/cert.pem cannot be";
+        assert!(missing[0].starts_with(start), "{missing:?}");
+        assert!(missing[1].starts_with("genkan.toml:3: `key_file`"), "{missing:?}");
+        let empty = read(manifest, manifest);
+        assert!(empty[0].contains("Cargo.toml holds no certificate"), "{empty:?}");
+        assert!(empty[1].contains("Cargo.toml holds no private key"), "{empty:?}");
+    }
+
+    #[test]
+    fn an_origin_has_no_credentials() {
+        let text = "[http.cors]\norigins = \"https://u:hunter2@app\"";
+        let (_, problems) = read_for_test(text, |root| HttpConfig::read(&mut root.section("http")));
+        assert!(problems[0].message.contains("is no origin"), "{problems:?}");
     }
 }

@@ -116,6 +116,14 @@ impl HubConfig {
         config
     }
 
+    /// Its TCP listeners' addresses.
+    pub(crate) fn tcp(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listen.iter().filter_map(|place| match place {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        })
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             limits: Limits {
