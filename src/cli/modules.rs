@@ -12,11 +12,13 @@ use super::{Status, help};
 /// The gateway's admin address, where `--admin` names no other.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
 const PAGE: &str = "/hub/modules";
+const TIMEOUT_HELP: &str = "How long to wait for the page, such as 800ms, 5s or 2m [default: 10s]";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The arguments of `genkan modules`.
 #[derive(Debug, clap::Args)]
 #[command(
+    mut_arg("timeout", |timeout| timeout.help(TIMEOUT_HELP)),
     about = "Show the modules that are connected to the hub.\n\n\
         Their versions, functions, hooks and dependencies; which dependencies are missing, and \
         which names a row of the routing table takes from them.",

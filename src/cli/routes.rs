@@ -32,8 +32,8 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     match output.form() {
         Form::Human => output.print(&human(&config, output))?,
         Form::Json => {
-            let rows: Vec<Row<'_>> =
-                config.routes.iter().map(|rule| Row::new(rule, &config)).collect();
+            let rows = config.routes.iter().map(|rule| Row::new(rule, &config));
+            let rows: Vec<Row<'_>> = rows.chain([Row::implicit(&config)]).collect();
             output.print(&serde_json::to_string(&rows)?)?;
         }
     }
@@ -79,6 +79,8 @@ struct Row<'a> {
     method: Option<&'a str>,
     params: &'a [String],
     timeout: String,
+    /// Whether it stands in no file: the last row, which is always there.
+    implicit: bool,
 }
 
 impl<'a> Row<'a> {
@@ -91,6 +93,20 @@ impl<'a> Row<'a> {
             method: rule.method.as_deref(),
             params: &rule.params,
             timeout: format_duration(rule.timeout),
+            implicit: false,
+        }
+    }
+
+    fn implicit(config: &Config) -> Self {
+        Self {
+            r#match: "*",
+            upstream: HUB,
+            protocol: protocol(HUB, config),
+            service: None,
+            method: None,
+            params: &[],
+            timeout: format_duration(config.hub.timeout),
+            implicit: true,
         }
     }
 }

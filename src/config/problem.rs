@@ -60,10 +60,11 @@ impl fmt::Display for Problem {
 }
 
 /// `: did you mean `x`?` for the candidate that a slip of the pen may have turned into `word`,
-/// or nothing.
+/// or nothing. A word in capitals is near.
 pub fn did_you_mean<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    let word = word.to_lowercase();
     let near = candidates
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
         .min();
     near.map(|(_, candidate)| format!(": did you mean `{candidate}`?")).unwrap_or_default()

@@ -90,7 +90,7 @@ impl Source {
 
     /// Whether the key itself was set.
     pub(super) fn is_set(&self, path: &str) -> bool {
-        self.places.places.contains_key(path)
+        self.places.shape(path).is_some()
     }
 }
 

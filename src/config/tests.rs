@@ -312,3 +312,15 @@ fn listeners_in_each_others_way_are_told() {
     let free = "http.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"";
     assert_eq!(said(free, &[]), Vec::<String>::new());
 }
+
+#[test]
+fn a_name_in_capitals_is_near() {
+    for (text, hint) in [
+        ("[HTTP]", "did you mean `http`?"),
+        ("[[routes]]\nmatch = \"*\"\nupstream = \"HUB\"", "did you mean `hub`?"),
+        ("[log]\nlevel = \"INFO\"", "did you mean `info`?"),
+    ] {
+        let said = said(text, &[]).join("");
+        assert!(said.contains(hint), "{said}");
+    }
+}

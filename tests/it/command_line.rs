@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::harness::certs::Certs;
 use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, free_port, program, run};
-use crate::harness::{Echo, GemstoneService, eventually};
+use crate::harness::{Echo, Gateway, GemstoneService, eventually};
 
 async fn output(mut command: Command) -> (i32, String, String) {
     tokio::task::spawn_blocking(move || run(&mut command)).await.expect("no panic")
@@ -174,6 +175,9 @@ async fn routes_lists_the_table_in_its_order() {
     let rows: Vec<Value> = serde_json::from_str(&out).expect("JSON");
     let matches: Vec<_> = rows.iter().map(|row| row["match"].as_str().unwrap_or("")).collect();
     assert!(matches.starts_with(&["orders.create", "orders.*", "mailer.*"]), "{out}");
+    let last = rows.last().expect("the row that is always there");
+    assert_eq!((&last["match"], &last["upstream"]), (&json!("*"), &json!("hub")), "{out}");
+    assert_eq!((&last["implicit"], &rows[0]["implicit"]), (&json!(true), &json!(false)), "{out}");
     assert_eq!(rows[0]["upstream"], "rabbit");
     assert_eq!(
         (&rows[0]["service"], &rows[0]["timeout"]),
@@ -215,6 +219,26 @@ async fn explain_tells_what_would_be_refused() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_cannot_be_trusted_is_told_with_its_mend() {
+    let certs = Certs::new();
+    for (name, mend) in [
+        ("server", "--ca FILE names the certificate authority"),
+        // What `openssl req -x509` makes without more words: no server may show it.
+        ("ca", "-addext basicConstraints=critical,CA:FALSE"),
+    ] {
+        let file = |end: &str| certs.path(&format!("{name}.{end}"));
+        let (cert, key) = (file("pem"), file("key"));
+        let tls = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n");
+        let gateway = Gateway::start(&tls).await;
+        let other = if name == "ca" { "ca.pem" } else { "client.pem" };
+        let url = format!("https://{}", gateway.http);
+        let (status, _, err) = output(call(&url, &["--ca", &certs.path(other), "a", "b"])).await;
+        assert_eq!(status, 3, "{err}");
+        assert!(err.contains(mend) && !err.contains("OtherError"), "{err}");
+    }
+}
+
+#[tokio::test]
 async fn completions_for_shells() {
     for shell in ["bash", "zsh", "fish"] {
         let mut command = genkan();
@@ -248,6 +272,8 @@ async fn help_and_version_and_mistakes() {
         assert_eq!(status, 0);
         assert!(help.contains("Usage:"), "{help}");
     }
+    let (_, help, _) = configured(&["modules", "--help"]).await;
+    assert!(help.contains("[default: 10s]") && !help.contains("route allows"), "{help}");
     let (status, out, _) = configured(&["--version"]).await;
     assert_eq!((status, out.trim()), (0, concat!("genkan ", env!("CARGO_PKG_VERSION"))));
     let (status, _, err) = configured(&["chekc"]).await;

@@ -342,6 +342,10 @@ async fn without_a_file_and_without_a_broker_it_starts_on_the_embedded_default()
     gateway.wait_until_ready().await;
     let fault = gateway.fault("nobody.there", Value::Null).await;
     fault.is("unknown_service", "not_sent");
+    // A file that comes later is found by the next reload.
+    gateway.write_config("[[routes]]\nmatch = \"late.*\"\nupstream = \"hub\"\n");
+    gateway.hang_up();
+    assert_eq!(gateway.wait_for_log(0, "reloaded").await["routes"], 1);
     gateway.terminate();
     assert_eq!(gateway.exit_status().await, 0);
 }

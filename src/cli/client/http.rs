@@ -6,8 +6,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,15 +14,14 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Instant;
 
 use super::ClientArgs;
 use super::address::Address;
+use super::tls;
 use crate::cli::CommandError;
 use crate::cli::output::{Output, Role, printable};
 use crate::config::units::format_duration;
@@ -205,7 +203,7 @@ impl Client {
         if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
             return Ok(None);
         }
-        tls_config(self.ca.as_deref()).map(Some).map_err(Failure::Setup)
+        tls::config(self.ca.as_deref()).map(Some).map_err(Failure::Setup)
     }
 }
 
@@ -214,31 +212,6 @@ fn http_connector(limit: Duration) -> HttpConnector {
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_PATIENCE.min(limit)));
     connector
-}
-
-fn tls_config(ca: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("cannot set TLS up")?;
-    let Some(file) = ca else {
-        let builder = builder
-            .with_native_roots()
-            .context("cannot read the system's certificates; --ca FILE names others")?;
-        return Ok(builder.with_no_client_auth());
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    let shown = file.display();
-    let certificates = CertificateDer::pem_file_iter(file)
-        .with_context(|| format!("cannot read the certificates in {shown}"))?;
-    for certificate in certificates {
-        let certificate = certificate.with_context(|| format!("{shown} is not valid PEM"))?;
-        roots.add(certificate).with_context(|| format!("cannot use a certificate in {shown}"))?;
-    }
-    if roots.is_empty() {
-        anyhow::bail!("{shown} holds no certificate: it must be PEM, with BEGIN CERTIFICATE lines");
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 enum Failure {
@@ -312,14 +285,9 @@ fn connect_trouble(
     uri: &Uri,
 ) -> (String, Option<String>) {
     let host = uri.host().unwrap_or_default();
-    if let Some(tls) = find_tls(error) {
-        let mend = match tls {
-            rustls::Error::InvalidCertificate(_) => {
-                "--ca FILE names the certificate authority to trust"
-            }
-            _ => "does the port speak TLS? If not, write http://",
-        };
-        return (format!("TLS failed: {tls}"), Some(mend.to_owned()));
+    if let Some(failure) = find_tls(error) {
+        let (what, mend) = tls::trouble(failure);
+        return (what, Some(mend.to_owned()));
     }
     if chain(error).any(|cause| cause.to_string().starts_with("dns error")) {
         let what = format!("cannot find the host `{host}` ({})", root_cause(error));

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod fault;
 pub mod http;
 pub mod report;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
