@@ -76,6 +76,20 @@ async fn what_the_service_refused_before_it_ran() {
 }
 
 #[tokio::test]
+async fn a_method_that_ran_is_told_as_executed_whatever_it_called() {
+    for version in BOTH {
+        let gateway = shop(version).await;
+        for method in ["nested_bad", "nested_unknown"] {
+            let token = format!("{method} {version:?}");
+            let fault = gateway.fault(&format!("shop.{method}"), json!([token])).await;
+            fault.is("application", "executed");
+            let ran = gateway.result("shop.ran", json!([token])).await;
+            assert_eq!(ran, json!([[]]), "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_exception_is_known_by_its_path_and_not_by_its_name() {
     for version in BOTH {
         let gateway = shop(version).await;

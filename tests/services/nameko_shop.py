@@ -54,6 +54,10 @@ class Pantry:
     def context(self):
         return self.call_context
 
+    @rpc
+    def take(self, what):
+        return what
+
 
 class Shop:
     name = NAME
@@ -69,6 +73,17 @@ class Shop:
     def chain(self):
         """Calls another service on the way."""
         return self.pantry.context()
+
+    @rpc
+    def nested_bad(self, token):
+        """Does something, and then calls another service with too many arguments."""
+        RAN.append([token, []])
+        return self.pantry.take(1, 2, 3)
+
+    @rpc
+    def nested_unknown(self, token):
+        RAN.append([token, []])
+        return self.pantry.nope()
 
     @rpc
     def echo(self, *args, **kwargs):

@@ -13,12 +13,13 @@ use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 /// The longest message, in characters. All of it stays in `info`.
 const LONGEST_MESSAGE: usize = 1_000;
 
-/// What `exc_path` can say about a call that never ran.
+/// What `exc_path` can say about a call that never ran. `MalformedRequest` is not among it: Nameko
+/// raises it where `args` or `kwargs` is missing, and what Genkan sends has both. So it is about a
+/// call of the service's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exception {
     MethodNotFound,
     IncorrectSignature,
-    MalformedRequest,
     Other,
 }
 
@@ -27,23 +28,39 @@ impl Exception {
         match path {
             Some("nameko.exceptions.MethodNotFound") => Self::MethodNotFound,
             Some("nameko.exceptions.IncorrectSignature") => Self::IncorrectSignature,
-            Some("nameko.exceptions.MalformedRequest") => Self::MalformedRequest,
             _ => Self::Other,
         }
     }
 
-    /// The total table. A method that was not found is ours only if it is the one that was
-    /// called: otherwise the service ran, and a call of its own failed.
-    fn kind(self, names_our_method: bool) -> (FaultKind, Outcome) {
-        match (self, names_our_method) {
-            (Self::MethodNotFound, true) => (FaultKind::UnknownMethod, Outcome::Rejected),
-            (Self::IncorrectSignature, _) => (FaultKind::InvalidParams, Outcome::Rejected),
-            (Self::MalformedRequest, _) => (FaultKind::InvalidRequest, Outcome::Rejected),
-            (Self::MethodNotFound, false) | (Self::Other, _) => {
-                (FaultKind::Application, Outcome::Executed)
+    /// Whether it may be about the call that this is the reply to, by its first argument.
+    /// Otherwise the service ran, and a call of its own failed.
+    fn is_about(self, method: &str, first: Option<&str>) -> bool {
+        match self {
+            Self::MethodNotFound => first == Some(method),
+            // Python's words begin with the function's name. Who says it in other words names none.
+            Self::IncorrectSignature => {
+                first.and_then(named_function).is_none_or(|named| named == method)
             }
+            Self::Other => false,
         }
     }
+
+    /// The total table.
+    fn kind(self, about_this_call: bool) -> (FaultKind, Outcome) {
+        match (self, about_this_call) {
+            (Self::MethodNotFound, true) => (FaultKind::UnknownMethod, Outcome::Rejected),
+            (Self::IncorrectSignature, true) => (FaultKind::InvalidParams, Outcome::Rejected),
+            (_, false) | (Self::Other, true) => (FaultKind::Application, Outcome::Executed),
+        }
+    }
+}
+
+/// The function that a message such as `add() missing 1 required …` is about. Newer Pythons write
+/// it with its class: `Shop.add()`.
+fn named_function(message: &str) -> Option<&str> {
+    let (name, _) = message.split_once("()")?;
+    let name = name.rsplit('.').next()?;
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
 }
 
 #[derive(Deserialize)]
@@ -66,8 +83,8 @@ pub(super) fn fault(error: &str, method: &str) -> Fault {
     let class = parts.exc_type.and_then(text);
     let path = parts.exc_path.and_then(text);
     let exception = Exception::from_path(path.as_deref());
-    let ours = named_method(&parts).is_some_and(|named| named == method);
-    let (kind, outcome) = exception.kind(ours);
+    let first = first_argument(&parts);
+    let (kind, outcome) = exception.kind(exception.is_about(method, first.as_deref()));
     let said = parts.value.map(|value| text(value).unwrap_or_else(|| value.get().to_owned()));
     let message = match (&class, said.as_deref().filter(|said| !said.is_empty())) {
         (Some(class), Some(said)) => format!("{class}: {said}"),
@@ -93,8 +110,8 @@ fn unstructured(error: &str) -> Fault {
     Fault::application(shortened(message), remote)
 }
 
-/// The method that `MethodNotFound` names: its first argument.
-fn named_method(parts: &ErrorObject<'_>) -> Option<String> {
+/// An exception's first argument, if it is text.
+fn first_argument(parts: &ErrorObject<'_>) -> Option<String> {
     let args = parts.exc_args?;
     let args: Vec<&RawValue> = serde_json::from_str(args.get()).ok()?;
     args.first().and_then(|first| text(first))
@@ -139,10 +156,7 @@ mod tests {
 
     fn check(error: &str, expected: Expected) {
         let fault = fault(error, "create");
-        let rejected = matches!(
-            expected.kind,
-            FaultKind::UnknownMethod | FaultKind::InvalidParams | FaultKind::InvalidRequest
-        );
+        let rejected = matches!(expected.kind, FaultKind::UnknownMethod | FaultKind::InvalidParams);
         let outcome = if rejected { Outcome::Rejected } else { Outcome::Executed };
         assert_eq!((fault.kind(), fault.outcome()), (expected.kind, outcome), "{error}");
         assert_eq!(fault.message(), expected.message, "{error}");
@@ -204,17 +218,6 @@ mod tests {
                 path: Some("nameko.exceptions.IncorrectSignature"),
             },
         );
-        check(
-            r#"{"exc_type":"MalformedRequest","exc_path":"nameko.exceptions.MalformedRequest","exc_args":["Message missing `args` or `kwargs`"],"value":"Message missing `args` or `kwargs`"}"#,
-            Expected {
-                kind: FaultKind::InvalidRequest,
-                message: "MalformedRequest: Message missing `args` or `kwargs`",
-                class: Some("MalformedRequest"),
-                info: Some(r#""Message missing `args` or `kwargs`""#),
-                args: Some(r#"["Message missing `args` or `kwargs`"]"#),
-                path: Some("nameko.exceptions.MalformedRequest"),
-            },
-        );
     }
 
     #[test]
@@ -225,6 +228,51 @@ mod tests {
             );
             assert_eq!(fault(&error, "create").kind(), FaultKind::Application, "{args}");
         }
+    }
+
+    fn raised(class: &str, args: &str) -> Fault {
+        let path = format!("nameko.exceptions.{class}");
+        let error = format!(
+            r#"{{"exc_type":"{class}","exc_path":"{path}","exc_args":{args},"value":"x"}}"#
+        );
+        fault(&error, "create")
+    }
+
+    #[test]
+    fn wrong_arguments_are_ours_unless_they_name_another_function() {
+        for (args, kind) in [
+            (
+                r#"["create() missing 1 required positional argument: 'b'"]"#,
+                FaultKind::InvalidParams,
+            ),
+            (
+                r#"["create() takes 2 positional arguments but 4 were given"]"#,
+                FaultKind::InvalidParams,
+            ),
+            (
+                r#"["Orders.create() got an unexpected keyword argument 'x'"]"#,
+                FaultKind::InvalidParams,
+            ),
+            (r#"["Orders.make.<locals>.create() takes 1"]"#, FaultKind::InvalidParams),
+            (r#"["take() takes 2 positional arguments but 4 were given"]"#, FaultKind::Application),
+            (r#"["Pantry.take() missing 1 required"]"#, FaultKind::Application),
+            (r#"["recreate() missing 1 required"]"#, FaultKind::Application),
+            // Not Python's words: nothing says that it was another's.
+            (r#"["two arguments are needed (a, b)"]"#, FaultKind::InvalidParams),
+            ("[]", FaultKind::InvalidParams),
+            ("null", FaultKind::InvalidParams),
+        ] {
+            let fault = raised("IncorrectSignature", args);
+            let executed = kind == FaultKind::Application;
+            let outcome = if executed { Outcome::Executed } else { Outcome::Rejected };
+            assert_eq!((fault.kind(), fault.outcome()), (kind, outcome), "{args}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_request_was_not_ours() {
+        let fault = raised("MalformedRequest", r#"["Message missing `args` or `kwargs`"]"#);
+        assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Application, Outcome::Executed));
     }
 
     #[test]
