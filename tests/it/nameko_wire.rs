@@ -141,6 +141,7 @@ async fn replies_read_leniently() {
         (r#"{"result": {"b": 1, "a": 2}, "error": null, "extra": [1]}"#, r#"{"b": 1, "a": 2}"#),
         (r#"{"error": null, "result": null}"#, "null"),
         (" {\"result\" : \"x\"\n} ", "\"x\""),
+        (r#"{"\ud800": 1, "result": 7, "error": null}"#, "7"),
         (r#"{"result": NaN, "error": null}"#, "null"),
         (r#"{"result": [Infinity, -Infinity, "NaN"], "error": null}"#, r#"[null, null, "NaN"]"#),
     ];

@@ -187,15 +187,16 @@ impl<'de> Deserialize<'de> for Key {
                 f.write_str("a key")
             }
 
-            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+            fn visit_bytes<E>(self, key: &[u8]) -> Result<Key, E> {
                 Ok(match key {
-                    "result" => Key::Result,
-                    "error" => Key::Error,
+                    b"result" => Key::Result,
+                    b"error" => Key::Error,
                     _ => Key::Other,
                 })
             }
         }
-        deserializer.deserialize_str(Text)
+        // As bytes: a key may hold lone surrogates, and Rust's strings may not.
+        deserializer.deserialize_bytes(Text)
     }
 }
 
@@ -238,6 +239,7 @@ mod tests {
                 format!(r#"{{"result":1,"result":{result},"error":""}}"#),
                 format!(r#" {{ "result" : {result} , "error" : {{ }} }} "#),
                 format!(r#"{{"\u0072esult":{result},"error":0}}"#),
+                format!(r#"{{"\ud800":1,"result":{result},"\udfff":[]}}"#),
             ] {
                 let decoded = decode_body(envelope.as_bytes());
                 assert!(!decoded.repaired, "{envelope}");
