@@ -208,6 +208,28 @@ async fn what_would_harm_a_service_never_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn headers_are_sent_up_to_the_last_byte_that_fits_a_frame() {
+    let world = World::not_waiting(&format!("{}?frame_max=4096", SHARED.url()), "");
+    world.ready().await;
+    let (mut fits, mut refused) = (3_000, 4_000);
+    while refused - fits > 1 {
+        let length = (fits + refused) / 2;
+        let fault = world.call_as(&"x".repeat(length), "missing", "m").await.unwrap_err();
+        match fault.kind() {
+            FaultKind::UnknownService => fits = length,
+            kind => {
+                assert_eq!((kind, fault.outcome()), (FaultKind::TooLarge, Outcome::NotSent));
+                refused = length;
+            }
+        }
+    }
+    assert!((3_300..3_900).contains(&fits), "{fits}");
+    let fault = world.call_as(&"x".repeat(fits), "missing", "m").await.unwrap_err();
+    assert_eq!(fault.kind(), FaultKind::UnknownService, "{}", fault.message());
+    assert_eq!(world.metric("genkan_upstream_reconnects_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_nobody_consumes_is_unavailable_at_once_and_usable_at_once_after() {
     let world = World::new(&SHARED, "probe_interval = \"10m\"").await;
     let name = Service::queue(&world).await;

@@ -103,6 +103,22 @@ impl World {
         self.call_within(PATIENCE, service, method, params).await
     }
 
+    /// Calls with a user agent in the context.
+    pub(crate) async fn call_as(
+        &self,
+        user_agent: &str,
+        service: &str,
+        method: &str,
+    ) -> Result<Reply, Fault> {
+        let mut context = Context::new(TraceParent::generate());
+        context.user_agent = Some(user_agent.to_owned());
+        let deadline = Deadline::after(Instant::now(), PATIENCE);
+        let params = &Params::None;
+        let request =
+            Request { service, method, params, param_names: &[], context: &context, deadline };
+        self.upstream.call(&request).await
+    }
+
     /// Calls as the router does: the deadline drops the call.
     pub(crate) async fn call_within(
         &self,

@@ -13,7 +13,8 @@ use crate::config::section::Section;
 
 /// The largest frame, unless the URL names another. lapin keeps 32 frames of buffer for each
 /// direction of each connection: RabbitMQ's own 128 KiB would make that 24 MiB for three
-/// connections, which is all the memory that Genkan is to need.
+/// connections, which is all the memory that Genkan is to need. A message's headers have to fit
+/// into one frame: 16 KiB is more than other servers take in a request's whole head.
 const FRAME_MAX: u32 = 16 * 1024;
 
 /// The settings, found valid. No `Debug`: the URI holds the password.

@@ -78,6 +78,8 @@ pub(super) struct Generation {
     pub(super) services: Services,
     /// The routing key on which replies come back.
     pub(super) reply_key: String,
+    /// The largest frame that the broker and we have agreed upon.
+    pub(super) frame_max: usize,
     pub(super) end: End,
     publishing: ConnectionStatus,
 }
@@ -326,6 +328,8 @@ impl Parts {
         let (publish, queue) = mpsc::channel(publisher::QUEUE);
         let (services, requests) = Services::new(settings.probe_interval);
         let (pending, status) = (Pending::new(), publishing.connection.status().clone());
+        let frame_max = publishing.connection.configuration().frame_max();
+        let frame_max = usize::try_from(frame_max).unwrap_or(usize::MAX);
         let publisher = Publisher {
             events: publishing.connection.events_listener().boxed(),
             connection: status.clone(),
@@ -344,7 +348,7 @@ impl Parts {
         tasks.spawn("nameko prober", guarded(guard(), prober.run()));
         let end = end.clone();
         let generation =
-            Generation { publish, pending, services, reply_key, end, publishing: status };
+            Generation { publish, pending, services, reply_key, frame_max, end, publishing: status };
         (generation, [publishing, receiving])
     }
 }

@@ -147,16 +147,18 @@ const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or dis
 impl NamekoUpstream {
     /// What every message has to pass before anything is awaited.
     fn prepare(&self, request: &Request<'_>) -> Result<(ShortString, Arc<Generation>), Fault> {
-        let routing_key = check(request).map_err(|refused| {
+        let counted = |refused: Refused| {
             self.metrics.refused(refused.reason);
             refused.fault
-        })?;
+        };
+        let routing_key = check(request).map_err(counted)?;
         let generation = self.link.current().ok_or_else(|| {
             unavailable(Outcome::NotSent, "rabbitmq is not connected: nothing was sent")
         })?;
         if generation.blocked() {
             return Err(unavailable(Outcome::NotSent, format!("{BLOCKED}: nothing was sent")));
         }
+        wire::check_headers(request, generation.frame_max).map_err(counted)?;
         Ok((routing_key, generation))
     }
 }
