@@ -1,10 +1,11 @@
 //! Messages that RabbitMQ would refuse, or does: the sender is told which it was and why, and
 //! nobody else's call is touched.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::responder::{connect, declare_service};
 use crate::harness::{Answer, Gateway, NamekoResponder, RabbitMq, Seen, as_fault, eventually};
 
 const OK: &str = r#"{"result": "ok", "error": null}"#;
@@ -75,4 +76,147 @@ async fn headers_that_do_not_fit_a_frame_are_refused_with_both_sizes() {
     let fits = "x".repeat(15_000);
     let answer = gateway.post("/api", &[("User-Agent", &fits)], call).await.json();
     assert_eq!(answer["result"], "ok");
+}
+
+#[tokio::test]
+async fn a_message_over_the_brokers_limit_costs_its_own_caller_alone() {
+    let rabbit = RabbitMq::configured("max_message_size = 65536");
+    let service = NamekoResponder::serve(&rabbit.url(), "orders", answer).await;
+    let config = format!(
+        "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{}\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n",
+        rabbit.url()
+    );
+    let gateway = Gateway::ready(&config).await;
+    let large = json!(["x".repeat(100_000)]);
+    beside_a_call_in_flight(&gateway, &service, async {
+        let fault = gateway.fault("orders.x", large.clone()).await;
+        assert_eq!(fault.is("too_large", "rejected").code, -32006);
+        assert!(fault.message.contains("65536"), "{}", fault.message);
+        assert!(fault.message.contains("100025"), "{}", fault.message);
+        // What is known is not tried again.
+        let fault = gateway.fault("orders.x", large.clone()).await;
+        fault.is("too_large", "not_sent");
+        gateway.notify("orders.x", large.clone()).await;
+        eventually("counted", async || (ended(&gateway, "too_large").await == 3.0).then_some(()))
+            .await;
+    })
+    .await;
+    let refused = [("upstream", "rabbit"), ("reason", "large_message")];
+    assert_eq!(gateway.metric("genkan_refused_total", &refused).await, 2.0);
+    assert_eq!(gateway.result("orders.x", json!(["x".repeat(60_000)])).await, "ok");
+}
+
+#[tokio::test]
+async fn a_refused_message_among_many_leaves_each_with_an_answer_of_its_own() {
+    let rabbit = RabbitMq::configured("max_message_size = 65536");
+    let service = NamekoResponder::serve(&rabbit.url(), "orders", answer).await;
+    let config = format!(
+        "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{}\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n",
+        rabbit.url()
+    );
+    let gateway = Gateway::ready(&config).await;
+    gateway.result("orders.x", json!([])).await;
+    let calls: Vec<_> = (0..50)
+        .map(|id| {
+            let text = "x".repeat(if id == 25 { 100_000 } else { 10 });
+            format!(r#"{{"jsonrpc":"2.0","method":"orders.x","params":["{text}"],"id":{id}}}"#)
+        })
+        .collect();
+    let answers = gateway.api(format!("[{}]", calls.join(","))).await;
+    let mut ran = 1;
+    for answer in answers.as_array().expect("a batch") {
+        if answer["id"] == 25 {
+            as_fault(answer).is("too_large", "rejected");
+        } else if answer["result"] == "ok" {
+            ran += 1;
+        } else {
+            let fault = as_fault(answer);
+            assert_eq!(fault.is("unavailable", "not_sent").data["retryable"], true);
+        }
+    }
+    assert_eq!(service.requests.count(), ran, "what was told as not sent was not");
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+}
+
+/// A user by a name that must not show, with its permissions on a virtual host.
+fn user(vhost: &str, name: &str, write: &str) {
+    let rabbit = RabbitMq::shared();
+    rabbit.put(&format!("users/{name}"), &json!({"password": "p", "tags": ""}));
+    let permissions = json!({"configure": ".*", "write": write, "read": ".*"});
+    rabbit.put(&format!("permissions/{vhost}/{name}"), &permissions);
+}
+
+fn as_user(config: &str, name: &str) -> String {
+    let (before, rest) = config.split_once("gateway:").expect("a URL");
+    let (_, after) = rest.split_once('@').expect("a URL");
+    format!("{before}{name}:p@{after}")
+}
+
+async fn shows_no_name(gateway: &Gateway, name: &str) {
+    let page = gateway.page("/readyz").await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert!(!page.text().contains(name), "{}", page.text());
+}
+
+fn warnings(gateway: &Gateway) -> Vec<Value> {
+    let log = gateway.log();
+    let ours = log.into_iter().filter(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("rabbitmq does not let this user publish")
+    });
+    ours.collect()
+}
+
+#[tokio::test]
+async fn a_topic_that_the_user_may_not_write_is_denied_to_its_callers_alone() {
+    let vhost = RabbitMq::shared().vhost();
+    let service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    user(vhost.name(), "mukashibanashi", ".*");
+    let topics = json!({"exchange": "nameko-rpc", "write": "^orders\\.(x|slow)$", "read": ".*"});
+    RabbitMq::shared().put(&format!("topic-permissions/{}/mukashibanashi", vhost.name()), &topics);
+    let gateway = Gateway::ready(&as_user(&vhost.config(), "mukashibanashi")).await;
+    beside_a_call_in_flight(&gateway, &service, async {
+        let fault = gateway.fault("orders.secret", json!([])).await;
+        assert_eq!(fault.is("access_denied", "rejected").code, -32001);
+        assert!(fault.message.contains("orders.secret"), "{}", fault.message);
+        assert!(!fault.message.contains("mukashibanashi"), "{}", fault.message);
+        let started = Instant::now();
+        for _ in 0..20 {
+            gateway.fault("orders.secret", json!([])).await.is("access_denied", "not_sent");
+        }
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        gateway.notify("orders.secret", json!([])).await;
+        eventually("counted", async || {
+            (ended(&gateway, "access_denied").await == 22.0).then_some(())
+        })
+        .await;
+        shows_no_name(&gateway, "mukashibanashi").await;
+    })
+    .await;
+    let warnings = warnings(&gateway);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].to_string().contains("set_topic_permissions"), "{warnings:?}");
+    assert_eq!(service.requests.all().iter().filter(|seen| seen.method == "secret").count(), 0);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_write_at_all_is_denied() {
+    let vhost = RabbitMq::shared().vhost();
+    let connection = connect(&vhost.url()).await;
+    declare_service(&connection.create_channel().await.expect("a channel"), "orders").await;
+    user(vhost.name(), "yomihajime", "^rpc\\.reply-.*");
+    let gateway = Gateway::ready(&as_user(&vhost.config(), "yomihajime")).await;
+    let service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    for outcome in ["rejected", "not_sent"] {
+        let fault = gateway.fault("orders.x", json!([])).await;
+        assert_eq!(fault.is("access_denied", outcome).code, -32001);
+        assert!(!fault.message.contains("yomihajime"), "{}", fault.message);
+    }
+    shows_no_name(&gateway, "yomihajime").await;
+    let warnings = warnings(&gateway);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].to_string().contains("set_permissions"), "{warnings:?}");
+    assert_eq!(service.requests.count(), 0);
 }

@@ -37,7 +37,8 @@ async fn a_call_is_sent_as_namekos_own_clients_send_it() {
     assert_eq!(seen.content_encoding.as_deref(), Some("utf-8"));
     assert_eq!(seen.delivery_mode, Some(1), "calls are transient");
     assert!(seen.correlation_id.is_some());
-    assert!(seen.reply_to.as_ref().is_some_and(|key| !key.contains(['.', '*', '#'])), "{seen:?}");
+    let reply_to = seen.reply_to.expect("one");
+    assert!(!reply_to.contains(['.', '*', '#']), "{reply_to}");
     let expiration: u64 = seen.expiration.as_deref().expect("one").parse().expect("milliseconds");
     assert!((1_000..=4_000).contains(&expiration), "{expiration}");
     assert_eq!(seen.headers["nameko.language"], "de-AT");
@@ -390,6 +391,36 @@ async fn a_call_to_a_service_that_restarts_is_answered_and_no_late_one_is_execut
     assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
     assert_eq!(service.requests.last().method, "x");
     assert_eq!(service.requests.count(), 1, "the late call had expired");
+}
+
+#[tokio::test]
+async fn a_service_that_was_missing_once_is_watched_like_any_other() {
+    let vhost = RabbitMq::shared().vhost();
+    let gateway = Gateway::ready(&vhost.config()).await;
+    gateway.fault("orders.x", json!([])).await.is("unknown_service", "not_sent");
+    let connection = connect(&vhost.url()).await;
+    let channel = connection.create_channel().await.expect("a channel");
+    crate::harness::responder::declare_service(&channel, "orders").await;
+    let call = r#"{"jsonrpc":"2.0","method":"orders.x","id":1}"#;
+    let within = [("X-Request-Timeout", "500ms")];
+    // It is taken, and that tells that the queue is there.
+    as_fault(&gateway.post("/api", &within, call).await.json()).is("timeout", "unknown");
+    let fault = as_fault(&gateway.post("/api", &within, call).await.json());
+    fault.is("unavailable", "not_sent");
+    let service = NamekoResponder::serve(&vhost.url(), "orders", |_| Answer::new(OK)).await;
+    eventually("it is served", async || {
+        let answer = gateway.post("/api", &within, call).await.json();
+        (answer["result"] == "ok").then_some(())
+    })
+    .await;
+    let answered = service.requests.count();
+    service.stop().await;
+    eventually("it is noticed", async || {
+        let fault = as_fault(&gateway.post("/api", &within, call).await.json());
+        (fault.data["kind"] == "unavailable").then_some(())
+    })
+    .await;
+    assert!(answered >= 1);
 }
 
 #[tokio::test]

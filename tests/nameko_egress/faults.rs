@@ -199,13 +199,16 @@ async fn a_broker_that_blocks_is_unavailable_at_once_until_it_takes_messages_aga
         tokio::task::block_in_place(|| rabbit.ctl(&["set_vm_memory_high_watermark", to]))
     };
     watermark("0");
-    let short = Duration::from_millis(100);
-    // RabbitMQ says so only when it is sent the next message.
+    // RabbitMQ says so only when it is sent the next message: which does not wait for its deadline.
     eventually("blocked", async || {
-        let call = world.call_within(short, &service.name, "x", Params::None).await;
-        call.is_err() && world.upstream.readiness() != Readiness::Ready
+        let start = Instant::now();
+        let Err(fault) = world.call(&service.name, "x", Params::None).await else { return false };
+        assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Unavailable, Outcome::Unknown));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        true
     })
     .await;
+    assert_ne!(world.upstream.readiness(), Readiness::Ready);
     assert_eq!(kind_and_outcome(world.call(&service.name, "x", Params::None).await), NOT_SENT);
     assert_eq!(kind_and_outcome(world.notify(&service.name, "x").await), NOT_SENT);
     assert!(not_ready(&world, "memory"));

@@ -5,27 +5,30 @@
 //! any part fails, all of it ends: waiting calls get their answer at once, and a new generation
 //! is built by the one code path that built the first. Nothing is carried over.
 //!
+//! Only a message that the broker refuses, and closes the channel for, costs no more than the
+//! connection that it was published on: the publisher makes itself another one.
+//!
 //! The reply queue is exclusive to its connection, transient, and has a new name each time. So
 //! the broker removes it with the connection, a half-open old connection locks nothing that is
 //! needed, and RabbitMQ 4.3, which refuses transient queues that are not exclusive, takes it.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use futures_util::StreamExt;
 use lapin::options::{
-    BasicConsumeOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, ConnectionStatus, Consumer, ErrorKind, ExchangeKind};
+use lapin::{Connection, Consumer, ErrorKind, ExchangeKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::Settings;
+use super::outlet::Outlet;
 use super::pending::Pending;
 use super::probe::{Prober, Services};
 use super::publisher::{self, Outgoing, Publisher};
@@ -47,7 +50,15 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(super) struct End {
     token: CancellationToken,
-    reason: Arc<OnceLock<Cow<'static, str>>>,
+    reason: Arc<OnceLock<Reason>>,
+}
+
+#[derive(Clone)]
+struct Reason {
+    /// For whoever asks whether the upstream is ready: no address, no user.
+    shown: Cow<'static, str>,
+    /// What the broker or the system said, for the log.
+    said: String,
 }
 
 impl End {
@@ -57,7 +68,23 @@ impl End {
 
     /// Ends the generation.
     pub(super) fn because(&self, reason: impl Into<Cow<'static, str>>) {
-        self.reason.get_or_init(|| reason.into());
+        self.with(reason.into(), String::new());
+    }
+
+    /// The same, because something failed. The broker's own words name its users.
+    pub(super) fn because_of(&self, what: &str, error: &lapin::Error) {
+        let said = error.to_string();
+        let shown = match error.kind() {
+            ErrorKind::ProtocolError(refusal) => {
+                format!("{what}: rabbitmq refuses with code {}", refusal.get_id())
+            }
+            _ => format!("{what}: {said}"),
+        };
+        self.with(shown.into(), said);
+    }
+
+    fn with(&self, shown: Cow<'static, str>, said: String) {
+        self.reason.get_or_init(|| Reason { shown, said });
         self.token.cancel();
     }
 
@@ -66,8 +93,9 @@ impl End {
         self.token.cancelled().await;
     }
 
-    fn reason(&self) -> Cow<'static, str> {
-        self.reason.get().cloned().unwrap_or(Cow::Borrowed("one of its tasks ended"))
+    fn reason(&self) -> Reason {
+        let unknown = || Reason { shown: "one of its tasks ended".into(), said: String::new() };
+        self.reason.get().cloned().unwrap_or_else(unknown)
     }
 }
 
@@ -81,13 +109,13 @@ pub(super) struct Generation {
     /// The largest frame that the broker and we have agreed upon.
     pub(super) frame_max: usize,
     pub(super) end: End,
-    publishing: ConnectionStatus,
+    blocked: Arc<AtomicBool>,
 }
 
 impl Generation {
     /// Whether the broker takes no messages, for want of memory or disk.
     pub(super) fn blocked(&self) -> bool {
-        self.publishing.blocked()
+        self.blocked.load(Ordering::Relaxed)
     }
 }
 
@@ -160,7 +188,7 @@ async fn run(
 ) {
     let tasks = Tasks::new();
     let end = End::new(tasks.shutdown().clone());
-    let (generation, [publishing, receiving]) = parts.start(settings, metrics, &tasks, &end);
+    let (generation, receiving) = parts.start(settings, metrics, &tasks, &end);
     let generation = Arc::new(generation);
     link.current.store(Some(Arc::clone(&generation)));
     metrics.set_up(true);
@@ -172,17 +200,17 @@ async fn run(
     link.current.store(None);
     metrics.set_up(false);
     generation.pending.close();
-    let reason = end.reason();
+    let Reason { shown: reason, said } = end.reason();
     link.down.store(Arc::new(format!("the connection to rabbitmq was lost: {reason}")));
     if shutdown.is_cancelled() {
         tracing::info!(address = settings.address, "disconnecting from rabbitmq");
     } else {
-        tracing::warn!(address = settings.address, %reason, "connection to rabbitmq lost");
+        tracing::warn!(address = settings.address, %reason, said, "connection to rabbitmq lost");
     }
     if !tasks.end(GRACE).await {
         tracing::warn!(address = settings.address, "a task of the lost connection does not end");
     }
-    tokio::join!(publishing.close(), receiving.close());
+    receiving.close().await;
 }
 
 /// The pauses between attempts, and what has been said about them.
@@ -285,61 +313,50 @@ impl Failure {
 
 /// A generation before its tasks run.
 struct Parts {
-    publishing: Transport,
+    outlet: Outlet,
     receiving: Transport,
-    channel: Channel,
     consumer: Consumer,
     reply_key: String,
 }
 
 impl Parts {
-    /// The one code path by which connections come into being.
+    /// The one code path by which generations come into being.
     async fn build(settings: &Settings) -> Result<Self, Failure> {
         let at = |step: Step| move |error: lapin::Error| Failure::new(step, &error);
-        let opened = tokio::try_join!(
-            Transport::open(settings, "publish"),
-            Transport::open(settings, "receive")
-        );
-        let (publishing, receiving) = opened.map_err(at(Step::Connect))?;
+        let opened = tokio::try_join!(Outlet::open(settings), Transport::open(settings, "receive"));
+        let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
         let exchange = ShortString::from(settings.exchange.as_str());
         declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
         let reply_key = random_uuid();
         let consumer = consume_replies(&receiving.connection, exchange, &reply_key)
             .await
             .map_err(at(Step::ReplyQueue))?;
-        let channel = publishing.connection.create_channel().await.map_err(at(Step::Connect))?;
-        let confirm = channel.confirm_select(ConfirmSelectOptions::default()).await;
-        confirm.map_err(at(Step::Connect))?;
-        Ok(Self { publishing, receiving, channel, consumer, reply_key })
+        Ok(Self { outlet, receiving, consumer, reply_key })
     }
-}
 
-impl Parts {
     /// Starts the generation's tasks. Each ends the generation when it ends, whatever the reason.
-    /// The transports come back to be closed at the end.
+    /// The transport comes back to be closed at the end.
     fn start(
         self,
         settings: &Arc<Settings>,
         metrics: &UpstreamMetrics,
         tasks: &Tasks,
         end: &End,
-    ) -> (Generation, [Transport; 2]) {
-        let Self { publishing, receiving, channel, consumer, reply_key } = self;
+    ) -> (Generation, Transport) {
+        let Self { outlet, receiving, consumer, reply_key } = self;
         let (publish, queue) = mpsc::channel(publisher::QUEUE);
         let (services, requests) = Services::new(settings.probe_interval);
-        let (pending, status) = (Pending::new(), publishing.connection.status().clone());
-        let frame_max = publishing.connection.configuration().frame_max();
-        let frame_max = usize::try_from(frame_max).unwrap_or(usize::MAX);
-        let publisher = Publisher {
-            events: publishing.connection.events_listener().boxed(),
-            connection: status.clone(),
-            channel,
-            exchange: settings.exchange.as_str().into(),
+        let (pending, blocked) = (Pending::new(), Arc::<AtomicBool>::default());
+        let frame_max = outlet.frame_max();
+        let publisher = Publisher::new(
+            Arc::clone(settings),
+            outlet,
             queue,
-            pending: Arc::clone(&pending),
-            metrics: metrics.clone(),
-            end: end.clone(),
-        };
+            Arc::clone(&pending),
+            Arc::clone(&blocked),
+            metrics.clone(),
+            end.clone(),
+        );
         let replies = replies::run(consumer, Arc::clone(&pending), metrics.clone(), end.clone());
         let prober = Prober::new(Arc::clone(settings), services.clone(), requests, end.clone());
         let guard = || end.token.clone().drop_guard();
@@ -348,8 +365,8 @@ impl Parts {
         tasks.spawn("nameko prober", guarded(guard(), prober.run()));
         let end = end.clone();
         let generation =
-            Generation { publish, pending, services, reply_key, frame_max, end, publishing: status };
-        (generation, [publishing, receiving])
+            Generation { publish, pending, services, reply_key, frame_max, end, blocked };
+        (generation, receiving)
     }
 }
 

@@ -14,8 +14,9 @@ use lapin::types::ShortString;
 use super::config::Settings;
 use super::connection::{self, Generation, Link};
 use super::pending::Answer;
-use super::probe::{Finding, Look};
+use super::probe::{Finding, Look, Service};
 use super::publisher::Outgoing;
+use super::unconfirmed::OnAck;
 use super::wire::reply;
 use super::wire::request::{self as wire, Refused};
 use crate::call::{Reply, Request};
@@ -96,14 +97,18 @@ impl Upstream for NamekoUpstream {
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         async move {
             let (routing_key, generation) = self.prepare(request)?;
-            generation.someone_serves(request.service).await?;
+            let missing = generation.someone_serves(request).await?;
+            let on_ack = missing.clone().map_or(OnAck::Wait, OnAck::Found);
             let answer = generation
-                .send(routing_key, wire::body(request.params), false, |correlation_id| {
+                .send(routing_key, wire::body(request.params), on_ack, |correlation_id| {
                     wire::call_properties(request, correlation_id, &generation.reply_key)
                 })
                 .await;
             match answer {
                 Answer::Replied(delivered) => {
+                    if let Some(service) = missing {
+                        service.found();
+                    }
                     let (service, method) = (request.service, request.method);
                     let decoded = reply::decode(*delivered, service, method, self.keep_tagged);
                     if decoded.repaired {
@@ -111,7 +116,7 @@ impl Upstream for NamekoUpstream {
                     }
                     decoded.result
                 }
-                other => Err(unanswered(&other, request.service)),
+                other => Err(unanswered(&other, request)),
             }
         }
         .boxed()
@@ -121,13 +126,13 @@ impl Upstream for NamekoUpstream {
         async move {
             let (routing_key, generation) = self.prepare(request)?;
             let answer = generation
-                .send(routing_key, wire::body(request.params), true, |correlation_id| {
+                .send(routing_key, wire::body(request.params), OnAck::Confirmed, |correlation_id| {
                     wire::notification_properties(request, correlation_id, &self.unheard)
                 })
                 .await;
             match answer {
                 Answer::Confirmed => Ok(()),
-                other => Err(unanswered(&other, request.service)),
+                other => Err(unanswered(&other, request)),
             }
         }
         .boxed()
@@ -164,16 +169,19 @@ impl NamekoUpstream {
 }
 
 impl Generation {
-    /// Refuses a call that nobody would take now.
-    async fn someone_serves(&self, service: &str) -> Result<(), Fault> {
+    /// Refuses a call that nobody would take now. A service that was missing when it was last
+    /// looked for comes back: the call tells whether it is there by now.
+    async fn someone_serves(&self, request: &Request<'_>) -> Result<Option<Arc<Service>>, Fault> {
+        let service = request.service;
         let finding = match self.services.look(service) {
             Look::Known(finding) => finding,
+            Look::Missing(service) => return Ok(Some(service)),
             Look::Asked(asking) => tokio::select! {
                 finding = asking.finding() => finding,
-                () = self.end.wait() => return Err(unanswered(&Answer::Lost { sent: false }, service)),
+                () = self.end.wait() => return Err(unanswered(&Answer::Lost { sent: false }, request)),
             },
         };
-        let Finding::Deserted { since, waiting } = finding else { return Ok(()) };
+        let Finding::Deserted { since, waiting } = finding else { return Ok(None) };
         let seen = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let since = format_duration(Duration::from_millis(seen));
         let messages = if waiting == 1 {
@@ -193,14 +201,14 @@ impl Generation {
         &self,
         routing_key: ShortString,
         body: Vec<u8>,
-        notification: bool,
+        on_ack: OnAck,
         properties: impl FnOnce(&str) -> BasicProperties,
     ) -> Answer {
         let Some((ticket, answer)) = self.pending.enter() else {
             return Answer::Lost { sent: false };
         };
         let properties = properties(&ticket.correlation_id());
-        let message = Outgoing { id: ticket.id(), routing_key, properties, body, notification };
+        let message = Outgoing { id: ticket.id(), routing_key, properties, body, on_ack };
         if self.publish.send(message).await.is_err() {
             return Answer::Lost { sent: false };
         }
@@ -209,8 +217,9 @@ impl Generation {
 }
 
 /// The fault for an answer that is not the one hoped for.
-fn unanswered(answer: &Answer, service: &str) -> Fault {
-    match answer {
+fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
+    let (service, method) = (request.service, request.method);
+    match *answer {
         Answer::Unroutable => {
             let message = format!(
                 "no service {service:?} is known to rabbitmq: check the name, or start it once so that it makes its queue"
@@ -220,6 +229,24 @@ fn unanswered(answer: &Answer, service: &str) -> Fault {
         Answer::Refused => {
             unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
         }
+        Answer::TooLarge { size, limit, outcome } => {
+            let message = format!(
+                "the message is {size} bytes, and this rabbitmq takes {limit} at most: send less, or \
+                 raise the broker's `max_message_size`"
+            );
+            Fault::new(FaultKind::TooLarge, outcome, message)
+        }
+        Answer::Denied { outcome } => {
+            let message = format!(
+                "rabbitmq does not permit Genkan to publish to `{service}.{method}`: allow its user \
+                 to write there"
+            );
+            Fault::new(FaultKind::AccessDenied, outcome, message)
+        }
+        Answer::Stuck => unavailable(
+            Outcome::Unknown,
+            format!("{BLOCKED}, and has not confirmed this one: it may run, or not"),
+        ),
         Answer::Lost { sent: false } => unavailable(
             Outcome::NotSent,
             "the connection to rabbitmq was lost before anything was sent",
@@ -294,16 +321,25 @@ mod tests {
         assert_eq!(fault.kind(), FaultKind::InvalidParams);
     }
 
-    #[test]
-    fn what_an_answer_that_is_no_reply_means() {
+    #[tokio::test(start_paused = true)]
+    async fn what_an_answer_that_is_no_reply_means() {
+        let context = &Context::new(TraceParent::generate());
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
+        let (service, method, params, param_names) = ("orders", "create", &Params::None, &[]);
+        let request = Request { service, method, params, param_names, context, deadline };
+        let outcome = Outcome::Rejected;
+        let large = Answer::TooLarge { size: 9, limit: 5, outcome };
         let cases = [
+            (large, FaultKind::TooLarge, outcome),
+            (Answer::Denied { outcome }, FaultKind::AccessDenied, outcome),
+            (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
             (Answer::Refused, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Lost { sent: false }, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Lost { sent: true }, FaultKind::Unavailable, Outcome::Unknown),
         ];
         for (answer, kind, outcome) in cases {
-            let fault = unanswered(&answer, "orders");
+            let fault = unanswered(&answer, &request);
             assert_eq!((fault.kind(), fault.outcome()), (kind, outcome), "{answer:?}");
         }
     }

@@ -13,11 +13,14 @@
 mod config;
 mod connection;
 mod egress;
+mod outlet;
 mod pending;
 mod probe;
 mod publisher;
+mod refusal;
 mod replies;
 mod transport;
+mod unconfirmed;
 mod wire;
 
 use std::sync::Arc;

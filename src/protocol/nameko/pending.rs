@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::wire::reply::Delivered;
+use crate::fault::Outcome;
 
 /// How a wait ends.
 #[derive(Debug)]
@@ -23,6 +24,22 @@ pub(super) enum Answer {
     Unroutable,
     /// The broker, or the publisher before it, did not take it.
     Refused,
+    /// The broker takes no message of that size.
+    TooLarge {
+        /// The message's size.
+        size: usize,
+        /// The broker's limit.
+        limit: usize,
+        /// Whether the broker or the publisher before it refused it.
+        outcome: Outcome,
+    },
+    /// The broker does not let this user publish there.
+    Denied {
+        /// Whether the broker or the publisher before it refused it.
+        outcome: Outcome,
+    },
+    /// It was sent, and the broker has stopped to take messages before it confirmed this one.
+    Stuck,
     /// The connection is gone.
     Lost {
         /// Whether the message may have reached the broker.
@@ -77,6 +94,11 @@ impl Pending {
         let mut table = self.lock();
         let waiting = table.waiting.get_mut(&id);
         waiting.map(|waiting| waiting.sent = true).is_some()
+    }
+
+    /// Whether somebody still waits.
+    pub(super) fn is_waiting(&self, id: u64) -> bool {
+        self.lock().waiting.contains_key(&id)
     }
 
     /// Ends a wait. False where nobody waited.

@@ -9,20 +9,31 @@
 //! ends the call that the returned message names, never the one whose confirm carried it; and
 //! an ack ends a notification only after every confirm that was complete by then has been looked
 //! at, because one of those may carry the notification's return.
+//!
+//! A message that the broker refuses closes the channel. Replies come over another connection, so
+//! calls that wait for theirs need not know: the publisher sorts out what became of the messages
+//! that were not confirmed ([`refusal`](super::refusal)), and goes on over a new connection. Not
+//! over a new channel of the old one: lapin sends what was queued for the closed one after its
+//! close has been agreed upon, which the broker takes for a broken connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, ConnectionStatus, Event};
+use lapin::{BasicProperties, Confirmation, Event};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::config::Settings;
 use super::connection::End;
+use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
+use super::refusal::{Refusal, Refusals};
+use super::unconfirmed::{OnAck, Sent, Unconfirmed, fingerprint};
 use crate::metrics::UpstreamMetrics;
 
 /// How many messages wait for the publisher before their callers do.
@@ -31,6 +42,16 @@ pub(super) const QUEUE: usize = 256;
 const MOST_UNCONFIRMED: usize = 4_096;
 /// How often the connection is looked at, besides its events.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long after the broker has stopped to take messages those that it took are confirmed.
+const STUCK: Duration = Duration::from_millis(250);
+/// How long a closed channel has to say so for each of its messages.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The pause before the second connection in a row; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// After so long without a refused message, the next one counts as the first.
+const CALM: Duration = Duration::from_secs(10);
 
 /// A message that is ready to go.
 pub(super) struct Outgoing {
@@ -38,53 +59,87 @@ pub(super) struct Outgoing {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
-    /// Whether somebody waits for the confirm, not for a reply.
-    pub(super) notification: bool,
+    pub(super) on_ack: OnAck,
 }
 
 /// A publish whose confirm has come.
 struct Confirmed {
-    id: u64,
-    notification: bool,
+    place: usize,
     outcome: lapin::Result<Confirmation>,
 }
 
+/// The channel takes no more messages; why, where that is known.
+struct Lost(Option<lapin::Error>);
+
 /// What the publisher works with.
 pub(super) struct Publisher {
-    pub(super) events: BoxStream<'static, Event>,
-    pub(super) connection: ConnectionStatus,
-    pub(super) channel: Channel,
-    pub(super) exchange: ShortString,
-    pub(super) queue: mpsc::Receiver<Outgoing>,
-    pub(super) pending: Arc<Pending>,
-    pub(super) metrics: UpstreamMetrics,
-    pub(super) end: End,
+    settings: Arc<Settings>,
+    outlet: Outlet,
+    exchange: ShortString,
+    queue: mpsc::Receiver<Outgoing>,
+    pending: Arc<Pending>,
+    unconfirmed: Unconfirmed,
+    acked: Vec<(u64, OnAck)>,
+    /// Whether this outlet has ever taken a message.
+    has_taken: bool,
+    refusals: Refusals,
+    pauses: Pauses,
+    /// Whether the broker takes no messages, for want of memory or disk.
+    blocked: Arc<AtomicBool>,
+    look: Interval,
+    metrics: UpstreamMetrics,
+    end: End,
 }
 
 impl Publisher {
-    /// Publishes until the generation ends.
-    pub(super) async fn run(mut self) {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        outlet: Outlet,
+        queue: mpsc::Receiver<Outgoing>,
+        pending: Arc<Pending>,
+        blocked: Arc<AtomicBool>,
+        metrics: UpstreamMetrics,
+        end: End,
+    ) -> Self {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut unconfirmed = FuturesUnordered::new();
-        let mut acked = Vec::new();
+        Self {
+            exchange: settings.exchange.as_str().into(),
+            settings,
+            outlet,
+            queue,
+            pending,
+            unconfirmed: Unconfirmed::default(),
+            acked: Vec::new(),
+            has_taken: false,
+            refusals: Refusals::new(),
+            pauses: Pauses::default(),
+            blocked,
+            look,
+            metrics,
+            end,
+        }
+    }
+
+    /// Publishes until the generation ends.
+    pub(super) async fn run(mut self) {
+        let mut confirms = FuturesUnordered::new();
         let mut batch = Vec::new();
         loop {
-            let room = MOST_UNCONFIRMED.saturating_sub(unconfirmed.len()).min(QUEUE);
-            tokio::select! {
+            let room = MOST_UNCONFIRMED.saturating_sub(confirms.len()).min(QUEUE);
+            let lost = tokio::select! {
                 biased;
                 () = self.end.wait() => break,
-                Some(confirmed) = unconfirmed.next(), if !unconfirmed.is_empty() => {
-                    self.confirmed(confirmed, &mut acked);
+                Some(confirmed) = confirms.next(), if !confirms.is_empty() => {
+                    self.confirmed(confirmed)
                 }
                 // After two looks without a finding: `FuturesUnordered` may hold work back once.
-                () = tokio::task::yield_now(), if !acked.is_empty() => {
-                    for id in acked.drain(..) {
-                        self.pending.end(id, Answer::Confirmed);
-                    }
+                () = tokio::task::yield_now(), if !self.acked.is_empty() => {
+                    self.acknowledge();
+                    None
                 }
-                event = self.events.next() => self.event(event),
-                _ = look.tick() => self.look(),
+                event = self.outlet.events.next() => self.event(event),
+                _ = self.look.tick() => self.look(),
                 taken = self.queue.recv_many(&mut batch, room), if room > 0 => {
                     if taken == 0 {
                         self.end.because("its publisher has nobody left to publish for");
@@ -96,46 +151,80 @@ impl Publisher {
                         batch.push(message);
                     }
                     for message in batch.drain(..) {
-                        if self.may_go(message.id) {
-                            let channel = self.channel.clone();
-                            unconfirmed.push(publish(channel, self.exchange.clone(), message));
+                        if self.may_go(&message) {
+                            confirms.push(self.publish(message));
                         }
                     }
+                    None
                 }
+            };
+            if let Some(lost) = lost {
+                self.lost(lost, &mut confirms).await;
             }
         }
         self.queue.close();
         while let Ok(message) = self.queue.try_recv() {
             self.pending.end(message.id, Answer::Lost { sent: false });
         }
+        self.outlet.close().await;
     }
 
     /// Whether a message still has somebody who waits for it, and a broker that would take it.
-    fn may_go(&self, id: u64) -> bool {
-        if self.connection.blocked() {
-            self.pending.end(id, Answer::Refused);
-            return false;
+    fn may_go(&self, message: &Outgoing) -> bool {
+        let refusal = if self.outlet.status.blocked() {
+            Some(Answer::Refused)
+        } else {
+            self.refusals.answer(message.routing_key.as_str(), message.body.len())
+        };
+        let Some(refusal) = refusal else { return self.pending.sending(message.id) };
+        if matches!(refusal, Answer::TooLarge { .. }) {
+            self.metrics.refused("large_message");
         }
-        self.pending.sending(id)
+        self.pending.end(message.id, refusal);
+        false
     }
 
-    fn confirmed(&self, confirmed: Confirmed, acked: &mut Vec<u64>) {
-        let Confirmed { id, notification, outcome } = confirmed;
+    /// Publishes a message, and waits for its confirm.
+    fn publish(&mut self, message: Outgoing) -> impl Future<Output = Confirmed> + use<> {
+        let Outgoing { id, routing_key, properties, body, on_ack } = message;
+        let key = fingerprint(routing_key.as_str());
+        let place = self.unconfirmed.put(Sent { id, size: body.len(), key, on_ack });
+        let (channel, exchange) = (self.outlet.channel.clone(), self.exchange.clone());
+        async move {
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            let published =
+                channel.basic_publish(exchange, routing_key, options, &body, properties).await;
+            drop(body);
+            let outcome = match published {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            Confirmed { place, outcome }
+        }
+    }
+
+    fn confirmed(&mut self, confirmed: Confirmed) -> Option<Lost> {
+        let Confirmed { place, outcome } = confirmed;
         let returned = match outcome {
-            Ok(Confirmation::Ack(returned)) => {
-                if notification {
-                    acked.push(id);
+            // It stays where it is, to be sorted out with the others.
+            Err(error) => return Some(Lost(Some(error))),
+            Ok(confirmation) => {
+                self.has_taken = true;
+                let sent = self.unconfirmed.take(place);
+                match (confirmation, sent) {
+                    (Confirmation::Ack(returned), Some(Sent { on_ack: OnAck::Wait, .. })) => {
+                        returned
+                    }
+                    (Confirmation::Ack(returned), Some(Sent { id, on_ack, .. })) => {
+                        self.acked.push((id, on_ack));
+                        returned
+                    }
+                    (Confirmation::Nack(returned), Some(Sent { id, .. })) => {
+                        self.pending.end(id, Answer::Refused);
+                        returned
+                    }
+                    (confirmation, _) => confirmation.take_message(),
                 }
-                returned
-            }
-            Ok(Confirmation::Nack(returned)) => {
-                self.pending.end(id, Answer::Refused);
-                returned
-            }
-            Ok(Confirmation::NotRequested) => None,
-            Err(error) => {
-                self.end.because(format!("a message could not be published: {error}"));
-                None
             }
         };
         if let Some(returned) = returned {
@@ -143,41 +232,181 @@ impl Publisher {
             let correlation_id = correlation_id.map(ShortString::as_str);
             self.pending.end_by_correlation(correlation_id, Answer::Unroutable);
         }
+        None
     }
 
-    fn event(&self, event: Option<Event>) {
+    /// Acts upon acks, once no return can come any more for what was acked.
+    fn acknowledge(&mut self) {
+        for (id, on_ack) in self.acked.drain(..) {
+            match on_ack {
+                OnAck::Wait => {}
+                OnAck::Found(service) => {
+                    if self.pending.is_waiting(id) {
+                        service.found();
+                    }
+                }
+                OnAck::Confirmed => {
+                    self.pending.end(id, Answer::Confirmed);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Option<Event>) -> Option<Lost> {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
                 tracing::warn!(%reason, "rabbitmq takes no messages: calls are refused meanwhile");
                 self.metrics.set_up(false);
+                self.blocked.store(true, Ordering::Relaxed);
+                self.look.reset_after(STUCK);
             }
             Some(Event::ConnectionUnblocked) => {
                 tracing::info!("rabbitmq takes messages again");
+                self.blocked.store(false, Ordering::Relaxed);
                 self.metrics.set_up(true);
             }
-            // The only channel of this connection is ours: without it there is no publishing.
-            Some(Event::Error(error)) => self.end.because(error.to_string()),
-            Some(_) => self.look(),
-            None => self.end.because("the publish connection is gone"),
+            Some(Event::Error(error)) => return Some(Lost(Some(error))),
+            Some(_) => return self.look(),
+            None => return Some(Lost(None)),
         }
+        None
     }
 
     /// Not every way to lose a connection makes an event.
-    fn look(&self) {
-        if !self.connection.connected() || !self.channel.status().connected() {
-            self.end.because("the publish connection is closed");
+    fn look(&mut self) -> Option<Lost> {
+        if self.blocked.load(Ordering::Relaxed) {
+            // RabbitMQ says that it is blocked when the next message has come. That one, and what
+            // followed it, is taken only once the alarm is over.
+            for sent in self.unconfirmed.iter() {
+                self.pending.end(sent.id, Answer::Stuck);
+            }
+        }
+        let open = self.outlet.status.connected() && self.outlet.channel.status().connected();
+        (!open).then_some(Lost(None))
+    }
+
+    /// Ends the generation, or, where the broker has refused a message, no more than it must.
+    async fn lost<F: Future<Output = Confirmed>>(
+        &mut self,
+        Lost(error): Lost,
+        confirms: &mut FuturesUnordered<F>,
+    ) {
+        let mut refusal = error.as_ref().and_then(Refusal::of);
+        let settle = async {
+            while let Some(confirmed) = confirms.next().await {
+                if let Some(Lost(Some(error))) = self.confirmed(confirmed) {
+                    refusal = refusal.take().or_else(|| Refusal::of(&error));
+                }
+            }
+        };
+        let settled = tokio::time::timeout(SETTLE, settle).await;
+        tracing::debug!(settled = settled.is_ok(), ?refusal, "the publish channel is closed");
+        confirms.clear();
+        self.acknowledge();
+        let Some(refusal) = refusal else {
+            match error {
+                Some(error) => self.end.because_of("messages cannot be published", &error),
+                None => self.end.because("the publish connection is closed"),
+            }
+            return;
+        };
+        let sent = self.unconfirmed.drain();
+        let answers = refusal.answers(&sent, self.has_taken);
+        for (sent, answer) in sent.into_iter().zip(answers) {
+            if let Some(answer) = answer {
+                self.pending.end(sent.id, answer);
+            }
+        }
+        if self.refusals.remember(&refusal) {
+            tell(&refusal);
+        }
+        self.reopen().await;
+    }
+
+    /// Goes on over a new connection.
+    async fn reopen(&mut self) {
+        let pause = self.pauses.next();
+        let limit = self.settings.connect_timeout;
+        let open = async {
+            tokio::time::sleep(pause).await;
+            tokio::time::timeout(limit, Outlet::open(&self.settings)).await
+        };
+        let opened = tokio::select! {
+            () = self.end.wait() => return,
+            opened = open => opened,
+        };
+        match opened {
+            Ok(Ok(outlet)) => {
+                std::mem::replace(&mut self.outlet, outlet).close().await;
+                self.has_taken = false;
+                self.blocked.store(false, Ordering::Relaxed);
+                self.metrics.set_up(true);
+            }
+            Ok(Err(error)) => self.end.because_of("no new connection to publish on", &error),
+            Err(_) => {
+                self.end.because(format!("no new connection to publish on within {limit:?}"));
+            }
         }
     }
 }
 
-async fn publish(channel: Channel, exchange: ShortString, message: Outgoing) -> Confirmed {
-    let Outgoing { id, routing_key, properties, body, notification } = message;
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let published = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
-    drop(body);
-    let outcome = match published {
-        Ok(confirm) => confirm.await,
-        Err(error) => Err(error),
-    };
-    Confirmed { id, notification, outcome }
+/// Tells the operator what the broker refuses, once.
+fn tell(refusal: &Refusal) {
+    match refusal {
+        Refusal::TooLarge { size, limit } => tracing::warn!(
+            size,
+            limit,
+            mend = "raise `max_message_size` in the broker's rabbitmq.conf, or lower `max_body`",
+            "rabbitmq takes no messages of that size: their callers are told"
+        ),
+        Refusal::Topic(topic) => tracing::warn!(
+            topic,
+            mend = "let Genkan's user write to it with rabbitmqctl set_topic_permissions, or take \
+                    it out of the routes",
+            "rabbitmq does not let this user publish to a topic: its callers are told"
+        ),
+        Refusal::Exchange => tracing::warn!(
+            mend = "let Genkan's user write to the exchange with rabbitmqctl set_permissions",
+            "rabbitmq does not let this user publish: callers are told"
+        ),
+    }
+}
+
+/// The pauses before new connections.
+#[derive(Default)]
+struct Pauses {
+    in_a_row: u32,
+    last: Option<Instant>,
+}
+
+impl Pauses {
+    fn next(&mut self) -> Duration {
+        let now = Instant::now();
+        if self.last.replace(now).is_none_or(|last| now - last >= CALM) {
+            self.in_a_row = 0;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        match self.in_a_row {
+            1 => Duration::ZERO,
+            more => FIRST_PAUSE.saturating_mul(1 << (more - 2).min(16)).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_begin_with_none_grow_to_a_bound_and_start_over() {
+        let mut pauses = Pauses::default();
+        assert_eq!(pauses.next(), Duration::ZERO);
+        assert_eq!(pauses.next(), FIRST_PAUSE);
+        for _ in 0..100 {
+            assert!(pauses.next() <= LONGEST_PAUSE);
+        }
+        assert_eq!(pauses.next(), LONGEST_PAUSE);
+        tokio::time::advance(CALM).await;
+        assert_eq!(pauses.next(), Duration::ZERO);
+    }
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(
                     metrics.late_reply();
                 }
             }
-            Some(Err(error)) => end.because(error.to_string()),
+            Some(Err(error)) => end.because_of("no replies can be received", &error),
             None => end.because("rabbitmq has cancelled the consumer of the reply queue"),
         }
     }

@@ -18,4 +18,4 @@ mod prober;
 mod services;
 
 pub(super) use prober::Prober;
-pub(super) use services::{Finding, Look, Services};
+pub(super) use services::{Finding, Look, Service, Services};

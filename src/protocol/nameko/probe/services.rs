@@ -77,6 +77,18 @@ impl Service {
         });
     }
 
+    /// Notes that a message to it has found its queue: if that was missing, the next call has it
+    /// looked at again.
+    pub(in super::super) fn found(&self) {
+        self.seen.send_if_modified(|seen| {
+            let missing = seen.finding == Finding::Missing;
+            if missing {
+                *seen = Seen { finding: Finding::Unprobed, at: Instant::now() };
+            }
+            missing
+        });
+    }
+
     /// Whether its queue was there when it was last looked for.
     pub(super) fn is_there(&self) -> bool {
         matches!(self.seen.borrow().finding, Finding::Consumed | Finding::Deserted { .. })
@@ -104,6 +116,9 @@ pub(in super::super) struct Services {
 pub(in super::super) enum Look {
     /// Send, or refuse with this.
     Known(Finding),
+    /// There is no such queue, or there was none: send, so that the broker's return tells, and
+    /// tell what was [found](Service::found).
+    Missing(Arc<Service>),
     /// A probe is on its way.
     Asked(Asking),
 }
@@ -137,8 +152,9 @@ impl Services {
         let seen = *known.seen.borrow();
         let fresh = match seen.finding {
             Finding::Unprobed => false,
-            // The broker's return tells; and the background tries again.
-            Finding::Missing | Finding::Unknown => true,
+            Finding::Missing => return Look::Missing(known),
+            // The background tries again.
+            Finding::Unknown => true,
             Finding::Consumed => seen.at.elapsed() < self.interval * STALE_INTERVALS,
             Finding::Deserted { .. } => seen.at.elapsed() < DESERTED_FOR,
         };
@@ -226,6 +242,7 @@ mod tests {
     fn known(look: Look) -> Finding {
         match look {
             Look::Known(finding) => finding,
+            Look::Missing(_) => Finding::Missing,
             Look::Asked(_) => panic!("a probe was asked for"),
         }
     }
@@ -284,6 +301,20 @@ mod tests {
             services.due();
         }
         assert!(services.map.read().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_service_that_was_found_is_looked_at_again() {
+        let (services, mut asked) = services();
+        drop(services.look("orders"));
+        asked.recv().await.unwrap().report(Finding::Missing);
+        let Look::Missing(service) = services.look("orders") else { panic!("it is missing") };
+        service.found();
+        assert_eq!(services.due().len(), 1, "by the background");
+        let Look::Asked(_) = services.look("orders") else { panic!("and by the next call") };
+        asked.recv().await.unwrap().report(Finding::Consumed);
+        service.found();
+        assert_eq!(known(services.look("orders")), Finding::Consumed, "no news");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,43 @@
+//! The way out of a generation: a connection to publish on, and its channel.
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, ConnectionStatus, Event};
+
+use super::config::Settings;
+use super::transport::Transport;
+
+/// A connection to publish on.
+pub(super) struct Outlet {
+    transport: Transport,
+    /// Its only channel, in confirm mode.
+    pub(super) channel: Channel,
+    /// Whether it is connected, and whether the broker takes no messages on it.
+    pub(super) status: ConnectionStatus,
+    /// What happens to it.
+    pub(super) events: BoxStream<'static, Event>,
+}
+
+impl Outlet {
+    /// Opens one. The time limit is the caller's.
+    pub(super) async fn open(settings: &Settings) -> lapin::Result<Self> {
+        let transport = Transport::open(settings, "publish").await?;
+        let channel = transport.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let status = transport.connection.status().clone();
+        let events = transport.connection.events_listener().boxed();
+        Ok(Self { transport, channel, status, events })
+    }
+
+    /// The largest frame that the broker and we have agreed upon.
+    pub(super) fn frame_max(&self) -> usize {
+        let agreed = self.transport.connection.configuration().frame_max();
+        usize::try_from(agreed).unwrap_or(usize::MAX)
+    }
+
+    /// Closes it.
+    pub(super) async fn close(self) {
+        self.transport.close().await;
+    }
+}
