@@ -11,8 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::{tcp, unix};
 
 use super::outbox::{Full, Outbox, Piece};
@@ -93,6 +94,16 @@ impl WriteEnd {
             WriteEnd::Tcp(half) => half.as_ref().poll_write_ready(cx),
             WriteEnd::Unix(half) => half.as_ref().poll_write_ready(cx),
         }
+    }
+
+    /// Whether the other side has ended the connection, perhaps behind bytes that have not been
+    /// read. The system tells the end of one connection before what comes over the next.
+    fn is_ended(&self) -> bool {
+        let ready = match self {
+            WriteEnd::Tcp(half) => half.as_ref().ready(Interest::READABLE).now_or_never(),
+            WriteEnd::Unix(half) => half.as_ref().ready(Interest::READABLE).now_or_never(),
+        };
+        ready.is_some_and(|ready| ready.map_or(true, Ready::is_read_closed))
     }
 }
 
@@ -260,6 +271,11 @@ impl Peer {
         if closing.is_ok() {
             self.waker.wake();
         }
+    }
+
+    /// Whether the other side has hung up, or the connection is to end anyhow.
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.closing().is_some() || self.write.is_ended()
     }
 
     /// Why the connection is to end, if it is.

@@ -6,14 +6,16 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use memchr::memrchr;
 use tokio::io::ReadBuf;
-use tokio::time::Instant;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::give_way::give_way;
-use super::hub::SessionId;
+use super::hub::{Dealt, SessionId};
 use super::lines::Lines;
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
@@ -24,6 +26,10 @@ use crate::fault::{Fault, FaultKind};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
+
+/// How often, and how long each time, a session that has hung up is waited for to leave.
+const LOOKS: usize = 10;
+const LOOK: Duration = Duration::from_millis(1);
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
@@ -36,7 +42,17 @@ pub(super) struct Session {
     peer: Arc<Peer>,
     read: ReadEnd,
     lines: Lines,
+    /// Lines that wait until another session has left.
+    held: Vec<u8>,
     patience: Patience,
+}
+
+/// What serving a session comes to.
+enum Turn {
+    /// The connection must end.
+    End(Closing),
+    /// Lines are held.
+    Hold,
 }
 
 impl Session {
@@ -49,7 +65,8 @@ impl Session {
             io.modules_changed();
             hub.connect(Arc::clone(&peer), io)
         });
-        Self { shared, id, peer, read, lines: Lines::default(), patience }
+        let (lines, held) = (Lines::default(), Vec::new());
+        Self { shared, id, peer, read, lines, held, patience }
     }
 
     /// Lets the connection end as soon as it is served.
@@ -59,21 +76,41 @@ impl Session {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) {
-        let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let reason = loop {
+            match std::future::poll_fn(|cx| self.poll(cx)).await {
+                Turn::End(reason) => break reason,
+                Turn::Hold => self.let_others_leave().await,
+            }
+        };
         self.end(reason);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Closing> {
+    /// Lets the session be served to its end that holds the id of this one's module and has hung
+    /// up: its last answer may be among what it said. It is not waited for longer than that.
+    async fn let_others_leave(&mut self) {
+        // Its task was woken before this one.
+        yield_now().await;
+        for look in 0..=LOOKS {
+            self.retry(look == LOOKS);
+            if self.held.is_empty() {
+                return;
+            }
+            // In a box, because it would make each of the tasks larger.
+            Box::pin(sleep(LOOK)).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.peer.register(cx);
         loop {
             if let Some(reason) = self.peer.closing() {
-                return Poll::Ready(reason);
+                return Poll::Ready(Turn::End(reason));
             }
             // Who does not read its answers is not read from: TCP holds it back, and what it
             // asks for does not fill its queue.
             if let Some(written) = self.peer.poll_flush(cx) {
                 self.patience.paused(written, Instant::now());
-                return self.patience.poll(cx).map(|reason| self.lose_patience(reason));
+                return self.poll_patience(cx);
             }
             self.patience.resumed();
             let read = BUFFER.with_borrow_mut(|buffer| {
@@ -91,13 +128,16 @@ impl Session {
                 }
             });
             match read {
-                Poll::Pending => {
-                    return self.patience.poll(cx).map(|reason| self.lose_patience(reason));
-                }
-                Poll::Ready(Some(reason)) => return Poll::Ready(reason),
-                Poll::Ready(None) => {}
+                Poll::Pending => return self.poll_patience(cx),
+                Poll::Ready(Some(reason)) => return Poll::Ready(Turn::End(reason)),
+                Poll::Ready(None) if self.held.is_empty() => {}
+                Poll::Ready(None) => return Poll::Ready(Turn::Hold),
             }
         }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.patience.poll(cx).map(|reason| Turn::End(self.lose_patience(reason)))
     }
 
     /// Takes bytes that came in; a reason where the connection must end.
@@ -106,13 +146,11 @@ impl Session {
         let mut io = Io::new(&self.shared, now);
         let (id, max) = (self.id, self.shared.config.max_line);
         let mut lines = 0;
+        let held = &mut self.held;
         let within = self.lines.take(bytes, max, |line| {
             lines += 1;
             match line {
-                Ok(line) => {
-                    let line = scan(line);
-                    io.act(|hub, io| hub.line(id, line, now, io));
-                }
+                Ok(line) => hand_in(line, held, id, now, &mut io),
                 Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
             }
         });
@@ -121,13 +159,30 @@ impl Session {
         }
         io.finish();
         self.patience.line_ended_or_began(self.lines.is_half(), memrchr(b'\n', bytes), now);
-        if !self.patience.knows_module() && self.shared.lock().module_id(id).is_some() {
-            self.patience.registered();
-        }
+        self.look_for_module();
         if lines > 1 {
             give_way();
         }
         (!within).then_some(Closing::EndlessLine)
+    }
+
+    /// Hands in again what is held; where it insists, nothing is held any more then.
+    fn retry(&mut self, insists: bool) {
+        let lines = std::mem::take(&mut self.held);
+        let now = Instant::now();
+        let mut io =
+            if insists { Io::insisting(&self.shared, now) } else { Io::new(&self.shared, now) };
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            hand_in(line, &mut self.held, self.id, now, &mut io);
+        }
+        io.finish();
+        self.look_for_module();
+    }
+
+    fn look_for_module(&mut self) {
+        if !self.patience.knows_module() && self.shared.lock().module_id(self.id).is_some() {
+            self.patience.registered();
+        }
     }
 
     /// Tells the other side why the connection ends.
@@ -188,6 +243,20 @@ impl Session {
         });
         // Whatever still fits: the reason for the end among it.
         self.peer.flush();
+    }
+}
+
+/// Hands a line to the hub, or puts it behind those that are held.
+fn hand_in(line: &[u8], held: &mut Vec<u8>, id: SessionId, now: Instant, io: &mut Io<'_>) {
+    let dealt = if held.is_empty() {
+        let line = scan(line);
+        io.act(|hub, io| hub.line(id, line, now, io))
+    } else {
+        Dealt::Later
+    };
+    if dealt == Dealt::Later {
+        held.extend_from_slice(line);
+        held.push(b'\n');
     }
 }
 

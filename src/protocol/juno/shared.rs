@@ -15,8 +15,8 @@ use tracing::{debug, info, warn};
 use super::INGRESS;
 use super::config::HubConfig;
 use super::flood::Flood;
-use super::hub::{End, Hub, Note, Way, World};
-use super::peer::Peer;
+use super::hub::{End, Hub, Note, Presence, Way, World};
+use super::peer::{Closing, Peer};
 use super::shadow;
 use super::wire::{CallId, Frame, Key, Outgoing};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParent};
@@ -121,6 +121,8 @@ pub(super) struct Io<'a> {
     faults: Vec<(Box<Routed>, String, Fault)>,
     refused: Vec<Fault>,
     modules_changed: bool,
+    /// Whoever has hung up is waited for no longer.
+    insists: bool,
 }
 
 impl<'a> Io<'a> {
@@ -134,7 +136,13 @@ impl<'a> Io<'a> {
             faults: Vec::new(),
             refused: Vec::new(),
             modules_changed: false,
+            insists: false,
         }
+    }
+
+    /// The same, for a line that has waited long enough for somebody to leave.
+    pub(super) fn insisting(shared: &'a Arc<Shared>, now: Instant) -> Self {
+        Self { insists: true, ..Self::new(shared, now) }
     }
 
     /// Does something with the hub.
@@ -287,6 +295,19 @@ impl World for Io<'_> {
             }
             (Ticket::Away(_), _) => {}
         }
+    }
+
+    fn presence(&self, peer: &Arc<Peer>) -> Presence {
+        match (peer.has_hung_up(), self.insists) {
+            (false, _) => Presence::There,
+            (true, false) => Presence::Leaving,
+            (true, true) => Presence::Gone,
+        }
+    }
+
+    fn forgotten(&mut self, peer: &Arc<Peer>) {
+        self.modules_changed = true;
+        peer.close(Closing::Gone);
     }
 
     fn arm(&mut self, _at: Instant) {

@@ -1,6 +1,7 @@
 //! The hub through real sockets: WIRE, section 3, line by line, and what Genkan adds to it.
 
 mod calls;
+mod flapping;
 mod lifecycle;
 mod limits;
 mod lines;

@@ -123,6 +123,28 @@ pub(super) enum Note<'a> {
     Late,
 }
 
+/// Whether the other side of a connection is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// As far as anybody knows.
+    There,
+    /// It has hung up, and what it said before is being served.
+    Leaving,
+    /// It has hung up, and shall be waited for no longer.
+    Gone,
+}
+
+/// Whether a line has been dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Dealt {
+    /// It has.
+    Done,
+    /// Nothing has been done about it: it is to be handed in again in a moment, before others of
+    /// its session.
+    Later,
+}
+
 /// What the hub does to the world.
 pub(super) trait World {
     /// The way to a session.
@@ -140,6 +162,10 @@ pub(super) trait World {
     fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>);
     /// A call is over. Every ticket comes back exactly once.
     fn ended(&mut self, ticket: Self::Ticket, name: &str, end: End<'_>);
+    /// Whether the other side of a session is still there.
+    fn presence(&self, peer: &Self::Peer) -> Presence;
+    /// The hub has forgotten a session whose other side is gone: its connection is to end.
+    fn forgotten(&mut self, peer: &Self::Peer);
     /// [`Hub::expire`] wants to be called at that time.
     fn arm(&mut self, at: Instant);
     /// Something worth a log line or a count.
@@ -202,9 +228,9 @@ impl<P, T> Hub<P, T> {
         line: Line<'_>,
         now: Instant,
         world: &mut W,
-    ) {
+    ) -> Dealt {
         match line {
-            Line::Object(members) => self.frame(from, &Frame::new(members), now, world),
+            Line::Object(members) => return self.frame(from, &Frame::new(members), now, world),
             Line::Broken => world.note(Note::Ignored),
             Line::Other => {
                 let message = "a frame must be a JSON object";
@@ -218,6 +244,7 @@ impl<P, T> Hub<P, T> {
                 self.refuse_line(from, &head, fault, world);
             }
         }
+        Dealt::Done
     }
 
     fn frame<W: World<Peer = P, Ticket = T>>(
@@ -226,11 +253,12 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         now: Instant,
         world: &mut W,
-    ) {
+    ) -> Dealt {
         let Ok(frame_type) = frame.frame_type() else {
             let message = "`type` is missing or no integer";
             let refusal = Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
-            return self.refuse(from, UNDEFINED, &refusal, world);
+            self.refuse(from, UNDEFINED, &refusal, world);
+            return Dealt::Done;
         };
         let request_id = match frame.request_id() {
             Some(id) if id.len() <= MAX_REQUEST_ID => id,
@@ -241,7 +269,8 @@ impl<P, T> Hub<P, T> {
                 };
                 let refusal =
                     Refusal::new(number::INVALID_REQUEST_ID, FaultKind::InvalidRequest, message);
-                return self.refuse(from, UNDEFINED, &refusal, world);
+                self.refuse(from, UNDEFINED, &refusal, world);
+                return Dealt::Done;
             }
         };
         let done = match frame_type {
@@ -250,10 +279,13 @@ impl<P, T> Hub<P, T> {
                     world.note(Note::CallRefused { fault: &refusal.fault });
                     self.refuse_call(from, request_id, &refusal, world);
                 }
-                return;
+                return Dealt::Done;
             }
             Some(FrameType::Answer) => self.answer(from, frame, request_id, world),
             Some(FrameType::Error) => self.callee_error(from, frame, request_id, world),
+            Some(FrameType::Register) if self.holder_is_leaving(from, frame, world) => {
+                return Dealt::Later;
+            }
             Some(FrameType::Register) => self.register(from, frame, request_id, world),
             Some(FrameType::Declare) => self.declare(from, frame, request_id, world),
             Some(FrameType::Listen) => self.listen(from, frame, request_id, world),
@@ -268,6 +300,7 @@ impl<P, T> Hub<P, T> {
             world.note(Note::RequestRefused { fault: &refusal.fault });
             self.refuse(from, request_id, &refusal, world);
         }
+        Dealt::Done
     }
 
     /// How many modules there are.

@@ -23,6 +23,8 @@ const RANGES: [&str; 4] = ["*", "^1.0.0", ">=1.5.0", "^3.0.0"];
 enum Step {
     Connect(usize),
     Disconnect(usize),
+    /// Its end has come, and nobody has looked yet.
+    HangUp(usize),
     Register {
         peer: usize,
         id: usize,
@@ -58,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => peer.clone().prop_map(Step::Connect),
         1 => peer.clone().prop_map(Step::Disconnect),
+        1 => peer.clone().prop_map(Step::HangUp),
         4 => (peer.clone(), id.clone(), 0..VERSIONS.len(), proptest::collection::vec((0..PEERS.len(), 0..RANGES.len()), 0..3))
             .prop_map(|(peer, id, version, needs)| Step::Register { peer, id, version, needs }),
         3 => (peer.clone(), 0..4_usize).prop_map(|(peer, function)| Step::Declare(peer, function)),
@@ -113,7 +116,13 @@ impl Play {
     fn tell(&mut self, peer: usize, frame: &Value) {
         if let Some(id) = self.connected.get(&peer) {
             let line = frame.to_string();
-            self.hub.line(*id, scan(line.as_bytes()), self.now, &mut self.notes);
+            let dealt = self.hub.line(*id, scan(line.as_bytes()), self.now, &mut self.notes);
+            assert_eq!(dealt, Dealt::Done);
+        }
+        for name in std::mem::take(&mut self.notes.forgotten) {
+            assert!(self.notes.hung_up.contains_key(name), "{name} was still there");
+            let forgotten = PEERS.iter().position(|peer| *peer == name).expect("a peer");
+            self.leave(forgotten);
         }
     }
 
@@ -126,12 +135,11 @@ impl Play {
                 }
             }
             Step::Disconnect(peer) => {
-                if let Some(id) = self.connected.remove(peer) {
-                    self.read();
-                    self.hub.disconnect(id, &mut self.notes);
-                    self.asked.retain(|(asker, _), _| asker != peer);
-                    self.answered.retain(|(asker, _), _| asker != peer);
-                    self.listens.remove(peer);
+                self.leave(*peer);
+            }
+            Step::HangUp(peer) => {
+                if self.connected.contains_key(peer) {
+                    self.notes.hung_up.insert(PEERS[*peer], Presence::Gone);
                 }
             }
             Step::Register { .. } | Step::Declare(..) | Step::Listen(..) | Step::Trigger(..) => {
@@ -193,12 +201,24 @@ impl Play {
             }
             Step::Noise(peer, text) => {
                 if let Some(id) = self.connected.get(peer) {
-                    self.hub.line(*id, scan(text.as_bytes()), self.now, &mut self.notes);
+                    let line = scan(text.as_bytes());
+                    let dealt = self.hub.line(*id, line, self.now, &mut self.notes);
+                    assert_eq!(dealt, Dealt::Done);
                 }
             }
         }
         self.read();
         self.check();
+    }
+
+    fn leave(&mut self, peer: usize) {
+        let Some(id) = self.connected.remove(&peer) else { return };
+        self.read();
+        self.hub.disconnect(id, &mut self.notes);
+        self.notes.hung_up.remove(PEERS[peer]);
+        self.asked.retain(|(asker, _), _| *asker != peer);
+        self.answered.retain(|(asker, _), _| *asker != peer);
+        self.listens.remove(&peer);
     }
 
     /// What a module asks of the hub itself.

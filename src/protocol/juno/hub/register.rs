@@ -10,7 +10,9 @@ use super::super::version::Range;
 use super::super::wire::{Frame, Key, Outgoing, number, text};
 use super::requests::{check_length, name};
 use super::sessions::{Dependency, Module};
-use super::{Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, Refusal, SessionId, World, quoted};
+use super::{
+    Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, Presence, Refusal, SessionId, World, quoted,
+};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 
@@ -45,6 +47,30 @@ impl<P, T> Hub<P, T> {
         let waits_for = waits_for.filter(|_| self.active_module(from).is_none());
         world.note(Note::Registered { id: &id, version: &version, waits_for });
         Ok(())
+    }
+
+    /// A module that reconnects at once finds its id free: whoever holds it and has hung up
+    /// leaves first. True where it is being served to its end: then it is to be waited for.
+    pub(super) fn holder_is_leaving<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        world: &mut W,
+    ) -> bool {
+        let Some(id) = frame.text(Key::ModuleId) else { return false };
+        let holders = self.modules.get(&*id).cloned().unwrap_or_default();
+        for holder in holders.into_iter().filter(|holder| *holder != from) {
+            let Some(session) = self.sessions.get(holder) else { continue };
+            match world.presence(&session.peer) {
+                Presence::There => {}
+                Presence::Leaving => return true,
+                Presence::Gone => {
+                    world.forgotten(&session.peer);
+                    self.disconnect(holder, world);
+                }
+            }
+        }
+        false
     }
 
     /// Reads a register frame, and decides whether the module may come in.

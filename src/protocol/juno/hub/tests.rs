@@ -30,6 +30,10 @@ pub(super) struct Notes {
     pub(super) ignored: usize,
     pub(super) late: usize,
     pub(super) refused: usize,
+    /// Who has hung up: is it being served, or to be forgotten?
+    pub(super) hung_up: HashMap<&'static str, Presence>,
+    /// Whose connections are to end.
+    pub(super) forgotten: Vec<&'static str>,
 }
 
 impl Notes {
@@ -85,6 +89,14 @@ impl World for Notes {
         self.ended.push((ticket, end));
     }
 
+    fn presence(&self, peer: &&'static str) -> Presence {
+        self.hung_up.get(peer).copied().unwrap_or(Presence::There)
+    }
+
+    fn forgotten(&mut self, peer: &&'static str) {
+        self.forgotten.push(peer);
+    }
+
     fn arm(&mut self, at: Instant) {
         self.armed = Some(at);
     }
@@ -137,7 +149,9 @@ impl Talk {
 
     /// Sends a line, and returns what its sender is sent.
     fn say(&mut self, peer: &'static str, line: &str) -> Vec<Value> {
-        self.hub.line(self.ids[peer], scan(line.as_bytes()), self.now, &mut self.notes);
+        let line = scan(line.as_bytes());
+        let dealt = self.hub.line(self.ids[peer], line, self.now, &mut self.notes);
+        assert_eq!(dealt, Dealt::Done);
         self.heard(peer)
     }
 
@@ -280,6 +294,37 @@ fn ids_are_taken_once_and_may_be_any_text() {
     assert_eq!(talk.tell("second", other)[0], json!({"requestId": "y", "type": 2}));
     talk.disconnect("we ird.id");
     assert_eq!(talk.module("we ird.id", json!({})).len(), 2);
+}
+
+#[test]
+fn whoever_has_hung_up_holds_no_id() {
+    let register = json!({"type": 1, "requestId": "x", "moduleId": "math", "version": "1.0.0"});
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    talk.serving("caller", &[]);
+    talk.module("needy", json!({"math": "*"}));
+    talk.tell("caller", call("c", "math.add"));
+    for peer in ["caller", "needy", "math"] {
+        talk.heard(peer);
+    }
+    talk.connect("again");
+    // It is served first; nothing is done meanwhile.
+    talk.notes.hung_up.insert("math", Presence::Leaving);
+    let line = register.to_string();
+    let dealt = talk.hub.line(talk.ids["again"], scan(line.as_bytes()), talk.now, &mut talk.notes);
+    assert_eq!((dealt, talk.heard("again").len()), (Dealt::Later, 0));
+    assert_eq!(talk.hub.counts(), Counts { unregistered: 1, active: 3, waiting: 0 });
+    // Then it leaves as it would by itself.
+    talk.notes.hung_up.insert("math", Presence::Gone);
+    assert_eq!(talk.tell("again", register.clone())[0], json!({"requestId": "x", "type": 2}));
+    assert_eq!(talk.notes.forgotten, ["math"]);
+    assert_eq!(errors(&talk.heard("caller")), [(4, "c".to_owned())]);
+    assert_eq!(talk.hooks("needy"), ["juno.deactivated {}", "juno.activated {}"]);
+    talk.disconnect("math");
+    assert_eq!(talk.hub.counts(), Counts { unregistered: 0, active: 3, waiting: 0 });
+    // Whoever registers twice has one answer, though it has hung up itself.
+    talk.notes.hung_up.insert("again", Presence::Gone);
+    assert_eq!(errors(&talk.tell("again", register)), [(7, "x".to_owned())]);
 }
 
 #[test]
