@@ -139,14 +139,20 @@ impl<P, T> Hub<P, T> {
         found
     }
 
-    /// A module went away: those that cannot do without it become inactive, and so on.
+    /// A module went away: those that cannot do without it become inactive, and so on. Who
+    /// listens is told of them alone, as the real daemon does: the one that went away is told of
+    /// as a connection.
     fn fall<W: World<Peer = P, Ticket = T>>(&mut self, gone: Arc<str>, world: &mut W) {
         let nobody = HashSet::new();
         let mut fallen = Vec::new();
-        let mut ids = VecDeque::from([gone]);
         let (mut disappeared, mut seen) = (Vec::new(), HashSet::new());
+        let mut ids = VecDeque::from([gone]);
+        let mut is_dependant = false;
         while let Some(id) = ids.pop_front() {
-            if !self.has_active(&id) && seen.insert(Arc::clone(&id)) {
+            if std::mem::replace(&mut is_dependant, true)
+                && !self.has_active(&id)
+                && seen.insert(Arc::clone(&id))
+            {
                 disappeared.push(Arc::clone(&id));
             }
             let dependants = self.dependants.get(&*id).cloned().unwrap_or_default();
