@@ -222,6 +222,42 @@ async fn instances_take_turns_by_how_busy_they_are() {
     hears(&mut needs, INACTIVE).await;
 }
 
+/// A module gets no answers of a version that it said it cannot use.
+#[tokio::test]
+async fn a_call_goes_to_an_instance_that_fits_the_callers_range() {
+    let gateway = Gateway::start(&format!("{HUB}instances = \"share\"\n")).await;
+    let mut old = needy(&gateway, "a", "1.0.0", json!({})).await;
+    let mut new = needy(&gateway, "a", "2.0.0", json!({})).await;
+    for (peer, functions) in [(&mut old, vec!["f", "old"]), (&mut new, vec!["f"])] {
+        hears(peer, ACTIVE).await;
+        for function in functions {
+            peer.ask(json!({"type": 9, "function": function})).await;
+        }
+    }
+    let mut modern = needy(&gateway, "modern", "1.0.0", json!({"a": "^2.0.0"})).await;
+    hears(&mut modern, ACTIVE).await;
+    for _ in 0..4 {
+        modern.request(json!({"type": 3, "function": "a.f"})).await;
+        let call = new.receive().await;
+        new.answer(&call, json!(2)).await;
+        assert_eq!(modern.receive().await["data"], 2);
+    }
+    assert_eq!(error(&modern.call("a.old", json!({})).await), 5);
+    // Who has no wishes is served by all of them in turns.
+    let mut free = Peer::module(&gateway, "free", &[]).await;
+    let mut versions = Vec::new();
+    for _ in 0..4 {
+        free.request(json!({"type": 3, "function": "a.f"})).await;
+        let (version, peer, call) = tokio::select! {
+            call = old.receive() => (1, &mut old, call),
+            call = new.receive() => (2, &mut new, call),
+        };
+        peer.answer(&call, json!(version)).await;
+        versions.push(free.receive().await["data"].as_i64().unwrap());
+    }
+    assert_eq!(versions, [1, 2, 1, 2]);
+}
+
 #[tokio::test]
 async fn without_share_a_second_instance_is_refused_and_the_first_unharmed() {
     let gateway = Gateway::start(HUB).await;

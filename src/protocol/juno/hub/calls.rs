@@ -48,6 +48,8 @@ pub(super) struct SessionCalls {
     pub(super) made_count: usize,
     /// How many it was sent and has not answered.
     pub(super) taken_count: usize,
+    /// The number of the last call that it was sent: the larger, the more recent.
+    pub(super) last_taken: u64,
 }
 
 /// What is known of a waiting call.
@@ -113,6 +115,8 @@ pub(super) struct Calls<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
     timeouts: Vec<Timeouts>,
+    /// Numbers the calls that sessions are sent.
+    taken: u64,
 }
 
 /// Gives access to the sessions' own chains.
@@ -122,7 +126,7 @@ pub(super) trait Owners {
 
 impl<T> Calls<T> {
     pub(super) fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), timeouts: Vec::new() }
+        Self { places: Vec::new(), free: Vec::new(), timeouts: Vec::new(), taken: 0 }
     }
 
     /// How many wait.
@@ -163,6 +167,8 @@ impl<T> Calls<T> {
         }
         if let Some(calls) = callee.and_then(|callee| owners.calls_of(callee)) {
             calls.taken_count += 1;
+            self.taken += 1;
+            calls.last_taken = self.taken;
             self.append(&mut calls.taken, By::Callee, index);
         }
         if let Some(timeout) = timeout {

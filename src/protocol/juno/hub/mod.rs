@@ -9,6 +9,7 @@
 
 mod answer;
 mod builtin;
+mod callee;
 mod calls;
 mod lifecycle;
 #[cfg(test)]

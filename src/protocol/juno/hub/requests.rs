@@ -6,19 +6,14 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
+use super::callee::{Callee, is_word};
 use super::calls::NewCall;
 use super::sessions::Module;
-use super::{End, Hub, JUNO, MAX_NAME, Note, Refusal, SessionId, Way, World, builtin};
+use super::{End, Hub, MAX_NAME, Note, Refusal, SessionId, Way, World};
 use crate::fault::{Fault, FaultKind};
 
 /// What stands for arguments that are missing or no object (WIRE 3.3).
 const EMPTY: &str = "{}";
-
-/// Where a call of this hub goes.
-enum Callee {
-    Builtin(builtin::Function),
-    Module(SessionId),
-}
 
 /// A call that has found its way to this hub.
 pub(super) struct Placed<'a> {
@@ -155,7 +150,7 @@ impl<P, T> Hub<P, T> {
                 let service = renamed.as_deref().unwrap_or(service);
                 let method = renamed_method.as_deref().unwrap_or(method);
                 let arguments = frame.object(Key::Arguments).unwrap_or(EMPTY);
-                let callee = match self.choose(service, method) {
+                let callee = match self.choose(service, method, Some(from)) {
                     Ok(callee) => callee,
                     Err(fault) => {
                         world.ended(ticket, &name, End::Fault(Cow::Borrowed(&fault)));
@@ -183,15 +178,6 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// Whether a call from outside would find somebody; else the fault that it would end with.
-    pub(in crate::protocol::juno) fn serves(
-        &self,
-        service: &str,
-        method: &str,
-    ) -> Result<(), Fault> {
-        self.choose(service, method).map(|_| ())
-    }
-
     /// A call that comes from outside of the hub. The ticket comes back through
     /// [`World::ended`], at once where the call goes nowhere: then there is no id. Whoever made
     /// it watches its deadline, unless `timeout` is given.
@@ -202,7 +188,7 @@ impl<P, T> Hub<P, T> {
         now: Instant,
         world: &mut W,
     ) -> Option<CallId> {
-        let module = match self.choose(call.service, call.method) {
+        let module = match self.choose(call.service, call.method, None) {
             Ok(Callee::Module(module)) => module,
             Ok(Callee::Builtin(function)) => {
                 let data = self.builtin(function, call.arguments);
@@ -249,49 +235,6 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// The instance that a call goes to: of those that have the function, the least busy.
-    fn choose(&self, service: &str, method: &str) -> Result<Callee, Fault> {
-        if service == JUNO {
-            return builtin::Function::named(method)
-                .map(Callee::Builtin)
-                .ok_or_else(|| unknown_function(service, method));
-        }
-        let Some(instances) = self.modules.get(service) else {
-            let message = format!(
-                "nobody serves `{service}`: no [[routes]] row sends `{service}.{method}` to \
-                 another upstream, and no module `{service}` is connected to the hub"
-            );
-            return Err(Fault::not_sent(FaultKind::UnknownService, message));
-        };
-        let mut active = instances
-            .iter()
-            .filter_map(|id| Some((*id, self.sessions.get(*id)?)))
-            .filter(|(_, session)| session.is_active())
-            .peekable();
-        if active.peek().is_none() {
-            let waits_for = instances.first().and_then(|id| self.waits_for(*id));
-            let waits_for = waits_for.unwrap_or_else(|| "a dependency".to_owned());
-            let message = format!("the module `{service}` is connected and waits for {waits_for}");
-            return Err(Fault::not_sent(FaultKind::Unavailable, message));
-        }
-        let has = |session: &super::sessions::Session<P>| {
-            let functions = session.module.as_ref().map(|module| &module.functions);
-            functions.is_some_and(|functions| functions.contains_key(method))
-        };
-        let (id, session) = active
-            .filter(|(_, session)| is_callable(method) && has(session))
-            .min_by_key(|(_, session)| session.calls.taken_count)
-            .ok_or_else(|| unknown_function(service, method))?;
-        let limit = self.settings.limits.calls;
-        if session.calls.taken_count >= limit {
-            let message = format!(
-                "the module `{service}` has {limit} calls to answer, its limit ([hub] max_calls)"
-            );
-            return Err(Fault::not_sent(FaultKind::Overloaded, message));
-        }
-        Ok(Callee::Module(id))
-    }
-
     fn arm<W: World<Peer = P, Ticket = T>>(&mut self, deadline: Instant, world: &mut W) {
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.armed = Some(deadline);
@@ -321,11 +264,6 @@ const CALLER_OUTSIDE: &str = "\"genkan\"";
 const OWN_KEYS_OF_A_CALL: [Key; 5] =
     [Key::Type, Key::RequestId, Key::Function, Key::Caller, Key::Arguments];
 
-fn unknown_function(service: &str, method: &str) -> Fault {
-    let message = format!("the module `{service}` has declared no function `{method}`");
-    Fault::not_sent(FaultKind::UnknownMethod, message)
-}
-
 /// A name such as `a.b.c` can be no module's function: Juno calls that an unknown function.
 fn unknown(service: &str, fault: Fault) -> Refusal {
     let plain = service.chars().all(|char| is_word(char) || char == '-');
@@ -350,15 +288,6 @@ fn split(name: &str) -> Result<(&str, &str), Refusal> {
         return Err(Fault::not_sent(FaultKind::UnknownService, message).into());
     }
     Ok((service, method))
-}
-
-/// Functions of any name can be declared; these can be called (WIRE 3.3).
-fn is_callable(function: &str) -> bool {
-    !function.is_empty() && function.chars().all(is_word)
-}
-
-fn is_word(char: char) -> bool {
-    char.is_alphanumeric() || char == '_'
 }
 
 pub(super) fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a, str>, Refusal> {

@@ -852,6 +852,40 @@ fn instances_share_the_calls() {
 }
 
 #[test]
+fn instances_are_chosen_by_the_callers_range_and_in_turns() {
+    let mut talk = Talk::with(Settings { share: true, ..settings() });
+    for (peer, version) in [("v1", "1.0.0"), ("v2", "2.0.0"), ("v2.1", "2.1.0")] {
+        talk.connect(peer);
+        talk.tell(
+            peer,
+            json!({"type": 1, "requestId": "r", "moduleId": "math", "version": version}),
+        );
+        talk.tell(peer, json!({"type": 9, "requestId": "d", "function": "add"}));
+    }
+    talk.tell("v1", json!({"type": 9, "requestId": "d", "function": "old"}));
+    talk.module("picky", json!({"math": "^2.0.0", "juno": "*"}));
+    talk.serving("free", &[]);
+    talk.heard("free");
+    let called = |talk: &mut Talk, caller: &'static str| {
+        talk.tell(caller, call("c", "math.add"));
+        let peers = ["v1", "v2", "v2.1"];
+        let found = peers.into_iter().find_map(|peer| Some((peer, talk.heard(peer).pop()?)));
+        let (callee, frame) = found.expect("somebody is called");
+        talk.tell(callee, json!({"type": 4, "requestId": frame["requestId"]}));
+        talk.heard(caller);
+        callee
+    };
+    for expected in ["v2", "v2.1", "v2", "v2.1"] {
+        assert_eq!(called(&mut talk, "picky"), expected);
+    }
+    for expected in ["v1", "v2", "v2.1", "v1"] {
+        assert_eq!(called(&mut talk, "free"), expected);
+    }
+    let told = talk.tell("picky", call("c", "math.old"));
+    assert_eq!(errors(&told), [(5, "c".to_owned())]);
+}
+
+#[test]
 fn tokens_keep_strangers_out() {
     let tokens = HashMap::from([("billing".to_owned(), Secret::new("s3cret".to_owned()))]);
     let mut talk = Talk::with(Settings { tokens, ..settings() });
