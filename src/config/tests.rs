@@ -192,6 +192,8 @@ fn what_may_be_a_secret_is_repeated_in_no_message() {
         ["genkan.toml:2: [upstreams.rabbit] must be a table, not a string: write \
                         `[upstreams.rabbit]`, and `key = …` below it"]
     );
+    let variable = said("", &[("GENKAN__UPSTREAMS__RABBIT", URL)]).join("");
+    assert!(variable.contains("as GENKAN__UPSTREAMS__RABBIT__KEY=…"), "{variable}");
     let harmless = said("[http]\nlisten = \"nowhere\"", &[]).join("");
     assert!(harmless.contains("\"nowhere\""), "{harmless}");
 }

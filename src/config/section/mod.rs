@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use super::problem::{Problem, Severity};
+use super::problem::{Place, Problem, Severity};
 use super::secret::{quoted, read_file};
 use super::source::Source;
 use super::value::{Table, Value};
@@ -183,9 +183,13 @@ impl<'a> Section<'a> {
             Some(Value::Table(values)) => table.values = values,
             Some(other) => {
                 let (title, found) = (&table.title, other.kind());
-                table.problem_here(format!(
-                    "{title} must be a table, not {found}: write `{title}`, and `key = …` below it"
-                ));
+                let mend = match self.source.place(&table.path) {
+                    Place::Environment(variable) => {
+                        format!("a variable sets one key of it, as {variable}__KEY=…")
+                    }
+                    _ => format!("write `{title}`, and `key = …` below it"),
+                };
+                table.problem_here(format!("{title} must be a table, not {found}: {mend}"));
                 table.mute = true;
             }
         }
