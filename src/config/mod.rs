@@ -118,14 +118,8 @@ impl Loaded {
     }
 }
 
-/// Reads a configuration from where it lives, with the environment over it. Where there was no
-/// file, it looks for one again: a reload finds the one that has been put there since.
+/// Reads a configuration from where it lives, with the environment over it.
 pub fn load(origin: &Origin) -> Loaded {
-    let found = match origin {
-        Origin::File(_) => None,
-        Origin::Embedded => Some(Origin::find(None)),
-    };
-    let origin = found.as_ref().unwrap_or(origin);
     match origin.read() {
         Ok(text) => parse_bytes(&origin.name(), &text, environment::all()),
         Err(error) => {
