@@ -36,7 +36,11 @@ async fn a_call_is_sent_as_namekos_own_clients_send_it() {
     assert_eq!(seen.content_type.as_deref(), Some("application/json"), "else the service dies");
     assert_eq!(seen.content_encoding.as_deref(), Some("utf-8"));
     assert_eq!(seen.delivery_mode, Some(1), "calls are transient");
-    assert!(seen.correlation_id.is_some());
+    let id = seen.correlation_id.expect("one");
+    let form: String = id.chars().map(|c| if c.is_ascii_hexdigit() { 'x' } else { c }).collect();
+    assert_eq!(form, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "{id}");
+    assert!(id[14..].starts_with('4') && id[19..].starts_with(['8', '9', 'a', 'b']), "{id}");
+    assert!(seen.headers["nameko.call_id_stack"].ends_with(&format!(".{id}]")), "{id}");
     let reply_to = seen.reply_to.expect("one");
     assert!(!reply_to.contains(['.', '*', '#']), "{reply_to}");
     let expiration: u64 = seen.expiration.as_deref().expect("one").parse().expect("milliseconds");

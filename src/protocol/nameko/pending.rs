@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::connection::random_uuid;
 use super::wire::reply::Delivered;
 use crate::fault::Outcome;
 
@@ -58,10 +59,13 @@ struct Table {
     closed: bool,
 }
 
+/// How long all but the last part of a UUID is, dash included.
+const PREFIX: usize = 24;
+
 /// The table.
 pub(super) struct Pending {
     /// What this generation's correlation ids begin with, so that no other's reply is taken for
-    /// one of ours.
+    /// one of ours: all but the last part of a random UUID. A count takes that part's place.
     nonce: String,
     next: AtomicU64,
     table: Mutex<Table>,
@@ -70,7 +74,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            nonce: format!("{:016x}-", fastrand::u64(..)),
+            nonce: random_uuid()[..PREFIX].to_owned(),
             next: AtomicU64::new(1),
             table: Mutex::default(),
         })
@@ -146,7 +150,7 @@ impl Ticket {
 
     /// The id that the message carries and its reply repeats.
     pub(super) fn correlation_id(&self) -> String {
-        format!("{}{:x}", self.pending.nonce, self.id)
+        format!("{}{:012x}", self.pending.nonce, self.id)
     }
 }
 
@@ -167,6 +171,7 @@ mod tests {
         let (second, mut wait_second) = pending.enter().unwrap();
         let id = first.correlation_id();
         assert_ne!(id, second.correlation_id());
+        assert_eq!((id.len(), &id[14..15], &id[23..24]), (36, "4", "-"), "a UUID's form: {id}");
         assert!(pending.end_by_correlation(Some(&id), Answer::Unroutable));
         assert!(matches!(wait_first.await, Ok(Answer::Unroutable)));
         assert!(wait_second.try_recv().is_err());
