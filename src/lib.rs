@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod fault;
 pub mod gateway;
+mod json;
 pub mod log;
 pub mod metrics;
 pub mod protocol;

@@ -252,6 +252,18 @@ async fn micro_services_tell_errors_in_headers() {
 }
 
 #[tokio::test]
+async fn pythons_nan_becomes_null_and_is_counted() {
+    for dialect in ["plain", "micro"] {
+        let reply = r#"{"nan": NaN, "more": [Infinity, -Infinity, "NaN"]}"#;
+        let (_nats, _service, gateway) = service(dialect, move |_| Answer::new(reply)).await;
+        let result = gateway.result("svc.x", json!([1])).await;
+        assert_eq!(result, json!({"nan": null, "more": [null, null, "NaN"]}));
+        let repaired = gateway.metric("genkan_repaired_replies_total", &[("upstream", "nats")]);
+        assert_eq!(repaired.await, 1.0);
+    }
+}
+
+#[tokio::test]
 async fn context_travels_in_headers() {
     let (_nats, service, gateway) = service("plain", |_| Answer::new("1")).await;
     let headers = [

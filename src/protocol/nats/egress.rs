@@ -115,7 +115,14 @@ impl Egress {
         let sent = generation.publish_call(&ticket, subject, headers, payload).await;
         sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
         match ticket.answer().await {
-            Some(Answer::Reply(message)) => wire::decode(self.settings.dialect, request, message),
+            Some(Answer::Reply(message)) => {
+                let mut repaired = false;
+                let reply = wire::decode(self.settings.dialect, request, message, &mut repaired);
+                if repaired {
+                    self.metrics.repaired_reply();
+                }
+                reply
+            }
             Some(Answer::Denied) => Err(denied(request)),
             None => Err(lost(request)),
         }

@@ -5,7 +5,6 @@
 
 pub(super) mod compression;
 pub(super) mod exception;
-pub(super) mod json;
 pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod tagged;

@@ -9,9 +9,10 @@ use lapin::types::{AMQPValue, ShortString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{compression, exception, json, tagged};
+use super::{compression, exception, tagged};
 use crate::call::{Payload, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::json;
 
 /// Deeper results are refused: nothing that a program means nests that deep, and the caller's
 /// parser may not survive it.

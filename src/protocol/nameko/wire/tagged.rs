@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::json::string_end;
+use crate::json::string_end;
 
 /// Whether params hold an object, at any depth, that kombu would take for a tagged value. `json`
 /// is valid JSON.
@@ -318,5 +318,14 @@ pub(super) mod tests {
             assert_eq!(holds_tagged_value(escaped.as_bytes()), expected, "{escaped}");
         }
         assert!(hits > 20, "the generator must make what is looked for: {hits}");
+    }
+
+    #[test]
+    fn repair_never_touches_valid_json() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..2_000 {
+            let value = random_value(&mut random, 4);
+            assert_eq!(crate::json::repair(value.to_string().as_bytes()), None, "{value}");
+        }
     }
 }

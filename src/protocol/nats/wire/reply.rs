@@ -11,16 +11,19 @@ use super::Dialect;
 use super::request::{is_falsy, last_token};
 use crate::call::{Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
+use crate::json;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const SERVICE_ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
 const SERVICE_ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
-/// What a reply says. The result is a part of the message's own bytes.
+/// What a reply says. The result is a part of the message's own bytes, unless it had to be
+/// repaired, which sets `repaired`.
 pub(in crate::protocol::nats) fn decode(
     dialect: Dialect,
     request: &Request<'_>,
     message: Message,
+    repaired: &mut bool,
 ) -> Result<Reply, Fault> {
     let headers = message.headers.as_ref();
     if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
@@ -28,10 +31,10 @@ pub(in crate::protocol::nats) fn decode(
     }
     let payload = match dialect {
         Dialect::Picom => picom(request, message.payload)?,
-        Dialect::Plain => plain(request, message.payload)?,
+        Dialect::Plain => plain(request, message.payload, repaired)?,
         Dialect::Micro => match headers.and_then(service_error) {
             Some(fault) => return Err(fault),
-            None => plain(request, message.payload)?,
+            None => plain(request, message.payload, repaired)?,
         },
     };
     let trace = headers.and_then(|headers| header(headers, TRACE_PARENT));
@@ -72,14 +75,27 @@ fn service_error(headers: &HeaderMap) -> Option<Fault> {
     Some(Fault::application(message, remote))
 }
 
-fn plain(request: &Request<'_>, body: Bytes) -> Result<Payload, Fault> {
+fn plain(request: &Request<'_>, body: Bytes, repaired: &mut bool) -> Result<Payload, Fault> {
     if body.trim_ascii().is_empty() {
         return Ok(Payload::NULL);
     }
-    match serde_json::from_slice::<&RawValue>(&body) {
-        Ok(value) => Ok(slice(&body, value)),
-        Err(error) => Err(bad_reply(request, &format!("is not JSON ({error})"))),
-    }
+    let error = match serde_json::from_slice::<&RawValue>(&body) {
+        Ok(value) => return Ok(slice(&body, value)),
+        Err(error) => error,
+    };
+    // Python's `NaN` and `Infinity`. JavaScript, and with it Picom, writes `null` by itself.
+    let mended = json::repair(&body).map(Bytes::from);
+    let value = mended.as_ref().and_then(|mended| {
+        let value = serde_json::from_slice::<&RawValue>(mended).ok()?;
+        Some(slice(mended, value))
+    });
+    *repaired = value.is_some();
+    value.ok_or_else(|| bad_reply(request, &no_json(&body, &error)))
+}
+
+/// Which rule the reply breaks, without the parser's own words.
+fn no_json(body: &[u8], error: &serde_json::Error) -> String {
+    format!("is not JSON: it breaks off at byte {}", json::broken_at(body, error))
 }
 
 /// A Picom reply as its JavaScript client reads it (WIRE, section 2.2): a true `error` wins, a
@@ -137,11 +153,11 @@ fn parse_envelope<'a>(request: &Request<'_>, body: &'a [u8]) -> Result<Envelope<
         None => "is empty".to_owned(),
         Some(b'{') => match parse_object(body) {
             Ok(envelope) => return Ok(envelope),
-            Err(error) => format!("is not JSON ({error})"),
+            Err(error) => no_json(body, &error),
         },
         Some(_) => match serde_json::from_slice::<&RawValue>(body) {
             Ok(_) => "is not a JSON object".to_owned(),
-            Err(error) => format!("is not JSON ({error})"),
+            Err(error) => no_json(body, &error),
         },
     };
     Err(bad_reply(request, &what))
@@ -272,7 +288,7 @@ mod tests {
     }
 
     fn decoded(dialect: Dialect, message: Message) -> Result<Reply, Fault> {
-        decode(dialect, &Sample::new(Params::None).request(), message)
+        decode(dialect, &Sample::new(Params::None).request(), message, &mut false)
     }
 
     fn result(dialect: Dialect, body: &str) -> Result<String, Fault> {
@@ -392,6 +408,27 @@ mod tests {
             assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Internal, Outcome::Executed));
             let message = fault.message();
             assert!(message.contains("`mailer`") && message.contains(what), "{message}");
+            assert!(!message.contains("line"), "a parser's words: {message}");
+        }
+        let fault = decoded(Dialect::Plain, reply_with(b"[1, x]", &[])).expect_err("no JSON");
+        assert!(fault.message().ends_with("byte 5"), "{}", fault.message());
+    }
+
+    #[test]
+    fn python_numbers_are_repaired_and_told() {
+        for dialect in [Dialect::Plain, Dialect::Micro] {
+            for (body, expected, repairs) in [
+                (r#"[NaN, 1, -Infinity, "NaN"]"#, Some(r#"[null, 1, null, "NaN"]"#), true),
+                (" Infinity ", Some("null"), true),
+                (r#"["NaN"]"#, Some(r#"["NaN"]"#), false),
+                ("[NaN", None, false),
+            ] {
+                let (sample, mut repaired) = (Sample::new(Params::None), false);
+                let message = reply_with(body.as_bytes(), &[]);
+                let reply = decode(dialect, &sample.request(), message, &mut repaired);
+                let found = reply.ok().map(|reply| reply.payload.as_str().to_owned());
+                assert_eq!((found.as_deref(), repaired), (expected, repairs), "{body}");
+            }
         }
     }
 

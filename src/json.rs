@@ -1,9 +1,10 @@
-//! What Genkan has to know about JSON text without parsing it into values: how deep it nests,
-//! where its strings end, and how Python's `NaN` and `Infinity` are made JSON again.
+//! What protocols have to know about JSON text without parsing it into values: how deep it nests,
+//! where its strings end, where it breaks off, and how Python's `NaN` and `Infinity` are made JSON
+//! again.
 
 /// Finds the end of a string: `start` is the index after its opening quote, the result the
 /// index of its closing quote, or the end of the text where there is none.
-pub(super) fn string_end(json: &[u8], start: usize) -> usize {
+pub(crate) fn string_end(json: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(found) = memchr::memchr2(b'"', b'\\', json.get(at..).unwrap_or_default()) {
         at += found;
@@ -16,7 +17,7 @@ pub(super) fn string_end(json: &[u8], start: usize) -> usize {
 }
 
 /// Whether arrays and objects nest more than `limit` deep.
-pub(super) fn nests_deeper_than(json: &[u8], limit: usize) -> bool {
+pub(crate) fn nests_deeper_than(json: &[u8], limit: usize) -> bool {
     // Without that many brackets there cannot be that many levels: no look at the strings.
     if memchr::memchr2_iter(b'[', b'{', json).nth(limit).is_none() {
         return false;
@@ -39,10 +40,20 @@ pub(super) fn nests_deeper_than(json: &[u8], limit: usize) -> bool {
     false
 }
 
+/// Which byte a parser stumbled over, counted from one: its error says that in lines.
+pub(crate) fn broken_at(json: &[u8], error: &serde_json::Error) -> usize {
+    let breaks = memchr::memchr_iter(b'\n', json);
+    let before = match error.line() {
+        0 | 1 => 0,
+        line => breaks.take(line - 1).last().map_or(0, |at| at + 1),
+    };
+    before + error.column().max(1)
+}
+
 /// Replaces `NaN`, `Infinity` and `-Infinity` outside strings by `null`, as Python writes them
 /// and JSON forbids them (WIRE 1.8, rule 7). `None` where there are none. The result still has
 /// to be parsed: this only looks for the words.
-pub(super) fn repair(json: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn repair(json: &[u8]) -> Option<Vec<u8>> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let mut repaired: Option<Vec<u8>> = None;
     let (mut at, mut copied) = (0, 0);
@@ -112,11 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn repair_never_touches_valid_json() {
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..2_000 {
-            let value = super::super::tagged::tests::random_value(&mut random, 4);
-            assert_eq!(repair(value.to_string().as_bytes()), None, "{value}");
+    fn where_it_breaks_off() {
+        for (json, at) in [
+            ("oops", 1),
+            ("[1, x]", 5),
+            ("[1,\n\n  x]", 8),
+            ("[1", 2),
+            ("{\"a\":\nNaN}", 7),
+            ("", 1),
+        ] {
+            let error = serde_json::from_str::<serde_json::Value>(json).unwrap_err();
+            assert_eq!(broken_at(json.as_bytes(), &error), at, "{json:?}: {error}");
         }
     }
 }
