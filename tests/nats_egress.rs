@@ -670,6 +670,7 @@ async fn permissions() {
     let config = r#"authorization { users = [
         {user: all, password: p}
         {user: some, password: p, permissions: {publish: "open.>", subscribe: "own.>"}}
+        {user: echoing, password: p, permissions: {publish: "open.>", subscribe: "open.>"}}
     ] }"#;
     let server = Server::start(config).await;
     let options = ConnectOptions::with_user_and_password("all".into(), "p".into());
@@ -690,6 +691,19 @@ async fn permissions() {
     // It may not publish to its own inbox, and can notify all the same.
     at_once(egress.notify("open.note", "")).await.expect("sent");
     at_once(published.next()).await.expect("a notification");
+
+    let config = format!("{base}inbox_prefix = \"open.inbox\"");
+    let config = config.replace("\"some\"", "\"echoing\"");
+    let echoing = Egress::new(&config);
+    echoing.ready().await;
+    // The very first one may be told in the log alone, where threads race for it.
+    let _first = at_once(echoing.notify("shut.note", "")).await;
+    for n in 0..100 {
+        let denied = at_once(echoing.notify("shut.note", "")).await;
+        let fault = denied.expect_err(&format!("it is denied, {n}"));
+        is(&fault, FaultKind::AccessDenied, Outcome::Rejected);
+        at_once(echoing.notify("open.note", "")).await.expect("sent");
+    }
 
     let inboxless = Egress::new(&base);
     inboxless.not_ready("does not permit to subscribe").await;

@@ -264,6 +264,25 @@ async fn pythons_nan_becomes_null_and_is_counted() {
 }
 
 #[tokio::test]
+async fn a_notification_that_the_server_denies_is_counted_and_logged() {
+    let nats = Nats::configured(
+        r#"authorization { users = [{user: all, password: p},
+            {user: some, password: p, permissions: {publish: ["open.>", "_INBOX.>"]}}] }"#,
+    );
+    let upstream =
+        nats.config("plain").replace("dialect", "user = \"some\"\npassword = \"p\"\ndialect");
+    let gateway = Gateway::ready(&upstream).await;
+    gateway.notify("shut.note", json!([1])).await;
+    let denied = [("outcome", "access_denied")];
+    gateway.wait_for_metric("genkan_calls_total", &denied, 1.0).await;
+    eventually("it is logged", async || gateway.log_text().contains("shut.note").then_some(()))
+        .await;
+    gateway.notify("open.note", json!([1])).await;
+    gateway.wait_for_metric("genkan_calls_total", &[("outcome", "ok")], 1.0).await;
+    assert_eq!(gateway.metric("genkan_calls_total", &denied).await, 1.0);
+}
+
+#[tokio::test]
 async fn context_travels_in_headers() {
     let (_nats, service, gateway) = service("plain", |_| Answer::new("1")).await;
     let headers = [

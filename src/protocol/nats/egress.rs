@@ -132,9 +132,12 @@ impl Egress {
         let outgoing = self.outgoing(request)?;
         let generation = self.generation(&outgoing)?;
         let Outgoing { subject, headers, payload } = outgoing;
-        let sent = generation.publish(subject, headers, payload).await;
+        let ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
+        let sent = generation.publish(subject.clone(), headers, payload).await;
         sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
-        generation.confirm().await.map_err(|_| lost(request))
+        generation.confirm().await.map_err(|_| lost(request))?;
+        let denial = generation.is_denied(&subject, ticket).await;
+        if denial { Err(denied(request)) } else { Ok(()) }
     }
 }
 

@@ -1,7 +1,9 @@
 //! One connection and what belongs to it: the client, the inbox's name, the waiting calls.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_nats::client::traits::Publisher;
 use async_nats::message::OutboundMessage;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::pending::{Answer, Pending, Ticket};
 use super::wire::{self, Violation};
@@ -20,12 +22,21 @@ use crate::metrics::UpstreamMetrics;
 /// callers do.
 const BATCH: usize = 128;
 
+/// How many denied subjects are remembered.
+const MOST_DENIED: usize = 256;
+/// How long the library has to tell of a denial that is expected.
+const DENIAL: Duration = Duration::from_millis(100);
+
 /// What the library's events and the generation share.
 pub(super) struct Shared {
     pending: Pending,
     metrics: UpstreamMetrics,
     /// The server lets us publish to our own inbox.
     echoes: AtomicBool,
+    /// Subjects that the server has denied.
+    denied: Mutex<HashSet<String>>,
+    /// It has denied a message that nobody waited for.
+    unheard: AtomicBool,
     /// Fires when the generation is of no use any more.
     over: CancellationToken,
     /// Known once the client is.
@@ -39,6 +50,8 @@ impl Shared {
             pending: Pending::default(),
             metrics,
             echoes: AtomicBool::new(true),
+            denied: Mutex::default(),
+            unheard: AtomicBool::new(false),
             over: CancellationToken::new(),
             inbox: OnceLock::new(),
         })
@@ -56,6 +69,19 @@ impl Shared {
         }
     }
 
+    fn denied(&self) -> MutexGuard<'_, HashSet<String>> {
+        // Every use leaves the set whole.
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember_denied(&self, subject: &str) {
+        let mut denied = self.denied();
+        if denied.len() >= MOST_DENIED {
+            denied.clear();
+        }
+        denied.insert(subject.to_owned());
+    }
+
     fn on_server_error(&self, text: &str) {
         let inbox = self.inbox.get().map_or("", String::as_str);
         match wire::violation(text) {
@@ -66,10 +92,13 @@ impl Shared {
                     self.pending.answer(token, Answer::Denied);
                 }
             }
-            // The calls' own faults tell; this is for notifications, which have none.
+            // Their own faults tell. Where nobody waits, as without echoes, there are none; and
+            // the subjects are the callers', so that this is said once.
             Some(Violation::Publish(subject)) => {
-                debug!(subject, "NATS does not permit to publish: allow it for Genkan's user");
-                self.pending.deny(subject);
+                self.remember_denied(subject);
+                if !self.pending.deny(subject) && !self.unheard.swap(true, Ordering::Relaxed) {
+                    warn!(subject, "NATS does not permit to publish: allow it for Genkan's user");
+                }
             }
             // Without an inbox the generation is useless; the next one says what to do.
             Some(Violation::Subscription(_)) => self.over.cancel(),
@@ -189,6 +218,23 @@ impl Generation {
             Some(Answer::Reply(_) | Answer::Denied) => Ok(()),
             None => Err(Gone),
         }
+    }
+
+    /// Whether the server has denied a notification that it has [read](Self::confirm).
+    ///
+    /// It said so before its sign of life. But the library tells of that in a task of its own,
+    /// which is given its turn, and more time where the same was denied before: only the first of
+    /// its kind may pass for sent, and is logged then.
+    pub(super) async fn is_denied(&self, subject: &str, ticket: Ticket<'_>) -> bool {
+        tokio::task::yield_now().await;
+        let known = self.shared.denied().contains(subject);
+        let wait = if known { DENIAL } else { Duration::ZERO };
+        let answer = tokio::time::timeout(wait, ticket.answer()).await;
+        let denied = matches!(answer, Ok(Some(Answer::Denied)));
+        if known && !denied {
+            self.shared.denied().remove(subject);
+        }
+        denied
     }
 
     /// Publishes calls and hands every reply to its call, until the connection ends.

@@ -98,14 +98,17 @@ impl Pending {
         waiter.is_some_and(|waiter| waiter.sender.send(answer).is_ok())
     }
 
-    /// Ends the calls to a subject that the server does not let us publish to.
-    pub(super) fn deny(&self, subject: &str) {
+    /// Ends the calls to a subject that the server does not let us publish to. False where there
+    /// were none.
+    pub(super) fn deny(&self, subject: &str) -> bool {
         let to_subject = |_: &u64, waiter: &mut Waiter| waiter.subject.as_str() == subject;
         let denied: Vec<_> = self.table().waiters.extract_if(to_subject).collect();
+        let any = !denied.is_empty();
         for (_, waiter) in denied {
             // Who has stopped waiting need not be told.
             drop(waiter.sender.send(Answer::Denied));
         }
+        any
     }
 
     /// Ends every call, and takes no more.
@@ -216,8 +219,11 @@ mod tests {
         let pending = Pending::default();
         let denied = pending.register("a.b".into()).expect("open");
         let other = pending.register("a.c".into()).expect("open");
-        pending.deny("a.b");
+        let notification = pending.register("a.b".into()).expect("open");
+        assert!(pending.deny("a.b"));
+        assert!(!pending.deny("a.b"), "nobody is left");
         assert!(matches!(denied.answer().await, Some(Answer::Denied)));
+        assert!(matches!(notification.answer().await, Some(Answer::Denied)));
         assert_eq!(pending.len(), 1);
         drop(other);
     }
