@@ -711,6 +711,14 @@ async fn permissions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_headers_is_named() {
+    let server = Server::start("no_header_support: true").await;
+    let egress = Egress::new(&format!("servers = \"{}\"\ndialect = \"plain\"", server.url()));
+    egress.not_ready("without headers").await;
+    is(&egress.fault("a.b", "").await, FaultKind::Unavailable, Outcome::NotSent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ways_to_log_in() {
     let folder = Folder::new();
     let password = folder.write("password", "g ü@:/%\n");

@@ -151,6 +151,11 @@ fn connect_failure(server: &Server, error: &async_nats::ConnectError) -> Failure
                  is for the name in `servers`",
             ),
         ),
+        // The server's own words: `no responders requires headers support`.
+        _ if error.to_string().contains("requires headers support") => (
+            "the NATS server is set up without headers, which Genkan needs",
+            Some("take `no_header_support` out of the server's configuration"),
+        ),
         ConnectErrorKind::Dns => ("the server's name cannot be resolved", None),
         ConnectErrorKind::TimedOut => ("the server does not answer", None),
         ConnectErrorKind::ServerParse
