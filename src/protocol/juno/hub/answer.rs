@@ -11,6 +11,10 @@ use crate::call::Payload;
 use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
 
+/// The keys of a callee's error that are written anew; all others pass.
+const OWN_KEYS_OF_AN_ERROR: [Key; 5] =
+    [Key::Type, Key::RequestId, Key::Error, Key::Message, Key::Data];
+
 impl<P, T> Hub<P, T> {
     /// A callee answered. Only the module that a call was sent to can answer it.
     pub(super) fn answer<W: World<Peer = P, Ticket = T>>(
@@ -58,7 +62,7 @@ impl<P, T> Hub<P, T> {
                 let frame = Outgoing::Answer { request_id, data, rest: Rest::NONE };
                 world.send(&session.peer, &frame);
             } else {
-                let rest = Rest::of(frame, &[Key::Type, Key::RequestId]);
+                let rest = Rest::of(frame, &OWN_KEYS_OF_AN_ERROR);
                 let data = &data;
                 let frame = Outgoing::ForeignError { request_id, number, message, data, rest };
                 world.send(&session.peer, &frame);

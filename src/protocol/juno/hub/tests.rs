@@ -297,6 +297,15 @@ fn ids_are_taken_once_and_may_be_any_text() {
 }
 
 #[test]
+fn an_answer_may_escape_its_id_otherwise() {
+    let mut talk = Talk::new();
+    talk.serving("m", &["f"]);
+    talk.tell("m", call("c", "m.f"));
+    let heard = talk.say("m", r#"{"type":4,"requestId":"\u00670","data":1}"#);
+    assert_eq!(heard, [json!({"requestId": "c", "type": 4, "data": 1})]);
+}
+
+#[test]
 fn whoever_has_hung_up_holds_no_id() {
     let register = json!({"type": 1, "requestId": "x", "moduleId": "math", "version": "1.0.0"});
     let mut talk = Talk::new();
@@ -477,6 +486,11 @@ fn what_a_callees_error_leaves_out_is_given() {
         (json!({"error": 7}), 7, "`math.add` answered with error 7"),
         (json!({}), 2, "`math.add` answered with an error"),
         (json!({"error": 0, "message": "m"}), 0, "m"),
+        (json!({"error": -7}), -7, "`math.add` answered with error -7"),
+        (json!({"error": "text"}), 2, "text"),
+        (json!({"error": 1.5}), 2, "`math.add` answered with an error"),
+        (json!({"error": null, "message": 5}), 2, "`math.add` answered with an error"),
+        (json!({"error": {"code": -5}, "data": 1}), 2, "`math.add` answered with an error"),
     ] {
         talk.tell("caller", call("c", "math.add"));
         let mut error = error;
@@ -487,6 +501,31 @@ fn what_a_callees_error_leaves_out_is_given() {
         assert_eq!(errors(&heard), [(number, "c".to_owned())]);
         assert_eq!(heard[0]["message"], message);
     }
+}
+
+/// With `errors = "data"` a caller is told the same as with frames.
+#[test]
+fn a_callees_error_is_the_same_as_a_frame_and_as_data() {
+    let told = |errors_as_data| {
+        let mut talk = Talk::with(Settings { errors_as_data, ..settings() });
+        talk.serving("math", &["add"]);
+        talk.serving("caller", &[]);
+        talk.heard("caller");
+        talk.tell("caller", call("c", "math.add"));
+        let id = talk.heard("math")[0]["requestId"].clone();
+        let error = json!({"type": 0, "requestId": id, "error": "bad", "data": {"k": 1}});
+        talk.tell("math", error);
+        talk.heard("caller").remove(0)
+    };
+    let (frame, data) = (told(false), told(true));
+    let error = &data["data"]["error"];
+    for key in ["error", "message", "data"] {
+        assert_eq!(frame[key], error[key], "{key}");
+    }
+    let expected = json!({"kind": "application", "outcome": "executed", "retryable": false,
+        "info": {"error": "bad", "data": {"k": 1}}});
+    assert_eq!((&error["error"], &error["message"]), (&json!(2), &json!("bad")));
+    assert_eq!(error["data"], expected);
 }
 
 #[test]

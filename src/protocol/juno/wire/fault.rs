@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::frame::Frame;
+use super::frame::{Frame, text};
 use super::members::Key;
 use super::number;
 use super::outgoing::quoted;
@@ -40,9 +40,10 @@ fn kind_of(number: Option<i64>) -> (FaultKind, Outcome) {
 
 /// The fault that a callee's type 0 frame is.
 pub(in crate::protocol::juno) fn from_callee(frame: &Frame<'_>, called: &str) -> Fault {
-    let number = frame.raw(Key::Error).and_then(|raw| raw.parse().ok());
+    let number = frame.raw(Key::Error).and_then(integer);
     let (kind, outcome) = kind_of(number);
-    let message = match (frame.text(Key::Message), kind) {
+    let own = frame.text(Key::Message).or_else(|| frame.text(Key::Error));
+    let message = match (own, kind) {
         (Some(message), _) => message.into_owned(),
         (None, FaultKind::UnknownMethod) => format!("the module has no function behind `{called}`"),
         (None, _) => match number {
@@ -50,13 +51,36 @@ pub(in crate::protocol::juno) fn from_callee(frame: &Frame<'_>, called: &str) ->
             None => format!("`{called}` answered with an error"),
         },
     };
-    let payload = |raw: &str| Payload::from_validated(raw.as_bytes().to_vec().into());
-    let info = frame.raw(Key::Data).map(payload);
-    Fault::new(kind, outcome, message).with_remote(RemoteError {
-        info,
-        code: number,
-        ..RemoteError::default()
-    })
+    let (info, code) = (info(frame), number);
+    let remote = RemoteError { info, code, ..RemoteError::default() };
+    Fault::new(kind, outcome, message).with_remote(remote)
+}
+
+/// An integer as an error frame may carry one.
+fn integer(raw: &str) -> Option<i64> {
+    raw.parse().ok()
+}
+
+/// What else a callee said of its error: its `data`; an `error` that is no number and a `message`
+/// that is no text have no other place. Where there are several of them, an object holds them.
+fn info(frame: &Frame<'_>) -> Option<Payload> {
+    let odd_error = |raw: &&str| *raw != "null" && integer(raw).is_none();
+    let odd_message = |raw: &&str| *raw != "null" && text(raw).is_none();
+    let said = [
+        ("error", frame.raw(Key::Error).filter(odd_error)),
+        ("message", frame.raw(Key::Message).filter(odd_message)),
+        ("data", frame.raw(Key::Data)),
+    ];
+    let said: Vec<_> = said.into_iter().filter_map(|(key, raw)| Some((key, raw?))).collect();
+    let json = match said.as_slice() {
+        [] => return None,
+        [(_, raw)] => (*raw).to_owned(),
+        several => {
+            let members = several.iter().map(|(key, raw)| format!("\"{key}\":{raw}"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+    };
+    Some(Payload::from_validated(json.into()))
 }
 
 /// What stands in `data` beside an error's number: the fault, as JSON-RPC callers are told it.
@@ -121,17 +145,37 @@ mod tests {
             (r#"{"error":1}"#, FaultKind::Internal, "`m.f` answered with error 1"),
             (r#"{"error":0}"#, FaultKind::InvalidParams, "`m.f` answered with error 0"),
             (r#"{"error":-7}"#, FaultKind::Application, "`m.f` answered with error -7"),
-            (
-                r#"{"error":"x","message":5}"#,
-                FaultKind::Application,
-                "`m.f` answered with an error",
-            ),
+            (r#"{"error":"x","message":5}"#, FaultKind::Application, "x"),
+            (r#"{"error":1.5}"#, FaultKind::Application, "`m.f` answered with an error"),
             (r#"{}"#, FaultKind::Application, "`m.f` answered with an error"),
         ];
         for (line, kind, message) in cases {
             let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
             let fault = from_callee(&Frame::new(members), "m.f");
             assert_eq!((fault.kind(), fault.message()), (kind, message), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_else_a_callee_said() {
+        let cases = [
+            (r#"{"error":2}"#, None),
+            (r#"{"error":null,"message":null}"#, None),
+            (r#"{"error":2,"message":"no","data":[1.10]}"#, Some("[1.10]")),
+            (r#"{"error":{"code":-5}}"#, Some(r#"{"code":-5}"#)),
+            (r#"{"error":1.5,"message":"no"}"#, Some("1.5")),
+            (r#"{"error":"text"}"#, Some(r#""text""#)),
+            (r#"{"error":99999999999999999999}"#, Some("99999999999999999999")),
+            (
+                r#"{"data":{},"error":"text","message":5}"#,
+                Some(r#"{"error":"text","message":5,"data":{}}"#),
+            ),
+        ];
+        for (line, info) in cases {
+            let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
+            let fault = from_callee(&Frame::new(members), "m.f");
+            let said = fault.remote().and_then(|remote| remote.info.as_ref());
+            assert_eq!(said.map(Payload::as_str), info, "{line}");
         }
     }
 

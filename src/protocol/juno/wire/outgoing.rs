@@ -1,6 +1,6 @@
 //! The frames that go out, each written as one line.
 
-use super::frame::Frame;
+use super::frame::{Frame, text};
 use super::members::Key;
 
 /// A call's id on the callee's side. Genkan's own: no two callers can share one, and one that was
@@ -16,9 +16,11 @@ pub(in crate::protocol::juno) struct CallId {
 impl CallId {
     const MARK: u8 = b'g';
 
-    /// Reads a `requestId` with its quotes; `None` for what Genkan never writes.
+    /// Reads a `requestId` with its quotes; `None` for what Genkan never writes. A callee may
+    /// write it with other escapes: `"\u00670"`.
     pub(in crate::protocol::juno) fn parse(raw: &str) -> Option<Self> {
-        let inner = raw.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let inner = text(raw)?;
+        let inner = inner.as_bytes();
         let digits = inner.strip_prefix(&[Self::MARK])?;
         if digits.is_empty() || digits.len() > 20 || (digits[0] == b'0' && digits.len() > 1) {
             return None;
@@ -59,10 +61,6 @@ impl<'a> Rest<'a> {
         Self { frame: Some(frame), except }
     }
 
-    fn lacks(self, key: Key) -> bool {
-        self.frame.is_none_or(|frame| frame.raw(key).is_none())
-    }
-
     fn write(self, to: &mut Vec<u8>) {
         let Some(frame) = self.frame else { return };
         for (key, name) in Key::ALL {
@@ -87,7 +85,8 @@ impl<'a> Rest<'a> {
 pub(in crate::protocol::juno) enum Outgoing<'a> {
     /// Type 0.
     Error { request_id: &'a str, number: i64, message: &'a str, data: Option<&'a str> },
-    /// Type 0, as a callee sent it; what it left out of `error`, `message` and `data` is given.
+    /// Type 0, from a callee, with whatever else it sent: clients decode `error` as an integer and
+    /// `message` as a string, which a callee may not have sent.
     ForeignError {
         request_id: &'a str,
         number: i64,
@@ -117,23 +116,17 @@ impl Outgoing<'_> {
         match *self {
             Outgoing::Error { request_id, number, message, data } => {
                 head(to, request_id, b",\"type\":0,\"error\":");
-                write_number(to, number.unsigned_abs());
+                write_signed(to, number);
                 to.extend_from_slice(b",\"message\":");
                 write_text(to, message);
                 member(to, b",\"data\":", data);
             }
             Outgoing::ForeignError { request_id, number, message, data, rest } => {
-                head(to, request_id, b",\"type\":0");
-                if rest.lacks(Key::Error) {
-                    to.extend_from_slice(b",\"error\":");
-                    write_number(to, number.unsigned_abs());
-                }
-                if rest.lacks(Key::Message) {
-                    to.extend_from_slice(b",\"message\":");
-                    write_text(to, message);
-                }
-                let data = Some(data).filter(|_| rest.lacks(Key::Data));
-                member(to, b",\"data\":", data);
+                head(to, request_id, b",\"type\":0,\"error\":");
+                write_signed(to, number);
+                to.extend_from_slice(b",\"message\":");
+                write_text(to, message);
+                member(to, b",\"data\":", Some(data));
                 rest.write(to);
             }
             Outgoing::Registered { request_id } => head(to, request_id, b",\"type\":2"),
@@ -183,6 +176,13 @@ fn member(to: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
         to.extend_from_slice(key);
         to.extend_from_slice(value.as_bytes());
     }
+}
+
+fn write_signed(to: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        to.push(b'-');
+    }
+    write_number(to, number.unsigned_abs());
 }
 
 fn write_number(to: &mut Vec<u8>, mut number: u64) {
@@ -290,6 +290,15 @@ mod tests {
         {
             assert_eq!(CallId::parse(raw), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn ids_may_be_escaped_otherwise() {
+        let id = CallId { index: 7, generation: 0 };
+        for raw in [r#""g7""#, r#""\u00677""#, r#""g\u0037""#, r#""\u0067\u0037""#] {
+            assert_eq!(CallId::parse(raw), Some(id), "{raw}");
+        }
+        assert_eq!(CallId::parse(r#""g7\ud800""#), None);
     }
 
     proptest! {
