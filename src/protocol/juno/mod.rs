@@ -16,7 +16,8 @@
 //! Beyond the protocol: `message` and `data` beside an error's number; `token` in a register
 //! frame, where `[hub.tokens]` asks for one; a result `{"error": …}` in the place of an error
 //! frame, where `[hub] errors = "data"` asks for it; several instances of one module, where
-//! `instances = "share"` allows it.
+//! `instances = "share"` allows it. No module may be called `genkan`: callees are told that name of
+//! callers from outside of the hub.
 
 mod config;
 mod egress;

@@ -47,6 +47,10 @@ pub(super) use view::{DependencyView, ModuleView};
 /// that modules which depend on `juno` find it.
 pub(super) const JUNO: &str = "juno";
 pub(super) const JUNO_VERSION: &str = "0.1.3";
+/// What callees are told of a caller that is no module. No module may be called so.
+const OUTSIDE: &str = "genkan";
+/// The same as a raw JSON string.
+const RAW_OUTSIDE: &str = "\"genkan\"";
 /// What stands for a request id that cannot be read (WIRE 3.3).
 pub(super) const UNDEFINED: &str = "\"undefined\"";
 /// The longest name of a module, function or hook, in bytes.

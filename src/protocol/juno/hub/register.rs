@@ -11,7 +11,8 @@ use super::super::wire::{Frame, Key, Outgoing, number, text};
 use super::requests::{check_length, name};
 use super::sessions::{Dependency, Module};
 use super::{
-    Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, Presence, Refusal, SessionId, World, quoted,
+    Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, OUTSIDE, Presence, Refusal, SessionId, World,
+    quoted,
 };
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
@@ -90,6 +91,10 @@ impl<P, T> Hub<P, T> {
         })?;
         let dependencies = dependencies(frame.raw(Key::Dependencies))?;
         self.check_token(&id, frame.text(Key::Token).as_deref())?;
+        if id == OUTSIDE {
+            let message = format!("`{id}` stands for callers from outside of the hub");
+            return Err(duplicate(message));
+        }
         if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
             return Err(duplicate(format!("a module `{id}` is connected already")));
         }

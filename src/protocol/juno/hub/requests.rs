@@ -9,7 +9,7 @@ use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
 use super::callee::{Callee, is_word};
 use super::calls::NewCall;
 use super::sessions::Module;
-use super::{End, Hub, MAX_NAME, Note, Refusal, SessionId, Way, World};
+use super::{End, Hub, MAX_NAME, Note, RAW_OUTSIDE, Refusal, SessionId, Way, World};
 use crate::fault::{Fault, FaultKind};
 
 /// What stands for arguments that are missing or no object (WIRE 3.3).
@@ -111,7 +111,8 @@ impl<P, T> Hub<P, T> {
     ) -> Result<(), Refusal> {
         let caller = self.require_active(from)?;
         let Some(name) = frame.text(Key::Function) else {
-            return Err(Refusal::malformed("`function` must be a string: \"module.function\""));
+            let message = "`function` must be a string: \"module.function\"";
+            return Err(no_text(frame, Key::Function, message));
         };
         check_length(&name, "function", 2 * MAX_NAME + 1)?;
         let (service, method) = split(&name)?;
@@ -211,7 +212,7 @@ impl<P, T> Hub<P, T> {
         let id = self.calls.add(new, now, &mut self.sessions);
         let placed = Placed {
             method: call.method,
-            caller: CALLER_OUTSIDE,
+            caller: RAW_OUTSIDE,
             arguments: call.arguments,
             rest: Rest::NONE,
         };
@@ -257,9 +258,6 @@ pub(in crate::protocol::juno) struct OutsideCall<'a> {
     pub(in crate::protocol::juno) timeout: Option<std::time::Duration>,
 }
 
-/// What a callee is told of a caller that is no module.
-const CALLER_OUTSIDE: &str = "\"genkan\"";
-
 /// The keys of a call that are written anew; all others pass.
 const OWN_KEYS_OF_A_CALL: [Key; 5] =
     [Key::Type, Key::RequestId, Key::Function, Key::Caller, Key::Arguments];
@@ -293,10 +291,18 @@ fn split(name: &str) -> Result<(&str, &str), Refusal> {
 pub(super) fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a, str>, Refusal> {
     let name = frame.text(key).filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| {
-        Refusal::malformed(format!("`{word}` must be a string that is not empty"))
+        no_text(frame, key, &format!("`{word}` must be a string that is not empty"))
     })?;
     check_length(&name, word, MAX_NAME)?;
     Ok(name)
+}
+
+/// Why the value of a key is no name: it may be a string that stands for no text.
+fn no_text(frame: &Frame<'_>, key: Key, message: &str) -> Refusal {
+    let is_string = frame.raw(key).is_some_and(|raw| raw.len() > 2 && raw.starts_with('"'));
+    let reason =
+        if is_string { ", and no half of a surrogate pair (\\ud800) may be in it" } else { "" };
+    Refusal::malformed(format!("{message}{reason}"))
 }
 
 /// What a module calls things is remembered, sent back in messages, and logged.

@@ -259,6 +259,8 @@ fn wrong_frames() {
             "x",
         ),
         (r#"{"type":1,"requestId":"x","moduleId":"juno","version":"1.0.0"}"#, 7, "x"),
+        (r#"{"type":1,"requestId":"x","moduleId":"genkan","version":"1.0.0"}"#, 7, "x"),
+        (r#"{"type":1,"requestId":"x","moduleId":"m\ud800","version":"1.0.0"}"#, 0, "x"),
     ];
     let mut talk = Talk::new();
     talk.connect("c");
@@ -294,6 +296,22 @@ fn ids_are_taken_once_and_may_be_any_text() {
     assert_eq!(talk.tell("second", other)[0], json!({"requestId": "y", "type": 2}));
     talk.disconnect("we ird.id");
     assert_eq!(talk.module("we ird.id", json!({})).len(), 2);
+}
+
+#[test]
+fn a_name_that_stands_for_no_text_is_told_from_an_empty_one() {
+    let mut talk = Talk::new();
+    talk.serving("m", &[]);
+    for (frame_type, key) in [(3, "function"), (9, "function"), (5, "hook"), (7, "hook")] {
+        let line =
+            |name: &str| format!(r#"{{"type":{frame_type},"requestId":"x","{key}":{name}}}"#);
+        for (name, hint) in [(r#""f\ud800""#, true), ("5", false)] {
+            let heard = talk.say("m", &line(name));
+            assert_eq!(errors(&heard), [(0, "x".to_owned())]);
+            let message = heard[0]["message"].as_str().expect("a text");
+            assert_eq!(message.contains("surrogate"), hint, "{message}");
+        }
+    }
 }
 
 #[test]
