@@ -26,6 +26,9 @@ use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 use crate::upstream::{Connector, Envelope, Readiness, Upstream};
 
+/// How often a message goes out that the broker drops because of others.
+const MOST_TRIES: u32 = 4;
+
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.
 pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
 
@@ -100,7 +103,7 @@ impl Upstream for NamekoUpstream {
             let missing = generation.someone_serves(request).await?;
             let on_ack = missing.clone().map_or(OnAck::Wait, OnAck::Found);
             let answer = generation
-                .send(routing_key, wire::body(request.params), on_ack, |correlation_id| {
+                .send(request, routing_key, on_ack, |correlation_id| {
                     wire::call_properties(request, correlation_id, &generation.reply_key)
                 })
                 .await;
@@ -126,7 +129,7 @@ impl Upstream for NamekoUpstream {
         async move {
             let (routing_key, generation) = self.prepare(request)?;
             let answer = generation
-                .send(routing_key, wire::body(request.params), OnAck::Confirmed, |correlation_id| {
+                .send(request, routing_key, OnAck::Confirmed, |correlation_id| {
                     wire::notification_properties(request, correlation_id, &self.unheard)
                 })
                 .await;
@@ -196,18 +199,41 @@ impl Generation {
         Err(unavailable(Outcome::NotSent, message))
     }
 
-    /// Hands a message to the publisher and waits for what becomes of it.
+    /// Sends a message and waits for what becomes of it. What the broker dropped because it had
+    /// refused somebody else's message is as good as never sent, and goes out again.
     async fn send(
         &self,
-        routing_key: ShortString,
-        body: Vec<u8>,
+        request: &Request<'_>,
+        mut routing_key: ShortString,
         on_ack: OnAck,
-        properties: impl FnOnce(&str) -> BasicProperties,
+        properties: impl Fn(&str) -> BasicProperties,
+    ) -> Answer {
+        let mut tries = 0;
+        loop {
+            let answer = self.send_once(request, routing_key, on_ack.clone(), &properties).await;
+            tries += 1;
+            if tries == MOST_TRIES || !matches!(answer, Answer::Dropped) {
+                return answer;
+            }
+            match check(request) {
+                Ok(again) => routing_key = again,
+                Err(_) => return answer,
+            }
+        }
+    }
+
+    /// Hands a message to the publisher and waits for what becomes of it.
+    async fn send_once(
+        &self,
+        request: &Request<'_>,
+        routing_key: ShortString,
+        on_ack: OnAck,
+        properties: &impl Fn(&str) -> BasicProperties,
     ) -> Answer {
         let Some((ticket, answer)) = self.pending.enter() else {
             return Answer::Lost { sent: false };
         };
-        let properties = properties(&ticket.correlation_id());
+        let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
         let message = Outgoing { id: ticket.id(), routing_key, properties, body, on_ack };
         if self.publish.send(message).await.is_err() {
             return Answer::Lost { sent: false };
@@ -229,6 +255,10 @@ fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
         Answer::Refused => {
             unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
         }
+        Answer::Dropped => unavailable(
+            Outcome::NotSent,
+            "rabbitmq refused other messages and dropped this one with them: nothing was sent",
+        ),
         Answer::TooLarge { size, limit, outcome } => {
             let message = format!(
                 "the message is {size} bytes, and this rabbitmq takes {limit} at most: send less, or \
@@ -332,6 +362,7 @@ mod tests {
         let cases = [
             (large, FaultKind::TooLarge, outcome),
             (Answer::Denied { outcome }, FaultKind::AccessDenied, outcome),
+            (Answer::Dropped, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
             (Answer::Refused, FaultKind::Unavailable, Outcome::NotSent),

@@ -25,6 +25,8 @@ pub(super) enum Answer {
     Unroutable,
     /// The broker, or the publisher before it, did not take it.
     Refused,
+    /// The broker dropped it, because it had refused another message before.
+    Dropped,
     /// The broker takes no message of that size.
     TooLarge {
         /// The message's size.

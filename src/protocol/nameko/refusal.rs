@@ -88,7 +88,7 @@ impl Refusal {
             std::cmp::Ordering::Greater if self.is_about(sent.size, sent.key) => {
                 self.answer(Outcome::NotSent)
             }
-            std::cmp::Ordering::Greater => Some(Answer::Refused),
+            std::cmp::Ordering::Greater => Some(Answer::Dropped),
         };
         sent.iter().enumerate().map(fate).collect()
     }
@@ -206,7 +206,7 @@ mod tests {
             _ => None,
         };
         assert_eq!(large(&answers[2]), Some(Outcome::Rejected));
-        assert!(matches!(answers[3], Some(Answer::Refused)));
+        assert!(matches!(answers[3], Some(Answer::Dropped)));
         assert_eq!(large(&answers[4]), Some(Outcome::NotSent));
     }
 

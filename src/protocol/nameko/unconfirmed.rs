@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::probe::Service;
 
 /// What an ack means for whoever waits.
+#[derive(Clone)]
 pub(super) enum OnAck {
     /// Nothing: a call waits for its reply.
     Wait,
