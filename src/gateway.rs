@@ -68,6 +68,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             _ = upkeep.tick() => {
                 exporter.upkeep();
                 router.sum_up_faults(false);
+                hub.sum_up_log(false);
                 upstreams.end_retired();
                 if reload.file_changed() {
                     reload.begin("the file changed", &mut upstreams);
@@ -106,6 +107,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
         warn!(sessions = ingresses.running(), "some clients did not take their answers");
     }
     router.sum_up_faults(true);
+    hub.sum_up_log(true);
     pages.end(GRACE).await;
     info!("stopped");
     Ok(())

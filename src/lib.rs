@@ -12,6 +12,7 @@ pub mod call;
 pub mod cli;
 pub mod config;
 pub mod fault;
+pub mod flood;
 pub mod gateway;
 mod json;
 pub mod log;

@@ -1,11 +1,8 @@
 //! Logs every fault once, and sums up a flood of equal ones.
 //!
-//! Equal means the same ingress, route and kind. Of those the first `BURST` in each
-//! `WINDOW` are written; the rest are counted, and the count is written when the window ends.
+//! Equal means the same ingress, route and kind.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -13,9 +10,12 @@ use tracing::{error, info, warn};
 use super::table::Ingress;
 use crate::call::TraceParent;
 use crate::fault::{Fault, FaultKind};
+use crate::flood::Flood;
 
-const BURST: u64 = 5;
-const WINDOW: Duration = Duration::from_secs(10);
+/// How many sorts of faults are told apart at a time.
+const SORTS: usize = 1_000;
+/// What stands for the routes of further ones.
+const OTHERS: &str = "others";
 
 /// What a line about a fault holds.
 #[derive(Clone, Copy)]
@@ -36,47 +36,39 @@ pub struct FaultLine<'a> {
 
 type Key = (&'static str, String, FaultKind);
 
-struct Window {
-    opened: Instant,
-    seen: u64,
-}
+/// The faults seen lately.
+pub struct FaultLog(Mutex<Flood<Key>>);
 
-/// The faults seen lately. Bounded by ingresses × routes × kinds.
-#[derive(Default)]
-pub struct FaultLog {
-    windows: Mutex<HashMap<Key, Window>>,
+impl Default for FaultLog {
+    fn default() -> Self {
+        Self(Mutex::new(Flood::new(SORTS)))
+    }
 }
 
 impl FaultLog {
     /// Writes a line, or counts it where enough of its like were written.
     pub fn write(&self, line: FaultLine<'_>) {
-        if self.admits(line.ingress.as_str(), line.route, line.fault.kind()) {
+        let FaultLine { ingress, route, fault, .. } = line;
+        let key = (ingress.as_str(), route.to_owned(), fault.kind());
+        let others = |(ingress, _, kind)| (ingress, OTHERS.to_owned(), kind);
+        let admitted = self.lock().admits(key, others, Instant::now());
+        if admitted {
             write_line(line);
         }
-    }
-
-    fn admits(&self, ingress: &'static str, route: &str, kind: FaultKind) -> bool {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows
-            .entry((ingress, route.to_owned(), kind))
-            .or_insert_with(|| Window { opened: Instant::now(), seen: 0 });
-        window.seen += 1;
-        window.seen <= BURST
     }
 
     /// Writes the sums of the windows that have ended, all of them where `all` is set. To be
     /// called every second or so.
     pub fn sum_up(&self, all: bool) {
-        let ended: Vec<_> = {
-            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            windows.extract_if(|_, window| all || window.opened.elapsed() >= WINDOW).collect()
-        };
-        for ((ingress, route, kind), window) in ended {
-            if window.seen > BURST {
-                let (more, kind) = (window.seen - BURST, kind.as_str());
-                warn!(ingress, route, kind, more, "more faults of the same kind");
-            }
+        let sums = self.lock().sums((!all).then(Instant::now));
+        for ((ingress, route, kind), more) in sums {
+            let kind = kind.as_str();
+            warn!(ingress, route, kind, more, "more faults of the same kind");
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flood<Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::INGRESS;
 use super::config::HubConfig;
 use super::egress::HubUpstream;
+use super::journal::Entry;
 use super::page;
 use super::peer::{Closing, Peer};
 use super::session::Session;
@@ -95,9 +96,15 @@ impl RunningHub {
         for module in modules {
             let functions = module.functions.iter().map(String::as_str);
             for shadow in shadow::of(&router.table(), &module.id, functions) {
-                shadow.warn(&module.id);
+                self.shared.journal.write(&module.id, &Entry::Shadowed(shadow));
             }
         }
+    }
+
+    /// Writes how many log lines about modules were left out lately. To be called every second
+    /// or so; at the end with `all`.
+    pub fn sum_up_log(&self, all: bool) {
+        self.shared.journal.sum_up(all);
     }
 
     /// Takes no new calls from modules, and waits until those under way have ended, at most
@@ -155,7 +162,7 @@ async fn accept(shared: Arc<Shared>, socket: Socket, places: Arc<Semaphore>) {
                 });
             }
             Err(error) => {
-                warn!(%error, "cannot accept a module's connection; trying again");
+                shared.journal.write("", &Entry::NotAccepted(error));
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -5,11 +5,10 @@
 //! - `version`: versions and their ranges, pure.
 //! - `hub`: the state machine, pure: modules, dependencies, functions, hooks, calls.
 //! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
-//! - `flood`: keeps equal log lines few, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
 //! - `peer`, `session`, `patience`, `socket`: connections; `give_way`: when their other ends run
 //!   first.
-//! - `shared`: the hub behind its lock, and what it does to the world.
+//! - `shared`: the hub behind its lock, and what it does to the world; `journal`: its log lines.
 //! - `ingress`, `egress`: the hub's life, and the upstream by the name `hub`.
 //! - `page`: the modules for operators.
 //!
@@ -21,10 +20,10 @@
 
 mod config;
 mod egress;
-mod flood;
 mod give_way;
 mod hub;
 mod ingress;
+mod journal;
 mod lines;
 mod outbox;
 mod page;

@@ -12,10 +12,11 @@ use memchr::memrchr;
 use tokio::io::ReadBuf;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::give_way::give_way;
 use super::hub::{Dealt, SessionId};
+use super::journal::Entry;
 use super::lines::Lines;
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
@@ -209,27 +210,22 @@ impl Session {
 
     fn end(self, reason: Closing) {
         let metrics = &self.shared.metrics;
-        let module = || self.shared.lock().module_id(self.id).unwrap_or_default();
+        let say = |entry| {
+            let module = self.shared.lock().module_id(self.id).unwrap_or_default();
+            self.shared.journal.write(&module, &entry);
+        };
         match reason {
             Closing::Slow => {
                 metrics.slow.increment(1);
-                warn!(
-                    module = module(),
-                    limit = format_size(self.shared.config.max_queue),
-                    "disconnected: the module does not read what is sent to it ([hub] max_queue)"
-                );
+                say(Entry::Slow { limit: format_size(self.shared.config.max_queue) });
             }
             Closing::EndlessLine => {
                 metrics.endless_lines.increment(1);
-                warn!(module = module(), "disconnected: a line without an end ([hub] max_line)");
+                say(Entry::EndlessLine);
             }
             Closing::HalfLine => {
                 metrics.half_lines.increment(1);
-                let limit = format_duration(self.shared.config.stall_timeout);
-                warn!(
-                    module = module(),
-                    limit, "disconnected: the rest of a line did not come ([hub] stall_timeout)"
-                );
+                say(Entry::HalfLine { limit: format_duration(self.shared.config.stall_timeout) });
             }
             Closing::Unregistered => {
                 metrics.unregistered_too_long.increment(1);

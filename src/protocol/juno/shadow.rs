@@ -2,7 +2,6 @@
 //! (CONTRACT, section 3).
 
 use serde::Serialize;
-use tracing::warn;
 
 use crate::router::pattern::Pattern;
 use crate::router::table::{HUB, Row, Table};
@@ -27,18 +26,6 @@ impl Shadow {
     fn new(name: String, index: usize, row: &Row, whole: bool) -> Self {
         let (r#match, upstream) = (row.rule.pattern.to_string(), row.rule.upstream.clone());
         Self { name, row: index + 1, r#match, upstream, whole }
-    }
-
-    /// Tells the operator.
-    pub(super) fn warn(&self, module: &str) {
-        warn!(
-            module,
-            name = self.name,
-            row = self.row,
-            r#match = self.r#match,
-            upstream = self.upstream,
-            "nobody will call this module by that name: a [[routes]] row sends the calls elsewhere"
-        );
     }
 }
 

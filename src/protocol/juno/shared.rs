@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::INGRESS;
 use super::config::HubConfig;
-use super::flood::Flood;
 use super::hub::{End, Hub, Note, Presence, Way, World};
+use super::journal::{Entry, Journal};
 use super::peer::{Closing, Peer};
 use super::shadow;
 use super::wire::{CallId, Frame, Key, Outgoing};
@@ -55,8 +55,7 @@ pub(super) struct Shared {
     pub(super) metrics: HubMetrics,
     pub(super) upstream: UpstreamMetrics,
     pub(super) tasks: Tasks,
-    /// The log lines about modules that were not let in.
-    refusals: Flood,
+    pub(super) journal: Journal,
     /// Wakes the task that ends calls at their deadlines.
     pub(super) deadline: Notify,
 }
@@ -71,7 +70,7 @@ impl Shared {
             metrics: HubMetrics::new(),
             upstream,
             tasks,
-            refusals: Flood::default(),
+            journal: Journal::new(),
             deadline: Notify::new(),
         }
     }
@@ -110,6 +109,14 @@ struct Leaving {
     caller_gone: oneshot::Receiver<()>,
 }
 
+/// A call between two modules that ended with a fault.
+struct Failed {
+    row: Arc<Row>,
+    received: Instant,
+    name: String,
+    fault: Fault,
+}
+
 /// The world as the hub sees it, for the time of a few frames.
 pub(super) struct Io<'a> {
     shared: &'a Arc<Shared>,
@@ -118,8 +125,12 @@ pub(super) struct Io<'a> {
     leaving: Vec<Leaving>,
     /// The receiver for the call that leaves next.
     caller_gone: Option<oneshot::Receiver<()>>,
-    faults: Vec<(Box<Routed>, String, Fault)>,
+    faults: Vec<Failed>,
     refused: Vec<Fault>,
+    /// What is to be said of modules, by their ids.
+    entries: Vec<(String, Entry)>,
+    /// Functions that modules have declared, behind the modules' ids.
+    declared: Vec<(String, String)>,
     modules_changed: bool,
     /// Whoever has hung up is waited for no longer.
     insists: bool,
@@ -135,6 +146,8 @@ impl<'a> Io<'a> {
             caller_gone: None,
             faults: Vec::new(),
             refused: Vec::new(),
+            entries: Vec::new(),
+            declared: Vec::new(),
             modules_changed: false,
             insists: false,
         }
@@ -171,13 +184,22 @@ impl<'a> Io<'a> {
         for peer in &self.to_flush {
             peer.flush();
         }
+        for (id, entry) in &self.entries {
+            self.shared.journal.write(id, entry);
+            if let Entry::Registered { .. } = entry {
+                self.warn_of_shadows(id, &[]);
+            }
+        }
+        for (id, function) in &self.declared {
+            self.warn_of_shadows(id, &[function]);
+        }
         if self.faults.is_empty() && self.refused.is_empty() && self.leaving.is_empty() {
             return;
         }
         let Some(router) = self.shared.router() else { return };
         let ingress = self.shared.ingress;
-        for (routed, name, fault) in &self.faults {
-            router.ended(ingress, &routed.row, (name, routed.received), Some(Err(fault)));
+        for Failed { row, received, name, fault } in &self.faults {
+            router.ended(ingress, row, (name, *received), Some(Err(fault)));
         }
         for fault in &self.refused {
             router.refuse(ingress, &TraceParent::generate(), self.now, fault);
@@ -190,6 +212,22 @@ impl<'a> Io<'a> {
 
     fn list(&mut self, peer: &Arc<Peer>) {
         self.to_flush.push(Arc::clone(peer));
+    }
+
+    /// Something about a module that its number of modules may have to do with.
+    fn tell(&mut self, id: &str, entry: Entry) {
+        self.modules_changed = true;
+        self.entries.push((id.to_owned(), entry));
+    }
+
+    /// Says why nobody will call a module: at its registration for all of it, at a declaration
+    /// for one function.
+    fn warn_of_shadows(&self, id: &str, functions: &[&str]) {
+        let Some(router) = self.shared.router() else { return };
+        let shadows = shadow::of(&router.table(), id, functions.iter().copied());
+        for shadow in shadows.into_iter().filter(|shadow| shadow.whole == functions.is_empty()) {
+            self.shared.journal.write(id, &Entry::Shadowed(shadow));
+        }
     }
 }
 
@@ -246,8 +284,9 @@ impl World for Io<'_> {
                 "{limit} calls already wait for the upstream of `{service}`: try again in a moment"
             );
             let fault = Fault::not_sent(FaultKind::Overloaded, message);
-            router.ended(self.shared.ingress, &row, (name, received), Some(Err(&fault)));
-            return Way::Refused(fault);
+            let (name, told) = (name.to_owned(), fault.clone());
+            self.faults.push(Failed { row, received, name, fault });
+            return Way::Refused(told);
         };
         Way::Here {
             service: row.rule.service.clone(),
@@ -275,12 +314,14 @@ impl World for Io<'_> {
     fn ended(&mut self, ticket: Ticket, name: &str, end: End<'_>) {
         match (ticket, end) {
             (Ticket::Modules(routed), End::Fault(fault)) => {
-                self.faults.push((routed, name.to_owned(), fault.into_owned()));
+                let Routed { row, received, .. } = *routed;
+                let (name, fault) = (name.to_owned(), fault.into_owned());
+                self.faults.push(Failed { row, received, name, fault });
             }
             (Ticket::Modules(routed), end) => {
                 if let Some(router) = self.shared.router() {
                     let end = matches!(end, End::Answer(_)).then_some(Ok(()));
-                    router.ended(self.shared.ingress, &routed.row, ("", routed.received), end);
+                    router.ended(self.shared.ingress, &routed.row, (name, routed.received), end);
                 }
             }
             (Ticket::Outside(sender) | Ticket::Notification(sender), end) => {
@@ -317,50 +358,21 @@ impl World for Io<'_> {
     fn note(&mut self, note: Note<'_>) {
         match note {
             Note::Registered { id, version, waits_for } => {
-                self.modules_changed = true;
-                match waits_for {
-                    None => info!(module = id, version, "module registered"),
-                    Some(waits_for) => {
-                        info!(module = id, version, waits_for, "module registered, not active yet");
-                    }
-                }
-                self.warn_of_shadows(id, &[]);
+                self.tell(id, Entry::Registered { version: version.to_owned(), waits_for });
             }
             Note::NotLetIn { id, why } => {
-                if let Some(left_out) = self.shared.refusals.admits(self.now) {
-                    warn!(module = id, why = why.message(), left_out, "module refused");
-                }
+                self.tell(id, Entry::Refused { why: why.message().to_owned() });
             }
-            Note::Declared { id, function } => self.warn_of_shadows(id, &[function]),
-            Note::Activated { id } => {
-                self.modules_changed = true;
-                info!(module = id, "module active");
+            Note::Declared { id, function } => {
+                self.declared.push((id.to_owned(), function.to_owned()));
             }
-            Note::Deactivated { id } => {
-                self.modules_changed = true;
-                warn!(module = id, "module inactive: a dependency went away");
-            }
-            Note::Left { id, calls } => {
-                self.modules_changed = true;
-                info!(module = id, unanswered_calls = calls, "module disconnected");
-            }
+            Note::Activated { id } => self.tell(id, Entry::Active),
+            Note::Deactivated { id } => self.tell(id, Entry::Inactive),
+            Note::Left { id, calls } => self.tell(id, Entry::Left { unanswered_calls: calls }),
             Note::CallRefused { fault } => self.refused.push(fault.clone()),
             Note::RequestRefused { fault } => self.shared.metrics.refused(fault.kind()),
             Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
             Note::Late => self.shared.upstream.late_reply(),
-        }
-    }
-}
-
-impl Io<'_> {
-    /// Says why nobody will call a module: at its registration for all of it, at a declaration
-    /// for one function.
-    fn warn_of_shadows(&self, id: &str, functions: &[&str]) {
-        let Some(router) = self.shared.router() else { return };
-        let shadows = shadow::of(&router.table(), id, functions.iter().copied());
-        let new = shadows.iter().filter(|shadow| shadow.whole == functions.is_empty());
-        for shadow in new {
-            shadow.warn(id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Modules that leave and come back at once: the id is free.
+//! Modules that leave and come back at once: the id is free, and the log stays readable.
 
 use serde_json::{Value, json};
 
@@ -102,4 +102,64 @@ impl Peer {
         assert_eq!(self.receive().await["hook"], "juno.activated");
         self.is_served().await;
     }
+}
+#[tokio::test]
+async fn a_flapping_module_does_not_flood_the_log() {
+    let gateway = Gateway::start(&format!(
+        "{HUB}max_line = \"1KiB\"\n[[routes]]\nmatch = \"flapper.*\"\nupstream = \"hub\"\nservice = \"other\"\n"
+    ))
+    .await;
+    let at = address(&gateway).await;
+    let mut needy = Peer::connect(&gateway).await;
+    needy.register("needy", "1.0.0", json!({"flapper": "*"})).await;
+    let before = gateway.log().len();
+    flap(&at, ROUNDS).await;
+    for _ in 0..ROUNDS {
+        let mut endless = Peer::tcp(&at).await;
+        endless.write("x".repeat(20_000)).await;
+        while endless.next().await.is_some() {}
+    }
+    eventually("all have left", async || {
+        let page = gateway.page("/hub/modules").await.json();
+        (page["modules"].as_array()?.len() == 1 && page["unregistered"] == 0).then_some(())
+    })
+    .await;
+    let lines = gateway.log().split_off(before);
+    assert!(lines.len() < 60, "{} lines", lines.len());
+    // Every sort of line is there, and each module's registration comes before its activation.
+    let first = |message: &str| {
+        let found = lines.iter().position(|line| {
+            line["message"].as_str().unwrap_or_default().starts_with(message)
+                && line["module"] != "needy"
+        });
+        found.unwrap_or_else(|| panic!("no `{message}`:\n{}", gateway.log_text()))
+    };
+    assert!(first("module registered") < first("module active"));
+    for message in ["module disconnected", "nobody will call", "disconnected: a line without"] {
+        first(message);
+    }
+    // The line that sums up tells how many were left out.
+    gateway.terminate();
+    gateway.exit_status().await;
+    let written = gateway.logged("module disconnected").len() as u64;
+    let sums: u64 = gateway
+        .log()
+        .iter()
+        .filter(|line| line["line"] == "module disconnected")
+        .filter_map(|line| line["more"].as_u64())
+        .sum();
+    // `needy` leaves at the end.
+    assert_eq!(written + sums, ROUNDS as u64 + 1, "{}", gateway.log_text());
+}
+
+#[tokio::test]
+async fn the_debug_line_of_a_modules_call_names_it() {
+    let gateway = Gateway::start(&format!("{HUB}[log]\nlevel = \"debug\"\n")).await;
+    let mut m = Peer::module(&gateway, "m", &["f"]).await;
+    m.request(json!({"type": 3, "function": "m.f"})).await;
+    let call = m.receive().await;
+    m.answer(&call, json!(1)).await;
+    assert_eq!(m.receive().await["data"], 1);
+    let line = gateway.wait_for_log(0, "call ended").await;
+    assert_eq!(line["span"]["call"], "m.f", "{line}");
 }

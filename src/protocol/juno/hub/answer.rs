@@ -139,7 +139,8 @@ impl<P, T> Hub<P, T> {
     /// Whoever waited outside of the hub does not wait any more. The ticket is dropped.
     pub(in crate::protocol::juno) fn forget(&mut self, id: CallId) {
         if let Some(ended) = self.take(id) {
-            drop(self.calls.recycle(id, ended));
+            let (_, texts) = ended.into_parts();
+            self.calls.recycle(id, texts);
         }
     }
 
@@ -207,12 +208,8 @@ impl<P, T> Hub<P, T> {
         end: End<'_>,
         world: &mut W,
     ) {
-        // The name goes with the texts, which the place takes back.
-        let name = match end {
-            End::Fault(_) => ended.name().to_owned(),
-            End::Answer(_) | End::CallerGone => String::new(),
-        };
-        let ticket = self.calls.recycle(id, ended);
-        world.ended(ticket, &name, end);
+        let (waiting, texts) = ended.into_parts();
+        world.ended(waiting.ticket, texts.name(), end);
+        self.calls.recycle(id, texts);
     }
 }

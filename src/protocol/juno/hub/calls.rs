@@ -94,6 +94,11 @@ pub(super) struct NewCall<'a, T> {
 /// A call that is over, with the texts that it was kept with.
 pub(super) struct Ended<T> {
     pub(super) waiting: Waiting<T>,
+    texts: Texts,
+}
+
+/// The caller's request id, raw, and behind it the name that was called.
+pub(super) struct Texts {
     text: String,
     id_length: usize,
 }
@@ -101,9 +106,21 @@ pub(super) struct Ended<T> {
 impl<T> Ended<T> {
     /// The caller's request id, raw.
     pub(super) fn request_id(&self) -> &str {
-        &self.text[..self.id_length]
+        &self.texts.text[..self.texts.id_length]
     }
 
+    /// What was called, in the caller's words.
+    pub(super) fn name(&self) -> &str {
+        self.texts.name()
+    }
+
+    /// What was known of it, and its texts, for [`Calls::recycle`].
+    pub(super) fn into_parts(self) -> (Waiting<T>, Texts) {
+        (self.waiting, self.texts)
+    }
+}
+
+impl Texts {
     /// What was called, in the caller's words.
     pub(super) fn name(&self) -> &str {
         &self.text[self.id_length..]
@@ -213,12 +230,12 @@ impl<T> Calls<T> {
             self.timeouts[timeout].chain = chain;
         }
         self.free.push(index);
-        Some(Ended { waiting, text, id_length })
+        Some(Ended { waiting, texts: Texts { text, id_length } })
     }
 
     /// Gives the room of a call's texts to the next call in its place.
-    pub(super) fn recycle(&mut self, id: CallId, ended: Ended<T>) -> T {
-        let Ended { waiting, mut text, .. } = ended;
+    pub(super) fn recycle(&mut self, id: CallId, texts: Texts) {
+        let Texts { mut text, .. } = texts;
         if let Some(place) = self.places.get_mut(id.index as usize)
             && place.waiting.is_none()
             && text.capacity() <= KEPT_TEXT
@@ -226,7 +243,6 @@ impl<T> Calls<T> {
             text.clear();
             place.text = text;
         }
-        waiting.ticket
     }
 
     /// The first call that a session made and waits for.

@@ -86,8 +86,9 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// A module that registered becomes active if it can, and with it those that wait for it.
-    pub(super) fn rise<W: World<Peer = P, Ticket = T>>(&mut self, new: SessionId, world: &mut W) {
+    /// A module that registered becomes active if it can, and with it those that wait for it:
+    /// which ones these are.
+    pub(super) fn who_rises_with(&self, new: SessionId) -> Vec<SessionId> {
         let candidates = self.waiting_with(new);
         let mut able: HashSet<SessionId> = candidates.iter().copied().collect();
         let mut doubtful: VecDeque<SessionId> = candidates.iter().copied().collect();
@@ -100,8 +101,15 @@ impl<P, T> Hub<P, T> {
             let dependants = self.dependants.get(&*module.id).into_iter().flatten();
             doubtful.extend(dependants.filter(|dependant| able.contains(dependant)));
         }
-        let risen: Vec<SessionId> =
-            candidates.into_iter().filter(|session| able.contains(session)).collect();
+        candidates.into_iter().filter(|session| able.contains(session)).collect()
+    }
+
+    /// Makes modules active.
+    pub(super) fn raise<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        risen: Vec<SessionId>,
+        world: &mut W,
+    ) {
         let mut appeared = Vec::new();
         for session in &risen {
             let Some(id) = self.sessions.module(*session).map(|module| Arc::clone(&module.id))

@@ -43,10 +43,10 @@ impl<P, T> Hub<P, T> {
         self.registered += 1;
         self.modules.entry(Arc::clone(&id)).or_default().push(from);
         world.send(&session.peer, &Outgoing::Registered { request_id });
-        let waits_for = self.waits_for(from);
-        self.rise(from, world);
-        let waits_for = waits_for.filter(|_| self.active_module(from).is_none());
+        let risen = self.who_rises_with(from);
+        let waits_for = self.waits_for(from).filter(|_| !risen.contains(&from));
         world.note(Note::Registered { id: &id, version: &version, waits_for });
+        self.raise(risen, world);
         Ok(())
     }
 

@@ -1,0 +1,171 @@
+//! The hub's log lines about modules: what a module that comes and goes all day makes of them is
+//! summed up.
+//!
+//! Like lines are of one sort and about one module. They are gathered while the hub is locked, and
+//! written afterwards.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::shadow::Shadow;
+use crate::flood::Flood;
+
+/// How many modules' lines of a sort are told apart at a time.
+const APART: usize = 100;
+/// What stands for further modules.
+const OTHERS: &str = "others";
+
+/// A sort of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Sort {
+    Registered,
+    Waiting,
+    Active,
+    Inactive,
+    Left,
+    Refused,
+    Shadowed,
+    Slow,
+    EndlessLine,
+    HalfLine,
+    NotAccepted,
+}
+
+impl Sort {
+    fn message(self) -> &'static str {
+        match self {
+            Sort::Registered => "module registered",
+            Sort::Waiting => "module registered, not active yet",
+            Sort::Active => "module active",
+            Sort::Inactive => "module inactive: a dependency went away",
+            Sort::Left => "module disconnected",
+            Sort::Refused => "module refused",
+            Sort::Shadowed => {
+                "nobody will call this module by that name: a [[routes]] row sends the calls \
+                 elsewhere"
+            }
+            Sort::Slow => {
+                "disconnected: the module does not read what is sent to it ([hub] max_queue)"
+            }
+            Sort::EndlessLine => "disconnected: a line without an end ([hub] max_line)",
+            Sort::HalfLine => "disconnected: the rest of a line did not come ([hub] stall_timeout)",
+            Sort::NotAccepted => "cannot accept a module's connection; trying again",
+        }
+    }
+
+    /// Whether something is wrong.
+    fn warns(self) -> bool {
+        match self {
+            Sort::Registered | Sort::Waiting | Sort::Active | Sort::Left => false,
+            Sort::Inactive
+            | Sort::Refused
+            | Sort::Shadowed
+            | Sort::Slow
+            | Sort::EndlessLine
+            | Sort::HalfLine
+            | Sort::NotAccepted => true,
+        }
+    }
+}
+
+/// What is to be said of a module.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It registered, and may wait for something.
+    Registered { version: String, waits_for: Option<String> },
+    /// Its dependencies are met.
+    Active,
+    /// A dependency went away.
+    Inactive,
+    /// Its connection ended.
+    Left { unanswered_calls: usize },
+    /// It was not let in.
+    Refused { why: String },
+    /// A row of the routing table takes calls from it.
+    Shadowed(Shadow),
+    /// It did not read: so much waited for it.
+    Slow { limit: String },
+    /// It sent a line without an end.
+    EndlessLine,
+    /// It left a line half for so long.
+    HalfLine { limit: String },
+    /// Its connection was not accepted.
+    NotAccepted(std::io::Error),
+}
+
+impl Entry {
+    fn sort(&self) -> Sort {
+        match self {
+            Entry::Registered { waits_for: None, .. } => Sort::Registered,
+            Entry::Registered { waits_for: Some(_), .. } => Sort::Waiting,
+            Entry::Active => Sort::Active,
+            Entry::Inactive => Sort::Inactive,
+            Entry::Left { .. } => Sort::Left,
+            Entry::Refused { .. } => Sort::Refused,
+            Entry::Shadowed(_) => Sort::Shadowed,
+            Entry::Slow { .. } => Sort::Slow,
+            Entry::EndlessLine => Sort::EndlessLine,
+            Entry::HalfLine { .. } => Sort::HalfLine,
+            Entry::NotAccepted(_) => Sort::NotAccepted,
+        }
+    }
+
+    fn write(&self, module: &str) {
+        let message = self.sort().message();
+        match self {
+            Entry::Registered { version, waits_for: None } => info!(module, version, "{message}"),
+            Entry::Registered { version, waits_for } => {
+                info!(module, version, waits_for, "{message}");
+            }
+            Entry::Active => info!(module, "{message}"),
+            Entry::Left { unanswered_calls } => info!(module, unanswered_calls, "{message}"),
+            Entry::Refused { why } => warn!(module, why, "{message}"),
+            Entry::Shadowed(shadow) => {
+                let Shadow { name, row, r#match, upstream, .. } = shadow;
+                warn!(module, name, row, r#match, upstream, "{message}");
+            }
+            Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
+            Entry::Inactive | Entry::EndlessLine => warn!(module, "{message}"),
+            Entry::NotAccepted(error) => warn!(%error, "{message}"),
+        }
+    }
+}
+
+/// The log of modules.
+pub(super) struct Journal(Mutex<Flood<(Sort, String)>>);
+
+impl Journal {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Flood::new(APART)))
+    }
+
+    /// Writes a line about a module, or counts it where enough of its like were written.
+    pub(super) fn write(&self, module: &str, entry: &Entry) {
+        let key = (entry.sort(), module.to_owned());
+        let others = |(sort, _)| (sort, OTHERS.to_owned());
+        let admitted = self.lock().admits(key, others, Instant::now());
+        if admitted {
+            entry.write(module);
+        }
+    }
+
+    /// Writes how many lines were left out lately, whether their time is over or not where `all`
+    /// is set. To be called every second or so.
+    pub(super) fn sum_up(&self, all: bool) {
+        let sums = self.lock().sums((!all).then(Instant::now));
+        for ((sort, module), more) in sums {
+            let line = sort.message();
+            if sort.warns() {
+                warn!(line, module, more, "more lines of the same kind");
+            } else {
+                info!(line, module, more, "more lines of the same kind");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flood<(Sort, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
