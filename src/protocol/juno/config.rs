@@ -11,6 +11,8 @@ use crate::config::problem::did_you_mean;
 use crate::config::secret::{Secret, quoted};
 use crate::config::section::Section;
 
+/// The longest path of a Unix socket, in bytes: the system's limit, on Linux.
+pub(super) const MAX_UNIX_PATH: usize = 107;
 /// How long the hub waits for a connection that gets nowhere, where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -152,7 +154,15 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
         };
         match place {
             Some(place) if places.contains(&place) && !is_any_port(&place) => {
-                section.problem("listen", format!("`{text}` is in [hub] listen twice"));
+                section.problem("listen", format!("`listen` in [hub]: `{text}` is there twice"));
+            }
+            Some(Listen::Unix(path)) if path.as_os_str().len() > MAX_UNIX_PATH => {
+                let length = path.as_os_str().len();
+                let message = format!(
+                    "`listen` in [hub]: the path of `{text}` has {length} bytes, and the system \
+                     allows {MAX_UNIX_PATH}: choose a shorter one"
+                );
+                section.problem("listen", message);
             }
             Some(place) => places.push(place),
             None => {
@@ -166,7 +176,7 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
                     _ => did_you_mean(scheme, ["tcp", "unix"].into_iter()),
                 };
                 let message = format!(
-                    "{text} in [hub] listen must be \"tcp://127.0.0.1:2203\" or \
+                    "`listen` in [hub]: {text} must be \"tcp://127.0.0.1:2203\" or \
                      \"unix:///run/genkan/hub.sock\"{hint}"
                 );
                 section.problem("listen", message);

@@ -4,11 +4,12 @@
 //! and mode, and then put in its place, so that nobody can connect before. A file that is in its place already is
 //! removed only if it is a socket that nobody listens on; a lock beside it (`hub.sock.lock`)
 //! keeps two Genkans apart, and stays when the socket goes: removing it could not be done
-//! without a race.
+//! without a race. At the end the file is removed if it is still the one that was made.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,12 @@ use anyhow::{Context, bail};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::{debug, warn};
 
-use super::config::{Listen, SocketAccess};
+use super::config::{Listen, MAX_UNIX_PATH, SocketAccess};
 use super::peer::{ReadEnd, WriteEnd};
 
+/// Where the system has its users and groups.
+pub(super) const USERS: &str = "/etc/passwd";
+pub(super) const GROUPS: &str = "/etc/group";
 /// A socket's name before it is in its place.
 const WORKPIECE: &str = "s";
 
@@ -32,6 +36,7 @@ pub(super) enum Socket {
 pub(super) struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
+    made: Identity,
     /// Held while the socket is.
     _lock: File,
 }
@@ -95,31 +100,62 @@ impl UnixSocket {
         let private = DirBuilder::new().mode(0o700).create(&workshop);
         private
             .with_context(|| format!("cannot make a socket in the folder of {}", path.display()))?;
-        let made = make(&workshop.join(WORKPIECE), path, access);
+        let made = make(&workshop, path, access);
         clear_workshop(&workshop)?;
-        Ok(Self { listener: made?, path: path.to_owned(), _lock: lock })
+        let (listener, made) = made?;
+        Ok(Self { listener, path: path.to_owned(), made, _lock: lock })
+    }
+}
+
+/// Which file it is, whatever its name: its device and inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|metadata| Self(metadata.dev(), metadata.ino()))
     }
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        remove(&self.path);
-    }
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
-        warn!(%error, path = %path.display(), "cannot remove the socket's file");
+        let path = self.path.display();
+        let removed = Identity::of(&self.path).and_then(|found| {
+            if found == self.made {
+                return fs::remove_file(&self.path);
+            }
+            warn!(%path, "the socket's file is not removed: somebody has put another one there");
+            Ok(())
+        });
+        if let Err(error) = removed {
+            warn!(%error, %path, "cannot remove the socket's file");
+        }
     }
 }
 
 /// Makes a socket, and puts it in its place when it is as it shall be.
-fn make(new: &Path, path: &Path, access: &SocketAccess) -> anyhow::Result<UnixListener> {
-    let listener = UnixListener::bind(new)
-        .with_context(|| format!("cannot make a socket in the folder of {}", path.display()))?;
-    give(new, access)?;
-    fs::rename(new, path).with_context(|| format!("cannot put {} there", path.display()))?;
-    Ok(listener)
+fn make(
+    workshop: &Path,
+    path: &Path,
+    access: &SocketAccess,
+) -> anyhow::Result<(UnixListener, Identity)> {
+    let cannot = || format!("cannot make a socket in the folder of {}", path.display());
+    let new = workshop.join(WORKPIECE);
+    let listener = bind(workshop, &new).with_context(cannot)?;
+    give(&new, access)?;
+    let made = Identity::of(&new).with_context(cannot)?;
+    fs::rename(&new, path).with_context(|| format!("cannot put {} there", path.display()))?;
+    Ok((listener, made))
+}
+
+/// The workpiece's name is longer than the one that it will have, and may be longer than the
+/// system allows: then it is made by the short name that the opened folder has.
+fn bind(workshop: &Path, new: &Path) -> io::Result<UnixListener> {
+    if new.as_os_str().len() <= MAX_UNIX_PATH {
+        return UnixListener::bind(new);
+    }
+    let opened = File::open(workshop)?;
+    UnixListener::bind(format!("/proc/self/fd/{}/{WORKPIECE}", opened.as_raw_fd()))
 }
 
 /// Removes the folder in which a socket is made, this one's or one that was left behind.
@@ -176,8 +212,8 @@ fn clear(path: &Path) -> anyhow::Result<()> {
 
 /// Gives the socket's file its mode and owner.
 fn give(path: &Path, access: &SocketAccess) -> anyhow::Result<()> {
-    let owner = access.owner.as_deref().map(|name| number_of(name, "/etc/passwd")).transpose()?;
-    let group = access.group.as_deref().map(|name| number_of(name, "/etc/group")).transpose()?;
+    let owner = access.owner.as_deref().map(|name| number_of(name, USERS)).transpose()?;
+    let group = access.group.as_deref().map(|name| number_of(name, GROUPS)).transpose()?;
     if owner.is_some() || group.is_some() {
         chown(path, owner, group).context("cannot set `owner` and `group` of [hub]")?;
     }
@@ -189,7 +225,7 @@ fn give(path: &Path, access: &SocketAccess) -> anyhow::Result<()> {
 }
 
 /// A user's or group's number: itself, or what the system's file says.
-fn number_of(name: &str, file: &str) -> anyhow::Result<u32> {
+pub(super) fn number_of(name: &str, file: &str) -> anyhow::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
@@ -239,6 +275,14 @@ mod tests {
         assert!(format!("{refused:#}").contains("somebody listens"), "{refused:#}");
         drop(foreign);
         fs::remove_file(&path).expect("removed");
+
+        // Another one's file in its place stays at the end.
+        let mine = Socket::bind(&place, &access).await.expect("bound");
+        fs::remove_file(&path).expect("removed");
+        let theirs = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        drop((mine, theirs));
+        fs::remove_file(&path).expect("it was left");
+
         fs::write(&path, "precious").expect("written");
         let refused = Socket::bind(&place, &access).await.err().expect("no socket");
         assert!(format!("{refused:#}").contains("is no socket"), "{refused:#}");

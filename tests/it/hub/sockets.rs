@@ -159,6 +159,52 @@ async fn what_is_in_the_sockets_place_is_left_alone() {
 }
 
 #[tokio::test]
+async fn another_ones_socket_in_its_place_is_left_at_the_end() {
+    let folder = Folder::new();
+    let path = folder.path().join("hub.sock");
+    let gateway =
+        Gateway::start(&format!("[hub]\nlisten = [\"unix://{}\"]\n", path.display())).await;
+    eventually("the socket is there", async || path.exists().then_some(())).await;
+    std::fs::remove_file(&path).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    gateway.terminate();
+    assert_eq!(gateway.exit_status().await, 0);
+    assert!(path.exists(), "it belongs to somebody else");
+}
+
+/// The system's limit is 107 bytes, and the hub's no other.
+#[tokio::test]
+async fn a_path_may_be_as_long_as_the_system_allows() {
+    // Not in the project's folder, whose path may be long itself.
+    let folder = std::env::temp_dir().join(format!("genkan-paths-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let start = folder.join("").display().to_string().len();
+    for (length, works) in [(101, true), (102, true), (107, true), (108, false)] {
+        let path = folder.join("s".repeat(length - start));
+        let toml = format!("[hub]\nlisten = [\"unix://{}\"]\n", path.display());
+        if works {
+            let gateway = Gateway::start(&toml).await;
+            Peer::unix(&path).await.is_served().await;
+            gateway.terminate();
+            assert_eq!(gateway.exit_status().await, 0);
+            assert!(!path.exists());
+            continue;
+        }
+        let config = folder.join("c.toml");
+        std::fs::write(&config, &toml).unwrap();
+        for command in ["serve", "check"] {
+            let mut genkan = crate::harness::gateway::genkan();
+            genkan.arg(command).arg("--config").arg(&config);
+            let (status, out, said) = crate::harness::process::run(&mut genkan);
+            assert_ne!(status, 0);
+            assert!(format!("{out}{said}").contains("107"), "{command}: {out}{said}");
+        }
+        assert!(!std::path::Path::new(&format!("{}.lock", path.display())).exists());
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
 async fn draining_lets_calls_end() {
     let gateway = Gateway::start(HUB).await;
     let mut math = Peer::module(&gateway, "math", &["add"]).await;
