@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hub::{Limits, Settings};
+use super::socket::{GROUPS, USERS, number_of};
 use crate::config::problem::did_you_mean;
 use crate::config::secret::{Secret, quoted};
 use crate::config::section::Section;
@@ -115,6 +116,7 @@ impl HubConfig {
                 section.problem("tokens", format!("the token of `{id}` in [hub.tokens] is empty"));
             }
         }
+        config.check_unix_sockets(section);
         config
     }
 
@@ -124,6 +126,38 @@ impl HubConfig {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) => None,
         })
+    }
+
+    /// Whether the system has what the Unix sockets need.
+    fn check_unix_sockets(&self, section: &Section<'_>) {
+        let paths = self.listen.iter().filter_map(|place| match place {
+            Listen::Unix(path) => Some(path),
+            Listen::Tcp(_) => None,
+        });
+        let mut paths = paths.peekable();
+        if paths.peek().is_none() {
+            return;
+        }
+        let names = [("owner", &self.access.owner, USERS), ("group", &self.access.group, GROUPS)];
+        for (key, name, file) in names {
+            if let Some(Err(error)) = name.as_deref().map(|name| number_of(name, file)) {
+                let message =
+                    format!("`{key}` in [hub]: {error:#}: name another one, or its number");
+                section.problem(key, message);
+            }
+        }
+        for path in paths {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                let folder = folder.display();
+                let message = format!(
+                    "`listen` in [hub]: there is no folder {folder} for the socket {}: make it, or \
+                     choose another one",
+                    path.display()
+                );
+                section.problem("listen", message);
+            }
+        }
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -226,12 +260,12 @@ mod tests {
     #[test]
     fn everything_can_be_set() {
         let (config, problems) = read(
-            "[hub]\nlisten = [\"unix:///run/g/hub.sock\", \"tcp://[::1]:7\"]\nmode = \"0660\"\n\
+            "[hub]\nlisten = [\"unix:///hub.sock\", \"tcp://[::1]:7\"]\nmode = \"0660\"\n\
              owner = \"root\"\ngroup = \"0\"\nerrors = \"data\"\ninstances = \"share\"\n\
              timeout = \"2s\"\n[hub.tokens]\nBilling = \"s3cret\"\n\"a.b\" = \"x\"\n",
         );
         assert_eq!(problems, []);
-        let unix = Listen::Unix("/run/g/hub.sock".into());
+        let unix = Listen::Unix("/hub.sock".into());
         assert_eq!(config.listen, [unix, Listen::Tcp("[::1]:7".parse().expect("valid"))]);
         assert_eq!(config.access.mode, Some(0o660));
         assert!(config.errors_as_data && config.share);
@@ -242,10 +276,15 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_their_mend() {
+        let long = format!("[hub]\nlisten = \"unix:///{}\"", "s".repeat(107));
         let cases = [
             ("[hub]\nlisten = [\"tpc://127.0.0.1:1\"]", "did you mean `tcp`?"),
             ("[hub]\nlisten = \"tcp://localhost:2203\"", "an address and a port"),
             ("[hub]\nlisten = [\"unix:///a\", \"unix:///a\"]", "twice"),
+            ("[hub]\nlisten = \"unix:///no/such/a\"", "no folder /no/such for"),
+            ("[hub]\nlisten = \"unix:///a\"\nowner = \"nosuch\"", "no `nosuch` in /etc/passwd"),
+            ("[hub]\nlisten = \"unix:///a\"\ngroup = \"nosuch\"", "no `nosuch` in /etc/group"),
+            (long.as_str(), "has 108 bytes, and the system allows 107"),
             ("[hub]\nmode = \"0888\"", "octal, such as \"0660\""),
             ("[hub]\nmax_queue = \"1KiB\"", "at least one line"),
             ("[hub]\nerror = \"data\"", "did you mean `errors`?"),
