@@ -107,9 +107,10 @@ impl RunningHub {
         self.shared.journal.sum_up(all);
     }
 
-    /// Takes no new calls from modules, and waits until those under way have ended, at most
+    /// Takes no new modules, nor calls from those that are there, and waits until those under way have ended, at most
     /// `patience`. True if all have.
     pub async fn drain(&self, patience: Duration) -> bool {
+        self.shared.closed.cancel();
         self.shared.lock().drain();
         let last_call = async {
             while self.shared.lock().waiting_calls() > 0 {
@@ -123,6 +124,7 @@ impl RunningHub {
     /// them ended within `grace`.
     pub async fn end(&self, grace: Duration) -> bool {
         self.shared.tasks.shutdown().cancel();
+        self.shared.closed.cancel();
         self.shared.with(Instant::now(), |hub, io| {
             hub.drain();
             hub.end_all_calls(io);
@@ -135,7 +137,7 @@ impl RunningHub {
     }
 }
 
-/// Accepts until the tasks are told to end.
+/// Accepts until the hub drains; then the socket is closed.
 async fn accept(shared: Arc<Shared>, socket: Socket, places: Arc<Semaphore>) {
     let shutdown = shared.tasks.shutdown().clone();
     loop {
@@ -146,7 +148,7 @@ async fn accept(shared: Arc<Shared>, socket: Socket, places: Arc<Semaphore>) {
         };
         let (place, accepted) = tokio::select! {
             accepted = accepted => accepted,
-            () = shutdown.cancelled() => return,
+            () = shared.closed.cancelled() => return,
         };
         match accepted {
             Ok((read, write)) => {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::INGRESS;
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     /// Wakes the task that ends calls at their deadlines.
     pub(super) deadline: Notify,
+    /// Fires when no more connections are to be accepted.
+    pub(super) closed: CancellationToken,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ impl Shared {
             tasks,
             journal: Journal::new(),
             deadline: Notify::new(),
+            closed: CancellationToken::new(),
         }
     }
 

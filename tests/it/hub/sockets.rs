@@ -205,6 +205,35 @@ async fn a_path_may_be_as_long_as_the_system_allows() {
 }
 
 #[tokio::test]
+async fn while_it_drains_nobody_new_comes_in() {
+    let folder = Folder::new();
+    let path = folder.path().join("hub.sock");
+    let gateway = Gateway::start(&format!(
+        "[hub]\nlisten = [\"tcp://127.0.0.1:0\", \"unix://{}\"]\n",
+        path.display()
+    ))
+    .await;
+    let at = address(&gateway).await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut nobody = Peer::connect(&gateway).await;
+    nobody.is_served().await;
+    let id = math.request(json!({"type": 3, "function": "math.add"})).await;
+    let call = math.receive().await;
+    gateway.terminate();
+    gateway.wait_for_log(0, "draining").await;
+    eventually("nobody is accepted", async || {
+        let tcp = tokio::net::TcpStream::connect(&at).await.is_err();
+        (tcp && tokio::net::UnixStream::connect(&path).await.is_err()).then_some(())
+    })
+    .await;
+    let refused = nobody.register("late", "1.0.0", json!({})).await;
+    assert_eq!((error(&refused), &refused["data"]["kind"]), (4, &json!("unavailable")));
+    math.answer(&call, json!(7)).await;
+    assert_eq!(math.receive().await, json!({"requestId": id, "type": 4, "data": 7}));
+    assert_eq!(gateway.exit_status().await, 0);
+}
+
+#[tokio::test]
 async fn draining_lets_calls_end() {
     let gateway = Gateway::start(HUB).await;
     let mut math = Peer::module(&gateway, "math", &["add"]).await;

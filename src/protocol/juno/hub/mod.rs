@@ -322,7 +322,7 @@ impl<P, T> Hub<P, T> {
         self.calls.len()
     }
 
-    /// From now on modules cannot make calls; those under way get their answers.
+    /// From now on modules cannot register or make calls; those under way get their answers.
     pub(super) fn drain(&mut self) {
         self.draining = true;
     }

@@ -98,6 +98,10 @@ impl<P, T> Hub<P, T> {
         if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
             return Err(duplicate(format!("a module `{id}` is connected already")));
         }
+        if self.draining {
+            let message = "the hub is shutting down: it takes no new modules";
+            return Err(Fault::not_sent(FaultKind::Unavailable, message).into());
+        }
         let limit = self.settings.limits.modules;
         if self.registered >= limit {
             let message = format!("the hub holds {limit} modules, its limit ([hub] max_modules)");

@@ -964,6 +964,8 @@ fn draining_takes_no_new_calls() {
     talk.hub.drain();
     let heard = talk.tell("m", call("2", "m.f"));
     assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (4, &json!("unavailable")));
+    let heard = talk.module("n", json!({}));
+    assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (4, &json!("unavailable")));
     let heard = talk.tell("m", json!({"type": 4, "requestId": id, "data": 1}));
     assert_eq!(heard, [json!({"requestId": "1", "type": 4, "data": 1})]);
     talk.tell("m", call("3", "m.f"));
