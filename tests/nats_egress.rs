@@ -162,7 +162,9 @@ impl Egress {
         let Ok((config, _)) = loaded.into_valid() else { panic!("{config}") };
         let connector = &config.upstreams[0].connector;
         let tasks = Tasks::new();
-        let upstream = connector.connect(UpstreamMetrics::new(&name), &tasks);
+        let metrics = UpstreamMetrics::new(&name);
+        metrics.take_over();
+        let upstream = connector.connect(metrics, &tasks);
         Self { upstream, name, tasks }
     }
 

@@ -75,7 +75,9 @@ impl World {
         assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
         let connector = &loaded.config.upstreams[0].connector;
         let tasks = Tasks::new();
-        let upstream = connector.connect(UpstreamMetrics::new(&label), &tasks);
+        let metrics = UpstreamMetrics::new(&label);
+        metrics.take_over();
+        let upstream = connector.connect(metrics, &tasks);
         Self { upstream, exchange: exchange.to_owned(), tasks, label, url: url.to_owned() }
     }
 

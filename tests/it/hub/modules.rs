@@ -131,8 +131,8 @@ async fn hooks() {
     let connected = listener.receive().await;
     assert_eq!(connected["hook"], "juno.moduleConnected");
     assert_eq!(listener.receive().await["data"], json!({"moduleId": "third"}));
+    // Nobody depended on it: only its connection is told of, as the real daemon does.
     drop(third);
-    assert_eq!(listener.receive().await["hook"], "juno.moduleDeactivated");
     let disconnected = listener.receive().await;
     assert_eq!(disconnected["hook"], "juno.moduleDisconnected");
     assert_eq!(disconnected["data"], connected["data"]);
