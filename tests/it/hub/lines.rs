@@ -56,6 +56,25 @@ async fn lines_may_come_in_any_pieces() {
     }
 }
 
+/// The hub has surely read the first half: it came together with a line that is answered.
+#[tokio::test]
+async fn a_line_in_two_halves_is_made_whole_again() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    let line = r#"{"type":3,"requestId":"whole","function":"m.f","arguments":{"k":"v"}}"#;
+    for split in 1..line.len() {
+        let (first, second) = line.split_at(split);
+        peer.write(format!("{{\"type\":77,\"requestId\":\"x\"}}\n{first}")).await;
+        assert_eq!(error(&peer.receive().await), 2);
+        peer.write(format!("{second}\n")).await;
+        let call = peer.receive().await;
+        assert_eq!(call["arguments"], json!({"k": "v"}), "split at {split}: {call}");
+        peer.answer(&call, json!(split)).await;
+        let answer = json!({"requestId": "whole", "type": 4, "data": split});
+        assert_eq!(peer.receive().await, answer);
+    }
+}
+
 #[tokio::test]
 async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
     let gateway = Gateway::start(HUB).await;

@@ -107,6 +107,37 @@ async fn whoever_asks_faster_than_it_reads_is_held_back_and_kept() {
     assert_eq!(gateway.metric("genkan_hub_disconnects_total", &[]).await, 0.0);
 }
 
+/// It is read on at once, long before its patience would end; and later nothing counts against it.
+#[tokio::test]
+async fn whoever_was_held_back_and_reads_again_is_read_again() {
+    for (stall, silence) in [("1m", Duration::ZERO), ("2s", Duration::from_millis(2_400))] {
+        let limits = format!("max_queue = \"1MiB\"\nstall_timeout = \"{stall}\"\n");
+        let gateway = Gateway::start(&format!("{HUB}{limits}")).await;
+        let mut m = Peer::module(&gateway, "m", &["f"]).await;
+        let (asked, mut whole, mut cut) = (ASKED.repeat(1_000), 0, 0);
+        while let Some(written) = m.write_some(&asked.as_bytes()[cut..]).await {
+            whole += (cut + written) / ASKED.len();
+            cut = (cut + written) % ASKED.len();
+        }
+        for _ in 0..whole {
+            assert_eq!(error(&m.receive().await), 0);
+        }
+        m.write(&ASKED.as_bytes()[cut..]).await;
+        assert_eq!(error(&m.receive().await), 0);
+        tokio::time::sleep(silence).await;
+        m.is_served().await;
+        assert_eq!(gateway.metric("genkan_hub_disconnects_total", &[]).await, 0.0);
+    }
+}
+
+impl Peer {
+    /// Writes what is taken at once; nothing where that is nothing for a while.
+    async fn write_some(&mut self, bytes: &[u8]) -> Option<usize> {
+        let written = tokio::io::AsyncWriteExt::write(&mut self.stream, bytes);
+        tokio::time::timeout(super::SILENCE, written).await.ok().map(|written| written.unwrap())
+    }
+}
+
 #[tokio::test]
 async fn whoever_never_reads_is_ended_and_fills_no_memory() {
     let gateway = Gateway::start(&format!("{HUB}stall_timeout = \"500ms\"\n")).await;
