@@ -112,25 +112,32 @@ fn arguments<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fault> {
     match request.params {
         Params::None => Ok(Cow::Borrowed("{}")),
         Params::Object(object) => Ok(Cow::Borrowed(object.as_str())),
-        Params::Array(array) => name_params(request, array.as_str()).map(Cow::Owned),
+        Params::Array(array) => {
+            let called = format!("{}.{}", request.service, request.method);
+            name_params(&called, request.param_names, array.as_str()).map(Cow::Owned)
+        }
     }
 }
 
-fn name_params(request: &Request<'_>, array: &str) -> Result<String, Fault> {
-    let Request { service, method, param_names, .. } = request;
+/// Positional params as an object, by the names that the row gives them.
+pub(super) fn name_params(
+    called: &str,
+    param_names: &[String],
+    array: &str,
+) -> Result<String, Fault> {
     let invalid = |message: String| Err(Fault::not_sent(FaultKind::InvalidParams, message));
     let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(array) else {
-        return invalid(format!("the params of `{service}.{method}` are no JSON array"));
+        return invalid(format!("the params of `{called}` are no JSON array"));
     };
     if values.len() > param_names.len() {
         let message = if param_names.is_empty() {
             format!(
-                "`{service}.{method}` is a module's function, which takes named params: send an \
+                "`{called}` is a module's function, which takes named params: send an \
                  object, or give the [[routes]] row `params`"
             )
         } else {
             format!(
-                "`{service}.{method}` takes at most {} positional params ({}), not {}",
+                "`{called}` takes at most {} positional params ({}), not {}",
                 param_names.len(),
                 param_names.join(", "),
                 values.len()

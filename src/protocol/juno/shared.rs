@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::INGRESS;
 use super::config::HubConfig;
+use super::egress::name_params;
 use super::hub::{End, Hub, Note, Presence, Way, World};
 use super::journal::{Entry, Journal};
 use super::peer::{Closing, Peer};
@@ -267,7 +268,7 @@ impl World for Io<'_> {
         }
     }
 
-    fn way(&mut self, service: &str, name: &str) -> Way<Ticket> {
+    fn way(&mut self, name: &str) -> Way<Ticket> {
         let Some(router) = self.shared.router() else {
             let message = "the gateway is not ready to route calls";
             return Way::Refused(Fault::not_sent(FaultKind::Unavailable, message));
@@ -285,7 +286,8 @@ impl World for Io<'_> {
         let Some(permit) = slot.admit_owned() else {
             let limit = slot.max_in_flight();
             let message = format!(
-                "{limit} calls already wait for the upstream of `{service}`: try again in a moment"
+                "`{name}` was not sent: {limit} calls wait for modules already, the limit ([hub] \
+                 max_in_flight): try again in a moment"
             );
             let fault = Fault::not_sent(FaultKind::Overloaded, message);
             let (name, told) = (name.to_owned(), fault.clone());
@@ -297,6 +299,15 @@ impl World for Io<'_> {
             method: row.rule.method.clone(),
             timeout: row.rule.timeout,
             ticket: Ticket::Modules(Box::new(Routed { row, received, _permit: permit })),
+        }
+    }
+
+    fn named(&self, ticket: &Ticket, name: &str, array: &str) -> Result<Option<String>, Fault> {
+        match ticket {
+            Ticket::Modules(routed) if !routed.row.rule.params.is_empty() => {
+                name_params(name, &routed.row.rule.params, array).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

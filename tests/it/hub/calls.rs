@@ -92,6 +92,24 @@ async fn http_calls_a_modules_function() {
 }
 
 #[tokio::test]
+async fn a_row_names_the_positional_arguments_of_a_modules_call_too() {
+    let gateway = Gateway::start(&format!(
+        "{HUB}max_in_flight = 1\n[[routes]]\nmatch = \"named.*\"\nupstream = \"hub\"\nservice = \"math\"\nparams = [\"a\", \"b\"]\n"
+    ))
+    .await;
+    let mut math = Peer::module(&gateway, "math", &["add"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    let refused = caller.call("named.add", json!([1, 2, 3])).await;
+    assert_eq!((error(&refused), &refused["data"]["kind"]), (0, &json!("invalid_params")));
+    caller.request(json!({"type": 3, "function": "named.add", "arguments": [1, 2]})).await;
+    assert_eq!(math.receive().await["arguments"], json!({"a": 1, "b": 2}));
+    // The limit on calls in flight is named where it is met.
+    let refused = caller.call("math.add", json!({})).await;
+    assert_eq!((error(&refused), &refused["data"]["kind"]), (2, &json!("overloaded")));
+    assert!(refused["message"].as_str().unwrap().contains("max_in_flight"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_notification_reaches_a_module_and_its_answer_harms_nobody() {
     let gateway = Gateway::start(HUB).await;
     let mut m = Peer::module(&gateway, "m", &["f"]).await;

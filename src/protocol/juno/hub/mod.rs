@@ -162,7 +162,15 @@ pub(super) trait World {
     /// Sends a hook's line, which all of its listeners share.
     fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
     /// Asks the routing table about a call that a module makes.
-    fn way(&mut self, service: &str, name: &str) -> Way<Self::Ticket>;
+    fn way(&mut self, name: &str) -> Way<Self::Ticket>;
+    /// Positional arguments of a call as an object, by the names that its row gives them; none
+    /// where it gives no names.
+    fn named(
+        &self,
+        ticket: &Self::Ticket,
+        name: &str,
+        array: &str,
+    ) -> Result<Option<String>, Fault>;
     /// Carries a call out that leaves the hub; [`Hub::returned`] ends it.
     fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>);
     /// A call is over. Every ticket comes back exactly once.

@@ -137,7 +137,7 @@ impl<P, T> Hub<P, T> {
             name: &name,
             timeout,
         };
-        match world.way(service, &name) {
+        match world.way(&name) {
             Way::Refused(fault) => {
                 self.refuse_call(from, request_id, &fault.into(), world);
                 Ok(())
@@ -150,9 +150,11 @@ impl<P, T> Hub<P, T> {
             Way::Here { service: renamed, method: renamed_method, timeout, ticket } => {
                 let service = renamed.as_deref().unwrap_or(service);
                 let method = renamed_method.as_deref().unwrap_or(method);
-                let arguments = frame.object(Key::Arguments).unwrap_or(EMPTY);
-                let callee = match self.choose(service, method, Some(from)) {
-                    Ok(callee) => callee,
+                let placed = self.choose(service, method, Some(from)).and_then(|callee| {
+                    Ok((callee, arguments(frame, |array| world.named(&ticket, &name, array))?))
+                });
+                let (callee, arguments) = match placed {
+                    Ok((callee, arguments)) => (callee, arguments),
                     Err(fault) => {
                         world.ended(ticket, &name, End::Fault(Cow::Borrowed(&fault)));
                         self.refuse_call(from, request_id, &unknown(service, fault), world);
@@ -161,7 +163,7 @@ impl<P, T> Hub<P, T> {
                 };
                 let new = match callee {
                     Callee::Builtin(function) => {
-                        let data = self.builtin(function, arguments);
+                        let data = self.builtin(function, &arguments);
                         world.ended(ticket, &name, End::Answer(Some(&data)));
                         self.send_answer(from, request_id, &data, world);
                         return Ok(());
@@ -171,7 +173,7 @@ impl<P, T> Hub<P, T> {
                 let id = self.calls.add(new, now, &mut self.sessions);
                 let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
                 let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
-                let placed = Placed { method, caller, arguments, rest };
+                let placed = Placed { method, caller, arguments: &arguments, rest };
                 self.send_call(id, &placed, world);
                 self.arm(now + timeout, world);
                 Ok(())
@@ -261,6 +263,20 @@ pub(in crate::protocol::juno) struct OutsideCall<'a> {
 /// The keys of a call that are written anew; all others pass.
 const OWN_KEYS_OF_A_CALL: [Key; 5] =
     [Key::Type, Key::RequestId, Key::Function, Key::Caller, Key::Arguments];
+
+/// The arguments as a callee takes them: always an object.
+fn arguments<'a>(
+    frame: &Frame<'a>,
+    named: impl FnOnce(&str) -> Result<Option<String>, Fault>,
+) -> Result<Cow<'a, str>, Fault> {
+    match frame.raw(Key::Arguments) {
+        Some(object) if object.starts_with('{') => Ok(Cow::Borrowed(object)),
+        Some(array) if array.starts_with('[') => {
+            Ok(named(array)?.map_or(Cow::Borrowed(EMPTY), Cow::Owned))
+        }
+        _ => Ok(Cow::Borrowed(EMPTY)),
+    }
+}
 
 /// A name such as `a.b.c` can be no module's function: Juno calls that an unknown function.
 fn unknown(service: &str, fault: Fault) -> Refusal {

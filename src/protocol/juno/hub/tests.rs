@@ -58,7 +58,8 @@ impl World for Notes {
         self.write(to, line);
     }
 
-    fn way(&mut self, service: &str, _name: &str) -> Way<u32> {
+    fn way(&mut self, name: &str) -> Way<u32> {
+        let service = name.rsplit_once('.').map_or("", |(service, _)| service);
         if service == "full" {
             return Way::Refused(Fault::not_sent(FaultKind::Overloaded, "full"));
         }
@@ -73,6 +74,14 @@ impl World for Notes {
                 ticket,
             },
             _ => Way::Here { service: None, method: None, timeout: TIMEOUT, ticket },
+        }
+    }
+
+    fn named(&self, _: &u32, name: &str, array: &str) -> Result<Option<String>, Fault> {
+        match (name, array) {
+            ("named.f", "[1.10]") => Ok(Some(r#"{"x":1.10}"#.to_owned())),
+            ("named.f", _) => Err(Fault::not_sent(FaultKind::InvalidParams, "too many")),
+            _ => Ok(None),
         }
     }
 
@@ -437,6 +446,15 @@ fn arguments_are_always_an_object() {
     talk.serving("m", &["f"]);
     let heard = talk.tell("m", json!({"type": 3, "requestId": "c", "function": "m.f"}));
     assert_eq!(heard[0]["arguments"], json!({}));
+    // A row may name positional ones.
+    let mut talk = Talk::new();
+    talk.serving("named", &["f"]);
+    let line =
+        |array| format!(r#"{{"type":3,"requestId":"c","function":"named.f","arguments":{array}}}"#);
+    assert_eq!(talk.say("named", &line("[1.10]"))[0]["arguments"], json!({"x": 1.10}));
+    let heard = talk.say("named", &line("[1,2]"));
+    assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (0, &json!("invalid_params")));
+    assert_eq!(talk.notes.ended, [(2, "invalid_params".to_owned())]);
 }
 
 #[test]
