@@ -21,7 +21,7 @@ use super::wire::Outgoing;
 
 /// How many pieces are written at once.
 const SLICES: usize = 64;
-/// A connection for which this part of the limit waits is read no further.
+/// A connection for which this part of the limit waits is read no further, and sent no calls.
 const PAUSE_AT: usize = 4;
 
 /// Why a connection ends.
@@ -162,28 +162,44 @@ impl Peer {
 
     /// Queues a frame. True where [`Peer::flush`] must follow.
     pub(super) fn push(&self, frame: &Outgoing<'_>) -> bool {
-        self.enqueue(|outbox, limit| outbox.push(frame, limit)) == Pushed::ToFlush
+        self.enqueue(|queue, limit| Ok(queue.outbox.push(frame, limit)?)) == Pushed::ToFlush
+    }
+
+    /// Queues a call. `None` where so much waits already, because the module does not read, that
+    /// it is not to be asked for more.
+    pub(super) fn push_call(&self, frame: &Outgoing<'_>) -> Option<bool> {
+        let pushed = self.enqueue(|queue, limit| {
+            if queue.blocked && queue.outbox.len() > limit / PAUSE_AT {
+                return Err(Refusal::Busy);
+            }
+            Ok(queue.outbox.push(frame, limit)?)
+        });
+        (pushed != Pushed::Refused).then_some(pushed == Pushed::ToFlush)
     }
 
     /// Queues a line that others get too. `None` where the connection is ending.
     pub(super) fn push_shared(&self, line: &Bytes) -> Option<bool> {
-        match self.enqueue(|outbox, limit| outbox.push_shared(line, limit)) {
-            Pushed::Dropped => None,
+        match self.enqueue(|queue, limit| Ok(queue.outbox.push_shared(line, limit)?)) {
+            Pushed::Dropped | Pushed::Refused => None,
             Pushed::Listed => Some(false),
             Pushed::ToFlush => Some(true),
         }
     }
 
-    fn enqueue(&self, push: impl FnOnce(&mut Outbox, usize) -> Result<(), Full>) -> Pushed {
+    fn enqueue(&self, push: impl FnOnce(&mut Queue, usize) -> Result<(), Refusal>) -> Pushed {
         if self.closing().is_some() {
             return Pushed::Dropped;
         }
         let mut queue = self.lock();
-        if push(&mut queue.outbox, self.limit).is_err() {
-            queue.outbox.clear();
-            drop(queue);
-            self.close(Closing::Slow);
-            return Pushed::Dropped;
+        match push(&mut queue, self.limit) {
+            Ok(()) => {}
+            Err(Refusal::Busy) => return Pushed::Refused,
+            Err(Refusal::Full) => {
+                queue.outbox.clear();
+                drop(queue);
+                self.close(Closing::Slow);
+                return Pushed::Dropped;
+            }
         }
         if std::mem::replace(&mut queue.listed, true) { Pushed::Listed } else { Pushed::ToFlush }
     }
@@ -293,6 +309,21 @@ enum Pushed {
     ToFlush,
     Listed,
     Dropped,
+    Refused,
+}
+
+/// Why something is not queued.
+enum Refusal {
+    /// So much waits that the connection takes no more calls.
+    Busy,
+    /// So much waits that the connection ends.
+    Full,
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        Refusal::Full
+    }
 }
 
 /// Takes what was written off a batch.

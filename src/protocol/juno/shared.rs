@@ -257,6 +257,14 @@ impl World for Io<'_> {
         }
     }
 
+    fn call(&mut self, to: &Arc<Peer>, frame: &Outgoing<'_>) -> bool {
+        let pushed = to.push_call(frame);
+        if pushed == Some(true) {
+            self.list(to);
+        }
+        pushed.is_some()
+    }
+
     fn deliver(&mut self, to: &Arc<Peer>, line: &Bytes) {
         let pushed = to.push_shared(line);
         let metrics = &self.shared.metrics;

@@ -103,6 +103,52 @@ async fn a_slow_listener_is_disconnected_and_delays_nobody() {
     gateway.fault("slow.f", json!({})).await.is("unknown_service", "not_sent");
 }
 
+/// Its callers are told at once, and it keeps its connection: it may be slow for a while.
+#[tokio::test]
+async fn a_callee_that_does_not_read_gets_no_more_calls() {
+    let gateway = Gateway::start(&format!("{HUB}max_queue = \"1MiB\"\n")).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    let mut slow = Peer::module(&gateway, "slow", &["f"]).await;
+    let text = "x".repeat(50_000);
+    let (mut sent, mut refused) = (0, None);
+    while refused.is_none() {
+        let call = json!({"type": 3, "function": "slow.f", "arguments": {"text": text}});
+        caller.request(call).await;
+        refused = caller.ask_again().await;
+        sent += 1;
+        assert!(sent < 2_000, "it was never refused");
+    }
+    let refused = refused.unwrap();
+    assert_eq!((error(&refused), &refused["data"]["kind"]), (2, &json!("overloaded")));
+    assert_eq!(refused["data"]["outcome"], "not_sent");
+    gateway.fault("slow.f", json!({})).await.is("overloaded", "not_sent");
+    // It reads again, and is called again.
+    let mut calls = Vec::new();
+    for _ in 1..sent {
+        calls.push(slow.receive().await);
+    }
+    for call in calls {
+        slow.answer(&call, json!(1)).await;
+        assert_eq!(caller.receive().await["data"], 1);
+    }
+    caller.request(json!({"type": 3, "function": "slow.f"})).await;
+    assert_eq!(slow.receive().await["type"], 3);
+    assert_eq!(gateway.metric("genkan_hub_disconnects_total", &[]).await, 0.0);
+}
+
+impl Peer {
+    /// Asks something that is answered at once; what came before that answer, if anything did.
+    async fn ask_again(&mut self) -> Option<serde_json::Value> {
+        let id = self.request(json!({"type": 77})).await;
+        let first = self.receive().await;
+        if first["requestId"] == json!(id) {
+            return None;
+        }
+        assert_eq!(self.receive().await["requestId"], json!(id));
+        Some(first)
+    }
+}
+
 #[tokio::test]
 async fn thousands_of_connections_leave_nothing_behind() {
     let gateway = Gateway::start(HUB).await;

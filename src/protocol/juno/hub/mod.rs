@@ -159,6 +159,9 @@ pub(super) trait World {
 
     /// Sends a frame to a session.
     fn send(&mut self, to: &Self::Peer, frame: &Outgoing<'_>);
+    /// Sends a call to a session; false where so much waits for it already that it is not to be
+    /// asked for more.
+    fn call(&mut self, to: &Self::Peer, frame: &Outgoing<'_>) -> bool;
     /// Sends a hook's line, which all of its listeners share.
     fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
     /// Asks the routing table about a call that a module makes.

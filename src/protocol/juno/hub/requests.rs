@@ -174,8 +174,11 @@ impl<P, T> Hub<P, T> {
                 let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
                 let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
                 let placed = Placed { method, caller, arguments: &arguments, rest };
-                self.send_call(id, &placed, world);
-                self.arm(now + timeout, world);
+                if self.send_call(id, &placed, world) {
+                    self.arm(now + timeout, world);
+                } else {
+                    self.end_unsent(id, world);
+                }
                 Ok(())
             }
         }
@@ -218,24 +221,42 @@ impl<P, T> Hub<P, T> {
             arguments: call.arguments,
             rest: Rest::NONE,
         };
-        self.send_call(id, &placed, world);
+        if !self.send_call(id, &placed, world) {
+            self.end_unsent(id, world);
+            return None;
+        }
         if let Some(timeout) = call.timeout {
             self.arm(now + timeout, world);
         }
         Some(id)
     }
 
+    /// Sends a call to its module; false where that does not read what it is sent.
     fn send_call<W: World<Peer = P, Ticket = T>>(
         &self,
         id: CallId,
         placed: &Placed<'_>,
         world: &mut W,
-    ) {
+    ) -> bool {
         let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
-        if let Some(session) = callee.and_then(|callee| self.sessions.get(callee)) {
+        callee.and_then(|callee| self.sessions.get(callee)).is_none_or(|session| {
             let Placed { method: function, caller, arguments, rest } = *placed;
-            world.send(&session.peer, &Outgoing::Call { id, function, caller, arguments, rest });
-        }
+            let frame = Outgoing::Call { id, function, caller, arguments, rest };
+            world.call(&session.peer, &frame)
+        })
+    }
+
+    /// Ends a call that was not sent because its module does not read.
+    fn end_unsent<W: World<Peer = P, Ticket = T>>(&mut self, id: CallId, world: &mut W) {
+        let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
+        let module = callee.and_then(|callee| self.sessions.module(callee));
+        let message = format!(
+            "the module `{}` does not read: a quarter of what may wait for it does ([hub] \
+             max_queue)",
+            module.map_or("", |module| &module.id)
+        );
+        let fault = Fault::not_sent(FaultKind::Overloaded, message);
+        self.end_with_fault(id, fault, world);
     }
 
     fn arm<W: World<Peer = P, Ticket = T>>(&mut self, deadline: Instant, world: &mut W) {

@@ -32,6 +32,8 @@ pub(super) struct Notes {
     pub(super) refused: usize,
     /// Who has hung up: is it being served, or to be forgotten?
     pub(super) hung_up: HashMap<&'static str, Presence>,
+    /// Who does not read.
+    pub(super) busy: Vec<&'static str>,
     /// Whose connections are to end.
     pub(super) forgotten: Vec<&'static str>,
 }
@@ -52,6 +54,14 @@ impl World for Notes {
         let mut line = Vec::new();
         frame.write(&mut line);
         self.write(to, &line);
+    }
+
+    fn call(&mut self, to: &&'static str, frame: &Outgoing<'_>) -> bool {
+        let busy = self.busy.contains(to);
+        if !busy {
+            self.send(to, frame);
+        }
+        !busy
     }
 
     fn deliver(&mut self, to: &&'static str, line: &Bytes) {
@@ -654,6 +664,30 @@ fn who_goes_ends_calls() {
     let expected = [(1, "unavailable".to_owned()), (2, "caller gone".to_owned())];
     assert_eq!(talk.notes.ended, expected);
     assert_eq!(talk.hub.waiting_calls(), 0);
+}
+
+#[test]
+fn calls_to_who_does_not_read_are_refused() {
+    let mut talk = Talk::new();
+    talk.serving("deaf", &["f"]);
+    talk.serving("caller", &[]);
+    talk.notes.busy.push("deaf");
+    let heard = talk.tell("caller", call("c", "deaf.f"));
+    let heard = &heard[heard.len() - 1..];
+    assert_eq!(errors(heard), [(2, "c".to_owned())]);
+    let data = json!({"kind": "overloaded", "outcome": "not_sent", "retryable": true});
+    assert_eq!(heard[0]["data"], data);
+    let outside = OutsideCall {
+        service: "deaf",
+        method: "f",
+        name: "deaf.f",
+        arguments: "{}",
+        timeout: None,
+    };
+    assert!(talk.hub.call_from_outside(&outside, 70, talk.now, &mut talk.notes).is_none());
+    let expected = [(1, "overloaded".to_owned()), (70, "overloaded".to_owned())];
+    assert_eq!(talk.notes.ended, expected);
+    assert_eq!((talk.hub.waiting_calls(), talk.notes.armed), (0, None));
 }
 
 #[test]
