@@ -17,6 +17,7 @@ pub mod gateway;
 mod json;
 pub mod log;
 pub mod metrics;
+pub mod params;
 pub mod protocol;
 pub mod router;
 pub mod tasks;

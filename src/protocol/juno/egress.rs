@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -13,7 +12,8 @@ use super::shared::{Shared, Ticket, closed};
 use super::wire::CallId;
 use super::wire::outgoing::quoted;
 use crate::call::{Params, Reply, Request};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
+use crate::params;
 use crate::upstream::{Envelope, Readiness, Upstream};
 
 /// The upstream by the name `hub`.
@@ -113,42 +113,10 @@ fn arguments<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fault> {
         Params::None => Ok(Cow::Borrowed("{}")),
         Params::Object(object) => Ok(Cow::Borrowed(object.as_str())),
         Params::Array(array) => {
-            let called = format!("{}.{}", request.service, request.method);
-            name_params(&called, request.param_names, array.as_str()).map(Cow::Owned)
+            let called = format_args!("{}.{}", request.service, request.method);
+            params::by_name(called, request.param_names, array.as_str()).map(Cow::Owned)
         }
     }
-}
-
-/// Positional params as an object, by the names that the row gives them.
-pub(super) fn name_params(
-    called: &str,
-    param_names: &[String],
-    array: &str,
-) -> Result<String, Fault> {
-    let invalid = |message: String| Err(Fault::not_sent(FaultKind::InvalidParams, message));
-    let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(array) else {
-        return invalid(format!("the params of `{called}` are no JSON array"));
-    };
-    if values.len() > param_names.len() {
-        let message = if param_names.is_empty() {
-            format!(
-                "`{called}` is a module's function, which takes named params: send an \
-                 object, or give the [[routes]] row `params`"
-            )
-        } else {
-            format!(
-                "`{called}` takes at most {} positional params ({}), not {}",
-                param_names.len(),
-                param_names.join(", "),
-                values.len()
-            )
-        };
-        return invalid(message);
-    }
-    let members = param_names.iter().zip(&values);
-    let members: Vec<String> =
-        members.map(|(name, value)| format!("{}:{}", quoted(name), value.get())).collect();
-    Ok(format!("{{{}}}", members.join(",")))
 }
 
 #[cfg(test)]
@@ -157,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::call::{Context, Deadline, Payload, TraceParent};
+    use crate::fault::FaultKind;
 
     fn arguments_of(params: Params, names: &[&str]) -> Result<String, Fault> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

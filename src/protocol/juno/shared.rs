@@ -15,7 +15,6 @@ use tracing::debug;
 
 use super::INGRESS;
 use super::config::HubConfig;
-use super::egress::name_params;
 use super::hub::{End, Hub, Note, Presence, Way, World};
 use super::journal::{Entry, Journal};
 use super::peer::{Closing, Peer};
@@ -24,6 +23,7 @@ use super::wire::{CallId, Frame, Key, Outgoing};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::{HubMetrics, UpstreamMetrics};
+use crate::params;
 use crate::router::Router;
 use crate::router::slot::OwnedPermit;
 use crate::router::table::{HUB, Ingress, Row};
@@ -313,7 +313,7 @@ impl World for Io<'_> {
     fn named(&self, ticket: &Ticket, name: &str, array: &str) -> Result<Option<String>, Fault> {
         match ticket {
             Ticket::Modules(routed) if !routed.row.rule.params.is_empty() => {
-                name_params(name, &routed.row.rule.params, array).map(Some)
+                params::by_name(name, &routed.row.rule.params, array).map(Some)
             }
             _ => Ok(None),
         }

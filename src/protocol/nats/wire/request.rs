@@ -1,7 +1,6 @@
 //! Requests: the subject, the message, the headers, and what is refused before it is sent.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -12,6 +11,7 @@ use serde_json::value::RawValue;
 use super::Dialect;
 use crate::call::{Context, Params, Payload, Request};
 use crate::fault::{Fault, FaultKind};
+use crate::params;
 
 /// A NATS server ends a connection whose control line is over 4 KiB. The line holds the subject,
 /// the reply subject and two numbers.
@@ -132,7 +132,7 @@ pub(in crate::protocol::nats) fn message(
     let message = match request.params {
         Params::None => Bytes::new(),
         Params::Object(object) => object.clone().into_bytes(),
-        Params::Array(array) => positional(array, request.param_names)?,
+        Params::Array(array) => positional(array, request)?,
     };
     if dialect == Dialect::Picom && is_falsy(&message) {
         let text = String::from_utf8_lossy(&message[..message.len().min(40)]);
@@ -147,14 +147,15 @@ pub(in crate::protocol::nats) fn message(
     Ok(message)
 }
 
-fn positional(array: &Payload, names: &[String]) -> Result<Bytes, Fault> {
+fn positional(array: &Payload, request: &Request<'_>) -> Result<Bytes, Fault> {
     let bytes = array.clone().into_bytes();
     let inner = bytes.get(1..bytes.len().saturating_sub(1)).unwrap_or_default().trim_ascii();
     if inner.is_empty() {
         return Ok(Bytes::new());
     }
-    if !names.is_empty() {
-        return named(array, names);
+    if !request.param_names.is_empty() {
+        let called = format_args!("{}.{}", request.service, request.method);
+        return params::by_name(called, request.param_names, array.as_str()).map(Bytes::from);
     }
     let first = <&RawValue>::deserialize(&mut serde_json::Deserializer::from_slice(inner))
         .map_err(|_| broken_params())?;
@@ -162,31 +163,6 @@ fn positional(array: &Payload, names: &[String]) -> Result<Bytes, Fault> {
         return Ok(bytes.slice_ref(inner));
     }
     Ok(bytes)
-}
-
-fn named(array: &Payload, names: &[String]) -> Result<Bytes, Fault> {
-    let values: Vec<&RawValue> =
-        serde_json::from_slice(array.as_bytes()).map_err(|_| broken_params())?;
-    if values.len() > names.len() {
-        return Err(Fault::not_sent(
-            FaultKind::InvalidParams,
-            format!(
-                "{} params were given, and the route names {}: {}",
-                values.len(),
-                names.len(),
-                names.join(", ")
-            ),
-        ));
-    }
-    let mut object = String::with_capacity(array.as_bytes().len() + 16 * names.len());
-    for (name, value) in names.iter().zip(values) {
-        object.push(if object.is_empty() { '{' } else { ',' });
-        // `Value`'s display is its JSON text, escapes and all.
-        let written = write!(object, "{}:{}", serde_json::Value::from(name.as_str()), value.get());
-        debug_assert!(written.is_ok(), "a String takes everything");
-    }
-    object.push('}');
-    Ok(object.into())
 }
 
 fn broken_params() -> Fault {
