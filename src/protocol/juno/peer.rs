@@ -97,7 +97,7 @@ impl WriteEnd {
     }
 
     /// Whether the other side has ended the connection, perhaps behind bytes that have not been
-    /// read. The system tells the end of one connection before what comes over the next.
+    /// read. The system mostly tells the end of one connection before what comes over the next.
     fn is_ended(&self) -> bool {
         let ready = match self {
             WriteEnd::Tcp(half) => half.as_ref().ready(Interest::READABLE).now_or_never(),

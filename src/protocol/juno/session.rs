@@ -28,9 +28,9 @@ use crate::fault::{Fault, FaultKind};
 /// How much is read at once.
 const READ: usize = 64 * 1024;
 
-/// How often, and how long each time, a session that has hung up is waited for to leave.
+/// How often, and how long each time, a session is waited for that may be about to leave.
 const LOOKS: usize = 10;
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(2);
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);

@@ -133,8 +133,8 @@ pub(super) enum Note<'a> {
 pub(super) enum Presence {
     /// As far as anybody knows.
     There,
-    /// It has hung up, and what it said before is being served.
-    Leaving,
+    /// It has hung up, and what it said before is being served; or word of that may be on its way.
+    Doubtful,
     /// It has hung up, and shall be waited for no longer.
     Gone,
 }
@@ -299,7 +299,7 @@ impl<P, T> Hub<P, T> {
             }
             Some(FrameType::Answer) => self.answer(from, frame, request_id, world),
             Some(FrameType::Error) => self.callee_error(from, frame, request_id, world),
-            Some(FrameType::Register) if self.holder_is_leaving(from, frame, world) => {
+            Some(FrameType::Register) if self.holder_may_leave(from, frame, world) => {
                 return Dealt::Later;
             }
             Some(FrameType::Register) => self.register(from, frame, request_id, world),

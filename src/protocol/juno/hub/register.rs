@@ -51,8 +51,8 @@ impl<P, T> Hub<P, T> {
     }
 
     /// A module that reconnects at once finds its id free: whoever holds it and has hung up
-    /// leaves first. True where it is being served to its end: then it is to be waited for.
-    pub(super) fn holder_is_leaving<W: World<Peer = P, Ticket = T>>(
+    /// leaves first. True where it may be about to: then it is to be waited for.
+    pub(super) fn holder_may_leave<W: World<Peer = P, Ticket = T>>(
         &mut self,
         from: SessionId,
         frame: &Frame<'_>,
@@ -64,7 +64,7 @@ impl<P, T> Hub<P, T> {
             let Some(session) = self.sessions.get(holder) else { continue };
             match world.presence(&session.peer) {
                 Presence::There => {}
-                Presence::Leaving => return true,
+                Presence::Doubtful => return true,
                 Presence::Gone => {
                     world.forgotten(&session.peer);
                     self.disconnect(holder, world);

@@ -355,7 +355,7 @@ fn whoever_has_hung_up_holds_no_id() {
     }
     talk.connect("again");
     // It is served first; nothing is done meanwhile.
-    talk.notes.hung_up.insert("math", Presence::Leaving);
+    talk.notes.hung_up.insert("math", Presence::Doubtful);
     let line = register.to_string();
     let dealt = talk.hub.line(talk.ids["again"], scan(line.as_bytes()), talk.now, &mut talk.notes);
     assert_eq!((dealt, talk.heard("again").len()), (Dealt::Later, 0));
