@@ -8,6 +8,7 @@
 //! ```
 
 pub mod admin;
+pub mod batch;
 pub mod call;
 pub mod cli;
 pub mod config;

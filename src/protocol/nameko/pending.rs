@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
 use super::connection::random_uuid;
@@ -57,12 +58,14 @@ struct Waiting {
 
 #[derive(Default)]
 struct Table {
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, RandomState>,
     closed: bool,
 }
 
 /// How long all but the last part of a UUID is, dash included.
 const PREFIX: usize = 24;
+/// How long its last part is: the count, in hexadecimal digits.
+const COUNT: usize = 12;
 
 /// The table.
 pub(super) struct Pending {
@@ -113,10 +116,15 @@ impl Pending {
         waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
     }
 
+    /// The id of the wait that a correlation id belongs to, if it is one of ours.
+    pub(super) fn id_of(&self, correlation_id: &str) -> Option<u64> {
+        let ours = correlation_id.strip_prefix(self.nonce.as_str())?;
+        u64::from_str_radix(ours, 16).ok()
+    }
+
     /// Ends the wait that a correlation id belongs to. False where there is none.
     pub(super) fn end_by_correlation(&self, correlation_id: Option<&str>, answer: Answer) -> bool {
-        let ours = correlation_id.and_then(|text| text.strip_prefix(self.nonce.as_str()));
-        let id = ours.and_then(|id| u64::from_str_radix(id, 16).ok());
+        let id = correlation_id.and_then(|correlation_id| self.id_of(correlation_id));
         id.is_some_and(|id| self.end(id, answer))
     }
 
@@ -152,7 +160,12 @@ impl Ticket {
 
     /// The id that the message carries and its reply repeats.
     pub(super) fn correlation_id(&self) -> String {
-        format!("{}{:012x}", self.pending.nonce, self.id)
+        let mut text = String::with_capacity(PREFIX + COUNT);
+        text.push_str(&self.pending.nonce);
+        let digit = |place: usize| u32::try_from(self.id >> (4 * place) & 0xf).ok();
+        let digits = (0..COUNT).rev().map(digit);
+        text.extend(digits.filter_map(|digit| char::from_digit(digit?, 16)));
+        text
     }
 }
 

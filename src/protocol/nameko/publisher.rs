@@ -34,6 +34,7 @@ use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
 use super::refusal::{Refusal, Refusals};
 use super::unconfirmed::{OnAck, Sent, Unconfirmed, fingerprint};
+use crate::batch::gather;
 use crate::metrics::UpstreamMetrics;
 
 /// How many messages wait for the publisher before their callers do.
@@ -144,12 +145,8 @@ impl Publisher {
                     if taken == 0 {
                         self.end.because("its publisher has nobody left to publish for");
                     }
-                    // Whoever else is about to call gets its turn first: lapin's thread is woken
-                    // once for all of them.
-                    tokio::task::yield_now().await;
-                    while batch.len() < room && let Ok(message) = self.queue.try_recv() {
-                        batch.push(message);
-                    }
+                    // lapin's thread is woken, and the broker reads, once for all of them.
+                    gather(&mut batch, &mut self.queue, room).await;
                     for message in batch.drain(..) {
                         if self.may_go(&message) {
                             confirms.push(self.publish(message));

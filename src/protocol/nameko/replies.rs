@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lapin::Consumer;
-use lapin::types::ShortString;
 
 use super::connection::End;
 use super::pending::{Answer, Pending};
@@ -28,9 +27,10 @@ pub(super) async fn run(
         match delivery {
             Some(Ok(delivery)) => {
                 let lapin::message::Delivery { properties, data, .. } = delivery;
-                let id = properties.correlation_id().as_ref().map(ShortString::to_string);
+                let id = properties.correlation_id().as_ref();
+                let id = id.and_then(|id| pending.id_of(id.as_str()));
                 let reply = Box::new(Delivered { properties, body: data.into() });
-                if !pending.end_by_correlation(id.as_deref(), Answer::Replied(reply)) {
+                if !id.is_some_and(|id| pending.end(id, Answer::Replied(reply))) {
                     metrics.late_reply();
                 }
             }

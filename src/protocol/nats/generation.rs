@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::pending::{Answer, Pending, Ticket};
 use super::wire::{self, Violation};
+use crate::batch::gather;
 use crate::metrics::UpstreamMetrics;
 
 /// How many calls are published together at the most, and how many wait for that before their
@@ -263,14 +264,8 @@ impl Generation {
     async fn publish_calls(&self, outbox: &mut mpsc::Receiver<Outgoing>) {
         let mut batch = Vec::with_capacity(BATCH);
         while outbox.recv_many(&mut batch, BATCH).await > 0 {
-            // Whoever else is about to call gets its turn first: the library writes what it has
-            // as soon as it is woken, and a write is the dearest part of a call.
-            tokio::task::yield_now().await;
-            while batch.len() < BATCH
-                && let Ok(outgoing) = outbox.try_recv()
-            {
-                batch.push(outgoing);
-            }
+            // The library writes what it has as soon as it is woken.
+            gather(&mut batch, outbox, BATCH).await;
             for Outgoing { token, message } in batch.drain(..) {
                 if self.pending().is_waiting(token)
                     && self.client.publish_message(message).await.is_err()

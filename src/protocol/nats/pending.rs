@@ -5,10 +5,10 @@
 //! in flight; the bound here is the last resort, and the size of the inbox's queue.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Message, Subject};
+use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
 /// How many calls can wait. The inbox takes as many replies before it drops one.
@@ -32,27 +32,6 @@ pub(super) enum Closed {
     Full,
 }
 
-/// Tokens count up from one and are given by nobody else: they spread over a table as they are.
-#[derive(Default)]
-struct TokenHasher(u64);
-
-impl Hasher for TokenHasher {
-    fn write_u64(&mut self, token: u64) {
-        // hashbrown looks at the highest bits, too; the odd number is 2^64 over the golden ratio.
-        self.0 = token.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(self.0 ^ u64::from(*byte));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 struct Waiter {
     subject: Subject,
     sender: oneshot::Sender<Answer>,
@@ -60,7 +39,7 @@ struct Waiter {
 
 #[derive(Default)]
 struct Table {
-    waiters: HashMap<u64, Waiter, BuildHasherDefault<TokenHasher>>,
+    waiters: HashMap<u64, Waiter, RandomState>,
     last_token: u64,
     ended: bool,
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use lapin::types::ShortString;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -107,7 +108,7 @@ impl Service {
 /// The services that have been called, for every call to look up and the prober to renew.
 #[derive(Clone)]
 pub(in super::super) struct Services {
-    map: Arc<RwLock<HashMap<Box<str>, Arc<Service>>>>,
+    map: Arc<RwLock<HashMap<Box<str>, Arc<Service>, RandomState>>>,
     requests: mpsc::Sender<Arc<Service>>,
     interval: Duration,
 }

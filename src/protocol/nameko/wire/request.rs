@@ -34,7 +34,10 @@ pub(in super::super) struct Refused {
 /// The routing key of `service.method`, or why there is none: Nameko binds `service.*`, so a key
 /// with an empty word, a wildcard or a blank reaches nobody, or somebody else.
 pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<ShortString, Refused> {
-    let key = format!("{service}.{method}");
+    let key = [service, ".", method].concat();
+    if key.len() <= SHORT_STRING && is_plain(&key) {
+        return Ok(ShortString::from(key));
+    }
     let odd = |c: char| matches!(c, '*' | '#') || c.is_whitespace() || c.is_control();
     let complaint = if key.len() > SHORT_STRING {
         format!("is {} bytes long, and AMQP takes at most {SHORT_STRING}", key.len())
@@ -49,6 +52,19 @@ pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<Short
     let message = format!("the name {shown:?} {complaint}: nothing was sent");
     let fault = Fault::not_sent(FaultKind::InvalidRequest, message);
     Err(Refused { reason: "routing_key", fault })
+}
+
+/// Whether one look is enough: words of letters, digits and `_` with a dot between them.
+fn is_plain(key: &str) -> bool {
+    let mut before = b'.';
+    for byte in key.bytes() {
+        let word = byte.is_ascii_alphanumeric() || byte == b'_';
+        if !word && (byte != b'.' || before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
 /// Refuses params that kombu would read as something else than what the caller wrote.
@@ -146,7 +162,7 @@ pub(in super::super) fn call_properties(
     correlation_id: &str,
     reply_to: &str,
 ) -> BasicProperties {
-    let remaining = request.deadline.remaining().as_millis().max(1);
+    let remaining = u64::try_from(request.deadline.remaining().as_millis()).unwrap_or(u64::MAX);
     let deadline = i64::try_from(request.deadline.unix_millis()).unwrap_or(i64::MAX);
     let mut headers = headers(request.context, correlation_id);
     // Absolute, because Nameko hands it on to nested calls as it is; a message that a worker
@@ -154,7 +170,7 @@ pub(in super::super) fn call_properties(
     headers.insert(context_key!("deadline").into(), AMQPValue::LongLongInt(deadline));
     properties(headers, correlation_id, reply_to)
         .with_delivery_mode(TRANSIENT)
-        .with_expiration(ShortString::from(remaining.to_string()))
+        .with_expiration(ShortString::from(itoa::Buffer::new().format(remaining.max(1))))
 }
 
 /// A notification's properties: it waits for its service, however long, and its reply goes to
