@@ -38,8 +38,8 @@ mod tests {
         let mut batch = vec![0];
         tokio::select! {
             biased;
-            () = gather(&mut batch, &mut queue, 8) => {}
             () = chain => {}
+            () = gather(&mut batch, &mut queue, 8) => {}
         }
         assert_eq!(batch, [0, 1, 2, 3]);
     }

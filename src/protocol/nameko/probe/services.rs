@@ -105,10 +105,13 @@ impl Service {
     }
 }
 
+/// Services by their names.
+type Map = HashMap<Box<str>, Arc<Service>, RandomState>;
+
 /// The services that have been called, for every call to look up and the prober to renew.
 #[derive(Clone)]
 pub(in super::super) struct Services {
-    map: Arc<RwLock<HashMap<Box<str>, Arc<Service>, RandomState>>>,
+    map: Arc<RwLock<Map>>,
     requests: mpsc::Sender<Arc<Service>>,
     interval: Duration,
 }
