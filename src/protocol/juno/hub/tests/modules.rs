@@ -1,0 +1,176 @@
+//! Modules that come and go: dependencies, hooks, tokens, and what the hub tells of them.
+
+use super::*;
+
+#[test]
+fn whoever_has_hung_up_holds_no_id() {
+    let register = json!({"type": 1, "requestId": "x", "moduleId": "math", "version": "1.0.0"});
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    talk.serving("caller", &[]);
+    talk.module("needy", json!({"math": "*"}));
+    talk.tell("caller", call("c", "math.add"));
+    for peer in ["caller", "needy", "math"] {
+        talk.heard(peer);
+    }
+    talk.connect("again");
+    // It is served first; nothing is done meanwhile.
+    talk.notes.hung_up.insert("math", Presence::Doubtful);
+    let line = register.to_string();
+    let dealt = talk.hub.line(talk.ids["again"], scan(line.as_bytes()), talk.now, &mut talk.notes);
+    assert_eq!((dealt, talk.heard("again").len()), (Dealt::Later, 0));
+    assert_eq!(talk.hub.counts(), Counts { unregistered: 1, active: 3, waiting: 0 });
+    // Then it leaves as it would by itself.
+    talk.notes.hung_up.insert("math", Presence::Gone);
+    assert_eq!(talk.tell("again", register.clone())[0], json!({"requestId": "x", "type": 2}));
+    assert_eq!(talk.notes.forgotten, ["math"]);
+    assert_eq!(errors(&talk.heard("caller")), [(4, "c".to_owned())]);
+    assert_eq!(talk.hooks("needy"), ["juno.deactivated {}", "juno.activated {}"]);
+    talk.disconnect("math");
+    assert_eq!(talk.hub.counts(), Counts { unregistered: 0, active: 3, waiting: 0 });
+    // Whoever registers twice has one answer, though it has hung up itself.
+    talk.notes.hung_up.insert("again", Presence::Gone);
+    assert_eq!(errors(&talk.tell("again", register)), [(7, "x".to_owned())]);
+}
+
+#[test]
+fn hooks_reach_those_who_listen() {
+    let mut talk = Talk::new();
+    for module in ["nmath", "listener", "other"] {
+        talk.serving(module, &[]);
+        talk.heard(module);
+    }
+    for _ in 0..2 {
+        let heard =
+            talk.tell("listener", json!({"type": 5, "requestId": "l", "hook": "nmath.changed"}));
+        assert_eq!(heard, [json!({"requestId": "l", "type": 6})]);
+    }
+    talk.tell("nmath", json!({"type": 5, "requestId": "l", "hook": "nmath.changed"}));
+    talk.heard("nmath");
+    for (data, delivered) in [
+        (json!({"u": 1}), json!({"u": 1})),
+        (json!(5), json!({})),
+        (json!([1]), json!({})),
+        (json!(null), json!({})),
+    ] {
+        let heard = talk
+            .tell("nmath", json!({"type": 7, "requestId": "t", "hook": "changed", "data": data}));
+        assert_eq!(heard.len(), 2, "its own hook, and the ok: {heard:?}");
+        assert_eq!(heard[1], json!({"requestId": "t", "type": 8}));
+        let heard = talk.heard("listener");
+        assert_eq!(heard.len(), 1, "once: {heard:?}");
+        assert_eq!((&heard[0]["hook"], &heard[0]["data"]), (&json!("nmath.changed"), &delivered));
+        assert!(talk.heard("other").is_empty());
+    }
+    assert_eq!(errors(&talk.tell("nmath", json!({"type": 7, "requestId": "t"})))[0].0, 0);
+    assert_eq!(errors(&talk.tell("nmath", json!({"type": 5, "requestId": "t"})))[0].0, 0);
+}
+
+#[test]
+fn dependencies_in_a_chain() {
+    let mut talk = Talk::new();
+    assert_eq!(talk.module("c", json!({"b": "^1.0.0"})), [json!({"requestId": "r", "type": 2})]);
+    assert_eq!(
+        errors(&talk.tell("c", json!({"type": 9, "requestId": "d", "function": "f"})))[0].0,
+        3
+    );
+    talk.module("b", json!({"a": ">=1.0.0 <2.0.0", "juno": "*"}));
+    assert!(!talk.active("b") && !talk.active("c"));
+    talk.module("a", json!({}));
+    assert!(talk.active("a") && talk.active("b") && talk.active("c"));
+    assert_eq!(talk.hooks("c"), ["juno.activated {}"]);
+    talk.tell("c", json!({"type": 9, "requestId": "d", "function": "f"}));
+    talk.disconnect("a");
+    assert!(!talk.active("b") && !talk.active("c"));
+    assert_eq!(talk.hooks("c"), ["juno.deactivated {}"]);
+    // Its functions are unknown meanwhile, and are there again without being declared again.
+    talk.serving("d", &[]);
+    assert_eq!(errors(&talk.tell("d", call("x", "c.f"))), [(4, "x".to_owned())]);
+    talk.module("a", json!({}));
+    assert_eq!(talk.hooks("c"), ["juno.activated {}"]);
+    talk.tell("d", call("x", "c.f"));
+    assert_eq!(talk.heard("c")[0]["function"], "f");
+}
+
+#[test]
+fn dependencies_in_a_circle() {
+    let mut talk = Talk::new();
+    talk.module("a", json!({"b": "*"}));
+    talk.module("b", json!({"c": "*", "b": "*"}));
+    assert!(!talk.active("a") && !talk.active("b"));
+    talk.module("c", json!({"a": "*"}));
+    assert!(talk.active("a") && talk.active("b") && talk.active("c"));
+    talk.disconnect("b");
+    assert!(!talk.active("a") && !talk.active("c"));
+}
+
+#[test]
+fn a_version_that_does_not_fit_is_none() {
+    let mut talk = Talk::new();
+    talk.module("a", json!({}));
+    talk.module("b", json!({"a": "^2.0.0"}));
+    talk.module("c", json!({"juno": "^9.0.0"}));
+    assert!(!talk.active("b") && !talk.active("c"));
+    assert_eq!(talk.hub.counts(), Counts { unregistered: 0, active: 1, waiting: 2 });
+}
+
+#[test]
+fn life_cycle_hooks_for_those_who_listen() {
+    let mut talk = Talk::new();
+    talk.serving("w", &[]);
+    for hook in ["juno.moduleActivated", "juno.moduleDeactivated", "juno.moduleConnected"] {
+        talk.tell("w", json!({"type": 5, "requestId": "l", "hook": hook}));
+    }
+    talk.module("a", json!({}));
+    talk.module("b", json!({"a": "*"}));
+    talk.disconnect("a");
+    let expected = [
+        r#"juno.moduleConnected {"connectionId":"2"}"#,
+        r#"juno.moduleActivated {"moduleId":"a"}"#,
+        r#"juno.moduleConnected {"connectionId":"3"}"#,
+        r#"juno.moduleActivated {"moduleId":"b"}"#,
+        // As with the real daemon, not for the one that left.
+        r#"juno.moduleDeactivated {"moduleId":"b"}"#,
+    ];
+    assert_eq!(talk.hooks("w"), expected);
+}
+
+#[test]
+fn the_hubs_own_functions() {
+    let mut talk = Talk::new();
+    talk.module("b", json!({"a": "^1.0.0"}));
+    talk.serving("m", &["f"]);
+    let heard = talk.tell("m", call("c", "juno.listModules"));
+    let expected = json!([
+        {"connectionId": "0", "declaredFunctions": ["listModules", "getModuleInfo"], "dependencies": {},
+         "moduleId": "juno", "registered": true, "registeredHooks": [], "version": "0.1.3"},
+        {"connectionId": "1", "declaredFunctions": [], "dependencies": {"a": "^1.0.0"},
+         "moduleId": "b", "registered": false, "registeredHooks": [], "version": "1.0.0"},
+        {"connectionId": "2", "declaredFunctions": ["f"], "dependencies": {},
+         "moduleId": "m", "registered": true, "registeredHooks": [], "version": "1.0.0"},
+    ]);
+    assert_eq!(heard, [json!({"requestId": "c", "type": 4, "data": expected})]);
+    let mut info = |arguments: Value| {
+        let frame = json!({"type": 3, "requestId": "c", "function": "juno.getModuleInfo", "arguments": arguments});
+        talk.tell("m", frame)[0]["data"].clone()
+    };
+    assert_eq!(info(json!({"moduleId": "m"})), expected[2]);
+    assert_eq!(info(json!({"moduleId": "juno"})), expected[0]);
+    for arguments in [json!({"moduleId": "x"}), json!({}), json!(null), json!({"moduleId": 5})] {
+        assert_eq!(info(arguments), Value::Null);
+    }
+}
+
+#[test]
+fn tokens_keep_strangers_out() {
+    let tokens = HashMap::from([("billing".to_owned(), Secret::new("s3cret".to_owned()))]);
+    let mut talk = Talk::with(Settings { tokens, ..settings() });
+    talk.connect("x");
+    let register = |token: Value| json!({"type": 1, "requestId": "r", "moduleId": "billing", "version": "1.0.0", "token": token});
+    for token in [json!(null), json!("s3cre"), json!("s3cretx"), json!(""), json!(5)] {
+        let heard = talk.tell("x", register(token));
+        assert_eq!(errors(&heard), [(3, "r".to_owned())]);
+        assert!(!heard[0].to_string().contains("s3cret"));
+    }
+    assert_eq!(talk.tell("x", register(json!("s3cret")))[0]["type"], 2);
+}
