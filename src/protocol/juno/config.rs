@@ -128,7 +128,8 @@ impl HubConfig {
         })
     }
 
-    /// Whether the system has what the Unix sockets need.
+    /// Warns where the system lacks what the Unix sockets need. It may come before the start: a
+    /// folder under `/run` is made by whoever starts the service.
     fn check_unix_sockets(&self, section: &Section<'_>) {
         let paths = self.listen.iter().filter_map(|place| match place {
             Listen::Unix(path) => Some(path),
@@ -143,7 +144,7 @@ impl HubConfig {
             if let Some(Err(error)) = name.as_deref().map(|name| number_of(name, file)) {
                 let message =
                     format!("`{key}` in [hub]: {error:#}: name another one, or its number");
-                section.problem(key, message);
+                section.warn(key, message);
             }
         }
         for path in paths {
@@ -155,7 +156,7 @@ impl HubConfig {
                      choose another one",
                     path.display()
                 );
-                section.problem("listen", message);
+                section.warn("listen", message);
             }
         }
     }
