@@ -112,3 +112,22 @@ async fn a_client_that_does_not_read_its_answers_is_not_read_from() {
         "{executed} of {CALLS} calls were made for a client that is deaf"
     );
 }
+
+/// One worker, and several: they have different runtimes, and the machine's cores choose.
+#[tokio::test]
+async fn any_number_of_workers_carries_calls() {
+    for workers in [1, 3] {
+        let echo = Echo::with(&format!("workers = {workers}")).await;
+        let client = async |client: usize| {
+            let mut connection = echo.gateway.connect().await;
+            for number in 0..50 {
+                let param = format!("{client} {number}");
+                connection.send(&call("echo.x", &param)).await;
+                assert_eq!(connection.receive().await.expect("an answer").json()["result"], param);
+            }
+        };
+        futures_util::future::join_all((0..16).map(client)).await;
+        echo.gateway.terminate();
+        assert_eq!(echo.gateway.exit_status().await, 0);
+    }
+}
