@@ -117,6 +117,20 @@ impl CallName {
     }
 }
 
+/// Whether a name is words of ASCII letters, digits, `_` and `-`, with one dot between two: nearly
+/// every name is, and no protocol finds fault with such a one.
+pub fn is_plain_name(name: &str) -> bool {
+    let mut before = b'.';
+    for byte in name.bytes() {
+        let word = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if !word && (byte != b'.' || before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
+}
+
 /// When a call ends at the latest. One point in time for the whole call: it is handed down
 /// through every layer, and no layer starts a timer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,6 +339,16 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(TraceParent::parse(text).is_some(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_names() {
+        for name in ["orders.create", "a.b-c.d_1", "x"] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        for name in ["", ".", ".a", "a.", "a..b", "a b.c", "a.*", "a.#", "\u{e9}.a", "a.b\n"] {
+            assert!(!is_plain_name(name), "{name:?}");
         }
     }
 

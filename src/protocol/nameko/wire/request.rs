@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 use super::tagged;
-use crate::call::{Context, Params, Request};
+use crate::call::{Context, Params, Request, is_plain_name};
 use crate::fault::{Fault, FaultKind};
 
 /// How many calls of a chain Nameko remembers (`parent_calls_tracked`).
@@ -35,7 +35,7 @@ pub(in super::super) struct Refused {
 /// with an empty word, a wildcard or a blank reaches nobody, or somebody else.
 pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<ShortString, Refused> {
     let key = [service, ".", method].concat();
-    if key.len() <= SHORT_STRING && is_plain(&key) {
+    if key.len() <= SHORT_STRING && is_plain_name(&key) {
         return Ok(ShortString::from(key));
     }
     let odd = |c: char| matches!(c, '*' | '#') || c.is_whitespace() || c.is_control();
@@ -52,19 +52,6 @@ pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<Short
     let message = format!("the name {shown:?} {complaint}: nothing was sent");
     let fault = Fault::not_sent(FaultKind::InvalidRequest, message);
     Err(Refused { reason: "routing_key", fault })
-}
-
-/// Whether one look is enough: words of letters, digits and `_` with a dot between them.
-fn is_plain(key: &str) -> bool {
-    let mut before = b'.';
-    for byte in key.bytes() {
-        let word = byte.is_ascii_alphanumeric() || byte == b'_';
-        if !word && (byte != b'.' || before == b'.') {
-            return false;
-        }
-        before = byte;
-    }
-    before != b'.'
 }
 
 /// Refuses params that kombu would read as something else than what the caller wrote.

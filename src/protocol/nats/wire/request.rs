@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Dialect;
-use crate::call::{Context, Params, Payload, Request};
+use crate::call::{Context, Params, Payload, Request, is_plain_name};
 use crate::fault::{Fault, FaultKind};
 use crate::params;
 
@@ -80,7 +80,7 @@ fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str
     if subject.len() > LONGEST_SUBJECT {
         return Some(("long_subject", "its name is longer than 1024 bytes"));
     }
-    if !is_plain(subject) {
+    if !is_plain_name(subject) {
         if subject.bytes().any(|b| matches!(b, b'*' | b'>')) {
             return Some(("wildcard", "its name holds a wildcard, `*` or `>`"));
         }
@@ -100,19 +100,6 @@ fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str
         return Some(("system_subject", "its name belongs to NATS itself"));
     }
     None
-}
-
-/// Whether one look is enough: words of letters, digits, `_` and `-` with a dot between them.
-fn is_plain(subject: &str) -> bool {
-    let mut before = b'.';
-    for byte in subject.bytes() {
-        let word = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if !word && (byte != b'.' || before == b'.') {
-            return false;
-        }
-        before = byte;
-    }
-    before != b'.'
 }
 
 /// A caller's words in a message: quoted, without control characters, cut short.
