@@ -78,8 +78,8 @@ async fn headers_that_do_not_fit_a_frame_are_refused_with_both_sizes() {
     assert_eq!(answer["result"], "ok");
 }
 
-#[tokio::test]
-async fn a_message_over_the_brokers_limit_costs_its_own_caller_alone() {
+/// A gateway and its service, with a broker that takes 64 KiB at most.
+async fn before_a_limit() -> (RabbitMq, NamekoResponder, Gateway) {
     let rabbit = RabbitMq::configured("max_message_size = 65536");
     let service = NamekoResponder::serve(&rabbit.url(), "orders", answer).await;
     let config = format!(
@@ -88,6 +88,12 @@ async fn a_message_over_the_brokers_limit_costs_its_own_caller_alone() {
         rabbit.url()
     );
     let gateway = Gateway::ready(&config).await;
+    (rabbit, service, gateway)
+}
+
+#[tokio::test]
+async fn a_message_over_the_brokers_limit_costs_its_own_caller_alone() {
+    let (_rabbit, service, gateway) = before_a_limit().await;
     let large = json!(["x".repeat(100_000)]);
     beside_a_call_in_flight(&gateway, &service, async {
         let fault = gateway.fault("orders.x", large.clone()).await;
@@ -109,14 +115,7 @@ async fn a_message_over_the_brokers_limit_costs_its_own_caller_alone() {
 
 #[tokio::test]
 async fn a_refused_message_among_many_costs_none_of_the_others_its_answer() {
-    let rabbit = RabbitMq::configured("max_message_size = 65536");
-    let service = NamekoResponder::serve(&rabbit.url(), "orders", answer).await;
-    let config = format!(
-        "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{}\"\n\
-         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n",
-        rabbit.url()
-    );
-    let gateway = Gateway::ready(&config).await;
+    let (_rabbit, service, gateway) = before_a_limit().await;
     gateway.result("orders.x", json!([])).await;
     let calls: Vec<_> = (0..50)
         .map(|id| {
