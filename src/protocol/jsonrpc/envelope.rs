@@ -19,14 +19,14 @@ pub(super) const MAX_DEPTH: usize = 128;
 #[derive(Debug)]
 pub(super) enum Envelope {
     /// One request.
-    Single(Incoming),
+    Single(Entry),
     /// A batch, at least one request long.
-    Batch(Vec<Incoming>),
+    Batch(Vec<Entry>),
 }
 
 /// One request, or why it is none.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(super) struct Entry {
     /// The id, byte for byte; `None` for a notification.
     pub(super) id: Option<Payload>,
     /// The request's method and params.
@@ -49,7 +49,7 @@ pub(super) fn parse(body: &Bytes, max_batch: usize) -> Result<Envelope, Fault> {
     if text.starts_with('{')
         && let Ok(members) = serde_json::from_str::<Members<'_>>(text)
     {
-        return Ok(Envelope::Single(members.into_incoming(body)));
+        return Ok(Envelope::Single(members.into_entry(body)));
     }
     if !text.starts_with('[') {
         let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
@@ -112,17 +112,17 @@ fn is_deeper_than(text: &[u8], limit: usize) -> bool {
     false
 }
 
-fn read(body: &Bytes, raw: &RawValue) -> Incoming {
+fn read(body: &Bytes, raw: &RawValue) -> Entry {
     if !raw.get().starts_with('{') {
         let request = Err(invalid("a request must be a JSON object"));
-        return Incoming { id: Some(Payload::NULL), request };
+        return Entry { id: Some(Payload::NULL), request };
     }
     match serde_json::from_str::<Members<'_>>(raw.get()) {
-        Ok(members) => members.into_incoming(body),
+        Ok(members) => members.into_entry(body),
         // The text is valid JSON, so this is a key that is no Unicode text: `"\ud800"`.
         Err(_) => {
             let request = Err(invalid("a key of the request is not valid Unicode"));
-            Incoming { id: Some(Payload::NULL), request }
+            Entry { id: Some(Payload::NULL), request }
         }
     }
 }
@@ -138,7 +138,7 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
-    fn into_incoming(self, body: &Bytes) -> Incoming {
+    fn into_entry(self, body: &Bytes) -> Entry {
         let id = self.id.map(|raw| {
             let valid = matches!(raw.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
             if valid {
@@ -149,11 +149,11 @@ impl Members<'_> {
         });
         let request = self.check(body);
         match id {
-            Some(Err(fault)) => Incoming { id: Some(Payload::NULL), request: Err(fault) },
+            Some(Err(fault)) => Entry { id: Some(Payload::NULL), request: Err(fault) },
             // Who sends nonsense without an id is answered nevertheless, with the id null.
-            None if request.is_err() => Incoming { id: Some(Payload::NULL), request },
-            None => Incoming { id: None, request },
-            Some(Ok(id)) => Incoming { id: Some(id), request },
+            None if request.is_err() => Entry { id: Some(Payload::NULL), request },
+            None => Entry { id: None, request },
+            Some(Ok(id)) => Entry { id: Some(id), request },
         }
     }
 
@@ -255,9 +255,9 @@ pub(super) fn invalid(reason: impl fmt::Display) -> Fault {
 mod tests {
     use super::*;
 
-    fn single(text: &str) -> Incoming {
+    fn single(text: &str) -> Entry {
         match parse(&Bytes::copy_from_slice(text.as_bytes()), 50).expect("an envelope") {
-            Envelope::Single(incoming) => incoming,
+            Envelope::Single(entry) => entry,
             Envelope::Batch(_) => panic!("a batch"),
         }
     }
@@ -268,12 +268,12 @@ mod tests {
 
     #[test]
     fn a_request_is_cut_out_byte_for_byte() {
-        let incoming = single(
+        let entry = single(
             r#" {"id" : 9223372036854775807 , "params":{"b":1e400,"a":"\ud800","a":-0, "n":1.10},
                 "jsonrpc":"2.0","method":"a.b\u0063","extra":[1e999]} "#,
         );
-        assert_eq!(incoming.id.expect("an id").as_str(), "9223372036854775807");
-        let call = incoming.request.expect("valid");
+        assert_eq!(entry.id.expect("an id").as_str(), "9223372036854775807");
+        let call = entry.request.expect("valid");
         assert_eq!(call.method, "a.bc");
         let Params::Object(params) = call.params else { panic!("an object") };
         assert_eq!(params.as_str(), r#"{"b":1e400,"a":"\ud800","a":-0, "n":1.10}"#);
@@ -304,19 +304,19 @@ mod tests {
             ("1e999", "null"),
         ];
         for (text, id) in cases {
-            let incoming = single(text);
-            let fault = incoming.request.expect_err(text);
+            let entry = single(text);
+            let fault = entry.request.expect_err(text);
             assert_eq!(fault.kind(), FaultKind::InvalidRequest, "{text}");
-            assert_eq!(incoming.id.expect("an id").as_str(), id, "{text}");
+            assert_eq!(entry.id.expect("an id").as_str(), id, "{text}");
         }
     }
 
     #[test]
     fn ids_of_every_type_come_back() {
         for id in ["1", "-0", "1.50", "1e3", "null", "\"\"", "\"\\u0031\\ud800\"", "\"é\"", "0"] {
-            let incoming = single(&format!(r#"{{"jsonrpc":"2.0","method":"m","id":{id}}}"#));
-            assert!(incoming.request.is_ok());
-            assert_eq!(incoming.id.expect("an id").as_str(), id);
+            let entry = single(&format!(r#"{{"jsonrpc":"2.0","method":"m","id":{id}}}"#));
+            assert!(entry.request.is_ok());
+            assert_eq!(entry.id.expect("an id").as_str(), id);
         }
         assert!(single(r#"{"jsonrpc":"2.0","method":"m"}"#).id.is_none());
     }

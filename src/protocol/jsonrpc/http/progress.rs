@@ -104,8 +104,8 @@ impl Progress {
     }
 }
 
-/// A connection's bytes, watched.
-pub(super) struct Watched<S> {
+/// A connection's bytes, which tell `Progress` what they do.
+pub(super) struct ClientStream<S> {
     stream: S,
     progress: Arc<Progress>,
     has_read: bool,
@@ -115,13 +115,13 @@ pub(super) struct Watched<S> {
     said: usize,
 }
 
-impl<S> Watched<S> {
+impl<S> ClientStream<S> {
     pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
         Self { stream, progress, has_read: false, blocked: false, said: 0 }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Watched<S> {
+impl<S: AsyncWrite + Unpin> ClientStream<S> {
     /// Writes the last words and closes, as far as the peer lets it.
     fn poll_end(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Poll<()> {
         while let Some(left) = words.get(self.said..).filter(|left| !left.is_empty()) {
@@ -138,7 +138,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -242,10 +242,10 @@ mod tests {
     async fn cut(before: &[u8]) -> String {
         let (near, mut far) = tokio::io::duplex(16);
         let progress = Arc::new(Progress::new());
-        let mut watched = Watched::new(near, Arc::clone(&progress));
+        let mut stream = ClientStream::new(near, Arc::clone(&progress));
         let mut left = before;
         while let Ok(Ok(written)) =
-            tokio::time::timeout(READ, watched.write(left)).await.map_err(drop)
+            tokio::time::timeout(READ, stream.write(left)).await.map_err(drop)
         {
             left = &left[written..];
             if left.is_empty() {
@@ -255,8 +255,8 @@ mod tests {
         assert!(progress.cut(b"too slow, and the words are longer than a write".to_vec()));
         assert!(!progress.cut(Vec::new()), "once");
         let read = async {
-            assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
-            assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0, "and again");
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "and again");
         };
         let mut heard = Vec::new();
         let ((), heard_all) = tokio::join!(read, far.read_to_end(&mut heard));

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::super::answer::{self, Dialect};
-use super::super::envelope::{self, Envelope, Incoming, invalid};
+use super::super::envelope::{self, Entry, Envelope, invalid};
 use super::{Http, HttpRequest, HttpState, body, headers};
 use crate::call::{Call, CallKind, CallName, Context, Payload, Reply};
 use crate::fault::{Fault, FaultKind};
@@ -36,8 +36,8 @@ pub(super) async fn service_api(
     let response = match service {
         Ok(Path(service)) => serve(&http, Some(service), request).await,
         Err(_) => {
-            let session = Session::new(&http, None, request.headers(), Instant::now());
-            session.refuse(&unreadable_path())
+            let exchange = Exchange::new(&http, None, request.headers(), Instant::now());
+            exchange.refuse(&unreadable_path())
         }
     };
     response.map(Body::new)
@@ -54,9 +54,9 @@ pub(super) async fn not_post(
     request: HttpRequest,
 ) -> axum::response::Response {
     let request_headers = request.headers();
-    let session = Session::new(&http, None, request_headers, Instant::now());
+    let exchange = Exchange::new(&http, None, request_headers, Instant::now());
     let fault = invalid("JSON-RPC calls are sent with the HTTP method POST");
-    let mut response = session.refuse(&fault);
+    let mut response = exchange.refuse(&fault);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response.map(Body::new)
@@ -73,25 +73,25 @@ where
 {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut session = Session::new(http, service, &parts.headers, started);
-    let envelope = match session.read(&parts.headers, body).await {
+    let mut exchange = Exchange::new(http, service, &parts.headers, started);
+    let envelope = match exchange.read(&parts.headers, body).await {
         Ok(envelope) => envelope,
-        Err(fault) => return session.refuse(&fault),
+        Err(fault) => return exchange.refuse(&fault),
     };
     match envelope {
-        Envelope::Single(incoming) => match session.answer(incoming).await {
-            Some(answered) => session.respond_single(&answered),
-            None => session.respond(Vec::new(), None, None),
+        Envelope::Single(entry) => match exchange.answer(entry).await {
+            Some(answered) => exchange.respond_single(&answered),
+            None => exchange.respond(Vec::new(), None, None),
         },
         Envelope::Batch(items) => {
-            let answers = join_all(items.into_iter().map(|item| session.answer(item))).await;
-            session.respond_batch(&answers)
+            let answers = join_all(items.into_iter().map(|item| exchange.answer(item))).await;
+            exchange.respond_batch(&answers)
         }
     }
 }
 
 /// One HTTP request while it is being answered.
-struct Session<'a> {
+struct Exchange<'a> {
     http: &'a Arc<Http>,
     service: Option<String>,
     dialect: Dialect,
@@ -106,7 +106,7 @@ struct Answer {
     dispatched: Dispatched,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Exchange<'a> {
     fn new(
         http: &'a Arc<Http>,
         service: Option<String>,
@@ -140,8 +140,8 @@ impl<'a> Session<'a> {
     }
 
     /// Carries one request out; a notification is owed no answer.
-    async fn answer(&self, incoming: Incoming) -> Option<Answer> {
-        let Incoming { id, request } = incoming;
+    async fn answer(&self, entry: Entry) -> Option<Answer> {
+        let Entry { id, request } = entry;
         let call = request.and_then(|request| {
             let name = self.name(request.method)?;
             let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };

@@ -21,7 +21,7 @@ use tower::Service;
 use tracing::{debug, warn};
 
 use super::super::config::HttpConfig;
-use super::progress::{Progress, Verdict, Watched};
+use super::progress::{ClientStream, Progress, Verdict};
 use super::{Http, INGRESS, bare, routes, rpc, tls};
 use crate::router::Router;
 use crate::router::table::Ingress;
@@ -133,7 +133,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
+        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), Arc::clone(self));
             progress.begin(request.version() == http::Version::HTTP_2);
