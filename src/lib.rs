@@ -23,3 +23,4 @@ pub mod protocol;
 pub mod router;
 pub mod tasks;
 pub mod upstream;
+pub mod web;
