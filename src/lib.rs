@@ -8,6 +8,7 @@
 //! ```
 
 pub mod admin;
+pub mod backoff;
 pub mod batch;
 pub mod call;
 pub mod cli;
@@ -22,5 +23,6 @@ pub mod params;
 pub mod protocol;
 pub mod router;
 pub mod tasks;
+pub mod token;
 pub mod upstream;
 pub mod web;

@@ -13,13 +13,14 @@ use tracing::{error, info, warn};
 use super::config::{Server, Settings};
 use super::generation::{Generation, Incoming};
 use super::open::{self, Failure};
+use crate::backoff::Backoff;
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(3);
-/// A generation that lived shorter is a failed attempt: the delay goes on growing.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// A generation that lived shorter is a failed attempt.
+const STABLE: Duration = Duration::from_secs(1);
 /// How often the same failure is logged.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -57,7 +58,7 @@ pub(super) fn start(settings: Arc<Settings>, metrics: UpstreamMetrics, tasks: &T
         settings,
         link: Arc::clone(&link),
         metrics,
-        backoff: Backoff::default(),
+        backoff: Backoff::new(FIRST_PAUSE, STABLE),
     };
     let shutdown = tasks.shutdown().clone();
     tasks.spawn("nats connection", async move {
@@ -106,7 +107,7 @@ impl Supervisor {
             next = (next + 1) % count;
             // The other servers are tried at once, the same one after a pause.
             if failures % count == 0 {
-                tokio::time::sleep(self.backoff.next()).await;
+                tokio::time::sleep(self.backoff.failed()).await;
             }
         }
     }
@@ -125,9 +126,7 @@ impl Supervisor {
         self.link.take_down("the connection to NATS was lost");
         self.metrics.set_up(false);
         warn!(%server, "the connection to NATS was lost; connecting again");
-        if born.elapsed() >= SHORT_LIFE {
-            self.backoff = Backoff::default();
-        }
+        self.backoff.lived(born.elapsed());
     }
 
     /// Tells the operator of a failure: once, and then now and again while it lasts.
@@ -146,35 +145,5 @@ impl Supervisor {
             None => warn!(%server, detail, "no connection to NATS: {reason}; trying again"),
         }
         *last = Some((failure.detail, Instant::now()));
-    }
-}
-
-/// Delays that grow from one attempt to the next, each a little different from everybody else's.
-#[derive(Default)]
-struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let grown = FIRST_DELAY.saturating_mul(1 << self.attempts.min(16));
-        self.attempts = self.attempts.saturating_add(1);
-        grown.min(LONGEST_DELAY).mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_grow_to_a_bound() {
-        let mut backoff = Backoff::default();
-        let mut bound = FIRST_DELAY;
-        for _ in 0..100 {
-            let delay = backoff.next();
-            assert!(delay >= bound / 2 && delay <= bound, "{delay:?} of {bound:?}");
-            bound = (bound * 2).min(LONGEST_DELAY);
-        }
     }
 }

@@ -18,6 +18,7 @@ use super::pending::{Answer, Pending, Ticket};
 use super::wire::{self, Violation};
 use crate::batch::gather;
 use crate::metrics::UpstreamMetrics;
+use crate::token::Token;
 
 /// How many calls are published together at the most, and how many wait for that before their
 /// callers do.
@@ -89,7 +90,7 @@ impl Shared {
             Some(Violation::Publish(subject)) if subject.starts_with(inbox) => {
                 // Calls do without. The refusal is itself the sign of life that was asked for.
                 self.echoes.store(false, Ordering::Relaxed);
-                if let Some(token) = token(inbox, subject) {
+                if let Some(token) = subject.strip_prefix(inbox) {
                     self.pending.answer(token, Answer::Denied);
                 }
             }
@@ -120,7 +121,7 @@ pub(super) struct Generation {
 
 /// A call that is ready to be published.
 struct Outgoing {
-    token: u64,
+    key: u64,
     message: OutboundMessage,
 }
 
@@ -128,10 +129,6 @@ struct Outgoing {
 pub(super) struct Incoming {
     inbox: Subscriber,
     outbox: mpsc::Receiver<Outgoing>,
-}
-
-fn token(inbox: &str, subject: &str) -> Option<u64> {
-    subject.strip_prefix(inbox)?.parse().ok()
 }
 
 /// The connection has ended; nothing was sent.
@@ -171,11 +168,9 @@ impl Generation {
     /// Where the reply to a call is to be sent.
     pub(super) fn reply_subject(&self, ticket: &Ticket<'_>) -> Subject {
         // With exact room: what has spare room costs another allocation to be shared.
-        let mut digits = itoa::Buffer::new();
-        let token = digits.format(ticket.token());
-        let mut subject = String::with_capacity(self.inbox.len() + token.len());
+        let mut subject = String::with_capacity(self.inbox.len() + Token::HEX);
         subject.push_str(&self.inbox);
-        subject.push_str(token);
+        ticket.token().push_hex(&mut subject);
         subject.into()
     }
 
@@ -190,7 +185,7 @@ impl Generation {
     ) -> Result<(), Gone> {
         let reply = Some(self.reply_subject(ticket));
         let message = OutboundMessage { subject, reply, payload, headers: Some(headers) };
-        let outgoing = Outgoing { token: ticket.token(), message };
+        let outgoing = Outgoing { key: ticket.key(), message };
         self.outbox.send(outgoing).await.map_err(|_| Gone)
     }
 
@@ -253,8 +248,9 @@ impl Generation {
 
     async fn hand_out_replies(&self, inbox: &mut Subscriber) {
         while let Some(message) = inbox.next().await {
-            let token = token(&self.inbox, message.subject.as_str());
+            let subject = message.subject.clone();
             let reply = Answer::Reply(message);
+            let token = subject.strip_prefix(self.inbox.as_str());
             if !token.is_some_and(|token| self.pending().answer(token, reply)) {
                 self.shared.metrics.late_reply();
             }
@@ -266,8 +262,8 @@ impl Generation {
         while outbox.recv_many(&mut batch, BATCH).await > 0 {
             // The library writes what it has as soon as it is woken.
             gather(&mut batch, outbox, BATCH).await;
-            for Outgoing { token, message } in batch.drain(..) {
-                if self.pending().is_waiting(token)
+            for Outgoing { key, message } in batch.drain(..) {
+                if self.pending().is_waiting(key)
                     && self.client.publish_message(message).await.is_err()
                 {
                     return;

@@ -11,6 +11,8 @@ use async_nats::{Message, Subject};
 use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
+use crate::token::{Token, Tokens};
+
 /// How many calls can wait. The inbox takes as many replies before it drops one.
 pub(super) const CAPACITY: usize = 65_536;
 
@@ -40,13 +42,16 @@ struct Waiter {
 #[derive(Default)]
 struct Table {
     waiters: HashMap<u64, Waiter, RandomState>,
-    last_token: u64,
+    last_key: u64,
     ended: bool,
 }
 
-/// The table.
+/// The table, and what proves that an answer belongs into it.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<Table>);
+pub(super) struct Pending {
+    table: Mutex<Table>,
+    tokens: Tokens,
+}
 
 impl Pending {
     /// Enters a call to `subject`.
@@ -59,21 +64,23 @@ impl Pending {
         if table.waiters.len() >= CAPACITY {
             return Err(Closed::Full);
         }
-        table.last_token += 1;
-        let token = table.last_token;
-        table.waiters.insert(token, Waiter { subject, sender });
+        table.last_key += 1;
+        let key = table.last_key;
+        table.waiters.insert(key, Waiter { subject, sender });
         drop(table);
-        Ok(Ticket { pending: self, token, receiver, answered: false })
+        Ok(Ticket { pending: self, key, receiver, answered: false })
     }
 
-    /// Whether somebody waits for that answer.
-    pub(super) fn is_waiting(&self, token: u64) -> bool {
-        self.table().waiters.contains_key(&token)
+    /// Whether that call still waits.
+    pub(super) fn is_waiting(&self, key: u64) -> bool {
+        self.table().waiters.contains_key(&key)
     }
 
-    /// Ends one wait. False if nobody waits for that (any more).
-    pub(super) fn answer(&self, token: u64, answer: Answer) -> bool {
-        let waiter = self.table().waiters.remove(&token);
+    /// Ends the wait that a token belongs to. False if nobody waits for that (any more), or
+    /// nobody ever has: then the token is a forgery.
+    pub(super) fn answer(&self, token: &str, answer: Answer) -> bool {
+        let Some(key) = self.tokens.redeem(token) else { return false };
+        let waiter = self.table().waiters.remove(&key);
         waiter.is_some_and(|waiter| waiter.sender.send(answer).is_ok())
     }
 
@@ -107,22 +114,27 @@ impl Pending {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // No code that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call's place in the table.
 pub(super) struct Ticket<'a> {
     pending: &'a Pending,
-    token: u64,
+    key: u64,
     receiver: oneshot::Receiver<Answer>,
     answered: bool,
 }
 
 impl Ticket<'_> {
-    /// The last part of the reply subject.
-    pub(super) fn token(&self) -> u64 {
-        self.token
+    /// The call's place in the table.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// The last part of the reply subject: nobody can guess another call's.
+    pub(super) fn token(&self) -> Token {
+        self.pending.tokens.issue(self.key)
     }
 
     /// Waits; `None` if the generation ends first.
@@ -136,7 +148,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.pending.table().waiters.remove(&self.token);
+            self.pending.table().waiters.remove(&self.key);
         }
     }
 }
@@ -144,6 +156,12 @@ impl Drop for Ticket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn token(ticket: &Ticket<'_>) -> String {
+        let mut text = String::new();
+        ticket.token().push_hex(&mut text);
+        text
+    }
 
     fn reply() -> Answer {
         Answer::Reply(Message {
@@ -163,10 +181,21 @@ mod tests {
         let first = pending.register("a.b".into()).expect("open");
         let second = pending.register("a.b".into()).expect("open");
         assert_ne!(first.token(), second.token());
-        let token = second.token();
-        assert!(pending.answer(token, reply()));
-        assert!(!pending.answer(token, reply()), "a second reply has no call");
+        let token = token(&second);
+        assert!(pending.answer(&token, reply()));
+        assert!(!pending.answer(&token, reply()), "a second reply has no call");
         assert!(matches!(second.answer().await, Some(Answer::Reply(_))));
+        assert_eq!(pending.len(), 1);
+    }
+
+    #[test]
+    fn a_token_that_was_made_up_reaches_nobody() {
+        let (pending, others) = (Pending::default(), Pending::default());
+        let _ticket = pending.register("a.b".into()).expect("open");
+        let forged = token(&others.register("a.b".into()).expect("open"));
+        for token in ["1", "", forged.as_str()] {
+            assert!(!pending.answer(token, reply()), "{token:?}");
+        }
         assert_eq!(pending.len(), 1);
     }
 
@@ -174,14 +203,14 @@ mod tests {
     async fn whoever_stops_waiting_leaves_nothing_behind() {
         let pending = Pending::default();
         let ticket = pending.register("a.b".into()).expect("open");
-        let token = ticket.token();
+        let token = token(&ticket);
         drop(ticket);
         assert_eq!(pending.len(), 0);
         let mut wait = Box::pin(pending.register("a.b".into()).expect("open").answer());
         assert!(futures_util::poll!(&mut wait).is_pending());
         drop(wait);
         assert_eq!(pending.len(), 0);
-        assert!(!pending.answer(token, reply()));
+        assert!(!pending.answer(&token, reply()));
     }
 
     #[tokio::test]
