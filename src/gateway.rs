@@ -267,8 +267,8 @@ fn start(config: &config::UpstreamConfig) -> Running {
         address = config.connector.address(),
         "connecting"
     );
-    let upstream = config.connector.connect(metrics.clone(), &tasks);
-    let slot = Slot::new(&config.name, upstream, config.max_in_flight, metrics.clone());
+    let connected = config.connector.connect(metrics.clone(), &tasks);
+    let slot = Slot::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
     Running { slot: Arc::new(slot), fingerprint: config.fingerprint, metrics, tasks }
 }
 

@@ -47,7 +47,16 @@ pub trait Upstream: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
 }
 
-/// An upstream's settings, read from its table in the configuration and found valid.
+/// What a connection to a configured place is used for: a field for each of its roles.
+///
+/// The connection itself stays in its protocol's folder. There, what lives and dies with one
+/// connection (a generation) hosts the living side of each role; what is here outlives it.
+pub struct Connected {
+    /// Calls leave by it.
+    pub upstream: Arc<dyn Upstream>,
+}
+
+/// The settings of a configured place, read from its table in the configuration and found valid.
 pub trait Connector: Send + Sync {
     /// The word in `protocol = "…"`.
     fn protocol(&self) -> &'static str;
@@ -58,7 +67,7 @@ pub trait Connector: Send + Sync {
     /// What [`Upstream::call`] would send for a call. Sends nothing and needs no connection.
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault>;
 
-    /// Makes the upstream and starts its connection's supervisor in `tasks`. Returns at once: a
-    /// broker that is down makes an upstream that is not ready, and that tries for ever.
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<dyn Upstream>;
+    /// Starts the connection's supervisor in `tasks`, and gives what it is to be used for. Returns
+    /// at once: a broker that is down makes an upstream that is not ready, and that tries for ever.
+    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected;
 }

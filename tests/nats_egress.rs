@@ -164,7 +164,7 @@ impl Egress {
         let tasks = Tasks::new();
         let metrics = UpstreamMetrics::new(&name);
         metrics.take_over();
-        let upstream = connector.connect(metrics, &tasks);
+        let upstream = connector.connect(metrics, &tasks).upstream;
         Self { upstream, name, tasks }
     }
 

@@ -77,7 +77,7 @@ impl World {
         let tasks = Tasks::new();
         let metrics = UpstreamMetrics::new(&label);
         metrics.take_over();
-        let upstream = connector.connect(metrics, &tasks);
+        let upstream = connector.connect(metrics, &tasks).upstream;
         Self { upstream, exchange: exchange.to_owned(), tasks, label, url: url.to_owned() }
     }
 

@@ -24,7 +24,7 @@ use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
-use crate::upstream::{Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
 
 /// How often a message goes out that the broker drops because of others.
 const MOST_TRIES: u32 = 4;
@@ -62,7 +62,7 @@ impl Connector for NamekoConnector {
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<dyn Upstream> {
+    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected {
         let link = Arc::new(Link::new());
         let supervise = connection::supervise(
             Arc::clone(&self.0),
@@ -73,7 +73,8 @@ impl Connector for NamekoConnector {
         tasks.spawn("nameko supervisor", supervise);
         let keep_tagged = self.0.keep_tagged;
         let unheard = connection::random_uuid();
-        Arc::new(NamekoUpstream { link, metrics, keep_tagged, unheard })
+        let upstream = Arc::new(NamekoUpstream { link, metrics, keep_tagged, unheard });
+        Connected { upstream }
     }
 }
 

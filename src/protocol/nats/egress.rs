@@ -15,7 +15,7 @@ use crate::call::{Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
-use crate::upstream::{Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
 
 /// The settings of a NATS upstream, ready to connect.
 pub(super) struct NatsConnector(Arc<Settings>);
@@ -50,9 +50,10 @@ impl Connector for NatsConnector {
         })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<dyn Upstream> {
+    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected {
         let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
-        Arc::new(Egress { settings: Arc::clone(&self.0), link, metrics })
+        let upstream = Arc::new(Egress { settings: Arc::clone(&self.0), link, metrics });
+        Connected { upstream }
     }
 }
 
