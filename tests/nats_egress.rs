@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
 use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
+use genkan::protocol::readers;
 use genkan::tasks::Tasks;
 use genkan::upstream::{Readiness, Upstream};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,7 +159,7 @@ impl Egress {
         LazyLock::force(&METRICS);
         let name = format!("nats{:016x}", fastrand::u64(..));
         let text = format!("[upstreams.{name}]\nprotocol = \"nats\"\n{config}");
-        let loaded = genkan::config::parse("test", &text, HashMap::new());
+        let loaded = genkan::config::parse("test", &text, HashMap::new(), &readers());
         let Ok((config, _)) = loaded.into_valid() else { panic!("{config}") };
         let connector = &config.upstreams[0].connector;
         let tasks = Tasks::new();

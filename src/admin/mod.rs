@@ -1,5 +1,5 @@
-//! The pages for operators: `/healthz`, `/readyz`, `/metrics`, `/hub/modules`. On an address of their own, so
-//! that they can be kept from the callers.
+//! The pages for operators: `/healthz`, `/readyz`, `/metrics`, and what the ingresses show. On an
+//! address of their own, so that they can be kept from the callers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::warn;
 
+use crate::ingress::Page;
+use crate::listener;
 use crate::metrics::Exporter;
-use crate::protocol::juno::RunningHub;
 use crate::router::Router;
 use crate::tasks::Tasks;
 use crate::upstream::Readiness;
@@ -23,15 +24,14 @@ use crate::upstream::Readiness;
 /// The admin listener, bound to its address.
 pub struct Admin {
     listener: TcpListener,
-    routes: Routes,
 }
 
 /// What the pages show.
-pub struct Watched {
+pub struct Overview {
     /// The routing table tells which upstreams are needed.
     pub router: Arc<Router>,
-    /// The hub, for its modules.
-    pub hub: RunningHub,
+    /// What the ingresses show.
+    pub pages: Vec<Page>,
     /// The metrics.
     pub exporter: Exporter,
     /// Set when the gateway takes no new calls.
@@ -40,17 +40,11 @@ pub struct Watched {
 
 impl Admin {
     /// Binds the address.
-    pub async fn bind(listen: SocketAddr, watched: Arc<Watched>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen).await.with_context(|| {
+    pub fn bind(listen: SocketAddr) -> anyhow::Result<Self> {
+        let listener = listener::bind(listen).with_context(|| {
             format!("cannot listen on {listen} ([admin] listen): is another program using it?")
         })?;
-        let routes = Routes::new()
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .route("/hub/modules", get(modules))
-            .with_state(watched);
-        Ok(Self { listener, routes })
+        Ok(Self { listener })
     }
 
     /// The address it is bound to.
@@ -59,9 +53,9 @@ impl Admin {
     }
 
     /// Serves until the tasks are told to end.
-    pub async fn run(self, tasks: Tasks) {
+    pub async fn run(self, overview: Arc<Overview>, tasks: Tasks) {
         let shutdown = tasks.shutdown().clone();
-        let serve = axum::serve(self.listener, self.routes)
+        let serve = axum::serve(self.listener, routes(overview))
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
         if let Err(error) = serve.await {
             warn!(%error, "the admin listener ended");
@@ -69,12 +63,25 @@ impl Admin {
     }
 }
 
-async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
+fn routes(overview: Arc<Overview>) -> Routes {
+    let pages = overview.pages.clone();
+    let mut routes = Routes::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(overview);
+    for Page { path, render } in pages {
+        routes = routes.route(path, get(async move || json(render())));
+    }
+    routes
+}
+
+async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     let mut missing = Vec::new();
-    if watched.draining.load(Ordering::Relaxed) {
+    if overview.draining.load(Ordering::Relaxed) {
         missing.push("gateway: draining, no new calls".to_owned());
     }
-    let table = watched.router.table();
+    let table = overview.router.table();
     let mut seen = Vec::new();
     for slot in table.rows().iter().filter_map(|row| row.slot.as_ref()) {
         if seen.contains(&slot.name.as_str()) {
@@ -93,12 +100,12 @@ async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
     }
 }
 
-async fn metrics(State(watched): State<Arc<Watched>>) -> Response {
+async fn metrics(State(overview): State<Arc<Overview>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, watched.exporter.render()).into_response()
+    (content_type, overview.exporter.render()).into_response()
 }
 
-async fn modules(State(watched): State<Arc<Watched>>) -> Response {
+fn json(page: String) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
-    (content_type, watched.hub.modules_json()).into_response()
+    (content_type, page).into_response()
 }

@@ -28,7 +28,7 @@ pub struct Args {
 /// Checks the configuration and prints its problems.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let origin = Origin::find(args.config.config);
-    let loaded = config::load(&origin);
+    let loaded = config::load(&origin, &crate::protocol::readers());
     let errors = print(&origin, &loaded.problems, output)?;
     Ok(if errors == 0 { Status::Done } else { Status::Fault })
 }

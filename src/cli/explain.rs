@@ -15,8 +15,7 @@ use super::{ConfigArgs, Status, help};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
 use crate::config::units::format_duration;
 use crate::config::{Config, UpstreamConfig};
-use crate::fault::Fault;
-use crate::protocol::juno;
+use crate::fault::{Fault, FaultKind};
 use crate::router::table::{HUB, Rule};
 use crate::upstream::Envelope;
 
@@ -59,7 +58,13 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     };
     let sent = match decision.upstream {
         Some(upstream) => upstream.connector.explain(&request),
-        None => juno::explain(&request),
+        None => match config.resident() {
+            Some(resident) => (resident.explain)(&request),
+            None => {
+                let message = "no [[routes]] row matches";
+                Err(Fault::not_sent(FaultKind::UnknownService, message))
+            }
+        },
     };
     match output.form() {
         Form::Human => output.print(&human(&decision, &config, &sent, output.out()))?,
@@ -84,7 +89,8 @@ impl<'a> Decision<'a> {
         let upstream = rule.and_then(|(_, rule)| {
             config.upstreams.iter().find(|upstream| upstream.name == rule.upstream)
         });
-        let timeout = rule.map_or(config.hub.timeout, |(_, rule)| rule.timeout);
+        let rest = || config.resident().map_or(config.timeout, |resident| resident.timeout);
+        let timeout = rule.map_or_else(rest, |(_, rule)| rule.timeout);
         Self { name, rule: rule.map(|(index, rule)| (index + 1, rule)), upstream, timeout }
     }
 

@@ -134,7 +134,7 @@ impl ConfigArgs {
     /// returned.
     fn load(self, output: &Output) -> anyhow::Result<Option<(Origin, Config, Vec<Problem>)>> {
         let origin = Origin::find(self.config);
-        match config::load(&origin).into_valid() {
+        match config::load(&origin, &crate::protocol::readers()).into_valid() {
             Ok((config, warnings)) => Ok(Some((origin, config, warnings))),
             Err(problems) => check::print(&origin, &problems, output).map(|_| None),
         }

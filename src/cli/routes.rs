@@ -7,8 +7,9 @@ use super::output::{Form, Role};
 use super::table::Table;
 use super::{ConfigArgs, Status, help};
 use crate::config::Config;
+use crate::config::ingress::Resident;
 use crate::config::units::format_duration;
-use crate::router::table::{HUB, Rule};
+use crate::router::table::Rule;
 
 /// The arguments of `genkan routes`.
 #[derive(Debug, clap::Args)]
@@ -33,17 +34,18 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         Form::Human => output.print(&human(&config, output))?,
         Form::Json => {
             let rows = config.routes.iter().map(|rule| Row::new(rule, &config));
-            let rows: Vec<Row<'_>> = rows.chain([Row::implicit(&config)]).collect();
+            let rows: Vec<Row<'_>> = rows.chain(config.resident().map(Row::implicit)).collect();
             output.print(&serde_json::to_string(&rows)?)?;
         }
     }
     Ok(Status::Done)
 }
 
-/// The protocol of an upstream: the hub's is Juno's.
+/// The protocol of an upstream.
 pub(super) fn protocol(upstream: &str, config: &Config) -> &'static str {
     let known = config.upstreams.iter().find(|known| known.name == upstream);
-    known.map_or("juno", |known| known.connector.protocol())
+    let resident = || config.resident().map_or("", |resident| resident.protocol);
+    known.map_or_else(resident, |known| known.connector.protocol())
 }
 
 fn human(config: &Config, output: &Output) -> String {
@@ -61,10 +63,10 @@ fn human(config: &Config, output: &Output) -> String {
             (format_duration(rule.timeout), None),
         ]);
     }
-    let rest = ["*", HUB, "juno", "=", "=", "", &format_duration(config.hub.timeout)];
-    let rest = rest.map(|cell| (cell.to_owned(), Some(Role::Faint)));
-    let implicit = std::iter::once(("·".to_owned(), Some(Role::Faint)));
-    table.coloured_row(implicit.chain(rest).collect());
+    if let Some(Resident { name, protocol, timeout, .. }) = config.resident() {
+        let rest = ["·", "*", name, protocol, "=", "=", "", &format_duration(timeout)];
+        table.coloured_row(rest.map(|cell| (cell.to_owned(), Some(Role::Faint))).to_vec());
+    }
     let note = "The first row that matches wins. `=`: as the caller said. `·`: always there.";
     format!("{}\n{}", table.render(output.out()), output.out().paint(Role::Faint, note))
 }
@@ -97,15 +99,15 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn implicit(config: &Config) -> Self {
+    fn implicit(resident: Resident) -> Self {
         Self {
             r#match: "*",
-            upstream: HUB,
-            protocol: protocol(HUB, config),
+            upstream: resident.name,
+            protocol: resident.protocol,
             service: None,
             method: None,
             params: &[],
-            timeout: format_duration(config.hub.timeout),
+            timeout: format_duration(resident.timeout),
             implicit: true,
         }
     }

@@ -200,7 +200,7 @@ mod tests {
     use crate::config::{Variables, parse, parse_bytes};
 
     fn said(text: &str) -> Vec<String> {
-        let problems = parse("g", text, Variables::new()).problems;
+        let problems = parse("g", text, Variables::new(), &crate::protocol::readers()).problems;
         problems.iter().map(ToString::to_string).collect()
     }
 
@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn a_file_in_another_encoding_is_told_with_its_line() {
         let text = b"timeout = 5\n[http]\n# caf\xe9\nlissten = 1\n[log]\nlevel = \"x\"\n";
-        let problems = parse_bytes("g", text, Variables::new()).problems;
+        let problems =
+            parse_bytes("g", text, Variables::new(), &crate::protocol::readers()).problems;
         let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[1].starts_with("g:3: not valid TOML: not UTF-8: save the file"), "{said:?}");

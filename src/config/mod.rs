@@ -5,6 +5,7 @@
 
 mod document;
 pub mod environment;
+pub mod ingress;
 mod overlay;
 mod places;
 pub mod problem;
@@ -23,13 +24,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use route::UpstreamConfig;
+pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
 use crate::log::LogConfig;
-use crate::protocol::jsonrpc::HttpConfig;
-use crate::protocol::juno::HubConfig;
 use crate::router::table::Rule;
+use ingress::{IngressConfig, ReadIngress, Resident};
 use problem::{Problem, Severity};
 use section::Section;
 use source::Source;
@@ -54,16 +54,22 @@ pub struct Config {
     pub workers: usize,
     /// `[log]`.
     pub log: LogConfig,
-    /// `[http]`.
-    pub http: HttpConfig,
-    /// `[hub]`.
-    pub hub: HubConfig,
+    /// The ways in, each with its table: `[http]`, `[hub]`.
+    pub ingresses: Vec<IngressConfig>,
     /// `[admin]`: where the pages for operators listen.
     pub admin: SocketAddr,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<UpstreamConfig>,
     /// `[[routes]]`, in the order of the file.
     pub routes: Vec<Rule>,
+}
+
+/// What reads the protocols' tables, which the configuration itself knows nothing of.
+pub struct Readers {
+    /// For `[upstreams.NAME]`, by the word in `protocol = "…"`.
+    pub egresses: &'static [(&'static str, ReadConnector)],
+    /// For the ways in, by the names of their tables.
+    pub ingresses: Vec<(&'static str, ReadIngress)>,
 }
 
 /// Where a configuration comes from.
@@ -119,11 +125,11 @@ impl Loaded {
 }
 
 /// Reads a configuration from where it lives, with the environment over it.
-pub fn load(origin: &Origin) -> Loaded {
+pub fn load(origin: &Origin, readers: &Readers) -> Loaded {
     match origin.read() {
-        Ok(text) => parse_bytes(&origin.name(), &text, environment::all()),
+        Ok(text) => parse_bytes(&origin.name(), &text, environment::all(), readers),
         Err(error) => {
-            let mut loaded = parse(&origin.name(), "", environment::all());
+            let mut loaded = parse(&origin.name(), "", environment::all(), readers);
             loaded.problems.insert(0, unreadable(origin, &error));
             loaded
         }
@@ -131,16 +137,16 @@ pub fn load(origin: &Origin) -> Loaded {
 }
 
 /// Reads a configuration from its text; `name` is how problems call the file.
-pub fn parse(name: &str, text: &str, environment: Variables) -> Loaded {
-    parse_bytes(name, text.as_bytes(), environment)
+pub fn parse(name: &str, text: &str, environment: Variables, readers: &Readers) -> Loaded {
+    parse_bytes(name, text.as_bytes(), environment, readers)
 }
 
-fn parse_bytes(name: &str, text: &[u8], environment: Variables) -> Loaded {
+fn parse_bytes(name: &str, text: &[u8], environment: Variables, readers: &Readers) -> Loaded {
     let problems = RefCell::new(Vec::new());
     let (source, values) = Source::load(name, text, environment, &problems);
     let config = {
         let mut root = Section::root(values, &source, &problems);
-        Config::read(&mut root)
+        Config::read(&mut root, readers)
     };
     let mut problems = problems.into_inner();
     problems.sort_by_key(|problem| problem.place.line());
@@ -161,12 +167,12 @@ pub(crate) fn read_for_test<T>(
 }
 
 impl Config {
-    fn read(root: &mut Section<'_>) -> Self {
+    fn read(root: &mut Section<'_>, readers: &Readers) -> Self {
         let timeout = root.duration("timeout", CALL_TIMEOUT);
         let mut upstreams = Vec::new();
         let mut names = Vec::new();
         for (name, mut section) in root.named_sections("upstreams") {
-            upstreams.extend(UpstreamConfig::read(name.clone(), &mut section));
+            upstreams.extend(UpstreamConfig::read(name.clone(), &mut section, readers.egresses));
             names.push(name);
         }
         let mut routes: Vec<Option<Rule>> = Vec::new();
@@ -179,24 +185,36 @@ impl Config {
         }
         validate::used(root, &upstreams, &routes);
         let routes = routes.into_iter().flatten().collect();
-        let http = HttpConfig::read(&mut root.section("http"));
-        let hub = HubConfig::read(&mut root.section("hub"), timeout);
+        let ingresses = readers.ingresses.iter().map(|(name, read)| {
+            let settings = read(&mut root.section(name), timeout);
+            IngressConfig { name, settings }
+        });
+        let ingresses: Vec<IngressConfig> = ingresses.collect();
         let default = SocketAddr::from(([127, 0, 0, 1], 8081));
         let admin = root.section("admin").address("listen", default);
-        let mut listeners = vec![("http.listen", http.listen), ("admin.listen", admin)];
-        listeners.extend(hub.tcp().map(|address| ("hub.listen", address)));
+        let mut listeners = vec![("admin.listen".to_owned(), admin)];
+        for IngressConfig { name, settings } in &ingresses {
+            let addresses = settings.tcp().into_iter();
+            listeners.extend(addresses.map(|address| (format!("{name}.listen"), address)));
+        }
         validate::apart(root, &listeners);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,
             workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
-            http,
-            hub,
+            ingresses,
             admin,
             upstreams,
             routes,
         }
+    }
+}
+
+impl Config {
+    /// The upstream that is always there.
+    pub fn resident(&self) -> Option<Resident> {
+        self.ingresses.iter().find_map(|ingress| ingress.settings.upstream())
     }
 }
 

@@ -9,12 +9,15 @@ use super::problem::did_you_mean;
 use super::secret::quoted;
 use super::section::Section;
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
-use crate::protocol::EGRESSES;
 use crate::router::pattern::Pattern;
 use crate::router::table::{HUB, Rule};
 use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;
+
+/// Reads an `[upstreams.NAME]` table. Problems are reported to the section; a connector comes
+/// back in any case, so that every table is read to its end.
+pub type ReadConnector = fn(&mut Section<'_>) -> Box<dyn Connector>;
 
 /// An `[upstreams.NAME]` table.
 #[derive(Clone)]
@@ -32,7 +35,11 @@ pub struct UpstreamConfig {
 
 impl UpstreamConfig {
     /// Reads the table; `None` where its protocol is not known.
-    pub(super) fn read(name: String, section: &mut Section<'_>) -> Option<Self> {
+    pub(super) fn read(
+        name: String,
+        section: &mut Section<'_>,
+        readers: &[(&'static str, ReadConnector)],
+    ) -> Option<Self> {
         let fingerprint = section.fingerprint(&["max_in_flight"]);
         if name == HUB {
             section.problem_here(format!(
@@ -46,11 +53,10 @@ impl UpstreamConfig {
         }
         let protocol = section.required_text("protocol").unwrap_or_default();
         let max_in_flight = section.count("max_in_flight", MAX_IN_FLIGHT, 1, 1_000_000);
-        let Some((_, read)) = EGRESSES.iter().find(|(word, _)| *word == protocol) else {
+        let Some((_, read)) = readers.iter().find(|(word, _)| *word == protocol) else {
             if !protocol.is_empty() {
-                let words: Vec<_> =
-                    EGRESSES.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                let hint = did_you_mean(&protocol, EGRESSES.iter().map(|(word, _)| *word));
+                let words: Vec<_> = readers.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                let hint = did_you_mean(&protocol, readers.iter().map(|(word, _)| *word));
                 section.problem(
                     "protocol",
                     format!(

@@ -1,10 +1,12 @@
 //! What is made of a file and of the environment over it, and what is said about both.
 
 use super::*;
+use crate::protocol::jsonrpc::HttpConfig;
+use crate::protocol::readers;
 
 /// Every problem of a text, with variables over it, as it is printed.
 fn said(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
-    let problems = parse("genkan.toml", text, named(variables)).problems;
+    let problems = parse("genkan.toml", text, named(variables), &readers()).problems;
     problems.iter().map(ToString::to_string).collect()
 }
 
@@ -51,12 +53,14 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
         ("PATH", "/bin"),
         ("genkan__workers", "not ours"),
     ];
-    let Loaded { config, problems } = parse("genkan.toml", "", named(&variables));
+    let Loaded { config, problems } = parse("genkan.toml", "", named(&variables), &readers());
     assert_eq!(problems, []);
     assert_eq!((config.workers, config.timeout), (3, Duration::from_millis(1500)));
-    assert_eq!(config.http.max_body, 65_536);
-    assert!(!config.http.http2 && config.http.compression && config.http.gemstone);
-    let origins = config.http.cors.map(|cors| cors.origins).unwrap_or_default();
+    let http = config.ingresses.iter().find_map(|ingress| ingress.settings.of::<HttpConfig>());
+    let http = http.expect("[http]").clone();
+    assert_eq!(http.max_body, 65_536);
+    assert!(!http.http2 && http.compression && http.gemstone);
+    let origins = http.cors.map(|cors| cors.origins).unwrap_or_default();
     assert_eq!(origins, ["https://a.example", "https://b.example"]);
     assert_eq!(config.admin.port(), 7);
     let bad = [("GENKAN__WORKERS", "1e3"), ("GENKAN__HTTP__HTTP2", "yes")];
@@ -82,7 +86,7 @@ fn a_variable_finds_the_files_name_whatever_its_case() {
 fn a_variable_sets_a_key_of_a_row_by_its_number() {
     let servers = ("GENKAN__UPSTREAMS__BUS__SERVERS", "nats://h:1");
     let timeout = |text: &str, variables: &[(&str, &str)]| {
-        let loaded = parse("genkan.toml", text, named(variables));
+        let loaded = parse("genkan.toml", text, named(variables), &readers());
         assert_eq!(loaded.problems, [], "{variables:?}");
         let rows = loaded.config.routes.iter();
         rows.map(|rule| (rule.pattern.to_string(), rule.timeout.as_secs())).collect::<Vec<_>>()
@@ -132,12 +136,14 @@ fn a_variable_that_is_no_text_is_told() {
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::ffi::OsString::from_vec(b"127.0.0.1:\xff".to_vec());
     let variables = Variables::from([("GENKAN__HTTP__LISTEN".into(), bytes.clone())]);
-    let problems = parse("genkan.toml", "", variables).problems;
+    let problems = parse("genkan.toml", "", variables, &readers()).problems;
     let [problem] = problems.as_slice() else { panic!("one problem: {problems:?}") };
     assert_eq!(problem.place, problem::Place::Environment("GENKAN__HTTP__LISTEN".to_owned()));
     assert!(problem.message.contains("is not UTF-8"), "{problem}");
     assert!(
-        parse("genkan.toml", "", Variables::from([("OTHER".into(), bytes)])).problems.is_empty()
+        parse("genkan.toml", "", Variables::from([("OTHER".into(), bytes)]), &readers())
+            .problems
+            .is_empty()
     );
 }
 

@@ -43,7 +43,7 @@ pub(super) fn used(root: &Section<'_>, upstreams: &[UpstreamConfig], routes: &[O
 }
 
 /// Reports listeners of which only one could be bound. Each with the key that names it.
-pub(super) fn apart(root: &Section<'_>, listeners: &[(&str, SocketAddr)]) {
+pub(super) fn apart(root: &Section<'_>, listeners: &[(String, SocketAddr)]) {
     for (index, (key, address)) in listeners.iter().enumerate() {
         let mut others = listeners[..index].iter();
         if let Some((other, _)) = others.find(|(_, other)| collide(*address, *other)) {

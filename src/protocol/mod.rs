@@ -6,16 +6,18 @@ pub mod juno;
 pub mod nameko;
 pub mod nats;
 
-use crate::config::section::Section;
-use crate::upstream::Connector;
-
-/// Reads an `[upstreams.NAME]` table. Problems are reported to the section; a connector comes
-/// back in any case, so that every table is read to its end.
-pub type ReadConnector = fn(&mut Section<'_>) -> Box<dyn Connector>;
+use crate::config::{ReadConnector, Readers};
+use crate::ingress::IngressKind;
 
 /// The protocols that calls can leave by, by the word in `protocol = "…"`.
 pub const EGRESSES: &[(&str, ReadConnector)] =
     &[("nameko", nameko::read_connector), ("nats", nats::read_connector)];
 
-/// The ways that calls come in, as the label `ingress` says them.
-pub const INGRESSES: &[&str] = &[jsonrpc::INGRESS, juno::INGRESS];
+/// The ways that calls come in.
+pub const INGRESSES: &[IngressKind] = &[jsonrpc::INGRESS, juno::INGRESS];
+
+/// What reads the protocols' tables in a configuration.
+pub fn readers() -> Readers {
+    let ingresses = INGRESSES.iter().map(|kind| (kind.name, kind.read));
+    Readers { egresses: EGRESSES, ingresses: ingresses.collect() }
+}

@@ -52,7 +52,9 @@ impl Router {
         Self {
             table: ArcSwap::from_pointee(table),
             faults: FaultLog::default(),
-            unrouted: ingresses.map(|name| CallMetrics::new(name, NO_ROUTE, NO_ROUTE)).collect(),
+            unrouted: ingresses
+                .map(|kind| CallMetrics::new(kind.name, NO_ROUTE, NO_ROUTE))
+                .collect(),
         }
     }
 
@@ -73,7 +75,8 @@ impl Router {
 
     /// Counts and logs a fault that was found before there was a call to route.
     pub fn refuse(&self, ingress: Ingress, trace: &TraceParent, since: Instant, fault: &Fault) {
-        let index = crate::protocol::INGRESSES.iter().position(|name| *name == ingress.as_str());
+        let index =
+            crate::protocol::INGRESSES.iter().position(|kind| kind.name == ingress.as_str());
         if let Some(metrics) = index.and_then(|index| self.unrouted.get(index)) {
             metrics.ended(CallOutcome::Fault(fault.kind()), since.elapsed());
         }

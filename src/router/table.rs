@@ -88,7 +88,7 @@ fn is_unserved(fault: &Fault) -> bool {
 }
 
 fn metrics(label: &str, upstream: &str) -> Vec<CallMetrics> {
-    INGRESSES.iter().map(|ingress| CallMetrics::new(ingress, label, upstream)).collect()
+    INGRESSES.iter().map(|kind| CallMetrics::new(kind.name, label, upstream)).collect()
 }
 
 /// The way a call came in, as an index into the protocols' list.
@@ -98,14 +98,14 @@ pub struct Ingress(usize);
 impl Ingress {
     /// The ingress of that name; the first one for a name that is not in the list.
     pub fn named(name: &str) -> Self {
-        let index = INGRESSES.iter().position(|ingress| *ingress == name);
+        let index = INGRESSES.iter().position(|kind| kind.name == name);
         debug_assert!(index.is_some(), "an ingress is listed in protocol/mod.rs");
         Self(index.unwrap_or_default())
     }
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
-        INGRESSES[self.0]
+        INGRESSES[self.0].name
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
 use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
+use genkan::protocol::readers;
 use genkan::tasks::Tasks;
 use genkan::upstream::{Readiness, Upstream};
 use lapin::message::Delivery;
@@ -71,7 +72,7 @@ impl World {
             "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{url}\"\n\
              exchange = \"{exchange}\"\n{keys}\n[[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n"
         );
-        let loaded = genkan::config::parse("genkan.toml", &text, HashMap::new());
+        let loaded = genkan::config::parse("genkan.toml", &text, HashMap::new(), &readers());
         assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
         let connector = &loaded.config.upstreams[0].connector;
         let tasks = Tasks::new();

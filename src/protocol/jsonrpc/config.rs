@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
@@ -9,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::answer::Dialect;
+use crate::config::ingress::IngressSettings;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
 
@@ -59,6 +61,17 @@ pub struct TlsConfig {
     pub cert_file: PathBuf,
     /// The private key, PEM.
     pub key_file: PathBuf,
+}
+
+/// Reads `[http]`, for the list of protocols.
+pub(super) fn read(section: &mut Section<'_>, _timeout: Duration) -> Arc<dyn IngressSettings> {
+    Arc::new(HttpConfig::read(section))
+}
+
+impl IngressSettings for HttpConfig {
+    fn tcp(&self) -> Vec<SocketAddr> {
+        vec![self.listen]
+    }
 }
 
 impl HttpConfig {

@@ -12,5 +12,10 @@ mod config;
 mod envelope;
 mod http;
 
+use crate::ingress::IngressKind;
+
 pub use config::{CorsConfig, HttpConfig, TlsConfig};
-pub use http::{HttpIngress, INGRESS};
+
+/// HTTP, as an ingress.
+pub const INGRESS: IngressKind =
+    IngressKind { name: http::NAME, read: config::read, bind: http::bind };

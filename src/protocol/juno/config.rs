@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::NAME;
+use super::egress::explain;
 use super::hub::{Limits, Settings};
 use super::socket::{GROUPS, USERS, number_of};
+use crate::config::ingress::{IngressSettings, Resident};
 use crate::config::problem::did_you_mean;
 use crate::config::secret::{Secret, quoted};
 use crate::config::section::Section;
@@ -19,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The settings of the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubConfig {
+pub(super) struct HubConfig {
     /// Where it listens; it may listen nowhere.
     pub(super) listen: Vec<Listen>,
     /// Who may connect to its Unix sockets.
@@ -39,9 +43,9 @@ pub struct HubConfig {
     pub(super) max_hooks: usize,
     pub(super) max_calls: usize,
     /// How many calls may wait for the hub's modules, whoever made them.
-    pub(crate) max_in_flight: usize,
+    pub(super) max_in_flight: usize,
     /// How long a call may take that no `[[routes]]` row sends to the hub.
-    pub(crate) timeout: Duration,
+    pub(super) timeout: Duration,
     /// How long a connection may be without a module.
     pub(super) register_timeout: Duration,
     /// How long the rest of a line may take to come, and how long a module for which much waits
@@ -78,9 +82,29 @@ pub(super) struct SocketAccess {
     pub(super) mode: Option<u32>,
 }
 
+/// Reads `[hub]`, for the list of protocols.
+pub(super) fn read(section: &mut Section<'_>, timeout: Duration) -> Arc<dyn IngressSettings> {
+    Arc::new(HubConfig::read(section, timeout))
+}
+
+impl IngressSettings for HubConfig {
+    fn tcp(&self) -> Vec<SocketAddr> {
+        let addresses = self.listen.iter().filter_map(|place| match place {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        addresses.collect()
+    }
+
+    fn upstream(&self) -> Option<Resident> {
+        let (max_in_flight, timeout) = (self.max_in_flight, self.timeout);
+        Some(Resident { name: NAME, protocol: "juno", max_in_flight, timeout, explain })
+    }
+}
+
 impl HubConfig {
     /// Reads `[hub]`. `timeout` is what calls get where nothing else is said.
-    pub fn read(section: &mut Section<'_>, timeout: Duration) -> Self {
+    fn read(section: &mut Section<'_>, timeout: Duration) -> Self {
         let styles = [("frames", false), ("data", true)];
         let instances = [("refuse", false), ("share", true)];
         let config = Self {
@@ -118,14 +142,6 @@ impl HubConfig {
         }
         config.check_unix_sockets(section);
         config
-    }
-
-    /// Its TCP listeners' addresses.
-    pub(crate) fn tcp(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listen.iter().filter_map(|place| match place {
-            Listen::Tcp(address) => Some(*address),
-            Listen::Unix(_) => None,
-        })
     }
 
     /// Warns where the system lacks what the Unix sockets need. It may come before the start: a

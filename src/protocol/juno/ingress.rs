@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::info;
 
-use super::INGRESS;
+use super::NAME;
 use super::config::HubConfig;
 use super::egress::HubUpstream;
 use super::journal::Entry;
@@ -17,6 +18,8 @@ use super::session::Session;
 use super::shadow;
 use super::shared::Shared;
 use super::socket::Socket;
+use crate::config::ingress::IngressSettings;
+use crate::ingress::{Bound, Ingress, Page};
 use crate::metrics::UpstreamMetrics;
 use crate::router::Router;
 use crate::tasks::Tasks;
@@ -29,68 +32,70 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// When to look for deadlines where there is none.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-/// The hub, bound to the places where it listens.
-pub struct JunoHub {
+/// Binds the places where the hub listens.
+pub(super) fn bind(settings: &dyn IngressSettings) -> anyhow::Result<Box<dyn Bound>> {
+    let config = settings.of::<HubConfig>().context("these are no settings of [hub]")?.clone();
+    let places = config.listen.iter();
+    let sockets = places.map(|place| Socket::bind(place, &config.access));
+    let sockets = sockets.collect::<anyhow::Result<_>>()?;
+    let metrics = UpstreamMetrics::new(NAME);
+    metrics.take_over();
+    metrics.set_up(true);
+    let shared = Arc::new(Shared::new(config, metrics, Tasks::new()));
+    Ok(Box::new(BoundHub { shared, sockets }))
+}
+
+/// The hub, before it lets modules in.
+struct BoundHub {
     shared: Arc<Shared>,
     sockets: Vec<Socket>,
 }
 
-impl JunoHub {
-    /// Binds the places where the hub listens, so that what cannot work is said at once.
-    /// `metrics` are those of the upstream by the name `hub`.
-    pub async fn bind(config: HubConfig, metrics: UpstreamMetrics) -> anyhow::Result<Self> {
-        let mut sockets = Vec::with_capacity(config.listen.len());
-        for place in &config.listen {
-            sockets.push(Socket::bind(place, &config.access).await?);
-        }
-        metrics.set_up(true);
-        let shared = Arc::new(Shared::new(config, metrics, Tasks::new()));
-        Ok(Self { shared, sockets })
+impl Bound for BoundHub {
+    fn upstream(&self) -> Option<(Arc<dyn Upstream>, UpstreamMetrics)> {
+        let upstream = HubUpstream(Arc::clone(&self.shared));
+        Some((Arc::new(upstream), self.shared.upstream.clone()))
     }
 
-    /// The upstream by the name `hub`.
-    pub fn upstream(&self) -> Arc<dyn Upstream> {
-        Arc::new(HubUpstream(Arc::clone(&self.shared)))
-    }
-
-    /// Starts to serve. Modules' calls are routed by `router`.
-    pub fn serve(self, router: &Arc<Router>) -> std::io::Result<RunningHub> {
-        let Self { shared, sockets } = self;
+    fn run(self: Box<Self>, router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>> {
+        let Self { shared, sockets } = *self;
         shared.set_router(router);
         shared.tasks.spawn("hub deadlines", watch_deadlines(Arc::clone(&shared)));
         let places = Arc::new(Semaphore::new(shared.config.max_connections));
         let mut addresses = Vec::with_capacity(sockets.len());
         for socket in sockets {
-            let address = socket.place()?.to_string();
-            info!(ingress = INGRESS, address, "listening");
-            addresses.push(address);
+            let address = socket.place().context("cannot tell where the hub listens")?;
+            addresses.push(address.to_string());
             let accepting = accept(Arc::clone(&shared), socket, Arc::clone(&places));
             shared.tasks.spawn("hub listener", accepting);
         }
-        Ok(RunningHub { shared, addresses })
+        Ok(Box::new(HubIngress { shared, addresses }))
     }
 }
 
-/// The hub at work. Clones are handles to the same hub.
-#[derive(Clone)]
-pub struct RunningHub {
+/// The hub at work.
+struct HubIngress {
     shared: Arc<Shared>,
     addresses: Vec<String>,
 }
 
-impl RunningHub {
-    /// Where it listens: `tcp://…` and `unix://…`.
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
+impl Ingress for HubIngress {
+    fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
     }
 
-    /// The modules as JSON, for operators.
-    pub fn modules_json(&self) -> String {
-        page::json(&self.shared, &self.addresses)
+    fn pages(&self) -> Vec<Page> {
+        let (shared, addresses) = (Arc::clone(&self.shared), self.addresses.clone());
+        let render = move || page::json(&shared, &addresses);
+        vec![Page { path: "/hub/modules", render: Arc::new(render) }]
     }
 
-    /// The routing table is another one: says which modules it takes calls from.
-    pub fn routes_changed(&self) {
+    fn apply(&self, next: &dyn IngressSettings) -> bool {
+        next.of() == Some(&self.shared.config)
+    }
+
+    /// Says which modules the new table takes calls from.
+    fn routes_changed(&self) {
         let Some(router) = self.shared.router() else { return };
         let modules = self.shared.lock().modules();
         for module in modules {
@@ -101,15 +106,13 @@ impl RunningHub {
         }
     }
 
-    /// Writes how many log lines about modules were left out lately. To be called every second
-    /// or so; at the end with `all`.
-    pub fn sum_up_log(&self, all: bool) {
+    fn sum_up_log(&self, all: bool) {
         self.shared.journal.sum_up(all);
     }
 
-    /// Takes no new modules, nor calls from those that are there, and waits until those under way have ended, at most
-    /// `patience`. True if all have.
-    pub async fn drain(&self, patience: Duration) -> bool {
+    /// Lets no new modules in, nor calls from those that are there, and waits until those under
+    /// way have ended.
+    fn drain(&self, patience: Duration) -> BoxFuture<'_, bool> {
         self.shared.closed.cancel();
         self.shared.lock().drain();
         let last_call = async {
@@ -117,12 +120,11 @@ impl RunningHub {
                 sleep(DRAIN_LOOK).await;
             }
         };
-        timeout(patience, last_call).await.is_ok()
+        Box::pin(async move { timeout(patience, last_call).await.is_ok() })
     }
 
-    /// Ends the calls that are left, each with a fault, then the connections. True if all of
-    /// them ended within `grace`.
-    pub async fn end(&self, grace: Duration) -> bool {
+    /// Ends the calls that are left, each with a fault, then the connections.
+    fn end(&self, grace: Duration) -> BoxFuture<'_, bool> {
         self.shared.tasks.shutdown().cancel();
         self.shared.closed.cancel();
         self.shared.with(Instant::now(), |hub, io| {
@@ -133,7 +135,7 @@ impl RunningHub {
         for peer in peers {
             peer.close(Closing::Shutdown);
         }
-        self.shared.tasks.end(grace).await
+        Box::pin(self.shared.tasks.end(grace))
     }
 }
 
@@ -155,7 +157,7 @@ async fn accept(shared: Arc<Shared>, socket: Socket, places: Arc<Semaphore>) {
                 let peer = Peer::new(write, shared.config.max_queue);
                 let session = Session::open(Arc::clone(&shared), peer, read);
                 if shutdown.is_cancelled() {
-                    // It came too late for `RunningHub::end` to know of it.
+                    // It came too late for `HubIngress::end` to know of it.
                     session.close();
                 }
                 shared.tasks.spawn_session(async move {

@@ -36,17 +36,11 @@ mod socket;
 mod version;
 mod wire;
 
-use crate::call::Request;
-use crate::fault::Fault;
-use crate::upstream::Envelope;
+use crate::ingress::IngressKind;
 
-pub use config::HubConfig;
-pub use ingress::{JunoHub, RunningHub};
+/// The hub's name, as an ingress and as an upstream.
+const NAME: &str = "hub";
 
-/// The ingress's name, as the label `ingress` says it.
-pub const INGRESS: &str = "hub";
-
-/// The frame that a module would be sent for a call. Sends nothing.
-pub fn explain(request: &Request<'_>) -> Result<Envelope, Fault> {
-    egress::explain(request)
-}
+/// The hub, as an ingress.
+pub const INGRESS: IngressKind =
+    IngressKind { name: NAME, read: config::read, bind: ingress::bind };

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::INGRESS;
+use super::NAME;
 use super::config::HubConfig;
 use super::hub::{End, Hub, Note, Presence, Way, World};
 use super::journal::{Entry, Journal};
@@ -70,7 +70,7 @@ impl Shared {
             hub: Mutex::new(Hub::new(config.settings())),
             config,
             router: OnceLock::new(),
-            ingress: Ingress::named(INGRESS),
+            ingress: Ingress::named(NAME),
             metrics: HubMetrics::new(),
             upstream,
             tasks,

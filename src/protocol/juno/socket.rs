@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::config::{Listen, MAX_UNIX_PATH, SocketAccess};
 use super::peer::{ReadEnd, WriteEnd};
+use crate::listener;
 
 /// Where the system has its users and groups.
 pub(super) const USERS: &str = "/etc/passwd";
@@ -43,10 +44,10 @@ pub(super) struct UnixSocket {
 
 impl Socket {
     /// Binds a place to listen.
-    pub(super) async fn bind(place: &Listen, access: &SocketAccess) -> anyhow::Result<Self> {
+    pub(super) fn bind(place: &Listen, access: &SocketAccess) -> anyhow::Result<Self> {
         match place {
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.with_context(|| {
+                let listener = listener::bind(*address).with_context(|| {
                     format!(
                         "cannot listen on {place} ([hub] listen): is a Juno daemon or another \
                          Genkan using it?"
@@ -257,10 +258,10 @@ mod tests {
         let place = Listen::Unix(path.clone());
         let access = SocketAccess { mode: Some(0o600), ..SocketAccess::default() };
 
-        let first = Socket::bind(&place, &access).await.expect("bound");
+        let first = Socket::bind(&place, &access).expect("bound");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = Socket::bind(&place, &access).await.err().expect("locked");
+        let second = Socket::bind(&place, &access).err().expect("locked");
         assert!(format!("{second:#}").contains("another Genkan holds"), "{second:#}");
         drop(first);
         assert!(!path.exists());
@@ -268,23 +269,23 @@ mod tests {
         // A socket that was left behind is cleared, another file is not.
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
         assert!(path.exists());
-        let again = Socket::bind(&place, &access).await.expect("the stale one is cleared");
+        let again = Socket::bind(&place, &access).expect("the stale one is cleared");
         drop(again);
         let foreign = std::os::unix::net::UnixListener::bind(&path).expect("bound");
-        let refused = Socket::bind(&place, &access).await.err().expect("somebody listens");
+        let refused = Socket::bind(&place, &access).err().expect("somebody listens");
         assert!(format!("{refused:#}").contains("somebody listens"), "{refused:#}");
         drop(foreign);
         fs::remove_file(&path).expect("removed");
 
         // Another one's file in its place stays at the end.
-        let mine = Socket::bind(&place, &access).await.expect("bound");
+        let mine = Socket::bind(&place, &access).expect("bound");
         fs::remove_file(&path).expect("removed");
         let theirs = std::os::unix::net::UnixListener::bind(&path).expect("bound");
         drop((mine, theirs));
         fs::remove_file(&path).expect("it was left");
 
         fs::write(&path, "precious").expect("written");
-        let refused = Socket::bind(&place, &access).await.err().expect("no socket");
+        let refused = Socket::bind(&place, &access).err().expect("no socket");
         assert!(format!("{refused:#}").contains("is no socket"), "{refused:#}");
         assert_eq!(fs::read_to_string(&path).expect("kept"), "precious");
         fs::remove_dir_all(&folder).expect("removed");

@@ -3,6 +3,7 @@
 mod bare;
 mod body;
 mod headers;
+mod ingress;
 mod progress;
 mod rpc;
 mod server;
@@ -24,10 +25,10 @@ use crate::router::Router;
 use crate::router::table::Ingress;
 use crate::tasks::Tasks;
 
-pub use server::HttpIngress;
+pub(super) use ingress::bind;
 
-/// The ingress's name, as the label `ingress` says it.
-pub const INGRESS: &str = "http";
+/// The ingress's name.
+pub(super) const NAME: &str = "http";
 
 /// What every handler needs.
 pub(super) struct Http {

@@ -1,11 +1,9 @@
 //! Accepts connections and serves requests on them, HTTP/1.1 or HTTP/2, until told to stop.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router as Routes;
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -22,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::super::config::HttpConfig;
 use super::progress::{ClientStream, Progress, Verdict};
-use super::{Http, INGRESS, bare, routes, rpc, tls};
+use super::{Http, NAME, bare, routes, rpc};
 use crate::router::Router;
 use crate::router::table::Ingress;
 use crate::tasks::Tasks;
@@ -31,60 +29,36 @@ use crate::tasks::Tasks;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HTTP2_STREAMS: u32 = 256;
 
-/// The HTTP ingress, bound to its address.
-pub struct HttpIngress {
-    listener: TcpListener,
-    server: Arc<Server>,
-}
-
-struct Server {
+/// What serves connections.
+pub(super) struct Server {
     http: Arc<Http>,
     routes: Routes,
     /// Whether requests pass layers on their way to the routes.
     layered: bool,
-    config: HttpConfig,
+    pub(super) config: HttpConfig,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
 }
 
-impl HttpIngress {
-    /// Binds the address and reads the certificate, so that what cannot work is said at once.
-    /// `tasks` will own the sessions, and the notifications that outlive them.
-    pub async fn bind(
+impl Server {
+    /// A server that owns its sessions, and the notifications that outlive them, by `tasks`.
+    pub(super) fn new(
         config: HttpConfig,
+        tls: Option<TlsAcceptor>,
         router: Arc<Router>,
         tasks: Tasks,
-    ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {} ([http] listen): is another program using it?",
-                config.listen
-            )
-        })?;
-        let tls = config.tls.as_ref().map(|tls| tls::acceptor(tls, config.http2)).transpose()?;
-        let http = Http {
-            router,
-            ingress: Ingress::named(INGRESS),
-            config: config.clone(),
-            notifications: tasks.clone(),
-        };
-        let http = Arc::new(http);
+    ) -> Self {
+        let ingress = Ingress::named(NAME);
+        let notifications = tasks.clone();
+        let http = Arc::new(Http { router, ingress, config: config.clone(), notifications });
         let layered = config.compression || config.cors.is_some();
-        let server =
-            Server { routes: routes(Arc::clone(&http)), http, layered, config, tls, tasks };
-        Ok(Self { listener, server: Arc::new(server) })
-    }
-
-    /// The address it is bound to.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Self { routes: routes(Arc::clone(&http)), http, layered, config, tls, tasks }
     }
 
     /// Accepts until the tasks are told to end. Sessions under way finish their requests.
-    pub async fn run(self) {
-        let Self { listener, server } = self;
-        let places = Arc::new(Semaphore::new(server.config.max_connections));
-        let shutdown = server.tasks.shutdown().clone();
+    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(self.config.max_connections));
+        let shutdown = self.tasks.shutdown().clone();
         loop {
             let accepted = async {
                 // The permit comes first: beyond the limit, clients wait in the listen queue.
@@ -97,8 +71,8 @@ impl HttpIngress {
             };
             match accepted {
                 Ok((stream, _peer)) => {
-                    let session = Arc::clone(&server).session(stream);
-                    server.tasks.spawn_session(async move {
+                    let session = Arc::clone(&self).session(stream);
+                    self.tasks.spawn_session(async move {
                         session.await;
                         drop(place);
                     });
@@ -110,9 +84,7 @@ impl HttpIngress {
             }
         }
     }
-}
 
-impl Server {
     async fn session(self: Arc<Self>, stream: TcpStream) {
         // Without it small answers wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {

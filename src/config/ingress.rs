@@ -1,0 +1,58 @@
+//! What the configuration knows of the ways in: the settings are the protocol's, read by its own
+//! reader.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::section::Section;
+use crate::call::Request;
+use crate::fault::Fault;
+use crate::upstream::Envelope;
+
+/// Reads an ingress's table. Problems are reported to the section; settings come back in any
+/// case. The duration is what calls get where nothing else is said.
+pub type ReadIngress = fn(&mut Section<'_>, Duration) -> Arc<dyn IngressSettings>;
+
+/// An ingress's settings, found valid.
+pub trait IngressSettings: Any + Send + Sync {
+    /// The TCP addresses that it listens on.
+    fn tcp(&self) -> Vec<SocketAddr>;
+
+    /// The upstream that it is at the same time.
+    fn upstream(&self) -> Option<Resident> {
+        None
+    }
+}
+
+impl dyn IngressSettings {
+    /// The settings as the protocol's own; `None` where they are another one's.
+    pub fn of<T: IngressSettings>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// An ingress's name, and its settings.
+#[derive(Clone)]
+pub struct IngressConfig {
+    /// The name, which is its table's too.
+    pub name: &'static str,
+    /// The protocol's own settings.
+    pub settings: Arc<dyn IngressSettings>,
+}
+
+/// An upstream that is always there, whatever the file says: what no row takes goes to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Resident {
+    /// Its name as an upstream.
+    pub name: &'static str,
+    /// What `protocol = "…"` would say.
+    pub protocol: &'static str,
+    /// How many calls may wait for it at once.
+    pub max_in_flight: usize,
+    /// How long a call may take that no row sends there.
+    pub timeout: Duration,
+    /// What would be sent for a call. Sends nothing.
+    pub explain: fn(&Request<'_>) -> Result<Envelope, Fault>,
+}

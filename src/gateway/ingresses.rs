@@ -1,0 +1,93 @@
+//! The list of ingresses. No protocol is named here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::join_all;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::ingress::{Bound, Ingress, Page};
+use crate::protocol::INGRESSES;
+use crate::router::Router;
+use crate::router::slot::Slot;
+
+/// Binds every ingress.
+pub(super) fn bind(config: &Config) -> anyhow::Result<BoundIngresses> {
+    let bound = INGRESSES.iter().map(|kind| {
+        let configured = config.ingresses.iter().find(|ingress| ingress.name == kind.name);
+        let configured = configured.with_context(|| format!("[{}] was not read", kind.name))?;
+        Ok((kind.name, (kind.bind)(configured.settings.as_ref())?))
+    });
+    Ok(BoundIngresses(bound.collect::<anyhow::Result<_>>()?))
+}
+
+/// The ingresses, before they take calls.
+pub(super) struct BoundIngresses(Vec<(&'static str, Box<dyn Bound>)>);
+
+impl BoundIngresses {
+    /// The upstream that is always there, at its place.
+    pub(super) fn resident(&self, config: &Config) -> Option<Slot> {
+        let resident = config.resident()?;
+        let (upstream, metrics) = self.0.iter().find_map(|(_, bound)| bound.upstream())?;
+        Some(Slot::new(resident.name, upstream, resident.max_in_flight, metrics))
+    }
+
+    /// Lets them take calls.
+    pub(super) fn run(self, router: &Arc<Router>) -> anyhow::Result<Ingresses> {
+        let run = self.0.into_iter().map(|(name, bound)| Ok((name, bound.run(router)?)));
+        let run: Vec<(&'static str, Box<dyn Ingress>)> = run.collect::<anyhow::Result<_>>()?;
+        for (ingress, running) in &run {
+            for address in running.addresses() {
+                info!(ingress, address, "listening");
+            }
+        }
+        Ok(Ingresses(run))
+    }
+}
+
+/// The ingresses at work.
+pub(super) struct Ingresses(Vec<(&'static str, Box<dyn Ingress>)>);
+
+impl Ingresses {
+    /// What they show to operators.
+    pub(super) fn pages(&self) -> Vec<Page> {
+        self.0.iter().flat_map(|(_, ingress)| ingress.pages()).collect()
+    }
+
+    /// Puts a new configuration in force. Returns the tables that change at the next start only.
+    pub(super) fn apply(&self, config: &Config) -> Vec<String> {
+        let applied = self.0.iter().filter(|(name, ingress)| {
+            let mut configured = config.ingresses.iter();
+            let configured = configured.find(|configured| configured.name == *name);
+            configured.is_some_and(|configured| !ingress.apply(configured.settings.as_ref()))
+        });
+        applied.map(|(name, _)| format!("[{name}]")).collect()
+    }
+
+    /// The routing table is another one.
+    pub(super) fn routes_changed(&self) {
+        self.0.iter().for_each(|(_, ingress)| ingress.routes_changed());
+    }
+
+    /// Writes what their logs have summed up.
+    pub(super) fn sum_up_logs(&self, all: bool) {
+        self.0.iter().for_each(|(_, ingress)| ingress.sum_up_log(all));
+    }
+
+    /// Takes nobody in any more, and waits until all who are owed an answer have it.
+    pub(super) async fn drain(&self, patience: Duration) -> bool {
+        let drained = join_all(self.0.iter().map(|(_, ingress)| ingress.drain(patience))).await;
+        drained.into_iter().all(|drained| drained)
+    }
+
+    /// Ends what is left of them.
+    pub(super) async fn end(&self, grace: Duration) {
+        for (ingress, running) in self.0.iter().rev() {
+            if !running.end(grace).await {
+                warn!(ingress, "some connections did not end in time");
+            }
+        }
+    }
+}

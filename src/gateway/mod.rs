@@ -1,0 +1,97 @@
+//! The composition root: configuration → upstreams → router → ingresses → run → drain.
+//!
+//! Everything that runs is started here and ended here. It knows lists, and names no protocol.
+
+mod ingresses;
+mod reload;
+mod signals;
+mod upstreams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::admin::{Admin, Overview};
+use crate::config::{Config, Origin};
+use crate::metrics::Exporter;
+use crate::router::Router;
+use crate::tasks::Tasks;
+use reload::Reload;
+use signals::Signals;
+use upstreams::Upstreams;
+
+/// How often the file is looked at, histograms are folded and floods of faults summed up.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// What connections get to end once nothing is left for them to wait for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the gateway until SIGTERM or SIGINT, then drains it.
+pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
+    let stamp = reload::stamp(&origin);
+    let exporter = Exporter::install().context("metrics are set up already")?;
+    let mut signals = Signals::listen()?;
+    let bound = ingresses::bind(&config)?;
+    let admin = Admin::bind(config.admin)?;
+    let mut upstreams = Upstreams::new(bound.resident(&config));
+    let first = upstreams.prepare(&config);
+    let table = upstreams.turn_over(&config, first);
+    let router = Arc::new(Router::new(table));
+    info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
+    let ingresses = bound.run(&router)?;
+    let overview = Arc::new(Overview {
+        router: Arc::clone(&router),
+        pages: ingresses.pages(),
+        exporter: exporter.clone(),
+        draining: AtomicBool::new(false),
+    });
+    let pages = Tasks::new();
+    info!(ingress = "admin", address = %admin.address()?, "listening");
+    pages.spawn("admin", admin.run(Arc::clone(&overview), pages.clone()));
+
+    let mut reload = Reload::new(config, origin, stamp);
+    let mut upkeep = interval(UPKEEP);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let reason = loop {
+        tokio::select! {
+            _ = upkeep.tick() => {
+                exporter.upkeep();
+                router.sum_up_faults(false);
+                ingresses.sum_up_logs(false);
+                upstreams.end_retired();
+                if reload.file_changed() {
+                    reload.begin("the file changed", &mut upstreams);
+                }
+            }
+            _ = signals.hangup.recv() => reload.begin("SIGHUP", &mut upstreams),
+            () = reload.is_due() => reload.complete(&router, &mut upstreams, &ingresses),
+            _ = signals.terminate.recv() => break "SIGTERM",
+            _ = signals.interrupt.recv() => break "SIGINT",
+        }
+    };
+
+    let patience = reload.running().drain_timeout;
+    info!(reason, in_flight = upstreams.in_flight(), "draining: no new calls");
+    overview.draining.store(true, Ordering::Relaxed);
+    let drained = tokio::select! {
+        drained = ingresses.drain(patience) => drained,
+        _ = signals.terminate.recv() => false,
+        _ = signals.interrupt.recv() => false,
+    };
+    if !drained {
+        let in_flight = upstreams.in_flight();
+        warn!(in_flight, "drain_timeout has passed, or a second signal came: ending what is left");
+    }
+    reload.give_up(&mut upstreams);
+    // The end of an upstream ends the calls that wait for it, each with a fault.
+    upstreams.end().await;
+    ingresses.end(GRACE).await;
+    router.sum_up_faults(true);
+    ingresses.sum_up_logs(true);
+    pages.end(GRACE).await;
+    info!("stopped");
+    Ok(())
+}

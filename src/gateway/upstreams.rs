@@ -1,0 +1,163 @@
+//! The upstreams: which run, which take over at a reload, which have had their time; and the
+//! routing table over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, UpstreamConfig};
+use crate::metrics::UpstreamMetrics;
+use crate::router::pattern::Pattern;
+use crate::router::slot::Slot;
+use crate::router::table::{NO_ROUTE, Row, Rule, Table};
+use crate::tasks::Tasks;
+use crate::upstream::Readiness;
+
+/// What a connection gets to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The upstreams that run.
+pub(super) struct Upstreams {
+    /// The one that is always there.
+    resident: Option<Arc<Slot>>,
+    running: Vec<Running>,
+    retired: Vec<Running>,
+}
+
+/// An upstream, and what is needed to end it.
+#[derive(Clone)]
+pub(super) struct Running {
+    slot: Arc<Slot>,
+    fingerprint: u64,
+    metrics: UpstreamMetrics,
+    tasks: Tasks,
+}
+
+impl Running {
+    fn is(&self, other: &Running) -> bool {
+        Arc::ptr_eq(&self.slot, &other.slot)
+    }
+
+    /// Whether calls can be sent to it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.slot.upstream.readiness() == Readiness::Ready
+    }
+}
+
+impl Upstreams {
+    /// The one that is always there alone.
+    pub(super) fn new(resident: Option<Slot>) -> Self {
+        Self { resident: resident.map(Arc::new), running: Vec::new(), retired: Vec::new() }
+    }
+
+    /// The upstreams of a configuration: those that run already, and new ones that begin to
+    /// connect. [`Upstreams::turn_over`] or [`Upstreams::give_up`] must follow.
+    pub(super) fn prepare(&self, config: &Config) -> Vec<Running> {
+        let prepared = config.upstreams.iter().map(|upstream| {
+            let same = self.running.iter().find(|running| {
+                running.slot.name == upstream.name && running.fingerprint == upstream.fingerprint
+            });
+            same.cloned().unwrap_or_else(|| start(upstream))
+        });
+        prepared.collect()
+    }
+
+    /// Puts prepared upstreams in the place of those that run, retires what is gone or has
+    /// changed, and compiles the routing table over the rest.
+    pub(super) fn turn_over(&mut self, config: &Config, next: Vec<Running>) -> Table {
+        let before = std::mem::replace(&mut self.running, next);
+        let gone = before.into_iter().filter(|old| !self.running.iter().any(|new| new.is(old)));
+        for retired in gone {
+            info!(upstream = retired.slot.name, "retiring: its last calls get their answers");
+            if !config.upstreams.iter().any(|upstream| upstream.name == retired.slot.name) {
+                // No other one by that name will say so.
+                retired.metrics.set_up(false);
+            }
+            retired.metrics.retire();
+            self.retired.push(retired);
+        }
+        for (running, upstream) in self.running.iter().zip(&config.upstreams) {
+            running.metrics.take_over();
+            running.slot.set_max_in_flight(upstream.max_in_flight);
+        }
+        self.table(config)
+    }
+
+    /// Ends prepared upstreams that are not needed after all.
+    pub(super) fn give_up(&mut self, prepared: Vec<Running>) {
+        let new = prepared.into_iter().filter(|new| !self.running.iter().any(|old| old.is(new)));
+        self.retired.extend(new);
+    }
+
+    /// Ends the retired upstreams that nobody waits for any more.
+    pub(super) fn end_retired(&mut self) {
+        self.retired.retain(|retired| {
+            let idle = retired.slot.in_flight() == 0;
+            if idle {
+                retired.tasks.shutdown().cancel();
+            }
+            !idle
+        });
+    }
+
+    fn table(&self, config: &Config) -> Table {
+        let slot = |name: &str| {
+            let running = self.running.iter().map(|running| &running.slot);
+            running.chain(&self.resident).find(|slot| slot.name == name).map(Arc::clone)
+        };
+        let rows = config.routes.iter().map(|rule| {
+            let slot = slot(&rule.upstream);
+            let label = if slot.is_some() { rule.pattern.as_str() } else { NO_ROUTE };
+            Row::new(rule.clone(), label, slot)
+        });
+        Table::new(rows.collect(), self.last_row(config))
+    }
+
+    /// The row that takes what no other one takes.
+    fn last_row(&self, config: &Config) -> Row {
+        let resident = config.resident();
+        let rule = Rule {
+            pattern: Pattern::new("*"),
+            upstream: resident.map_or(NO_ROUTE, |resident| resident.name).to_owned(),
+            service: None,
+            method: None,
+            params: Vec::new(),
+            timeout: resident.map_or(config.timeout, |resident| resident.timeout),
+        };
+        match &self.resident {
+            Some(slot) => Row::implicit(rule, Arc::clone(slot)),
+            None => Row::new(rule, NO_ROUTE, None),
+        }
+    }
+
+    /// How many calls wait.
+    pub(super) fn in_flight(&self) -> usize {
+        let others = self.running.iter().chain(&self.retired);
+        let resident = self.resident.as_ref().map_or(0, |slot| slot.in_flight());
+        resident + others.map(|running| running.slot.in_flight()).sum::<usize>()
+    }
+
+    /// Ends all of them, and with each the calls that wait for it.
+    pub(super) async fn end(&mut self) {
+        for running in self.running.drain(..).chain(self.retired.drain(..)) {
+            if !running.tasks.end(GRACE).await {
+                warn!(upstream = running.slot.name, "the connection did not end in time");
+            }
+        }
+    }
+}
+
+fn start(config: &UpstreamConfig) -> Running {
+    let metrics = UpstreamMetrics::new(&config.name);
+    let tasks = Tasks::new();
+    info!(
+        upstream = config.name,
+        protocol = config.connector.protocol(),
+        address = config.connector.address(),
+        "connecting"
+    );
+    let connected = config.connector.connect(metrics.clone(), &tasks);
+    let slot = Slot::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
+    Running { slot: Arc::new(slot), fingerprint: config.fingerprint, metrics, tasks }
+}

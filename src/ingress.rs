@@ -1,0 +1,74 @@
+//! The one seam that calls come in by, as `upstream.rs` is the one that they leave by.
+//!
+//! An ingress is bound before anything runs, so that what cannot work is said at once; it is then
+//! run, given new settings at a reload, drained, and ended. Its connections and tasks are its own:
+//! the gateway knows a list of ingresses, and no protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::config::ingress::{IngressSettings, ReadIngress};
+use crate::metrics::UpstreamMetrics;
+use crate::router::Router;
+use crate::upstream::Upstream;
+
+/// A kind of ingress, as the protocols' list names it.
+pub struct IngressKind {
+    /// Its name, in `[NAME]`, in the label `ingress` and in the log.
+    pub name: &'static str,
+    /// Reads its table.
+    pub read: ReadIngress,
+    /// Binds the places where it listens. The error says which place, and the mend.
+    pub bind: fn(&dyn IngressSettings) -> anyhow::Result<Box<dyn Bound>>,
+}
+
+/// An ingress that is bound, and takes no calls yet.
+pub trait Bound: Send {
+    /// The upstream that it is at the same time, under the name that its settings give.
+    fn upstream(&self) -> Option<(Arc<dyn Upstream>, UpstreamMetrics)> {
+        None
+    }
+
+    /// Begins to take calls, and hands them to the router. Returns at once.
+    fn run(self: Box<Self>, router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>>;
+}
+
+/// An ingress at work.
+pub trait Ingress: Send + Sync {
+    /// Where it listens, as an operator writes it, with the port that the system gave.
+    fn addresses(&self) -> Vec<String>;
+
+    /// What it shows to operators.
+    fn pages(&self) -> Vec<Page> {
+        Vec::new()
+    }
+
+    /// Puts new settings in force, as far as that can be done while it runs. False where a change
+    /// takes effect at the next start.
+    fn apply(&self, next: &dyn IngressSettings) -> bool;
+
+    /// The routing table is another one.
+    fn routes_changed(&self) {}
+
+    /// Writes how many like lines were left out of the log lately. To be called every second or
+    /// so; at the end with `all`.
+    fn sum_up_log(&self, _all: bool) {}
+
+    /// Takes nobody in any more, and waits until those who are owed an answer have it, at most
+    /// `patience`. True if all have.
+    fn drain(&self, patience: Duration) -> BoxFuture<'_, bool>;
+
+    /// Ends what is left. True if all of it ended within `grace`.
+    fn end(&self, grace: Duration) -> BoxFuture<'_, bool>;
+}
+
+/// A page for operators, in JSON.
+#[derive(Clone)]
+pub struct Page {
+    /// Where it is served: `/hub/modules`.
+    pub path: &'static str,
+    /// Writes it anew.
+    pub render: Arc<dyn Fn() -> String + Send + Sync>,
+}
