@@ -83,13 +83,13 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     }
     let table = overview.router.table();
     let mut seen = Vec::new();
-    for slot in table.rows().iter().filter_map(|row| row.slot.as_ref()) {
-        if seen.contains(&slot.name.as_str()) {
+    for target in table.rows().iter().filter_map(|row| row.target.as_ref()) {
+        if seen.contains(&target.name.as_str()) {
             continue;
         }
-        seen.push(slot.name.as_str());
-        if let Readiness::NotReady(reason) = slot.upstream.readiness() {
-            missing.push(format!("{}: {reason}", slot.name));
+        seen.push(target.name.as_str());
+        if let Readiness::NotReady(reason) = target.upstream.readiness() {
+            missing.push(format!("{}: {reason}", target.name));
         }
     }
     if missing.is_empty() {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::ingress::{Bound, Ingress, Page};
 use crate::protocol::INGRESSES;
 use crate::router::Router;
-use crate::router::slot::Slot;
+use crate::router::target::Target;
 
 /// Binds every ingress.
 pub(super) fn bind(config: &Config) -> anyhow::Result<BoundIngresses> {
@@ -28,10 +28,10 @@ pub(super) struct BoundIngresses(Vec<(&'static str, Box<dyn Bound>)>);
 
 impl BoundIngresses {
     /// The upstream that is always there, at its place.
-    pub(super) fn resident(&self, config: &Config) -> Option<Slot> {
+    pub(super) fn resident(&self, config: &Config) -> Option<Target> {
         let resident = config.resident()?;
         let (upstream, metrics) = self.0.iter().find_map(|(_, bound)| bound.upstream())?;
-        Some(Slot::new(resident.name, upstream, resident.max_in_flight, metrics))
+        Some(Target::new(resident.name, upstream, resident.max_in_flight, metrics))
     }
 
     /// Lets them take calls.

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use crate::config::{Config, UpstreamConfig};
 use crate::metrics::UpstreamMetrics;
 use crate::router::pattern::Pattern;
-use crate::router::slot::Slot;
 use crate::router::table::{NO_ROUTE, Row, Rule, Table};
+use crate::router::target::Target;
 use crate::tasks::Tasks;
 use crate::upstream::Readiness;
 
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The upstreams that run.
 pub(super) struct Upstreams {
     /// The one that is always there.
-    resident: Option<Arc<Slot>>,
+    resident: Option<Arc<Target>>,
     running: Vec<Running>,
     retired: Vec<Running>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Upstreams {
 /// An upstream, and what is needed to end it.
 #[derive(Clone)]
 pub(super) struct Running {
-    slot: Arc<Slot>,
+    target: Arc<Target>,
     fingerprint: u64,
     metrics: UpstreamMetrics,
     tasks: Tasks,
@@ -36,18 +36,18 @@ pub(super) struct Running {
 
 impl Running {
     fn is(&self, other: &Running) -> bool {
-        Arc::ptr_eq(&self.slot, &other.slot)
+        Arc::ptr_eq(&self.target, &other.target)
     }
 
     /// Whether calls can be sent to it.
     pub(super) fn is_ready(&self) -> bool {
-        self.slot.upstream.readiness() == Readiness::Ready
+        self.target.upstream.readiness() == Readiness::Ready
     }
 }
 
 impl Upstreams {
     /// The one that is always there alone.
-    pub(super) fn new(resident: Option<Slot>) -> Self {
+    pub(super) fn new(resident: Option<Target>) -> Self {
         Self { resident: resident.map(Arc::new), running: Vec::new(), retired: Vec::new() }
     }
 
@@ -56,7 +56,7 @@ impl Upstreams {
     pub(super) fn prepare(&self, config: &Config) -> Vec<Running> {
         let prepared = config.upstreams.iter().map(|upstream| {
             let same = self.running.iter().find(|running| {
-                running.slot.name == upstream.name && running.fingerprint == upstream.fingerprint
+                running.target.name == upstream.name && running.fingerprint == upstream.fingerprint
             });
             same.cloned().unwrap_or_else(|| start(upstream))
         });
@@ -69,8 +69,8 @@ impl Upstreams {
         let before = std::mem::replace(&mut self.running, next);
         let gone = before.into_iter().filter(|old| !self.running.iter().any(|new| new.is(old)));
         for retired in gone {
-            info!(upstream = retired.slot.name, "retiring: its last calls get their answers");
-            if !config.upstreams.iter().any(|upstream| upstream.name == retired.slot.name) {
+            info!(upstream = retired.target.name, "retiring: its last calls get their answers");
+            if !config.upstreams.iter().any(|upstream| upstream.name == retired.target.name) {
                 // No other one by that name will say so.
                 retired.metrics.set_up(false);
             }
@@ -79,7 +79,7 @@ impl Upstreams {
         }
         for (running, upstream) in self.running.iter().zip(&config.upstreams) {
             running.metrics.take_over();
-            running.slot.set_max_in_flight(upstream.max_in_flight);
+            running.target.set_max_in_flight(upstream.max_in_flight);
         }
         self.table(config)
     }
@@ -93,7 +93,7 @@ impl Upstreams {
     /// Ends the retired upstreams that nobody waits for any more.
     pub(super) fn end_retired(&mut self) {
         self.retired.retain(|retired| {
-            let idle = retired.slot.in_flight() == 0;
+            let idle = retired.target.in_flight() == 0;
             if idle {
                 retired.tasks.shutdown().cancel();
             }
@@ -102,14 +102,14 @@ impl Upstreams {
     }
 
     fn table(&self, config: &Config) -> Table {
-        let slot = |name: &str| {
-            let running = self.running.iter().map(|running| &running.slot);
-            running.chain(&self.resident).find(|slot| slot.name == name).map(Arc::clone)
+        let target = |name: &str| {
+            let running = self.running.iter().map(|running| &running.target);
+            running.chain(&self.resident).find(|target| target.name == name).map(Arc::clone)
         };
         let rows = config.routes.iter().map(|rule| {
-            let slot = slot(&rule.upstream);
-            let label = if slot.is_some() { rule.pattern.as_str() } else { NO_ROUTE };
-            Row::new(rule.clone(), label, slot)
+            let target = target(&rule.upstream);
+            let label = if target.is_some() { rule.pattern.as_str() } else { NO_ROUTE };
+            Row::new(rule.clone(), label, target)
         });
         Table::new(rows.collect(), self.last_row(config))
     }
@@ -126,7 +126,7 @@ impl Upstreams {
             timeout: resident.map_or(config.timeout, |resident| resident.timeout),
         };
         match &self.resident {
-            Some(slot) => Row::implicit(rule, Arc::clone(slot)),
+            Some(target) => Row::implicit(rule, Arc::clone(target)),
             None => Row::new(rule, NO_ROUTE, None),
         }
     }
@@ -134,15 +134,15 @@ impl Upstreams {
     /// How many calls wait.
     pub(super) fn in_flight(&self) -> usize {
         let others = self.running.iter().chain(&self.retired);
-        let resident = self.resident.as_ref().map_or(0, |slot| slot.in_flight());
-        resident + others.map(|running| running.slot.in_flight()).sum::<usize>()
+        let resident = self.resident.as_ref().map_or(0, |target| target.in_flight());
+        resident + others.map(|running| running.target.in_flight()).sum::<usize>()
     }
 
     /// Ends all of them, and with each the calls that wait for it.
     pub(super) async fn end(&mut self) {
         for running in self.running.drain(..).chain(self.retired.drain(..)) {
             if !running.tasks.end(GRACE).await {
-                warn!(upstream = running.slot.name, "the connection did not end in time");
+                warn!(upstream = running.target.name, "the connection did not end in time");
             }
         }
     }
@@ -158,6 +158,7 @@ fn start(config: &UpstreamConfig) -> Running {
         "connecting"
     );
     let connected = config.connector.connect(metrics.clone(), &tasks);
-    let slot = Slot::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
-    Running { slot: Arc::new(slot), fingerprint: config.fingerprint, metrics, tasks }
+    let target =
+        Target::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
+    Running { target: Arc::new(target), fingerprint: config.fingerprint, metrics, tasks }
 }

@@ -6,8 +6,8 @@
 mod call_span;
 pub mod fault_log;
 pub mod pattern;
-pub mod slot;
 pub mod table;
+pub mod target;
 #[cfg(test)]
 mod tests;
 
@@ -142,8 +142,10 @@ impl Router {
 }
 
 async fn send(row: &Row, call: &Call) -> Result<Reply, Fault> {
-    let Some(slot) = &row.slot else { return Err(nobody_serves(call)) };
-    let Some(_permit) = slot.admit() else { return Err(overloaded(call, slot.max_in_flight())) };
+    let Some(target) = &row.target else { return Err(nobody_serves(call)) };
+    let Some(_permit) = target.enter() else {
+        return Err(overloaded(call, target.max_in_flight()));
+    };
     let timeout = call.timeout.map_or(row.rule.timeout, |asked| asked.min(row.rule.timeout));
     let request = Request {
         service: row.service(&call.name),
@@ -154,9 +156,10 @@ async fn send(row: &Row, call: &Call) -> Result<Reply, Fault> {
         deadline: Deadline::after(call.received, timeout),
     };
     let ended = match call.kind {
-        CallKind::Call => timeout_at(request.deadline.at(), slot.upstream.call(&request)).await,
+        CallKind::Call => timeout_at(request.deadline.at(), target.upstream.call(&request)).await,
         CallKind::Notification => {
-            let notified = timeout_at(request.deadline.at(), slot.upstream.notify(&request)).await;
+            let notified =
+                timeout_at(request.deadline.at(), target.upstream.notify(&request)).await;
             notified.map(|handed| handed.map(|()| Reply::new(Payload::NULL)))
         }
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pattern::Pattern;
-use super::slot::Slot;
+use super::target::Target;
 use crate::call::CallName;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallMetrics;
@@ -37,7 +37,7 @@ pub struct Row {
     /// What the operator wrote.
     pub rule: Rule,
     /// The upstream; `None` where there is none by that name.
-    pub slot: Option<Arc<Slot>>,
+    pub target: Option<Arc<Target>>,
     label: String,
     metrics: Vec<CallMetrics>,
     /// For the implicit row: what nobody serves has no route.
@@ -46,17 +46,17 @@ pub struct Row {
 
 impl Row {
     /// Compiles a row. `label` is its name in metrics.
-    pub fn new(rule: Rule, label: &str, slot: Option<Arc<Slot>>) -> Self {
+    pub fn new(rule: Rule, label: &str, target: Option<Arc<Target>>) -> Self {
         let metrics = metrics(label, &rule.upstream);
-        Self { rule, slot, label: label.to_owned(), metrics, unserved: None }
+        Self { rule, target, label: label.to_owned(), metrics, unserved: None }
     }
 
     /// Compiles the implicit last row, to the hub. It is labelled with its pattern, and what no
     /// module serves with [`NO_ROUTE`].
-    pub fn implicit(rule: Rule, slot: Arc<Slot>) -> Self {
+    pub fn implicit(rule: Rule, target: Arc<Target>) -> Self {
         let unserved = Some(metrics(NO_ROUTE, &rule.upstream));
         let label = rule.pattern.as_str().to_owned();
-        Self { unserved, ..Self::new(rule, &label, Some(slot)) }
+        Self { unserved, ..Self::new(rule, &label, Some(target)) }
     }
 
     /// The service to ask for when `name` is called.

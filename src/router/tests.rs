@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::Router;
 use super::pattern::Pattern;
-use super::slot::Slot;
 use super::table::{HUB, Ingress, NO_ROUTE, Row, Rule, Table};
+use super::target::Target;
 use crate::call::{
     Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
 };
@@ -63,7 +63,7 @@ fn rule(pattern: &str, upstream: &str) -> Rule {
 
 struct Fixture {
     router: Router,
-    slot: Arc<Slot>,
+    target: Arc<Target>,
     gate: Arc<Semaphore>,
 }
 
@@ -72,9 +72,9 @@ impl Fixture {
         let gate = Arc::new(Semaphore::new(1_000));
         let upstream = Arc::new(Echo { gate: Arc::clone(&gate) });
         let metrics = UpstreamMetrics::new("fake");
-        let slot = Arc::new(Slot::new("fake", upstream, max_in_flight, metrics));
-        let router = Router::new(table(rules, &slot));
-        Self { router, slot, gate }
+        let target = Arc::new(Target::new("fake", upstream, max_in_flight, metrics));
+        let router = Router::new(table(rules, &target));
+        Self { router, target, gate }
     }
 
     fn hold_answers(&self) {
@@ -88,11 +88,11 @@ impl Fixture {
     }
 }
 
-fn table(rules: Vec<Rule>, slot: &Arc<Slot>) -> Table {
+fn table(rules: Vec<Rule>, target: &Arc<Target>) -> Table {
     let rows = rules.into_iter().map(|rule| {
         let label = rule.pattern.to_string();
-        let slot = (rule.upstream != HUB).then(|| Arc::clone(slot));
-        Row::new(rule, &label, slot)
+        let target = (rule.upstream != HUB).then(|| Arc::clone(target));
+        Row::new(rule, &label, target)
     });
     Table::new(rows.collect(), Row::new(rule("*", HUB), NO_ROUTE, None))
 }
@@ -144,7 +144,7 @@ async fn a_caller_can_shorten_the_timeout_and_not_lengthen_it() {
     let fault = fixture.call("orders.m", asked(1)).await.expect_err("a fault");
     assert_eq!(started.elapsed(), Duration::from_secs(1));
     assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Timeout, Outcome::Unknown));
-    assert_eq!(fixture.slot.in_flight(), 0);
+    assert_eq!(fixture.target.in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +163,7 @@ async fn a_call_beyond_the_limit_is_refused_at_once() {
     assert!(first.is_ok() && second.is_ok());
     assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Overloaded, Outcome::NotSent));
     assert!(fault.retryable() && fault.retry_after().is_some());
-    assert_eq!(fixture.slot.in_flight(), 0);
+    assert_eq!(fixture.target.in_flight(), 0);
     assert!(fixture.call("orders.m", None).await.is_ok());
 }
 
@@ -173,7 +173,7 @@ async fn a_caller_that_goes_away_gives_its_place_back() {
     fixture.hold_answers();
     let gone = tokio::time::timeout(Duration::from_millis(1), fixture.call("orders.m", None)).await;
     assert!(gone.is_err());
-    assert_eq!(fixture.slot.in_flight(), 0);
+    assert_eq!(fixture.target.in_flight(), 0);
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_notification_needs_no_answer() {
 #[tokio::test]
 async fn a_new_table_is_in_force_at_once() {
     let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
-    fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.slot));
+    fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.target));
     assert!(fixture.call("orders.m", None).await.is_err());
     assert!(fixture.call("bills.m", None).await.is_ok());
 }

@@ -25,15 +25,15 @@ use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::{HubMetrics, UpstreamMetrics};
 use crate::params;
 use crate::router::Router;
-use crate::router::slot::OwnedPermit;
 use crate::router::table::{HUB, Ingress, Row};
+use crate::router::target::Permit;
 use crate::tasks::Tasks;
 
 /// A call between two modules, as the router counts it.
 pub(super) struct Routed {
     row: Arc<Row>,
     received: Instant,
-    _permit: OwnedPermit,
+    _permit: Permit,
 }
 
 /// What the hub's calls are known by outside of it.
@@ -283,16 +283,16 @@ impl World for Io<'_> {
         };
         let row = router.find(name);
         let received = self.now;
-        let slot = match &row.slot {
-            Some(slot) if row.rule.upstream == HUB => slot,
+        let target = match &row.target {
+            Some(target) if row.rule.upstream == HUB => target,
             _ => {
                 let (sender, receiver) = oneshot::channel();
                 self.caller_gone = Some(receiver);
                 return Way::Away(Ticket::Away(sender));
             }
         };
-        let Some(permit) = slot.admit_owned() else {
-            let limit = slot.max_in_flight();
+        let Some(permit) = target.enter() else {
+            let limit = target.max_in_flight();
             let message = format!(
                 "`{name}` was not sent: {limit} calls wait for modules already, the limit ([hub] \
                  max_in_flight): try again in a moment"

@@ -7,7 +7,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::upstream::Upstream;
 
 /// An upstream and the calls that wait for it.
-pub struct Slot {
+pub struct Target {
     /// The name in the configuration.
     pub name: String,
     /// The upstream.
@@ -17,7 +17,7 @@ pub struct Slot {
     metrics: UpstreamMetrics,
 }
 
-impl Slot {
+impl Target {
     /// Places an upstream; at most `max_in_flight` calls may wait for it at once.
     pub fn new(
         name: &str,
@@ -34,18 +34,13 @@ impl Slot {
         }
     }
 
-    /// Admits one call until the permit is dropped; `None` where the limit is reached.
-    pub fn admit(&self) -> Option<Permit<'_>> {
+    /// A place among the calls in flight; `None` where the limit is reached.
+    pub fn enter(self: &Arc<Self>) -> Option<Permit> {
         // Not `then_some`: a permit that is made for nothing would be given back.
-        if self.enter() { Some(Permit(self)) } else { None }
+        if self.count_in() { Some(Permit(Arc::clone(self))) } else { None }
     }
 
-    /// The same for a call that no future holds.
-    pub fn admit_owned(self: &Arc<Self>) -> Option<OwnedPermit> {
-        if self.enter() { Some(OwnedPermit(Arc::clone(self))) } else { None }
-    }
-
-    fn enter(&self) -> bool {
+    fn count_in(&self) -> bool {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before >= self.max_in_flight() {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -77,18 +72,9 @@ impl Slot {
 }
 
 /// A place among the calls in flight, given back when dropped.
-pub struct Permit<'a>(&'a Slot);
+pub struct Permit(Arc<Target>);
 
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// The same, with the slot kept alive by it.
-pub struct OwnedPermit(Arc<Slot>);
-
-impl Drop for OwnedPermit {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.leave();
     }
