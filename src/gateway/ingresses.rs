@@ -27,6 +27,11 @@ pub(super) fn bind(config: &Config) -> anyhow::Result<BoundIngresses> {
 pub(super) struct BoundIngresses(Vec<(&'static str, Box<dyn Bound>)>);
 
 impl BoundIngresses {
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+
     /// The upstream that is always there, at its place.
     pub(super) fn resident(&self, config: &Config) -> Option<Target> {
         let resident = config.resident()?;

@@ -19,6 +19,7 @@ use crate::admin::{Admin, Overview};
 use crate::config::{Config, Origin};
 use crate::metrics::Exporter;
 use crate::router::Router;
+use crate::router::ledger::Ledger;
 use crate::tasks::Tasks;
 use reload::Reload;
 use signals::Signals;
@@ -35,11 +36,12 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
     let bound = ingresses::bind(&config)?;
+    let ledger = Ledger::new(bound.names());
     let admin = Admin::bind(config.admin)?;
-    let mut upstreams = Upstreams::new(bound.resident(&config));
+    let mut upstreams = Upstreams::new(bound.resident(&config), Arc::clone(&ledger));
     let first = upstreams.prepare(&config);
     let table = upstreams.turn_over(&config, first);
-    let router = Arc::new(Router::new(table));
+    let router = Arc::new(Router::new(table, ledger));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
     let ingresses = bound.run(&router)?;
     let overview = Arc::new(Overview {

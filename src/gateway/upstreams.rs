@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, UpstreamConfig};
 use crate::metrics::UpstreamMetrics;
+use crate::router::ledger::Ledger;
 use crate::router::pattern::Pattern;
 use crate::router::table::{NO_ROUTE, Row, Rule, Table};
 use crate::router::target::Target;
@@ -23,6 +24,7 @@ pub(super) struct Upstreams {
     resident: Option<Arc<Target>>,
     running: Vec<Running>,
     retired: Vec<Running>,
+    ledger: Arc<Ledger>,
 }
 
 /// An upstream, and what is needed to end it.
@@ -47,8 +49,9 @@ impl Running {
 
 impl Upstreams {
     /// The one that is always there alone.
-    pub(super) fn new(resident: Option<Target>) -> Self {
-        Self { resident: resident.map(Arc::new), running: Vec::new(), retired: Vec::new() }
+    pub(super) fn new(resident: Option<Target>, ledger: Arc<Ledger>) -> Self {
+        let resident = resident.map(Arc::new);
+        Self { resident, running: Vec::new(), retired: Vec::new(), ledger }
     }
 
     /// The upstreams of a configuration: those that run already, and new ones that begin to
@@ -109,7 +112,7 @@ impl Upstreams {
         let rows = config.routes.iter().map(|rule| {
             let target = target(&rule.upstream);
             let label = if target.is_some() { rule.pattern.as_str() } else { NO_ROUTE };
-            Row::new(rule.clone(), label, target)
+            Row::new(rule.clone(), label, target, &self.ledger)
         });
         Table::new(rows.collect(), self.last_row(config))
     }
@@ -126,8 +129,8 @@ impl Upstreams {
             timeout: resident.map_or(config.timeout, |resident| resident.timeout),
         };
         match &self.resident {
-            Some(target) => Row::implicit(rule, Arc::clone(target)),
-            None => Row::new(rule, NO_ROUTE, None),
+            Some(target) => Row::implicit(rule, Arc::clone(target), &self.ledger),
+            None => Row::new(rule, NO_ROUTE, None, &self.ledger),
         }
     }
 

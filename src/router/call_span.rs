@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tracing::{Span, debug, debug_span, field};
 
-use super::table::{Ingress, Row};
+use super::ledger::IngressLabel;
+use super::table::Row;
 use crate::metrics::CallOutcome;
 
 /// Opens the span. What is logged on the way to the answer belongs to it.
-pub(super) fn open(row: &Row, ingress: Ingress, call: &str, trace_id: &str) -> Span {
+pub(super) fn open(row: &Row, ingress: IngressLabel, call: &str, trace_id: &str) -> Span {
     debug_span!(
         "call",
         call,

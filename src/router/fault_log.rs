@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::table::Ingress;
+use super::ledger::IngressLabel;
 use crate::call::TraceParent;
 use crate::fault::{Fault, FaultKind};
 use crate::flood::Flood;
@@ -21,7 +21,7 @@ const OTHERS: &str = "others";
 #[derive(Clone, Copy)]
 pub struct FaultLine<'a> {
     /// The way the call came in.
-    pub ingress: Ingress,
+    pub ingress: IngressLabel,
     /// The route's pattern, or `none`.
     pub route: &'a str,
     /// The upstream, or `none`.

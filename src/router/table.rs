@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ledger::{IngressLabel, Ledger};
 use super::pattern::Pattern;
 use super::target::Target;
 use crate::call::CallName;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallMetrics;
-use crate::protocol::INGRESSES;
 
 /// The label of the implicit last row, and of what never reached the table.
 pub const NO_ROUTE: &str = "none";
@@ -42,21 +42,23 @@ pub struct Row {
     metrics: Vec<CallMetrics>,
     /// For the implicit row: what nobody serves has no route.
     unserved: Option<Vec<CallMetrics>>,
+    ledger: Arc<Ledger>,
 }
 
 impl Row {
     /// Compiles a row. `label` is its name in metrics.
-    pub fn new(rule: Rule, label: &str, target: Option<Arc<Target>>) -> Self {
-        let metrics = metrics(label, &rule.upstream);
-        Self { rule, target, label: label.to_owned(), metrics, unserved: None }
+    pub fn new(rule: Rule, label: &str, target: Option<Arc<Target>>, ledger: &Arc<Ledger>) -> Self {
+        let (label, ledger) = (label.to_owned(), Arc::clone(ledger));
+        let metrics = ledger.metrics(&label, &rule.upstream);
+        Self { rule, target, label, metrics, unserved: None, ledger }
     }
 
     /// Compiles the implicit last row, to the hub. It is labelled with its pattern, and what no
     /// module serves with [`NO_ROUTE`].
-    pub fn implicit(rule: Rule, target: Arc<Target>) -> Self {
-        let unserved = Some(metrics(NO_ROUTE, &rule.upstream));
+    pub fn implicit(rule: Rule, target: Arc<Target>, ledger: &Arc<Ledger>) -> Self {
+        let unserved = Some(ledger.metrics(NO_ROUTE, &rule.upstream));
         let label = rule.pattern.as_str().to_owned();
-        Self { unserved, ..Self::new(rule, &label, Some(target)) }
+        Self { unserved, ..Self::new(rule, &label, Some(target), ledger) }
     }
 
     /// The service to ask for when `name` is called.
@@ -70,43 +72,26 @@ impl Row {
     }
 
     /// The metrics of calls that came in by an ingress and ended so.
-    pub fn metrics(&self, ingress: Ingress, fault: Option<&Fault>) -> &CallMetrics {
+    pub(super) fn metrics(&self, ingress: IngressLabel, fault: Option<&Fault>) -> &CallMetrics {
         let unserved = self.unserved.as_ref().filter(|_| fault.is_some_and(is_unserved));
-        &unserved.unwrap_or(&self.metrics)[ingress.0]
+        &unserved.unwrap_or(&self.metrics)[ingress.index()]
     }
 
     /// The row's name in metrics and logs for a call that ended so.
-    pub fn label(&self, fault: Option<&Fault>) -> &str {
+    pub(super) fn label(&self, fault: Option<&Fault>) -> &str {
         let unserved = self.unserved.is_some() && fault.is_some_and(is_unserved);
         if unserved { NO_ROUTE } else { &self.label }
+    }
+
+    /// Where ends of its calls are written.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 }
 
 /// Nobody had the call: only the hub knows that before it sends anything.
 fn is_unserved(fault: &Fault) -> bool {
     fault.kind() == FaultKind::UnknownService && fault.outcome() == Outcome::NotSent
-}
-
-fn metrics(label: &str, upstream: &str) -> Vec<CallMetrics> {
-    INGRESSES.iter().map(|kind| CallMetrics::new(kind.name, label, upstream)).collect()
-}
-
-/// The way a call came in, as an index into the protocols' list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ingress(usize);
-
-impl Ingress {
-    /// The ingress of that name; the first one for a name that is not in the list.
-    pub fn named(name: &str) -> Self {
-        let index = INGRESSES.iter().position(|kind| kind.name == name);
-        debug_assert!(index.is_some(), "an ingress is listed in protocol/mod.rs");
-        Self(index.unwrap_or_default())
-    }
-
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        INGRESSES[self.0].name
-    }
 }
 
 /// All rows, in the order of the file, and the implicit last one.
@@ -121,13 +106,8 @@ impl Table {
         Self { rows: rows.into_iter().map(Arc::new).collect(), last: Arc::new(last) }
     }
 
-    /// The row that decides a call: the first that matches.
-    pub fn find(&self, name: &CallName) -> &Arc<Row> {
-        self.find_text(name.as_str())
-    }
-
-    /// The same for a name that is known to be `service.method`.
-    pub fn find_text(&self, name: &str) -> &Arc<Row> {
+    /// The row that decides about calls of `service.method`: the first that matches.
+    pub fn find(&self, name: &str) -> &Arc<Row> {
         self.rows.iter().find(|row| row.rule.pattern.matches(name)).unwrap_or(&self.last)
     }
 

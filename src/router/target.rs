@@ -74,6 +74,13 @@ impl Target {
 /// A place among the calls in flight, given back when dropped.
 pub struct Permit(Arc<Target>);
 
+impl Permit {
+    /// Where the place is.
+    pub fn target(&self) -> &Target {
+        &self.0
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.leave();

@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Router;
+use super::ledger::Ledger;
 use super::pattern::Pattern;
-use super::table::{HUB, Ingress, NO_ROUTE, Row, Rule, Table};
+use super::table::{HUB, NO_ROUTE, Row, Rule, Table};
 use super::target::Target;
 use crate::call::{
     Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
@@ -63,6 +64,7 @@ fn rule(pattern: &str, upstream: &str) -> Rule {
 
 struct Fixture {
     router: Router,
+    ledger: Arc<Ledger>,
     target: Arc<Target>,
     gate: Arc<Semaphore>,
 }
@@ -73,8 +75,9 @@ impl Fixture {
         let upstream = Arc::new(Echo { gate: Arc::clone(&gate) });
         let metrics = UpstreamMetrics::new("fake");
         let target = Arc::new(Target::new("fake", upstream, max_in_flight, metrics));
-        let router = Router::new(table(rules, &target));
-        Self { router, target, gate }
+        let ledger = Ledger::new(["http"]);
+        let router = Router::new(table(rules, &target, &ledger), Arc::clone(&ledger));
+        Self { router, ledger, target, gate }
     }
 
     fn hold_answers(&self) {
@@ -83,18 +86,18 @@ impl Fixture {
 
     async fn call(&self, name: &str, timeout: Option<Duration>) -> Result<String, Fault> {
         let call = call(name, CallKind::Call, timeout);
-        let dispatched = self.router.dispatch(Ingress::named("http"), call).await;
+        let dispatched = self.router.dispatch(self.router.ingress("http"), call).await;
         dispatched.result.map(|reply| reply.payload.as_str().to_owned())
     }
 }
 
-fn table(rules: Vec<Rule>, target: &Arc<Target>) -> Table {
+fn table(rules: Vec<Rule>, target: &Arc<Target>, ledger: &Arc<Ledger>) -> Table {
     let rows = rules.into_iter().map(|rule| {
         let label = rule.pattern.to_string();
         let target = (rule.upstream != HUB).then(|| Arc::clone(target));
-        Row::new(rule, &label, target)
+        Row::new(rule, &label, target, ledger)
     });
-    Table::new(rows.collect(), Row::new(rule("*", HUB), NO_ROUTE, None))
+    Table::new(rows.collect(), Row::new(rule("*", HUB), NO_ROUTE, None, ledger))
 }
 
 fn call(name: &str, kind: CallKind, timeout: Option<Duration>) -> Call {
@@ -181,14 +184,14 @@ async fn a_notification_needs_no_answer() {
     let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
     fixture.hold_answers();
     let notification = call("orders.m", CallKind::Notification, None);
-    let dispatched = fixture.router.dispatch(Ingress::named("http"), notification).await;
+    let dispatched = fixture.router.dispatch(fixture.router.ingress("http"), notification).await;
     assert!(dispatched.result.is_ok());
 }
 
 #[tokio::test]
 async fn a_new_table_is_in_force_at_once() {
     let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
-    fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.target));
+    fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.target, &fixture.ledger));
     assert!(fixture.call("orders.m", None).await.is_err());
     assert!(fixture.call("bills.m", None).await.is_ok());
 }

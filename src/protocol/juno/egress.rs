@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::hub::OutsideCall;
-use super::shared::{Shared, Ticket, closed};
+use super::shared::{Owed, Shared, closed};
 use super::wire::CallId;
 use super::wire::outgoing::quoted;
 use crate::call::{Params, Reply, Request};
@@ -23,7 +23,7 @@ impl HubUpstream {
     fn send(
         &self,
         request: &Request<'_>,
-        ticket: Ticket,
+        owed: Owed,
         timeout: Option<std::time::Duration>,
     ) -> Result<Option<CallId>, Fault> {
         // That nobody serves it is the better answer than that its params are wrong.
@@ -39,7 +39,7 @@ impl HubUpstream {
             timeout,
         };
         let now = Instant::now();
-        Ok(self.0.with(now, |hub, io| hub.call_from_outside(&call, ticket, now, io)))
+        Ok(self.0.with(now, |hub, io| hub.call_from_outside(&call, owed, now, io)))
     }
 }
 
@@ -47,7 +47,7 @@ impl Upstream for HubUpstream {
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
-            let id = self.send(request, Ticket::Outside(sender), None)?;
+            let id = self.send(request, Owed::Outside(sender), None)?;
             let waiting = Waiting { shared: &self.0, id };
             let result = receiver.await.unwrap_or_else(|_| Err(closed()));
             waiting.over();
@@ -61,7 +61,7 @@ impl Upstream for HubUpstream {
             // nowhere, that is known at once.
             let (sender, mut receiver) = oneshot::channel();
             let timeout = Some(self.0.config.timeout);
-            self.send(request, Ticket::Notification(sender), timeout)?;
+            self.send(request, Owed::Notification(sender), timeout)?;
             match receiver.try_recv() {
                 Ok(Err(fault)) => Err(fault),
                 _ => Ok(()),

@@ -62,9 +62,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::router::ledger::Ledger;
     use crate::router::table::{NO_ROUTE, Rule};
 
     fn table(rows: &[(&str, &str, Option<&str>)]) -> Table {
+        let ledger = Ledger::new([]);
         let row = |(pattern, upstream, service): &(&str, &str, Option<&str>)| {
             let rule = Rule {
                 pattern: Pattern::new(pattern),
@@ -74,7 +76,7 @@ mod tests {
                 params: Vec::new(),
                 timeout: Duration::from_secs(1),
             };
-            Row::new(rule, NO_ROUTE, None)
+            Row::new(rule, NO_ROUTE, None, &ledger)
         };
         Table::new(rows.iter().map(row).collect(), row(&("*", HUB, None)))
     }

@@ -24,22 +24,15 @@ use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParen
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::{HubMetrics, UpstreamMetrics};
 use crate::params;
-use crate::router::Router;
-use crate::router::table::{HUB, Ingress, Row};
-use crate::router::target::Permit;
+use crate::router::ledger::IngressLabel;
+use crate::router::table::HUB;
+use crate::router::{Arrival, Declined, Ending, Router, Ticket};
 use crate::tasks::Tasks;
 
-/// A call between two modules, as the router counts it.
-pub(super) struct Routed {
-    row: Arc<Row>,
-    received: Instant,
-    _permit: Permit,
-}
-
-/// What the hub's calls are known by outside of it.
-pub(super) enum Ticket {
-    /// From one module to another.
-    Modules(Box<Routed>),
+/// Who is owed the end of a call of the hub, or of one that comes to it.
+pub(super) enum Owed {
+    /// From one module to another: the router.
+    Router(Box<Ticket>),
     /// From elsewhere to a module: somebody awaits the end.
     Outside(oneshot::Sender<Result<Payload, Fault>>),
     /// A notification to a module: what comes back later has nobody to go to.
@@ -50,10 +43,10 @@ pub(super) enum Ticket {
 
 /// The hub and its surroundings.
 pub(super) struct Shared {
-    hub: Mutex<Hub<Arc<Peer>, Ticket>>,
+    hub: Mutex<Hub<Arc<Peer>, Owed>>,
     pub(super) config: HubConfig,
-    router: OnceLock<Weak<Router>>,
-    pub(super) ingress: Ingress,
+    /// The router, and what modules' calls are counted under there.
+    router: OnceLock<(Weak<Router>, IngressLabel)>,
     pub(super) metrics: HubMetrics,
     pub(super) upstream: UpstreamMetrics,
     pub(super) tasks: Tasks,
@@ -70,7 +63,6 @@ impl Shared {
             hub: Mutex::new(Hub::new(config.settings())),
             config,
             router: OnceLock::new(),
-            ingress: Ingress::named(NAME),
             metrics: HubMetrics::new(),
             upstream,
             tasks,
@@ -82,15 +74,20 @@ impl Shared {
 
     /// Tells the hub of the router, which was made after it.
     pub(super) fn set_router(&self, router: &Arc<Router>) {
-        let again = self.router.set(Arc::downgrade(router)).is_err();
+        let again = self.router.set((Arc::downgrade(router), router.ingress(NAME))).is_err();
         debug_assert!(!again, "a hub has one router");
     }
 
     pub(super) fn router(&self) -> Option<Arc<Router>> {
-        self.router.get().and_then(Weak::upgrade)
+        self.routing().map(|(router, _)| router)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Hub<Arc<Peer>, Ticket>> {
+    fn routing(&self) -> Option<(Arc<Router>, IngressLabel)> {
+        let (router, ingress) = self.router.get()?;
+        Some((router.upgrade()?, *ingress))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Hub<Arc<Peer>, Owed>> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,7 +95,7 @@ impl Shared {
     pub(super) fn with<R>(
         self: &Arc<Self>,
         now: Instant,
-        act: impl FnOnce(&mut Hub<Arc<Peer>, Ticket>, &mut Io<'_>) -> R,
+        act: impl FnOnce(&mut Hub<Arc<Peer>, Owed>, &mut Io<'_>) -> R,
     ) -> R {
         let mut io = Io::new(self, now);
         let done = io.act(act);
@@ -111,13 +108,13 @@ impl Shared {
 struct Leaving {
     id: CallId,
     call: Call,
+    ticket: Ticket,
     caller_gone: oneshot::Receiver<()>,
 }
 
-/// A call between two modules that ended with a fault.
+/// A module's call that ended with a fault.
 struct Failed {
-    row: Arc<Row>,
-    received: Instant,
+    ending: Ending,
     name: String,
     fault: Fault,
 }
@@ -128,8 +125,8 @@ pub(super) struct Io<'a> {
     now: Instant,
     to_flush: Vec<Arc<Peer>>,
     leaving: Vec<Leaving>,
-    /// The receiver for the call that leaves next.
-    caller_gone: Option<oneshot::Receiver<()>>,
+    /// Of the call that leaves next: its ticket, and what tells that its caller has gone.
+    next: Option<(Ticket, oneshot::Receiver<()>)>,
     faults: Vec<Failed>,
     refused: Vec<Fault>,
     /// What is to be said of modules, by their ids.
@@ -148,7 +145,7 @@ impl<'a> Io<'a> {
             now,
             to_flush: Vec::new(),
             leaving: Vec::new(),
-            caller_gone: None,
+            next: None,
             faults: Vec::new(),
             refused: Vec::new(),
             entries: Vec::new(),
@@ -166,7 +163,7 @@ impl<'a> Io<'a> {
     /// Does something with the hub.
     pub(super) fn act<R>(
         &mut self,
-        act: impl FnOnce(&mut Hub<Arc<Peer>, Ticket>, &mut Self) -> R,
+        act: impl FnOnce(&mut Hub<Arc<Peer>, Owed>, &mut Self) -> R,
     ) -> R {
         let shared = self.shared;
         let mut hub = shared.lock();
@@ -198,20 +195,18 @@ impl<'a> Io<'a> {
         for (id, function) in &self.declared {
             self.warn_of_shadows(id, &[function]);
         }
-        if self.faults.is_empty() && self.refused.is_empty() && self.leaving.is_empty() {
+        for Failed { ending, name, fault } in self.faults {
+            ending.write(&name, Err(&fault));
+        }
+        if self.refused.is_empty() && self.leaving.is_empty() {
             return;
         }
-        let Some(router) = self.shared.router() else { return };
-        let ingress = self.shared.ingress;
-        for Failed { row, received, name, fault } in &self.faults {
-            router.ended(ingress, row, (name, *received), Some(Err(fault)));
-        }
+        let Some((router, ingress)) = self.shared.routing() else { return };
         for fault in &self.refused {
             router.refuse(ingress, &TraceParent::generate(), self.now, fault);
         }
         for leaving in self.leaving {
-            let (shared, router) = (Arc::clone(self.shared), Arc::clone(&router));
-            self.shared.tasks.spawn_session(carry_out(shared, router, leaving));
+            self.shared.tasks.spawn_session(carry_out(Arc::clone(self.shared), leaving));
         }
     }
 
@@ -237,10 +232,10 @@ impl<'a> Io<'a> {
 }
 
 /// Carries a module's call to another upstream, for as long as the module is there.
-async fn carry_out(shared: Arc<Shared>, router: Arc<Router>, leaving: Leaving) {
-    let Leaving { id, call, caller_gone } = leaving;
+async fn carry_out(shared: Arc<Shared>, leaving: Leaving) {
+    let Leaving { id, call, ticket, caller_gone } = leaving;
     let dispatched = tokio::select! {
-        dispatched = router.dispatch(shared.ingress, call) => dispatched,
+        dispatched = ticket.carry_out(&call) => dispatched,
         _ = caller_gone => return,
     };
     let result = dispatched.result.as_ref().map(|reply| &reply.payload);
@@ -249,7 +244,7 @@ async fn carry_out(shared: Arc<Shared>, router: Arc<Router>, leaving: Leaving) {
 
 impl World for Io<'_> {
     type Peer = Arc<Peer>;
-    type Ticket = Ticket;
+    type Ticket = Owed;
 
     fn send(&mut self, to: &Arc<Peer>, frame: &Outgoing<'_>) {
         if to.push(frame) {
@@ -276,44 +271,40 @@ impl World for Io<'_> {
         }
     }
 
-    fn way(&mut self, name: &str) -> Way<Ticket> {
-        let Some(router) = self.shared.router() else {
+    fn way(&mut self, name: &str) -> Way<Owed> {
+        let Some((router, ingress)) = self.shared.routing() else {
             let message = "the gateway is not ready to route calls";
             return Way::Refused(Fault::not_sent(FaultKind::Unavailable, message));
         };
-        let row = router.find(name);
         let received = self.now;
-        let target = match &row.target {
-            Some(target) if row.rule.upstream == HUB => target,
-            _ => {
-                let (sender, receiver) = oneshot::channel();
-                self.caller_gone = Some(receiver);
-                return Way::Away(Ticket::Away(sender));
+        let arrival = Arrival { ingress, name, received, timeout: None, trace: None };
+        let ticket = match router.admit(&arrival) {
+            Ok(ticket) => ticket,
+            Err(declined) => {
+                let Declined { ending, fault } = *declined;
+                let (name, told) = (name.to_owned(), fault.clone());
+                self.faults.push(Failed { ending, name, fault });
+                return Way::Refused(told);
             }
         };
-        let Some(permit) = target.enter() else {
-            let limit = target.max_in_flight();
-            let message = format!(
-                "`{name}` was not sent: {limit} calls wait for modules already, the limit ([hub] \
-                 max_in_flight): try again in a moment"
-            );
-            let fault = Fault::not_sent(FaultKind::Overloaded, message);
-            let (name, told) = (name.to_owned(), fault.clone());
-            self.faults.push(Failed { row, received, name, fault });
-            return Way::Refused(told);
-        };
+        let rule = &ticket.row().rule;
+        if rule.upstream != HUB {
+            let (sender, receiver) = oneshot::channel();
+            self.next = Some((ticket, receiver));
+            return Way::Away(Owed::Away(sender));
+        }
         Way::Here {
-            service: row.rule.service.clone(),
-            method: row.rule.method.clone(),
-            timeout: row.rule.timeout,
-            ticket: Ticket::Modules(Box::new(Routed { row, received, _permit: permit })),
+            service: rule.service.clone(),
+            method: rule.method.clone(),
+            timeout: ticket.deadline().timeout(),
+            ticket: Owed::Router(Box::new(ticket)),
         }
     }
 
-    fn named(&self, ticket: &Ticket, name: &str, array: &str) -> Result<Option<String>, Fault> {
-        match ticket {
-            Ticket::Modules(routed) if !routed.row.rule.params.is_empty() => {
-                params::by_name(name, &routed.row.rule.params, array).map(Some)
+    fn named(&self, owed: &Owed, name: &str, array: &str) -> Result<Option<String>, Fault> {
+        match owed {
+            Owed::Router(ticket) if !ticket.row().rule.params.is_empty() => {
+                params::by_name(name, &ticket.row().rule.params, array).map(Some)
             }
             _ => Ok(None),
         }
@@ -321,33 +312,27 @@ impl World for Io<'_> {
 
     fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>) {
         let name = CallName::parse(name.to_owned()).ok();
-        if let (Some(name), Some(caller_gone)) = (name, self.caller_gone.take()) {
+        if let (Some(name), Some((mut ticket, caller_gone))) = (name, self.next.take()) {
             let call = Call {
                 name,
                 params: params(frame),
                 kind: CallKind::Call,
-                context: Arc::new(Context::new(TraceParent::generate())),
+                context: Arc::new(Context::new(ticket.trace())),
                 received: self.now,
                 timeout: None,
             };
-            self.leaving.push(Leaving { id, call, caller_gone });
+            self.leaving.push(Leaving { id, call, ticket, caller_gone });
         }
     }
 
-    fn ended(&mut self, ticket: Ticket, name: &str, end: End<'_>) {
-        match (ticket, end) {
-            (Ticket::Modules(routed), End::Fault(fault)) => {
-                let Routed { row, received, .. } = *routed;
-                let (name, fault) = (name.to_owned(), fault.into_owned());
-                self.faults.push(Failed { row, received, name, fault });
+    fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {
+        match (owed, end) {
+            (Owed::Router(ticket), End::Fault(fault)) => {
+                let (ending, name) = (ticket.release(), name.to_owned());
+                self.faults.push(Failed { ending, name, fault: fault.into_owned() });
             }
-            (Ticket::Modules(routed), end) => {
-                if let Some(router) = self.shared.router() {
-                    let end = matches!(end, End::Answer(_)).then_some(Ok(()));
-                    router.ended(self.shared.ingress, &routed.row, (name, routed.received), end);
-                }
-            }
-            (Ticket::Outside(sender) | Ticket::Notification(sender), end) => {
+            (Owed::Router(ticket), End::Answer(_)) => ticket.end(name, Ok(())),
+            (Owed::Outside(sender) | Owed::Notification(sender), end) => {
                 let result = match end {
                     End::Answer(data) => Ok(data.map_or(Payload::NULL, payload)),
                     End::Fault(fault) => Err(fault.into_owned()),
@@ -357,7 +342,8 @@ impl World for Io<'_> {
                     debug!("nobody waits for the answer");
                 }
             }
-            (Ticket::Away(_), _) => {}
+            // The drop of the ticket, or of the sender, tells it.
+            (Owed::Router(_), End::CallerGone) | (Owed::Away(_), _) => {}
         }
     }
 

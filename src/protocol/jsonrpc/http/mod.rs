@@ -22,7 +22,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::config::{CorsConfig, HttpConfig};
 use crate::router::Router;
-use crate::router::table::Ingress;
+use crate::router::ledger::IngressLabel;
 use crate::tasks::Tasks;
 
 pub(super) use ingress::bind;
@@ -33,7 +33,7 @@ pub(super) const NAME: &str = "http";
 /// What every handler needs.
 pub(super) struct Http {
     router: Arc<Router>,
-    ingress: Ingress,
+    ingress: IngressLabel,
     config: HttpConfig,
     /// Notifications run on after they were answered.
     notifications: Tasks,

@@ -22,7 +22,6 @@ use super::super::config::HttpConfig;
 use super::progress::{ClientStream, Progress, Verdict};
 use super::{Http, NAME, bare, routes, rpc};
 use crate::router::Router;
-use crate::router::table::Ingress;
 use crate::tasks::Tasks;
 
 /// How long to wait after the system refused to accept: it is out of file descriptors, say.
@@ -48,7 +47,7 @@ impl Server {
         router: Arc<Router>,
         tasks: Tasks,
     ) -> Self {
-        let ingress = Ingress::named(NAME);
+        let ingress = router.ingress(NAME);
         let notifications = tasks.clone();
         let http = Arc::new(Http { router, ingress, config: config.clone(), notifications });
         let layered = config.compression || config.cors.is_some();

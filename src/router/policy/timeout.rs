@@ -1,0 +1,21 @@
+//! How long a call may take: as its row says, and less if its caller says so. One instant, made
+//! here; no layer starts a timer of its own.
+
+use super::Arrival;
+use crate::call::Deadline;
+use crate::config::units::format_duration;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::router::table::Row;
+
+pub(in crate::router) fn deadline(row: &Row, arrival: &Arrival<'_>) -> Deadline {
+    let longest = row.rule.timeout;
+    let timeout = arrival.timeout.map_or(longest, |asked| asked.min(longest));
+    Deadline::after(arrival.received, timeout)
+}
+
+/// The fault of a call whose deadline has passed.
+pub(in crate::router) fn timed_out(name: &str, deadline: Deadline) -> Fault {
+    let timeout = format_duration(deadline.timeout());
+    let message = format!("no answer from `{name}` within {timeout}: it may still have run");
+    Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
+}

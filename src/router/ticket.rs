@@ -1,0 +1,98 @@
+//! What a call that was admitted holds until its end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
+
+use super::ending::Ending;
+use super::policy::timeout::timed_out;
+use super::table::Row;
+use super::target::Permit;
+use crate::call::{Call, CallKind, Deadline, Payload, Reply, Request, TraceParent};
+use crate::fault::{Fault, Outcome};
+
+/// How a call ended, and how much of the time was the service's.
+pub struct Dispatched {
+    /// The result or the fault.
+    pub result: Result<Reply, Fault>,
+    /// The time between handing the call to the upstream and its answer; `None` where it was
+    /// never sent.
+    pub service_time: Option<Duration>,
+}
+
+/// A call that was admitted, by [`Router::admit`](super::Router::admit). Dropped before its end,
+/// it counts as cancelled by its caller.
+pub struct Ticket {
+    pub(super) ending: Ending,
+    pub(super) permit: Permit,
+    pub(super) deadline: Deadline,
+}
+
+/// A call that was not admitted. Its end is still to be written.
+pub struct Declined {
+    /// Its end.
+    pub ending: Ending,
+    /// Why it was not.
+    pub fault: Fault,
+}
+
+impl Ticket {
+    /// The row that decides about the call.
+    pub fn row(&self) -> &Row {
+        self.ending.row()
+    }
+
+    /// The trace that the call belongs to: made now if it came without.
+    pub fn trace(&mut self) -> TraceParent {
+        self.ending.trace()
+    }
+
+    /// When the call ends at the latest.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Gives the call's place back. Its end is still to be written.
+    pub fn release(self) -> Ending {
+        self.ending
+    }
+
+    /// The call has ended.
+    pub fn end(self, name: &str, result: Result<(), &Fault>) {
+        self.release().write(name, result);
+    }
+
+    /// Sends the call to the upstream that its row names, waits for the end under the deadline,
+    /// and writes it. A notification's result is `null`, as soon as the upstream has taken it
+    /// over.
+    pub async fn carry_out(self, call: &Call) -> Dispatched {
+        let sent = Instant::now();
+        let result = self.send(call).instrument(self.ending.span().clone()).await;
+        let now = Instant::now();
+        let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
+        self.release().write_at(now, call.name.as_str(), result.as_ref().map(|_| ()));
+        Dispatched { result, service_time: was_sent.then(|| now - sent) }
+    }
+
+    async fn send(&self, call: &Call) -> Result<Reply, Fault> {
+        let (row, upstream) = (self.row(), &self.permit.target().upstream);
+        let request = Request {
+            service: row.service(&call.name),
+            method: row.method(&call.name),
+            params: &call.params,
+            param_names: &row.rule.params,
+            context: &call.context,
+            deadline: self.deadline,
+        };
+        let at = self.deadline.at();
+        let ended = match call.kind {
+            CallKind::Call => timeout_at(at, upstream.call(&request)).await,
+            CallKind::Notification => {
+                let notified = timeout_at(at, upstream.notify(&request)).await;
+                notified.map(|handed| handed.map(|()| Reply::new(Payload::NULL)))
+            }
+        };
+        ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline)))
+    }
+}
