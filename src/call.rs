@@ -75,7 +75,7 @@ pub enum CallKind {
     Notification,
 }
 
-/// `service.method`, split at the last dot. Both parts are non-empty.
+/// `service.method`, split at the last dot where nobody says otherwise. Both parts are non-empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallName {
     text: String,
@@ -99,6 +99,13 @@ impl CallName {
             return None;
         }
         Self::parse(format!("{service}.{method}")).ok()
+    }
+
+    /// A method of a service that is named apart from it, so that the method's dots are its own.
+    /// `None` where either is empty.
+    pub fn of(service: &str, method: &str) -> Option<Self> {
+        let named = !service.is_empty() && !method.is_empty();
+        named.then(|| Self { text: format!("{service}.{method}"), dot: service.len() })
     }
 
     /// All of it: `service.method`.
@@ -361,5 +368,8 @@ mod tests {
         }
         assert_eq!(CallName::join("a.b", "c").expect("valid").as_str(), "a.b.c");
         assert!(CallName::join("a", "b.c").is_none());
+        let apart = CallName::of("a.b", "c.d").expect("valid");
+        assert_eq!((apart.service(), apart.method(), apart.as_str()), ("a.b", "c.d", "a.b.c.d"));
+        assert!(CallName::of("a", "").or(CallName::of("", "a")).is_none());
     }
 }

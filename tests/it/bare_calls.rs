@@ -87,7 +87,7 @@ async fn names_may_be_written_with_escapes() {
 async fn the_content_type_must_be_json_where_there_is_a_body() {
     let echo = Echo::start().await;
     let text = echo.gateway.post("/call/echo/x", &[("Content-Type", "text/plain")], "[1]").await;
-    assert_eq!(text.status, 400);
+    assert_eq!(text.status, 415);
     let none = echo.gateway.post("/call/echo/x", &[], "").await;
     assert_eq!((none.status, none.json()), (200, Value::Null));
     assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");

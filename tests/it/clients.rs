@@ -75,6 +75,14 @@ async fn jsonrpc_requests() {
 }
 
 #[tokio::test]
+async fn tinyrpc() {
+    let gateway = shop().await;
+    let out = python("tinyrpc_calls.py", &[&format!("{}/api", gateway.url())]).await;
+    check(&gateway, "tinyrpc", &out, 1).await;
+    assert_eq!(out["notification"], Value::Null, "{out}");
+}
+
+#[tokio::test]
 async fn gemstones_remote_service() {
     let gateway = shop().await;
     let mut out = python("gemstone_calls.py", &[&format!("{}/api/shop", gateway.url())]).await;

@@ -60,7 +60,6 @@ async fn wrong_types_at_every_place_of_the_envelope() {
         (r#"{"jsonrpc":"2.0","method":true,"id":1}"#, "1"),
         (r#"{"jsonrpc":"2.0","method":{"a":1},"id":1}"#, "1"),
         (r#"{"jsonrpc":"2.0","method":["echo.x"],"id":1}"#, "1"),
-        (r#"{"jsonrpc":"2.0","method":"echo.x","params":null,"id":1}"#, "1"),
         (r#"{"jsonrpc":"2.0","method":"echo.x","params":"bar","id":1}"#, "1"),
         (r#"{"jsonrpc":"2.0","method":"echo.x","params":7,"id":1}"#, "1"),
         (r#"{"jsonrpc":"2.0","method":"echo.x","params":false,"id":1}"#, "1"),
@@ -141,9 +140,75 @@ async fn at_its_own_address_a_service_takes_bare_methods() {
     let body = r#"{"jsonrpc":"2.0","method":"x","params":["here"],"id":"a"}"#;
     let response = echo.gateway.post("/api/echo", &[], body).await;
     assert_eq!(response.text(), r#"{"jsonrpc":"2.0","result":"here","id":"a"}"#);
-    let dotted = r#"{"jsonrpc":"2.0","method":"echo.x","params":["here"],"id":"a"}"#;
-    let fault = as_fault(&echo.gateway.post("/api/echo", &[], dotted).await.json());
-    assert_eq!(fault.code, -32601);
+    // A method's dots are its own, and belong to what the service is asked for.
+    let dotted = r#"{"jsonrpc":"2.0","method":"deep.x","params":["here"],"id":"a"}"#;
+    for path in ["/api/echo", "/api/echo/"] {
+        let response = echo.gateway.post(path, &[], dotted).await;
+        assert_eq!(response.json()["result"], "here", "{path}");
+    }
+    assert_eq!(echo.gateway.post("/call/echo/deep.x", &[], "[1]").await.text(), "1");
+}
+
+#[tokio::test]
+async fn a_dot_in_a_method_does_not_move_into_its_services_name() {
+    let gateway = crate::harness::Gateway::start(crate::hub::HUB).await;
+    let _files = crate::hub::Peer::module(&gateway, "files", &["read"]).await;
+    let body = r#"{"jsonrpc":"2.0","method":"read.all","id":1}"#;
+    let fault = as_fault(&gateway.post("/api/files", &[], body).await.json());
+    // Not: nobody serves `files.read`.
+    assert!(fault.message.contains("`files` has declared no function `read.all`"), "{fault:?}");
+    as_fault(&gateway.post("/api/files", &[], body).await.json()).is("unknown_method", "not_sent");
+}
+
+#[tokio::test]
+async fn params_that_are_null_are_no_params() {
+    let echo = Echo::start().await;
+    // What the crate `jsonrpc` sends where a method has none.
+    let body = r#"{"method":"echo.seen","params":null,"id":0,"jsonrpc":"2.0"}"#;
+    assert_eq!(echo.gateway.api(body).await, json!({"jsonrpc": "2.0", "result": null, "id": 0}));
+    assert_eq!(echo.service.requests.last().body, "");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped() {
+    let echo = Echo::start().await;
+    let body = "\u{feff}{\"jsonrpc\":\"2.0\",\"method\":\"echo.x\",\"params\":[\"p\"],\"id\":1}";
+    assert_eq!(echo.gateway.api(body).await["result"], "p");
+    assert_eq!(echo.gateway.post("/call/echo/x", &[], "\u{feff}[\"p\"]").await.text(), "\"p\"");
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_order_and_runs_in_turns() {
+    let echo = Echo::start().await;
+    let method = |id: usize| if id.is_multiple_of(50) { "echo.slow" } else { "echo.x" };
+    let call = |id: usize| json!({"jsonrpc": "2.0", "method": method(id), "params": [id.to_string()], "id": id});
+    let batch = Value::from((0..1_000).map(call).collect::<Vec<_>>());
+    let answers = echo.gateway.api(batch.to_string()).await;
+    let answers = answers.as_array().expect("a batch");
+    assert_eq!(answers.len(), 1_000);
+    for (id, answer) in answers.iter().enumerate() {
+        assert_eq!((&answer["id"], &answer["result"]), (&json!(id), &json!(id.to_string())));
+    }
+}
+
+#[tokio::test]
+async fn at_most_64_calls_of_a_batch_are_under_way() {
+    let echo = Echo::start().await;
+    let never = r#"{"jsonrpc":"2.0","method":"echo.never","id":1}"#;
+    let note = r#"{"jsonrpc":"2.0","method":"echo.noted"}"#;
+    let batch = format!("[{},{note}]", vec![never; 200].join(","));
+    let mut waiting = echo.gateway.connect().await;
+    let headers = [("X-Request-Timeout", "9s")];
+    waiting.request("POST", "/api", &headers, batch.as_bytes()).await;
+    let of = [("upstream", "nats")];
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &of, 64.0).await;
+    // Others are served meanwhile, and no further one of the batch has begun.
+    for _ in 0..20 {
+        echo.gateway.result("echo.x", json!(["p"])).await;
+    }
+    assert_eq!(echo.gateway.metric("genkan_calls_in_flight", &of).await, 64.0);
+    assert_eq!(echo.called().iter().filter(|method| *method == "never").count(), 64);
+    assert!(echo.called().contains(&"noted".to_owned()), "a notification waits for no call");
 }
 
 #[tokio::test]

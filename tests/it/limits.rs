@@ -12,6 +12,8 @@ fn call(param: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"echo.x","params":["{param}"],"id":1}}"#)
 }
 
+const NOTE: &str = r#"{"jsonrpc":"2.0","method":"echo.x"}"#;
+
 #[tokio::test]
 async fn a_body_of_the_limit_passes_and_one_byte_more_does_not() {
     let echo = Echo::with("[http]\nmax_body = \"4KiB\"").await;
@@ -79,13 +81,29 @@ async fn a_batch_of_the_limit_passes_and_one_request_more_does_not() {
     let echo = Echo::with("[http]\nmax_batch = 3").await;
     let batch = |size: usize| format!("[{}]", vec![call("p"); size].join(","));
     assert_eq!(echo.gateway.api(batch(3)).await.as_array().map(Vec::len), Some(3));
-    let fault = as_fault(&echo.gateway.api(batch(4)).await);
-    assert_eq!(fault.is("too_large", "not_sent").code, -32006);
-    assert!(fault.message.contains('4') && fault.message.contains('3'), "{}", fault.message);
+    // Clients look for their ids: every one of them is told, and nobody else.
+    let mixed = format!("[{},{},{},{}]", call("p"), NOTE, call("p").replace(":1}", ":\"b\"}"), "7");
+    let answers = echo.gateway.api(mixed).await;
+    let answers = answers.as_array().expect("a batch");
+    for (answer, id) in answers.iter().zip([json!(1), json!("b"), json!(null)]) {
+        assert_eq!(answer["id"], id);
+        let fault = as_fault(answer);
+        assert_eq!(fault.is("too_large", "not_sent").code, -32006);
+        assert!(fault.message.contains('4') && fault.message.contains('3'), "{}", fault.message);
+    }
+    assert_eq!(answers.len(), 3);
+    let notes = format!("[{}]", [NOTE; 4].join(","));
+    as_fault(&echo.gateway.api(notes).await).is("too_large", "not_sent");
+    // An answer is no larger than an answer may become: 500,000 entries get one.
+    let many = format!("[{}]", vec!["1"; 500_000].join(","));
+    as_fault(&echo.gateway.api(many).await).is("too_large", "not_sent");
     assert_eq!(echo.called().len(), 3);
-    let fifty = Echo::start().await;
-    assert!(fifty.gateway.api(batch(50)).await.is_array());
-    as_fault(&fifty.gateway.api(batch(51)).await).is("too_large", "not_sent");
+    let thousand = Echo::start().await;
+    let answers = thousand.gateway.api(batch(1_000)).await;
+    assert!(answers.as_array().is_some_and(|all| all.iter().all(|one| one["result"] == "p")));
+    let answers = thousand.gateway.api(batch(1_001)).await;
+    assert_eq!(answers.as_array().map(Vec::len), Some(1_001));
+    assert_eq!(thousand.called().len(), 1_000);
 }
 
 #[tokio::test]

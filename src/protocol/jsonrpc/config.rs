@@ -81,7 +81,7 @@ impl HttpConfig {
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             max_body: section.size("max_body", 1 << 20),
-            max_batch: section.count("max_batch", 50, 1, 100_000),
+            max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
             read_timeout: section.duration("read_timeout", Duration::from_secs(10)),
             idle_timeout: section.duration("idle_timeout", Duration::from_secs(75)),

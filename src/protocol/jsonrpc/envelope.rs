@@ -14,6 +14,11 @@ use crate::fault::{Fault, FaultKind};
 
 /// How deep arrays and objects may nest, the envelope included.
 pub(super) const MAX_DEPTH: usize = 128;
+/// How many ids of a batch that is too long are answered, where `max_batch` is not even more: a
+/// body of the default size could hold half a million entries.
+const MAX_REFUSED: usize = 10_000;
+/// What some editors and clients put before UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What the body of a request holds.
 #[derive(Debug)]
@@ -22,6 +27,9 @@ pub(super) enum Envelope {
     Single(Entry),
     /// A batch, at least one request long.
     Batch(Vec<Entry>),
+    /// A batch that is too long: nothing of it is carried out, and everyone who is owed an answer
+    /// gets this fault, since most clients look for nothing but their ids.
+    TooLong(Vec<Payload>, Fault),
 }
 
 /// One request, or why it is none.
@@ -60,19 +68,31 @@ pub(super) fn parse(body: &Bytes, max_batch: usize) -> Result<Envelope, Fault> {
         return Err(invalid("an empty batch holds no request"));
     }
     if items.len() > max_batch {
-        let message =
-            format!("a batch of {} requests is over the limit of {max_batch}", items.len());
-        return Err(Fault::not_sent(FaultKind::TooLarge, message));
+        return too_long(body, &items, max_batch);
     }
     Ok(Envelope::Batch(items.into_iter().map(|raw| read(body, raw)).collect()))
 }
 
+fn too_long(body: &Bytes, items: &[&RawValue], max_batch: usize) -> Result<Envelope, Fault> {
+    let message = format!(
+        "a batch of {} requests is over the limit of {max_batch}: none of them was carried out",
+        items.len()
+    );
+    let fault = Fault::not_sent(FaultKind::TooLarge, message);
+    if items.len() > max_batch.max(MAX_REFUSED) {
+        return Err(fault);
+    }
+    let ids: Vec<Payload> = items.iter().filter_map(|raw| read(body, raw).id).collect();
+    // Notifications alone: somebody has to be told.
+    if ids.is_empty() { Err(fault) } else { Ok(Envelope::TooLong(ids, fault)) }
+}
+
 /// Reads a body that is params alone, without an envelope: an array, an object or nothing.
 pub(super) fn parse_bare(body: &Bytes) -> Result<Params, Fault> {
-    if body.iter().all(u8::is_ascii_whitespace) {
+    let text = json_text(body)?;
+    if text.is_empty() {
         return Ok(Params::None);
     }
-    let text = json_text(body)?;
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
     params(body, raw)
         .ok_or_else(|| invalid("the body must be the params: a JSON array, an object or nothing"))
@@ -86,6 +106,7 @@ fn json_text(body: &Bytes) -> Result<&str, Fault> {
         let message = format!("the body nests deeper than the limit of {MAX_DEPTH} levels");
         return Err(Fault::not_sent(FaultKind::TooLarge, message));
     }
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     Ok(text.trim_start_matches([' ', '\t', '\r', '\n']))
 }
 
@@ -172,6 +193,8 @@ impl Members<'_> {
             .map_err(|_| invalid("`method` must be a string of valid Unicode"))?;
         let params = match self.params {
             None => Params::None,
+            // Many libraries write what they leave out as null.
+            Some(raw) if raw.get() == "null" => Params::None,
             Some(raw) => params(body, raw)
                 .ok_or_else(|| invalid("`params` must be an array or an object, or left out"))?,
         };
@@ -258,7 +281,7 @@ mod tests {
     fn single(text: &str) -> Entry {
         match parse(&Bytes::copy_from_slice(text.as_bytes()), 50).expect("an envelope") {
             Envelope::Single(entry) => entry,
-            Envelope::Batch(_) => panic!("a batch"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -290,7 +313,6 @@ mod tests {
             (r#"{"jsonrpc":"2.0","method":"\ud800","id":1.5}"#, "1.5"),
             (r#"{"jsonrpc":"2.0","method":null,"id":null}"#, "null"),
             (r#"{"jsonrpc":"2.0","method":"m","params":"bar","id":1}"#, "1"),
-            (r#"{"jsonrpc":"2.0","method":"m","params":null,"id":1}"#, "1"),
             (r#"{"jsonrpc":"2.0","method":"m","params":1}"#, "null"),
             (r#"{"jsonrpc":"2.0","method":"m","id":{}}"#, "null"),
             (r#"{"jsonrpc":"2.0","method":"m","id":[1]}"#, "null"),
@@ -308,6 +330,43 @@ mod tests {
             let fault = entry.request.expect_err(text);
             assert_eq!(fault.kind(), FaultKind::InvalidRequest, "{text}");
             assert_eq!(entry.id.expect("an id").as_str(), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn params_that_are_null_are_none() {
+        let entry = single(r#"{"jsonrpc":"2.0","method":"m","params":null,"id":1}"#);
+        assert_eq!(entry.request.expect("valid").params, Params::None);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let entry = single("\u{feff} {\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1}");
+        assert_eq!(entry.id.expect("an id").as_str(), "1");
+        let bare = |text: &str| parse_bare(&Bytes::copy_from_slice(text.as_bytes()));
+        assert_eq!(bare("\u{feff}").expect("nothing"), Params::None);
+        assert!(matches!(bare("\u{feff}[1]").expect("an array"), Params::Array(_)));
+        assert!(bare("\u{feff}\u{feff}[1]").is_err(), "one is enough");
+    }
+
+    #[test]
+    fn a_batch_that_is_too_long_owes_every_id_an_answer() {
+        let batch = |items: &[&str]| {
+            let text = format!("[{}]", items.join(","));
+            parse(&Bytes::from(text), 2)
+        };
+        let note = r#"{"jsonrpc":"2.0","method":"m"}"#;
+        let ids = match batch(&[r#"{"id":"a"}"#, note, "7", r#"{"jsonrpc":"2.0","id":1.50}"#]) {
+            Ok(Envelope::TooLong(ids, fault)) => {
+                assert_eq!(fault.kind(), FaultKind::TooLarge);
+                ids
+            }
+            other => panic!("{other:?}"),
+        };
+        let ids: Vec<&str> = ids.iter().map(Payload::as_str).collect();
+        assert_eq!(ids, ["\"a\"", "null", "1.50"]);
+        for whole in [vec![note; 3], vec!["1"; MAX_REFUSED + 1]] {
+            assert_eq!(batch(&whole).expect_err("whole").kind(), FaultKind::TooLarge);
         }
     }
 
@@ -332,7 +391,7 @@ mod tests {
             (b"{\"a\":\"\xc3\"}", FaultKind::ParseError),
             (b"[NaN]", FaultKind::ParseError),
             (b"[]", FaultKind::InvalidRequest),
-            (b"[1,1,1,1]", FaultKind::TooLarge),
+            (br#"[1,{"jsonrpc":"2.0","method":"m"},"#, FaultKind::ParseError),
             (deep.as_bytes(), FaultKind::TooLarge),
         ];
         for (text, expected) in cases {

@@ -1,7 +1,7 @@
 //! JSON-RPC 2.0: the HTTP ingress.
 //!
-//! - `envelope`, `answer`: the wire, pure. Requests are cut out of the body, answers are written
-//!   around the payload.
+//! - `envelope`, `name`, `answer`: the wire, pure. Requests are cut out of the body, answers are
+//!   written around the payload.
 //! - `http`: the server, and the two ways of calling: with the envelope (`/api`) and without
 //!   (`/call`).
 //!
@@ -11,6 +11,7 @@ mod answer;
 mod config;
 mod envelope;
 mod http;
+mod name;
 
 use crate::ingress::IngressKind;
 

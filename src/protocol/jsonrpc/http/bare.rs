@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
-use super::super::{answer, envelope};
+use super::super::{answer, envelope, name};
 use super::{Http, HttpRequest, HttpState, body, headers, json, rpc};
 use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
 use crate::config::units::format_duration;
@@ -33,9 +33,9 @@ pub(super) async fn call(
     let read = read(&http, service, method, &parts.headers, body).await;
     let (name, params, timeout) = match read {
         Ok(read) => read,
-        Err(fault) => {
+        Err(Declined { fault, status }) => {
             http.router.refuse(http.ingress, &context.trace, received, &fault);
-            let mut response = problem(&fault, answer::status(fault.kind()));
+            let mut response = problem(&fault, status);
             headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
             return response;
         }
@@ -75,24 +75,38 @@ pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Re
     response
 }
 
+/// Why a request never becomes a call, and what HTTP calls that.
+struct Declined {
+    fault: Fault,
+    status: StatusCode,
+}
+
+impl From<Fault> for Declined {
+    fn from(fault: Fault) -> Self {
+        let status = answer::status(fault.kind());
+        Self { fault, status }
+    }
+}
+
+fn unsupported(fault: Fault) -> Declined {
+    Declined { fault, status: StatusCode::UNSUPPORTED_MEDIA_TYPE }
+}
+
 async fn read(
     http: &Http,
     service: String,
     method: String,
     request_headers: &HeaderMap,
     body: axum::body::Body,
-) -> Result<(CallName, Params, Option<Duration>), Fault> {
+) -> Result<(CallName, Params, Option<Duration>), Declined> {
     let timeout = headers::read_timeout(request_headers)?;
+    headers::check_content_encoding(request_headers).map_err(unsupported)?;
     let body = body::read(request_headers, body, &http.config).await?;
     if !body.is_empty() {
-        headers::check_content_type(request_headers)?;
+        headers::check_content_type(request_headers).map_err(unsupported)?;
     }
     let params = envelope::parse_bare(&body)?;
-    let name = CallName::join(&service, &method).ok_or_else(|| {
-        let message = format!("`{method}` is no method's name: a dot belongs to the service's");
-        Fault::not_sent(FaultKind::UnknownMethod, message)
-    })?;
-    Ok((name, params, timeout))
+    Ok((name::read(Some(&service), method)?, params, timeout))
 }
 
 fn refuse(http: &Http, request_headers: &HeaderMap, status: StatusCode, fault: &Fault) -> Response {

@@ -37,11 +37,6 @@ where
         }
         return Err(too_large(config.max_body));
     }
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding.as_bytes() != b"identity"
-    {
-        return Err(invalid("the body is compressed: send it without Content-Encoding"));
-    }
     let mut body = body;
     let read = {
         let mut reading = pin!(collect(&mut body, config.max_body));

@@ -8,6 +8,7 @@ use super::super::envelope::invalid;
 use crate::call::{Context, TraceParent};
 use crate::config::units::parse_duration;
 use crate::fault::Fault;
+use crate::web::SEC_FETCH_SITE;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -44,17 +45,31 @@ pub(super) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Faul
 
 /// Whether a body says that it is JSON: `application/json` or `application/json-rpc`, with
 /// parameters or not. Anything else is refused, because a web page may send it to a foreign
-/// server without asking first.
+/// server without asking first; saying nothing, where it may be a page that does so.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
     let mend = "send the header `Content-Type: application/json`";
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Err(invalid(format!("the body has no Content-Type: {mend}")));
+        let browser = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+        return if browser {
+            Err(invalid(format!("the body has no Content-Type: {mend}")))
+        } else {
+            Ok(())
+        };
     };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     let essence = essence.trim_ascii();
     let json = essence.eq_ignore_ascii_case(b"application/json")
         || essence.eq_ignore_ascii_case(b"application/json-rpc");
     if json { Ok(()) } else { Err(invalid(format!("the body's Content-Type is not JSON: {mend}"))) }
+}
+
+/// A body comes as it is: nothing here unpacks one.
+pub(super) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Fault> {
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    Err(invalid("the body is compressed: send it without Content-Encoding"))
 }
 
 /// Whether the client is Gemstone's own (WIRE, section 4.7).
@@ -135,6 +150,11 @@ mod tests {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
             assert_eq!(check_content_type(&headers).is_ok(), expected, "{value}");
         }
-        assert!(check_content_type(&HeaderMap::new()).is_err());
+        assert!(check_content_type(&HeaderMap::new()).is_ok());
+        for browsers in [header::ORIGIN, SEC_FETCH_SITE] {
+            let mut headers = HeaderMap::new();
+            headers.insert(browsers, HeaderValue::from_static("x"));
+            assert!(check_content_type(&headers).is_err());
+        }
     }
 }

@@ -43,8 +43,11 @@ pub(super) struct Http {
 fn routes(http: Arc<Http>) -> Routes {
     let mut routes = Routes::new()
         .route("/api", post(rpc::api).fallback(rpc::not_post))
+        .route("/api/", post(rpc::api).fallback(rpc::not_post))
         .route("/api/{service}", post(rpc::service_api).fallback(rpc::not_post))
+        .route("/api/{service}/", post(rpc::service_api).fallback(rpc::not_post))
         .route("/call/{service}/{method}", post(bare::call).fallback(bare::not_post))
+        .route("/call/{service}/{method}/", post(bare::call).fallback(bare::not_post))
         .fallback(any(bare::not_found))
         .with_state(Arc::clone(&http));
     if http.config.compression {

@@ -8,18 +8,22 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::super::answer::{self, Dialect};
 use super::super::envelope::{self, Entry, Envelope, invalid};
+use super::super::name;
 use super::{Http, HttpRequest, HttpState, body, headers};
-use crate::call::{Call, CallKind, CallName, Context, Payload, Reply};
-use crate::fault::{Fault, FaultKind};
+use crate::call::{Call, CallKind, Context, Payload, Reply};
+use crate::fault::Fault;
 use crate::router::Dispatched;
 use std::sync::Arc;
+
+/// How many calls of one batch are under way at once: it is one caller among many.
+const BATCH_AT_ONCE: usize = 64;
 
 /// An answer, whose body is at hand: no allocation hides what kind of body it is.
 type Response = http::Response<Full<Bytes>>;
@@ -79,13 +83,20 @@ where
         Err(fault) => return exchange.refuse(&fault),
     };
     match envelope {
-        Envelope::Single(entry) => match exchange.answer(entry).await {
-            Some(answered) => exchange.respond_single(&answered),
-            None => exchange.respond(Vec::new(), None, None),
+        Envelope::Single(entry) => match exchange.read_call(entry) {
+            (Some(id), call) => exchange.respond_single(&exchange.answer(id, call).await),
+            (None, call) => {
+                exchange.notify(call.into_iter().collect());
+                exchange.respond(Vec::new(), None, None)
+            }
         },
-        Envelope::Batch(items) => {
-            let answers = join_all(items.into_iter().map(|item| exchange.answer(item))).await;
-            exchange.respond_batch(&answers)
+        Envelope::Batch(entries) => exchange.respond_batch(&exchange.answer_all(entries).await),
+        Envelope::TooLong(ids, fault) => {
+            let answers = ids.into_iter().map(|id| {
+                exchange.count(&fault);
+                Answer { id, dispatched: refused(fault.clone()) }
+            });
+            exchange.respond_batch(&answers.collect::<Vec<_>>())
         }
     }
 }
@@ -104,6 +115,10 @@ struct Exchange<'a> {
 struct Answer {
     id: Payload,
     dispatched: Dispatched,
+}
+
+fn refused(fault: Fault) -> Dispatched {
+    Dispatched { result: Err(fault), service_time: None }
 }
 
 impl<'a> Exchange<'a> {
@@ -134,19 +149,41 @@ impl<'a> Exchange<'a> {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         headers::check_content_type(request_headers)?;
+        headers::check_content_encoding(request_headers)?;
         self.timeout = headers::read_timeout(request_headers)?;
         let body = body::read(request_headers, body, &self.http.config).await?;
         envelope::parse(&body, self.http.config.max_batch)
     }
 
-    /// Carries one request out; a notification is owed no answer.
-    async fn answer(&self, entry: Entry) -> Option<Answer> {
+    /// Carries the requests of a batch out side by side, though not all at once.
+    async fn answer_all(&self, entries: Vec<Entry>) -> Vec<Answer> {
+        let mut notifications = Vec::new();
+        let mut owed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.read_call(entry) {
+                (Some(id), call) => owed.push((id, call)),
+                (None, call) => notifications.extend(call),
+            }
+        }
+        self.notify(notifications);
+        let answering = owed
+            .into_iter()
+            .enumerate()
+            .map(|(place, (id, call))| async move { (place, self.answer(id, call).await) });
+        let answers = stream::iter(answering).buffer_unordered(BATCH_AT_ONCE);
+        let mut answers: Vec<_> = answers.collect().await;
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// What an entry of the envelope calls, and to whom the answer is owed: to nobody where it is
+    /// a notification.
+    fn read_call(&self, entry: Entry) -> (Option<Payload>, Result<Call, Fault>) {
         let Entry { id, request } = entry;
+        let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
         let call = request.and_then(|request| {
-            let name = self.name(request.method)?;
-            let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
             Ok(Call {
-                name,
+                name: name::read(self.service.as_deref(), request.method)?,
                 params: request.params,
                 kind,
                 context: Arc::clone(&self.context),
@@ -154,52 +191,31 @@ impl<'a> Exchange<'a> {
                 timeout: self.timeout,
             })
         });
-        match (id, call) {
-            (Some(id), Ok(call)) => {
-                let dispatched = self.http.router.dispatch(self.http.ingress, call).await;
-                Some(Answer { id, dispatched })
-            }
-            (Some(id), Err(fault)) => {
-                self.count(&fault);
-                let dispatched = Dispatched { result: Err(fault), service_time: None };
-                Some(Answer { id, dispatched })
-            }
-            (None, Ok(call)) => {
-                // The caller does not wait, and may hang up: the call runs on without it. The
-                // upstream's limit on calls in flight bounds these tasks.
-                let http = Arc::clone(self.http);
-                self.http.notifications.spawn_session(async move {
-                    let _nobody_waits = http.router.dispatch(http.ingress, call).await;
-                });
-                None
-            }
-            (None, Err(fault)) => {
-                self.count(&fault);
-                None
-            }
+        if let Err(fault) = &call {
+            self.count(fault);
         }
+        (id, call)
     }
 
-    /// What is called: at `/api/{service}` the method is bare.
-    fn name(&self, method: String) -> Result<CallName, Fault> {
-        let named = match &self.service {
-            Some(service) => CallName::join(service, &method).ok_or(method),
-            None if method.starts_with("rpc.") => Err(method),
-            None => CallName::parse(method),
+    async fn answer(&self, id: Payload, call: Result<Call, Fault>) -> Answer {
+        let dispatched = match call {
+            Ok(call) => self.http.router.dispatch(self.http.ingress, call).await,
+            Err(fault) => refused(fault),
         };
-        named.map_err(|method| {
-            let message = match &self.service {
-                Some(service) => {
-                    format!("Method not found: `{method}` is no method's name at /api/{service}")
-                }
-                None if method.starts_with("rpc.") => format!(
-                    "Method not found: `{method}` is none of JSON-RPC's own methods, to which names \
-                     that begin with `rpc.` belong"
-                ),
-                None => format!("Method not found: `{method}` is not of the form `service.method`"),
-            };
-            Fault::not_sent(FaultKind::UnknownMethod, message)
-        })
+        Answer { id, dispatched }
+    }
+
+    /// Carries notifications out. The caller does not wait, and may hang up: they run on without
+    /// it. The upstream's limit on calls in flight bounds them.
+    fn notify(&self, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let http = Arc::clone(self.http);
+        self.http.notifications.spawn_session(async move {
+            let notify = |call| async { drop(http.router.dispatch(http.ingress, call).await) };
+            stream::iter(calls).for_each_concurrent(BATCH_AT_ONCE, notify).await;
+        });
     }
 
     fn count(&self, fault: &Fault) {
@@ -214,18 +230,17 @@ impl<'a> Exchange<'a> {
         self.respond(out, trace, answer.dispatched.service_time)
     }
 
-    fn respond_batch(&self, answers: &[Option<Answer>]) -> Response {
-        let owed = || answers.iter().flatten();
-        let service_time = owed().filter_map(|answer| answer.dispatched.service_time).max();
-        if owed().next().is_none() {
+    fn respond_batch(&self, answers: &[Answer]) -> Response {
+        let service_time = answers.iter().filter_map(|answer| answer.dispatched.service_time).max();
+        if answers.is_empty() {
             let nothing =
                 if self.dialect == Dialect::Gemstone { b"[]".to_vec() } else { Vec::new() };
             return self.respond(nothing, None, service_time);
         }
         let size_hint = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
-        let size = owed().map(|answer| size_hint(answer) + 1).sum::<usize>();
+        let size = answers.iter().map(|answer| size_hint(answer) + 1).sum::<usize>();
         let mut out = Vec::with_capacity(size + 1);
-        for (index, answer) in owed().enumerate() {
+        for (index, answer) in answers.iter().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
             answer::write(&mut out, self.dialect, &answer.id, &answer.dispatched.result);
         }
