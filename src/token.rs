@@ -55,6 +55,13 @@ impl Tokens {
     }
 }
 
+/// The text of a UUID that nobody can guess.
+pub fn random_uuid() -> String {
+    let mut text = String::with_capacity(UUID);
+    Tokens::new().issue(fastrand::u64(..)).push_uuid(&mut text);
+    text
+}
+
 impl Token {
     /// How long [`Token::push_hex`]'s form is.
     pub const HEX: usize = 32;

@@ -1,33 +1,26 @@
-//! Calls and notifications: checks, hand-over to the publisher, and what the answer means.
-//!
-//! Everything a call awaits can be dropped at any point: its ticket takes it out of the table,
-//! and a message that has not been published yet is not.
+//! Calls and notifications on their way out: checks, and what the answer means.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use lapin::BasicProperties;
 use lapin::types::ShortString;
 
+use super::calls::Calls;
 use super::config::Settings;
-use super::connection::{self, Generation, Link};
+use super::connection::{self, Link};
 use super::pending::Answer;
-use super::probe::{Finding, Look, Service};
-use super::publisher::Outgoing;
 use super::unconfirmed::OnAck;
 use super::wire::reply;
-use super::wire::request::{self as wire, Refused};
+use super::wire::request::{self as wire, Unsendable};
 use crate::call::{Reply, Request};
 use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
+use crate::token::random_uuid;
 use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
-
-/// How often a message goes out that the broker drops because of others.
-const MOST_TRIES: u32 = 4;
 
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.
 pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
@@ -42,7 +35,7 @@ impl Connector for NamekoConnector {
     }
 
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
-        let routing_key = check(request).map_err(|refused| refused.fault)?;
+        let routing_key = check(request).map_err(|unsendable| unsendable.fault)?;
         let properties = wire::call_properties(request, "(unique)", "(this gateway's)");
         let text = |value: &Option<ShortString>| value.as_ref().map(ShortString::to_string);
         let mut address =
@@ -63,16 +56,9 @@ impl Connector for NamekoConnector {
     }
 
     fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected {
-        let link = Arc::new(Link::new());
-        let supervise = connection::supervise(
-            Arc::clone(&self.0),
-            Arc::clone(&link),
-            metrics.clone(),
-            tasks.shutdown().clone(),
-        );
-        tasks.spawn("nameko supervisor", supervise);
+        let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
         let keep_tagged = self.0.keep_tagged;
-        let unheard = connection::random_uuid();
+        let unheard = random_uuid();
         let upstream = Arc::new(NamekoUpstream { link, metrics, keep_tagged, unheard });
         Connected { upstream }
     }
@@ -82,7 +68,7 @@ fn delivery_mode(mode: u8) -> String {
     format!("{mode} ({})", if mode == 2 { "persistent" } else { "transient" })
 }
 
-fn check(request: &Request<'_>) -> Result<ShortString, Refused> {
+fn check(request: &Request<'_>) -> Result<ShortString, Unsendable> {
     let routing_key = wire::routing_key(request.service, request.method)?;
     wire::check_params(request.params)?;
     Ok(routing_key)
@@ -100,12 +86,13 @@ struct NamekoUpstream {
 impl Upstream for NamekoUpstream {
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         async move {
-            let (routing_key, generation) = self.prepare(request)?;
-            let missing = generation.someone_serves(request).await?;
+            let (routing_key, calls) = self.prepare(request)?;
+            let missing = calls.someone_serves(request.service).await;
+            let missing = missing.map_err(|answer| unanswered(&answer, request))?;
             let on_ack = missing.clone().map_or(OnAck::Wait, OnAck::Found);
-            let answer = generation
+            let answer = calls
                 .send(request, routing_key, on_ack, |correlation_id| {
-                    wire::call_properties(request, correlation_id, &generation.reply_key)
+                    wire::call_properties(request, correlation_id, &calls.reply_key)
                 })
                 .await;
             match answer {
@@ -128,8 +115,8 @@ impl Upstream for NamekoUpstream {
 
     fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
         async move {
-            let (routing_key, generation) = self.prepare(request)?;
-            let answer = generation
+            let (routing_key, calls) = self.prepare(request)?;
+            let answer = calls
                 .send(request, routing_key, OnAck::Confirmed, |correlation_id| {
                     wire::notification_properties(request, correlation_id, &self.unheard)
                 })
@@ -144,7 +131,7 @@ impl Upstream for NamekoUpstream {
 
     fn readiness(&self) -> Readiness {
         match self.link.current() {
-            Some(generation) if !generation.blocked() => Readiness::Ready,
+            Some(calls) if !calls.blocked() => Readiness::Ready,
             Some(_) => Readiness::NotReady(BLOCKED.to_owned()),
             None => Readiness::NotReady(self.link.why_down()),
         }
@@ -155,91 +142,20 @@ const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or dis
 
 impl NamekoUpstream {
     /// What every message has to pass before anything is awaited.
-    fn prepare(&self, request: &Request<'_>) -> Result<(ShortString, Arc<Generation>), Fault> {
-        let counted = |refused: Refused| {
-            self.metrics.refused(refused.reason);
-            refused.fault
+    fn prepare(&self, request: &Request<'_>) -> Result<(ShortString, Arc<Calls>), Fault> {
+        let counted = |unsendable: Unsendable| {
+            self.metrics.refused(unsendable.reason);
+            unsendable.fault
         };
         let routing_key = check(request).map_err(counted)?;
-        let generation = self.link.current().ok_or_else(|| {
+        let calls = self.link.current().ok_or_else(|| {
             unavailable(Outcome::NotSent, "rabbitmq is not connected: nothing was sent")
         })?;
-        if generation.blocked() {
+        if calls.blocked() {
             return Err(unavailable(Outcome::NotSent, format!("{BLOCKED}: nothing was sent")));
         }
-        wire::check_headers(request, generation.frame_max).map_err(counted)?;
-        Ok((routing_key, generation))
-    }
-}
-
-impl Generation {
-    /// Refuses a call that nobody would take now. A service that was missing when it was last
-    /// looked for comes back: the call tells whether it is there by now.
-    async fn someone_serves(&self, request: &Request<'_>) -> Result<Option<Arc<Service>>, Fault> {
-        let service = request.service;
-        let finding = match self.services.look(service) {
-            Look::Known(finding) => finding,
-            Look::Missing(service) => return Ok(Some(service)),
-            Look::Asked(asking) => tokio::select! {
-                finding = asking.finding() => finding,
-                () = self.end.wait() => return Err(unanswered(&Answer::Lost { sent: false }, request)),
-            },
-        };
-        let Finding::Deserted { since, waiting } = finding else { return Ok(None) };
-        let seen = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let since = format_duration(Duration::from_millis(seen));
-        let messages = if waiting == 1 {
-            "1 message waits".to_owned()
-        } else {
-            format!("{waiting} messages wait")
-        };
-        let message = format!(
-            "the queue of service {service:?} exists, but nobody consumes it (seen first {since} \
-             ago, {messages} in it): start the service; nothing was sent"
-        );
-        Err(unavailable(Outcome::NotSent, message))
-    }
-
-    /// Sends a message and waits for what becomes of it. What the broker dropped because it had
-    /// refused somebody else's message is as good as never sent, and goes out again.
-    async fn send(
-        &self,
-        request: &Request<'_>,
-        mut routing_key: ShortString,
-        on_ack: OnAck,
-        properties: impl Fn(&str) -> BasicProperties,
-    ) -> Answer {
-        let mut tries = 0;
-        loop {
-            let answer = self.send_once(request, routing_key, on_ack.clone(), &properties).await;
-            tries += 1;
-            if tries == MOST_TRIES || !matches!(answer, Answer::Dropped) {
-                return answer;
-            }
-            match check(request) {
-                Ok(again) => routing_key = again,
-                Err(_) => return answer,
-            }
-        }
-    }
-
-    /// Hands a message to the publisher and waits for what becomes of it.
-    async fn send_once(
-        &self,
-        request: &Request<'_>,
-        routing_key: ShortString,
-        on_ack: OnAck,
-        properties: &impl Fn(&str) -> BasicProperties,
-    ) -> Answer {
-        let Some((ticket, answer)) = self.pending.enter() else {
-            return Answer::Lost { sent: false };
-        };
-        let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
-        let message = Outgoing { id: ticket.id(), routing_key, properties, body, on_ack };
-        if self.publish.send(message).await.is_err() {
-            return Answer::Lost { sent: false };
-        }
-        answer.await.unwrap_or(Answer::Lost { sent: true })
+        wire::check_headers(request, calls.frame_max).map_err(counted)?;
+        Ok((routing_key, calls))
     }
 }
 
@@ -247,13 +163,27 @@ impl Generation {
 fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
     let (service, method) = (request.service, request.method);
     match *answer {
+        Answer::Deserted { since, waiting } => {
+            let seen = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let since = format_duration(Duration::from_millis(seen));
+            let messages = if waiting == 1 {
+                "1 message waits".to_owned()
+            } else {
+                format!("{waiting} messages wait")
+            };
+            let message = format!(
+                "the queue of service {service:?} exists, but nobody consumes it (seen first \
+                 {since} ago, {messages} in it): start the service; nothing was sent"
+            );
+            unavailable(Outcome::NotSent, message)
+        }
         Answer::Unroutable => {
             let message = format!(
                 "no service {service:?} is known to rabbitmq: check the name, or start it once so that it makes its queue"
             );
             Fault::not_sent(FaultKind::UnknownService, message)
         }
-        Answer::Refused => {
+        Answer::NotTaken => {
             unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
         }
         Answer::Dropped => unavailable(
@@ -366,7 +296,7 @@ mod tests {
             (Answer::Dropped, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
-            (Answer::Refused, FaultKind::Unavailable, Outcome::NotSent),
+            (Answer::NotTaken, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Lost { sent: false }, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Lost { sent: true }, FaultKind::Unavailable, Outcome::Unknown),
         ];

@@ -6,13 +6,16 @@
 //!    └── wire::reply ────────────┴─ replies ◄─┴──── rpc.reply-genkan-UUID
 //! ```
 //!
-//! `connection` keeps one generation of all that alive. `wire/` is pure. lapin's types stay in
+//! `connection` keeps one `generation` of all that alive, and `open` makes the next. `wire/` is pure. lapin's types stay in
 //! this folder, and lapin's own logging belongs switched off (target `lapin`): it writes whole
 //! returned messages, payload included.
 
+mod calls;
 mod config;
 mod connection;
 mod egress;
+mod generation;
+mod open;
 mod outlet;
 mod pending;
 mod probe;

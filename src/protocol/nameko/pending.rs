@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::connection::random_uuid;
 use super::wire::reply::Delivered;
 use crate::fault::Outcome;
+use crate::token::random_uuid;
 
 /// How a wait ends.
 #[derive(Debug)]
@@ -22,10 +23,17 @@ pub(super) enum Answer {
     Replied(Box<Delivered>),
     /// The broker has taken a notification over.
     Confirmed,
+    /// The service's queue is there, and nobody consumes it: nothing was sent.
+    Deserted {
+        /// When that was first seen.
+        since: Instant,
+        /// How many messages wait in it.
+        waiting: u32,
+    },
     /// The broker had nowhere to send it.
     Unroutable,
     /// The broker, or the publisher before it, did not take it.
-    Refused,
+    NotTaken,
     /// The broker dropped it, because it had refused another message before.
     Dropped,
     /// The broker takes no message of that size.

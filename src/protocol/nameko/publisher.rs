@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::config::Settings;
-use super::connection::End;
+use super::generation::End;
 use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
 use super::refusal::{Refusal, Refusals};
@@ -55,7 +55,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(10);
 
 /// A message that is ready to go.
-pub(super) struct Outgoing {
+pub(super) struct Message {
     pub(super) id: u64,
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
@@ -77,7 +77,7 @@ pub(super) struct Publisher {
     settings: Arc<Settings>,
     outlet: Outlet,
     exchange: ShortString,
-    queue: mpsc::Receiver<Outgoing>,
+    queue: mpsc::Receiver<Message>,
     pending: Arc<Pending>,
     unconfirmed: Unconfirmed,
     acked: Vec<(u64, OnAck)>,
@@ -96,7 +96,7 @@ impl Publisher {
     pub(super) fn new(
         settings: Arc<Settings>,
         outlet: Outlet,
-        queue: mpsc::Receiver<Outgoing>,
+        queue: mpsc::Receiver<Message>,
         pending: Arc<Pending>,
         blocked: Arc<AtomicBool>,
         metrics: UpstreamMetrics,
@@ -167,9 +167,9 @@ impl Publisher {
     }
 
     /// Whether a message still has somebody who waits for it, and a broker that would take it.
-    fn may_go(&self, message: &Outgoing) -> bool {
+    fn may_go(&self, message: &Message) -> bool {
         let refusal = if self.outlet.status.blocked() {
-            Some(Answer::Refused)
+            Some(Answer::NotTaken)
         } else {
             self.refusals.answer(message.routing_key.as_str(), message.body.len())
         };
@@ -182,8 +182,8 @@ impl Publisher {
     }
 
     /// Publishes a message, and waits for its confirm.
-    fn publish(&mut self, message: Outgoing) -> impl Future<Output = Confirmed> + use<> {
-        let Outgoing { id, routing_key, properties, body, on_ack } = message;
+    fn publish(&mut self, message: Message) -> impl Future<Output = Confirmed> + use<> {
+        let Message { id, routing_key, properties, body, on_ack } = message;
         let key = fingerprint(routing_key.as_str());
         let place = self.unconfirmed.put(Sent { id, size: body.len(), key, on_ack });
         let (channel, exchange) = (self.outlet.channel.clone(), self.exchange.clone());
@@ -217,7 +217,7 @@ impl Publisher {
                         returned
                     }
                     (Confirmation::Nack(returned), Some(Sent { id, .. })) => {
-                        self.pending.end(id, Answer::Refused);
+                        self.pending.end(id, Answer::NotTaken);
                         returned
                     }
                     (confirmation, _) => confirmation.take_message(),

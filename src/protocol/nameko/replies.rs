@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use lapin::Consumer;
 
-use super::connection::End;
+use super::generation::End;
 use super::pending::{Answer, Pending};
 use super::wire::reply::Delivered;
 use crate::metrics::UpstreamMetrics;

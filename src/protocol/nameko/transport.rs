@@ -31,7 +31,7 @@ impl Transport {
     /// its own but for the socket: dropping the future ends what it started.
     pub(super) async fn open(settings: &Settings, purpose: &str) -> lapin::Result<Self> {
         let socket = SocketGuard::default();
-        let slot = Arc::clone(&socket.0);
+        let handle = Arc::clone(&socket.0);
         let (tls, limit) = (settings.tls.clone(), settings.connect_timeout);
         let runtime = lapin::runtime::default_runtime()?;
         let reactor = runtime.clone();
@@ -42,7 +42,7 @@ impl Transport {
                 let addresses: Vec<SocketAddr> = found.collect();
                 let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
-                    slot.fill(plain.get_ref().as_fd())?;
+                    handle.fill(plain.get_ref().as_fd())?;
                 }
                 match &tls {
                     Some(connector) => stream.into_rustls(connector, host).await,
@@ -96,41 +96,41 @@ pub(super) fn tls_mend(error: &lapin::Error) -> Option<&'static str> {
     })
 }
 
-enum Slot {
-    Empty,
+enum Socket {
+    Unopened,
     Open(TcpStream),
-    Closed,
+    Over,
 }
 
-struct SharedSlot(Mutex<Slot>);
+struct SharedSocket(Mutex<Socket>);
 
-impl SharedSlot {
+impl SharedSocket {
     /// Keeps a second handle on the socket, or shuts it down where nobody waits for it any more.
     fn fill(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
         let socket = TcpStream::from(socket.try_clone_to_owned()?);
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match *slot {
-            Slot::Closed => socket.shutdown(Shutdown::Both),
-            Slot::Empty | Slot::Open(_) => {
-                *slot = Slot::Open(socket);
+        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *handle {
+            Socket::Over => socket.shutdown(Shutdown::Both),
+            Socket::Unopened | Socket::Open(_) => {
+                *handle = Socket::Open(socket);
                 Ok(())
             }
         }
     }
 }
 
-struct SocketGuard(Arc<SharedSlot>);
+struct SocketGuard(Arc<SharedSocket>);
 
 impl Default for SocketGuard {
     fn default() -> Self {
-        Self(Arc::new(SharedSlot(Mutex::new(Slot::Empty))))
+        Self(Arc::new(SharedSocket(Mutex::new(Socket::Unopened))))
     }
 }
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        let mut slot = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Slot::Open(socket) = std::mem::replace(&mut *slot, Slot::Closed) {
+        let mut handle = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Socket::Open(socket) = std::mem::replace(&mut *handle, Socket::Over) {
             // It fails where the peer was faster, which is as good.
             drop(socket.shutdown(Shutdown::Both));
         }

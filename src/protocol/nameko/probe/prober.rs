@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::config::Settings;
-use super::super::connection::End;
+use super::super::generation::End;
 use super::super::transport::Transport;
 use super::services::{Finding, Service, Services};
 

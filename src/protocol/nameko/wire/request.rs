@@ -24,7 +24,7 @@ macro_rules! context_key {
 }
 
 /// Something that must not be sent, because it would harm the peer.
-pub(in super::super) struct Refused {
+pub(in super::super) struct Unsendable {
     /// The label of `genkan_refused_total`.
     pub(in super::super) reason: &'static str,
     /// What the caller is told.
@@ -33,7 +33,10 @@ pub(in super::super) struct Refused {
 
 /// The routing key of `service.method`, or why there is none: Nameko binds `service.*`, so a key
 /// with an empty word, a wildcard or a blank reaches nobody, or somebody else.
-pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<ShortString, Refused> {
+pub(in super::super) fn routing_key(
+    service: &str,
+    method: &str,
+) -> Result<ShortString, Unsendable> {
     let key = [service, ".", method].concat();
     if key.len() <= SHORT_STRING && is_plain_name(&key) {
         return Ok(ShortString::from(key));
@@ -51,11 +54,11 @@ pub(in super::super) fn routing_key(service: &str, method: &str) -> Result<Short
     let shown: String = key.chars().take(80).collect();
     let message = format!("the name {shown:?} {complaint}: nothing was sent");
     let fault = Fault::not_sent(FaultKind::InvalidRequest, message);
-    Err(Refused { reason: "routing_key", fault })
+    Err(Unsendable { reason: "routing_key", fault })
 }
 
 /// Refuses params that kombu would read as something else than what the caller wrote.
-pub(in super::super) fn check_params(params: &Params) -> Result<(), Refused> {
+pub(in super::super) fn check_params(params: &Params) -> Result<(), Unsendable> {
     let (Params::Array(payload) | Params::Object(payload)) = params else { return Ok(()) };
     if !tagged::holds_tagged_value(payload.as_bytes()) {
         return Ok(());
@@ -63,7 +66,7 @@ pub(in super::super) fn check_params(params: &Params) -> Result<(), Refused> {
     let message = "the params hold an object of exactly the keys `__type__` and `__value__`, \
                    which Nameko would turn into another type: add or rename a key";
     let fault = Fault::not_sent(FaultKind::InvalidParams, message);
-    Err(Refused { reason: "tagged_value", fault })
+    Err(Unsendable { reason: "tagged_value", fault })
 }
 
 /// Refuses headers that do not fit into one frame: AMQP cannot split them, and the broker would
@@ -71,7 +74,7 @@ pub(in super::super) fn check_params(params: &Params) -> Result<(), Refused> {
 pub(in super::super) fn check_headers(
     request: &Request<'_>,
     frame_max: usize,
-) -> Result<(), Refused> {
+) -> Result<(), Unsendable> {
     if longest_header(request.context) <= frame_max {
         return Ok(());
     }
@@ -85,7 +88,7 @@ pub(in super::super) fn check_headers(
          ones, or raise `frame_max` in the upstream's `url`; nothing was sent"
     );
     let fault = Fault::not_sent(FaultKind::TooLarge, message);
-    Err(Refused { reason: "large_headers", fault })
+    Err(Unsendable { reason: "large_headers", fault })
 }
 
 /// What AMQP puts around a frame's content.

@@ -1,0 +1,135 @@
+//! What calls use of a generation: its tasks, started, and the way of a message through them.
+//!
+//! Everything a call awaits can be dropped at any point: its ticket takes it out of the table,
+//! and a message that has not been published yet is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Consumer};
+use tokio::sync::mpsc;
+
+use super::generation::{End, Host};
+use super::outlet::Outlet;
+use super::pending::{Answer, Pending};
+use super::probe::{Finding, Look, Prober, Service, Services};
+use super::publisher::{self, Message, Publisher};
+use super::replies;
+use super::unconfirmed::OnAck;
+use super::wire::request as wire;
+use crate::call::Request;
+
+/// How often a message goes out that the broker drops because of others.
+const MOST_TRIES: u32 = 4;
+
+/// What calls use of a generation.
+pub(super) struct Calls {
+    pub(super) pending: Arc<Pending>,
+    /// The routing key on which replies come back.
+    pub(super) reply_key: String,
+    /// The largest frame that the broker and we have agreed upon.
+    pub(super) frame_max: usize,
+    publish: mpsc::Sender<Message>,
+    services: Services,
+    end: End,
+    blocked: Arc<AtomicBool>,
+}
+
+impl Calls {
+    /// Starts their tasks.
+    pub(super) fn start(
+        host: &Host<'_>,
+        outlet: Outlet,
+        consumer: Consumer,
+        reply_key: String,
+    ) -> Self {
+        let Host { settings, metrics, end, .. } = *host;
+        let (publish, queue) = mpsc::channel(publisher::QUEUE);
+        let (services, requests) = Services::new(settings.probe_interval);
+        let (pending, blocked) = (Pending::new(), Arc::<AtomicBool>::default());
+        let frame_max = outlet.frame_max();
+        let publisher = Publisher::new(
+            Arc::clone(settings),
+            outlet,
+            queue,
+            Arc::clone(&pending),
+            Arc::clone(&blocked),
+            metrics.clone(),
+            end.clone(),
+        );
+        let replies = replies::run(consumer, Arc::clone(&pending), metrics.clone(), end.clone());
+        let prober = Prober::new(Arc::clone(settings), services.clone(), requests, end.clone());
+        host.spawn("nameko publisher", publisher.run());
+        host.spawn("nameko replies", replies);
+        host.spawn("nameko prober", prober.run());
+        Self { pending, reply_key, frame_max, publish, services, end: end.clone(), blocked }
+    }
+
+    /// Whether the broker takes no messages, for want of memory or disk.
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a call that nobody would take now. A service that was missing when it was last
+    /// looked for comes back: the call tells whether it is there by now.
+    pub(super) async fn someone_serves(
+        &self,
+        service: &str,
+    ) -> Result<Option<Arc<Service>>, Answer> {
+        let finding = match self.services.look(service) {
+            Look::Known(finding) => finding,
+            Look::Missing(service) => return Ok(Some(service)),
+            Look::Asked(asking) => tokio::select! {
+                finding = asking.finding() => finding,
+                () = self.end.wait() => return Err(Answer::Lost { sent: false }),
+            },
+        };
+        match finding {
+            Finding::Deserted { since, waiting } => Err(Answer::Deserted { since, waiting }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends a message and waits for what becomes of it. What the broker dropped because it had
+    /// refused somebody else's message is as good as never sent, and goes out again.
+    pub(super) async fn send(
+        &self,
+        request: &Request<'_>,
+        mut routing_key: ShortString,
+        on_ack: OnAck,
+        properties: impl Fn(&str) -> BasicProperties,
+    ) -> Answer {
+        let mut tries = 0;
+        loop {
+            let answer = self.send_once(request, routing_key, on_ack.clone(), &properties).await;
+            tries += 1;
+            if tries == MOST_TRIES || !matches!(answer, Answer::Dropped) {
+                return answer;
+            }
+            match wire::routing_key(request.service, request.method) {
+                Ok(again) => routing_key = again,
+                Err(_) => return answer,
+            }
+        }
+    }
+
+    /// Hands a message to the publisher and waits for what becomes of it.
+    async fn send_once(
+        &self,
+        request: &Request<'_>,
+        routing_key: ShortString,
+        on_ack: OnAck,
+        properties: &impl Fn(&str) -> BasicProperties,
+    ) -> Answer {
+        let Some((ticket, answer)) = self.pending.enter() else {
+            return Answer::Lost { sent: false };
+        };
+        let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
+        let message = Message { id: ticket.id(), routing_key, properties, body, on_ack };
+        if self.publish.send(message).await.is_err() {
+            return Answer::Lost { sent: false };
+        }
+        answer.await.unwrap_or(Answer::Lost { sent: true })
+    }
+}

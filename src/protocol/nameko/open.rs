@@ -1,0 +1,135 @@
+//! How a generation is opened, and why it could not be.
+//!
+//! The reply queue is exclusive to its connection, transient, and has a new name each time. So
+//! the broker removes it with the connection, a half-open old connection locks nothing that is
+//! needed, and RabbitMQ 4.3, which refuses transient queues that are not exclusive, takes it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use lapin::options::{
+    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Connection, Consumer, ErrorKind, ExchangeKind};
+
+use super::config::Settings;
+use super::outlet::Outlet;
+use super::transport::{self, Transport};
+use crate::token::random_uuid;
+
+/// Why a generation could not be built.
+pub(super) struct Failure {
+    /// For whoever asks whether the upstream is ready: no address, no user.
+    pub(super) reason: Cow<'static, str>,
+    /// What the broker or the system said, for the log.
+    pub(super) said: String,
+    /// What an operator has to do; `None` where waiting may be enough.
+    pub(super) mend: Option<&'static str>,
+}
+
+/// What was tried when it failed: the broker's code means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Connect,
+    Exchange,
+    ReplyQueue,
+}
+
+impl Failure {
+    pub(super) fn slow(limit: Duration) -> Self {
+        let reason = format!("no connection within {limit:?}").into();
+        Self { reason, said: String::new(), mend: None }
+    }
+
+    fn new(step: Step, error: &lapin::Error) -> Self {
+        let ErrorKind::ProtocolError(refusal) = error.kind() else {
+            let said = error.to_string();
+            return Self { reason: said.clone().into(), said, mend: transport::tls_mend(error) };
+        };
+        let said = refusal.to_string();
+        let (reason, mend) = match (step, refusal.get_id()) {
+            (Step::Connect, 403) => (
+                "rabbitmq refuses the user name or the password",
+                "check both in `url`; `guest` may only connect from the broker's own machine",
+            ),
+            (Step::Connect, 530) => (
+                "rabbitmq has no such virtual host, or not for this user",
+                "check the virtual host at the end of `url` (`%2f` is the default one), or create \
+                 it and give the user permissions on it with rabbitmqctl",
+            ),
+            (Step::Exchange, 406) => (
+                "the exchange exists with another type or durability",
+                "Nameko's is a durable topic exchange: delete the other one, or name the right \
+                 one in `exchange`",
+            ),
+            (Step::Exchange | Step::ReplyQueue, 403) => (
+                "rabbitmq does not let this user declare what replies need",
+                "give the user permissions to configure, write and read with rabbitmqctl \
+                 set_permissions",
+            ),
+            (_, code) => {
+                let reason = format!("rabbitmq refuses with code {code}").into();
+                return Self { reason, said, mend: None };
+            }
+        };
+        Self { reason: reason.into(), said, mend: Some(mend) }
+    }
+}
+
+/// What a generation lives on.
+pub(super) struct Opened {
+    pub(super) outlet: Outlet,
+    pub(super) receiving: Transport,
+    /// Of the reply queue.
+    pub(super) consumer: Consumer,
+    /// The routing key on which replies come back.
+    pub(super) reply_key: String,
+}
+
+/// The one code path by which generations come into being.
+pub(super) async fn open(settings: &Settings) -> Result<Opened, Failure> {
+    let at = |step: Step| move |error: lapin::Error| Failure::new(step, &error);
+    let opened = tokio::try_join!(Outlet::open(settings), Transport::open(settings, "receive"));
+    let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
+    let exchange = ShortString::from(settings.exchange.as_str());
+    declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
+    let reply_key = random_uuid();
+    let consumer = consume_replies(&receiving.connection, exchange, &reply_key)
+        .await
+        .map_err(at(Step::ReplyQueue))?;
+    Ok(Opened { outlet, receiving, consumer, reply_key })
+}
+
+/// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.
+async fn declare_exchange(connection: &Connection, exchange: &ShortString) -> lapin::Result<()> {
+    let declare = async |passive| {
+        let channel = connection.create_channel().await?;
+        let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+        let arguments = FieldTable::default();
+        channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, options, arguments).await
+    };
+    match declare(false).await {
+        Err(error) if refused_with(&error, 403) => declare(true).await,
+        declared => declared,
+    }
+}
+
+fn refused_with(error: &lapin::Error, code: u16) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == code)
+}
+
+async fn consume_replies(
+    connection: &Connection,
+    exchange: ShortString,
+    reply_key: &str,
+) -> lapin::Result<Consumer> {
+    let channel = connection.create_channel().await?;
+    let queue = ShortString::from(format!("rpc.reply-genkan-{reply_key}"));
+    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    channel.queue_declare(queue.clone(), exclusive, FieldTable::default()).await?;
+    let (binding, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.clone(), exchange, reply_key.into(), binding, none).await?;
+    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
+    channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await
+}
