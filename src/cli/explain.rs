@@ -13,10 +13,10 @@ use super::routes::protocol;
 use super::{CommandError, json, params};
 use super::{ConfigArgs, Status, help};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
-use crate::config::units::format_duration;
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
-use crate::router::table::{HUB, Rule};
+use crate::route::{HUB, Rule};
+use crate::units::format_duration;
 use crate::upstream::Envelope;
 
 /// The arguments of `genkan explain`.
@@ -95,13 +95,11 @@ impl<'a> Decision<'a> {
     }
 
     fn service(&self) -> &'a str {
-        let renamed = self.rule.and_then(|(_, rule)| rule.service.as_deref());
-        renamed.unwrap_or(self.name.service())
+        self.rule.map_or(self.name.service(), |(_, rule)| rule.service(self.name))
     }
 
     fn method(&self) -> &'a str {
-        let renamed = self.rule.and_then(|(_, rule)| rule.method.as_deref());
-        renamed.unwrap_or(self.name.method())
+        self.rule.map_or(self.name.method(), |(_, rule)| rule.method(self.name))
     }
 
     fn upstream_name(&self) -> &'a str {

@@ -8,8 +8,8 @@ use super::table::Table;
 use super::{ConfigArgs, Status, help};
 use crate::config::Config;
 use crate::config::ingress::Resident;
-use crate::config::units::format_duration;
-use crate::router::table::Rule;
+use crate::route::Rule;
+use crate::units::format_duration;
 
 /// The arguments of `genkan routes`.
 #[derive(Debug, clap::Args)]

@@ -15,7 +15,6 @@ pub mod section;
 mod source;
 #[cfg(test)]
 mod tests;
-pub mod units;
 mod validate;
 mod value;
 
@@ -28,7 +27,7 @@ pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
 use crate::log::LogConfig;
-use crate::router::table::Rule;
+use crate::route::Rule;
 use ingress::{IngressConfig, ReadIngress, Resident};
 use problem::{Problem, Severity};
 use section::Section;

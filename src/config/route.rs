@@ -9,8 +9,8 @@ use super::problem::did_you_mean;
 use super::secret::quoted;
 use super::section::Section;
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
-use crate::router::pattern::Pattern;
-use crate::router::table::{HUB, Rule};
+use crate::route::pattern::Pattern;
+use crate::route::{HUB, Rule};
 use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
-use crate::router::table::Rule;
+use crate::route::Rule;
 
 /// Warns of a row that an earlier one leaves nothing to.
 pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &[Option<Rule>]) {

@@ -8,9 +8,9 @@ use tracing::{info, warn};
 
 use crate::config::{Config, UpstreamConfig};
 use crate::metrics::UpstreamMetrics;
+use crate::route::Rule;
 use crate::router::ledger::Ledger;
-use crate::router::pattern::Pattern;
-use crate::router::table::{NO_ROUTE, Row, Rule, Table};
+use crate::router::table::{NO_ROUTE, Row, Table};
 use crate::router::target::Target;
 use crate::tasks::Tasks;
 use crate::upstream::Readiness;
@@ -120,14 +120,9 @@ impl Upstreams {
     /// The row that takes what no other one takes.
     fn last_row(&self, config: &Config) -> Row {
         let resident = config.resident();
-        let rule = Rule {
-            pattern: Pattern::new("*"),
-            upstream: resident.map_or(NO_ROUTE, |resident| resident.name).to_owned(),
-            service: None,
-            method: None,
-            params: Vec::new(),
-            timeout: resident.map_or(config.timeout, |resident| resident.timeout),
-        };
+        let upstream = resident.map_or(NO_ROUTE, |resident| resident.name);
+        let timeout = resident.map_or(config.timeout, |resident| resident.timeout);
+        let rule = Rule::new("*", upstream, timeout);
         match &self.resident {
             Some(target) => Row::implicit(rule, Arc::clone(target), &self.ledger),
             None => Row::new(rule, NO_ROUTE, None, &self.ledger),

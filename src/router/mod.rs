@@ -8,7 +8,6 @@ mod call_span;
 mod ending;
 pub mod fault_log;
 pub mod ledger;
-pub mod pattern;
 mod policy;
 pub mod table;
 pub mod target;

@@ -1,36 +1,15 @@
 //! The routing table, compiled: what the router reads for every call, swapped as a whole.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::ledger::{IngressLabel, Ledger};
-use super::pattern::Pattern;
 use super::target::Target;
-use crate::call::CallName;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallMetrics;
+use crate::route::Rule;
 
 /// The label of the implicit last row, and of what never reached the table.
 pub const NO_ROUTE: &str = "none";
-/// The upstream that the implicit last row sends to.
-pub const HUB: &str = "hub";
-
-/// One row as an operator means it.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Which calls it is for.
-    pub pattern: Pattern,
-    /// The upstream's name.
-    pub upstream: String,
-    /// The service to ask for instead of the caller's.
-    pub service: Option<String>,
-    /// The method to ask for instead of the caller's.
-    pub method: Option<String>,
-    /// Names for positional params.
-    pub params: Vec<String>,
-    /// How long a call may take.
-    pub timeout: Duration,
-}
 
 /// One compiled row.
 pub struct Row {
@@ -59,16 +38,6 @@ impl Row {
         let unserved = Some(ledger.metrics(NO_ROUTE, &rule.upstream));
         let label = rule.pattern.as_str().to_owned();
         Self { unserved, ..Self::new(rule, &label, Some(target), ledger) }
-    }
-
-    /// The service to ask for when `name` is called.
-    pub fn service<'a>(&'a self, name: &'a CallName) -> &'a str {
-        self.rule.service.as_deref().unwrap_or(name.service())
-    }
-
-    /// The method to ask for when `name` is called.
-    pub fn method<'a>(&'a self, name: &'a CallName) -> &'a str {
-        self.rule.method.as_deref().unwrap_or(name.method())
     }
 
     /// The metrics of calls that came in by an ingress and ended so.

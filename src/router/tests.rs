@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::Router;
 use super::ledger::Ledger;
-use super::pattern::Pattern;
-use super::table::{HUB, NO_ROUTE, Row, Rule, Table};
+use super::table::{NO_ROUTE, Row, Table};
 use super::target::Target;
 use crate::call::{
     Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
 };
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
+use crate::route::{HUB, Rule};
 use crate::upstream::{Readiness, Upstream};
 
 /// Answers with what it was asked, once `gate` lets it.
@@ -52,14 +52,7 @@ impl Upstream for Echo {
 }
 
 fn rule(pattern: &str, upstream: &str) -> Rule {
-    Rule {
-        pattern: Pattern::new(pattern),
-        upstream: upstream.to_owned(),
-        service: None,
-        method: None,
-        params: Vec::new(),
-        timeout: Duration::from_secs(5),
-    }
+    Rule::new(pattern, upstream, Duration::from_secs(5))
 }
 
 struct Fixture {

@@ -76,12 +76,12 @@ impl Ticket {
     }
 
     async fn send(&self, call: &Call) -> Result<Reply, Fault> {
-        let (row, upstream) = (self.row(), &self.permit.target().upstream);
+        let (rule, upstream) = (&self.row().rule, &self.permit.target().upstream);
         let request = Request {
-            service: row.service(&call.name),
-            method: row.method(&call.name),
+            service: rule.service(&call.name),
+            method: rule.method(&call.name),
             params: &call.params,
-            param_names: &row.rule.params,
+            param_names: &rule.params,
             context: &call.context,
             deadline: self.deadline,
         };

@@ -24,8 +24,8 @@ use super::address::Address;
 use super::tls;
 use crate::cli::CommandError;
 use crate::cli::output::{Output, Role, printable};
-use crate::config::units::format_duration;
 use crate::tasks::Tasks;
+use crate::units::format_duration;
 
 /// How long to wait for an answer where `--timeout` does not say: longer than any route should
 /// take, and not for ever.

@@ -21,8 +21,9 @@ use super::output::Output;
 use super::params::{self, PARAM_HELP};
 use super::{CommandError, Status};
 use crate::call::{CallName, Params};
-use crate::config::{environment, units};
+use crate::config::environment;
 use crate::tasks::Tasks;
+use crate::units;
 use address::Address;
 use http::{Client, Exchange};
 

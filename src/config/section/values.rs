@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::Section;
 use crate::config::problem::did_you_mean;
-use crate::config::units;
 use crate::config::value::Value;
+use crate::units;
 
 impl Section<'_> {
     /// A string.

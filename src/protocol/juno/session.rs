@@ -22,8 +22,8 @@ use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::{Io, Shared};
 use super::wire::{Head, scan};
-use crate::config::units::{format_duration, format_size};
 use crate::fault::{Fault, FaultKind};
+use crate::units::{format_duration, format_size};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use crate::router::pattern::Pattern;
-use crate::router::table::{HUB, Row, Table};
+use crate::route::HUB;
+use crate::route::pattern::Pattern;
+use crate::router::table::{Row, Table};
 
 /// A name that a row takes from a module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,19 +63,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::route::Rule;
     use crate::router::ledger::Ledger;
-    use crate::router::table::{NO_ROUTE, Rule};
+    use crate::router::table::NO_ROUTE;
 
     fn table(rows: &[(&str, &str, Option<&str>)]) -> Table {
         let ledger = Ledger::new([]);
         let row = |(pattern, upstream, service): &(&str, &str, Option<&str>)| {
             let rule = Rule {
-                pattern: Pattern::new(pattern),
-                upstream: (*upstream).to_owned(),
                 service: service.map(str::to_owned),
-                method: None,
-                params: Vec::new(),
-                timeout: Duration::from_secs(1),
+                ..Rule::new(pattern, upstream, Duration::from_secs(1))
             };
             Row::new(rule, NO_ROUTE, None, &ledger)
         };

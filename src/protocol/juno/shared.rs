@@ -24,8 +24,8 @@ use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParen
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::{HubMetrics, UpstreamMetrics};
 use crate::params;
+use crate::route::HUB;
 use crate::router::ledger::IngressLabel;
-use crate::router::table::HUB;
 use crate::router::{Arrival, Declined, Ending, Router, Ticket};
 use crate::tasks::Tasks;
 

@@ -15,11 +15,11 @@ use super::unconfirmed::OnAck;
 use super::wire::reply;
 use super::wire::request::{self as wire, Unsendable};
 use crate::call::{Reply, Request};
-use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
+use crate::units::format_duration;
 use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
 
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.

@@ -3,9 +3,9 @@
 
 use super::Arrival;
 use crate::call::Deadline;
-use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::router::table::Row;
+use crate::units::format_duration;
 
 pub(in crate::router) fn deadline(row: &Row, arrival: &Arrival<'_>) -> Deadline {
     let longest = row.rule.timeout;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::super::{answer, envelope, name};
 use super::{Http, HttpRequest, HttpState, body, headers, json, rpc};
 use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
-use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind};
+use crate::units::format_duration;
 
 const PROBLEM: &str = "application/problem+json";
 

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::super::config::HttpConfig;
 use super::super::envelope::invalid;
-use crate::config::units::{format_duration, format_size};
 use crate::fault::{Fault, FaultKind};
+use crate::units::{format_duration, format_size};
 
 /// How much of a body that is too large is read off and thrown away.
 const LARGEST_DISCARDED: usize = 16 << 20;

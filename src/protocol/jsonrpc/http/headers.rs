@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::envelope::invalid;
 use crate::call::{Context, TraceParent};
-use crate::config::units::parse_duration;
 use crate::fault::Fault;
+use crate::units::parse_duration;
 use crate::web::SEC_FETCH_SITE;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -8,8 +8,8 @@ use super::super::wire::fault::{as_result, data_of, from_callee, number_of};
 use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
 use super::{End, Hub, Note, Refusal, SessionId, World};
 use crate::call::Payload;
-use crate::config::units::format_duration;
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::units::format_duration;
 
 /// The keys of a callee's error that are written anew; all others pass.
 const OWN_KEYS_OF_AN_ERROR: [Key; 5] =
