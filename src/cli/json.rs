@@ -5,6 +5,7 @@
 //! The text must be valid JSON. Other text comes out unharmed, though not laid out well.
 
 use super::output::{Paint, Role, is_unprintable};
+use crate::json::lexer::{Container, Kind, Lexer};
 
 /// Containers deeper than this stay on one line: each level costs its indentation again.
 const DEEPEST: usize = 64;
@@ -14,15 +15,15 @@ const INDENT: &str = "  ";
 /// are written as the escapes that mean the same.
 pub fn pretty(raw: &str, paint: Paint) -> String {
     let mut layout = Layout { text: String::with_capacity(raw.len() * 2), paint, open: Vec::new() };
-    let mut tokens = Tokens { rest: raw }.peekable();
-    while let Some(token) = tokens.next() {
-        match token {
-            Token::Open(bracket) => {
-                layout.open.push(bracket == "{");
-                layout.push(Role::Faint, bracket);
-                let empty = matches!(tokens.peek(), Some(Token::Close(_)) | None);
+    let mut lexemes = lexemes(raw).peekable();
+    while let Some((kind, text)) = lexemes.next() {
+        match kind {
+            Kind::Open(container) => {
+                layout.open.push(container == Container::Object);
+                layout.push(Role::Faint, text);
+                let empty = matches!(lexemes.peek(), Some((Kind::Close(_), _)) | None);
                 if empty {
-                    if let Some(Token::Close(bracket)) = tokens.next() {
+                    if let Some((Kind::Close(_), bracket)) = lexemes.next() {
                         layout.push(Role::Faint, bracket);
                     }
                     layout.open.pop();
@@ -30,23 +31,23 @@ pub fn pretty(raw: &str, paint: Paint) -> String {
                     layout.line_break();
                 }
             }
-            Token::Close(bracket) => {
+            Kind::Close(_) => {
                 let depth = layout.open.len();
                 layout.open.pop();
                 layout.line_break_at(depth);
-                layout.push(Role::Faint, bracket);
+                layout.push(Role::Faint, text);
             }
-            Token::Comma => {
+            Kind::Comma => {
                 layout.push(Role::Faint, ",");
                 layout.line_break();
             }
-            Token::Colon => {
+            Kind::Colon => {
                 layout.push(Role::Faint, ":");
                 layout.text.push(' ');
             }
-            Token::Scalar(scalar) => {
-                let is_key = matches!(tokens.peek(), Some(Token::Colon));
-                layout.scalar(scalar, is_key);
+            Kind::Text | Kind::Scalar | Kind::Broken => {
+                let is_key = matches!(lexemes.peek(), Some((Kind::Colon, _)));
+                layout.scalar(text, is_key);
             }
         }
     }
@@ -56,20 +57,20 @@ pub fn pretty(raw: &str, paint: Paint) -> String {
 /// On one line: as it came, without the white space that holds line breaks, if there are any.
 pub fn one_line(raw: &str, paint: Paint) -> String {
     let raw = raw.trim_matches([' ', '\t', '\r', '\n']);
-    // JSON strings hold no raw line breaks, so one that is there is white space between tokens.
+    // JSON strings hold no raw line breaks, so one that is there is white space between lexemes.
     if !raw.contains(['\n', '\r']) && !paint.colours() {
         return raw.to_owned();
     }
     let mut layout = Layout { text: String::with_capacity(raw.len()), paint, open: Vec::new() };
-    let mut tokens = Tokens { rest: raw }.peekable();
-    while let Some(token) = tokens.next() {
-        match token {
-            Token::Open(mark) | Token::Close(mark) => layout.push(Role::Faint, mark),
-            Token::Comma => layout.push(Role::Faint, ","),
-            Token::Colon => layout.push(Role::Faint, ":"),
-            Token::Scalar(scalar) => {
-                let role = role_of(scalar, matches!(tokens.peek(), Some(Token::Colon)));
-                layout.push(role, scalar);
+    let mut lexemes = lexemes(raw).peekable();
+    while let Some((kind, text)) = lexemes.next() {
+        match kind {
+            Kind::Open(_) | Kind::Close(_) | Kind::Comma | Kind::Colon => {
+                layout.push(Role::Faint, text);
+            }
+            Kind::Text | Kind::Scalar | Kind::Broken => {
+                let role = role_of(text, matches!(lexemes.peek(), Some((Kind::Colon, _))));
+                layout.push(role, text);
             }
         }
     }
@@ -130,53 +131,11 @@ fn role_of(scalar: &str, is_key: bool) -> Role {
     }
 }
 
-enum Token<'a> {
-    Open(&'a str),
-    Close(&'a str),
-    Comma,
-    Colon,
-    /// A string with its quotes, a number, or a word.
-    Scalar(&'a str),
-}
-
-struct Tokens<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        let text = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
-        let length = match text.bytes().next()? {
-            b'{' | b'}' | b'[' | b']' | b',' | b':' => 1,
-            b'"' => string_length(text),
-            _ => text.find([',', ':', ']', '}', ' ', '\t', '\r', '\n']).unwrap_or(text.len()),
-        };
-        let (token, rest) = text.split_at(length);
-        self.rest = rest;
-        Some(match token {
-            "{" | "[" => Token::Open(token),
-            "}" | "]" => Token::Close(token),
-            "," => Token::Comma,
-            ":" => Token::Colon,
-            scalar => Token::Scalar(scalar),
-        })
-    }
-}
-
-/// The length of the string that `text` starts with, with both quotes.
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
+/// The lexemes of a text, each with what stands there.
+fn lexemes(raw: &str) -> impl Iterator<Item = (Kind, &str)> {
+    // Every lexeme begins and ends beside ASCII, or where the text does.
+    Lexer::lenient(raw.as_bytes())
+        .map(|lexeme| (lexeme.kind, raw.get(lexeme.start..lexeme.end).unwrap_or_default()))
 }
 
 #[cfg(test)]

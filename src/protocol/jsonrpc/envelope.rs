@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
+use crate::json;
 
 /// How deep arrays and objects may nest, the envelope included.
 pub(super) const MAX_DEPTH: usize = 128;
@@ -102,35 +103,12 @@ fn json_text(body: &Bytes) -> Result<&str, Fault> {
     let text = std::str::from_utf8(body).map_err(|error| {
         parse_error(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    if is_deeper_than(text.as_bytes(), MAX_DEPTH) {
+    if json::nests_deeper_than(text.as_bytes(), MAX_DEPTH) {
         let message = format!("the body nests deeper than the limit of {MAX_DEPTH} levels");
         return Err(Fault::not_sent(FaultKind::TooLarge, message));
     }
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     Ok(text.trim_start_matches([' ', '\t', '\r', '\n']))
-}
-
-/// Whether arrays and objects nest deeper than `limit`, in text that need not be valid.
-fn is_deeper_than(text: &[u8], limit: usize) -> bool {
-    // Nearly every body has fewer brackets than that, and counting them takes no branches.
-    if text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= limit {
-        return false;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limit {
-            return true;
-        }
-    }
-    false
 }
 
 fn read(body: &Bytes, raw: &RawValue) -> Entry {
@@ -402,11 +380,11 @@ mod tests {
     #[test]
     fn depth_counts_brackets_outside_strings_alone() {
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-        assert!(!is_deeper_than(nested(128).as_bytes(), 128));
-        assert!(is_deeper_than(nested(129).as_bytes(), 128));
+        assert!(!json::nests_deeper_than(nested(128).as_bytes(), 128));
+        assert!(json::nests_deeper_than(nested(129).as_bytes(), 128));
         let quoted = format!(r#"["\"{}"]"#, "[".repeat(500));
-        assert!(!is_deeper_than(quoted.as_bytes(), 128));
+        assert!(!json::nests_deeper_than(quoted.as_bytes(), 128));
         let flat = format!("[{}]", "[],".repeat(500));
-        assert!(!is_deeper_than(flat.as_bytes(), 128));
+        assert!(!json::nests_deeper_than(flat.as_bytes(), 128));
     }
 }

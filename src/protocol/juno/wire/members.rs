@@ -1,5 +1,7 @@
 //! The keys of a frame, and its members as slices of the line's text.
 
+use crate::json::outline::Member;
+
 /// The keys that the protocol names (WIRE 3.1), and `message` and `token`, which are Genkan's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -39,7 +41,7 @@ impl Key {
         (Key::Token, "token"),
     ];
 
-    pub(super) fn of(name: &[u8]) -> Option<Key> {
+    fn of(name: &[u8]) -> Option<Key> {
         Some(match name {
             b"type" => Key::Type,
             b"requestId" => Key::RequestId,
@@ -62,12 +64,19 @@ impl Key {
 /// The members of an object that is valid JSON, as slices of its text.
 #[derive(Debug, Default)]
 pub(crate) struct Members<'a> {
-    pub(super) values: [Option<&'a str>; Key::COUNT],
+    values: [Option<&'a str>; Key::COUNT],
     /// The members with other keys, each as `"key":value`.
-    pub(super) others: Vec<&'a str>,
+    others: Vec<&'a str>,
 }
 
 impl<'a> Members<'a> {
+    pub(super) fn add(&mut self, Member { key, value, whole }: Member<'a>) {
+        match named(key) {
+            Some(key) => self.values[key as usize] = Some(value),
+            None => self.others.push(whole),
+        }
+    }
+
     /// The raw value of a key; of a key that is there twice, the last.
     pub(crate) fn get(&self, key: Key) -> Option<&'a str> {
         self.values[key as usize]
@@ -77,6 +86,15 @@ impl<'a> Members<'a> {
     pub(crate) fn others(&self) -> &[&'a str] {
         &self.others
     }
+}
+
+/// The key that a raw name stands for. A module may write it with escapes: `"\\u0064ata"`.
+fn named(raw: &str) -> Option<Key> {
+    Key::of(raw.as_bytes()).or_else(|| {
+        memchr::memchr(b'\\', raw.as_bytes())?;
+        let decoded: String = serde_json::from_str(&format!("\"{raw}\"")).ok()?;
+        Key::of(decoded.as_bytes())
+    })
 }
 
 #[cfg(test)]

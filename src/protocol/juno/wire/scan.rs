@@ -1,13 +1,12 @@
 //! Reads one line of the Juno protocol: which keys it has, and where their values stand.
 //!
 //! The text is checked once, against all of JSON's grammar, and nothing is copied or parsed:
-//! payloads leave as the slices of the line that they came in. Nesting is counted in a word of
-//! bits instead of the stack, so no line can exhaust it.
+//! payloads leave as the slices of the line that they came in.
 
-use memchr::memchr2;
-
-use super::members::{Key, Members};
+use super::members::Members;
 use super::skim::{Head, Skim};
+use crate::json::lexer::Container;
+use crate::json::outline::{Flaw, outline};
 
 /// How deep arrays and objects may nest, the frame included.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -28,11 +27,12 @@ pub(crate) enum Line<'a> {
 /// Reads a line without its end.
 pub(crate) fn scan(line: &[u8]) -> Line<'_> {
     let Ok(text) = std::str::from_utf8(line) else { return Line::Broken };
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
-    match scanner.document() {
-        Ok(line) => line,
-        Err(Stop::Broken) => Line::Broken,
-        Err(Stop::TooDeep) => too_deep(text),
+    let mut members = Members::default();
+    match outline(text, MAX_DEPTH, |member| members.add(member)) {
+        Ok(outline) if outline.container == Some(Container::Object) => Line::Object(members),
+        Ok(_) => Line::Other,
+        Err(Flaw::Broken) => Line::Broken,
+        Err(Flaw::TooDeep) => too_deep(text),
     }
 }
 
@@ -49,237 +49,12 @@ fn too_deep(text: &str) -> Line<'_> {
     Line::TooDeep(skim.head())
 }
 
-enum Stop {
-    Broken,
-    TooDeep,
-}
-
-struct Scanner<'a> {
-    text: &'a str,
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    fn document(&mut self) -> Result<Line<'a>, Stop> {
-        self.blanks();
-        let line = if self.peek() == Some(b'{') {
-            Line::Object(self.members()?)
-        } else {
-            self.value(0)?;
-            Line::Other
-        };
-        self.blanks();
-        if self.at == self.bytes.len() { Ok(line) } else { Err(Stop::Broken) }
-    }
-
-    fn members(&mut self) -> Result<Members<'a>, Stop> {
-        let mut members = Members::default();
-        self.at += 1;
-        self.blanks();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(members);
-        }
-        loop {
-            let start = self.at;
-            let (name, escaped) = self.string()?;
-            self.blanks();
-            self.expect(b':')?;
-            self.blanks();
-            let value_start = self.at;
-            self.value(1)?;
-            let (text, value) = (self.text, &self.text[value_start..self.at]);
-            match key(name, escaped) {
-                Some(key) => members.values[key as usize] = Some(value),
-                None => members.others.push(&text[start..self.at]),
-            }
-            self.blanks();
-            match self.next()? {
-                b',' => self.blanks(),
-                b'}' => return Ok(members),
-                _ => return Err(Stop::Broken),
-            }
-        }
-    }
-
-    /// Passes one value. `depth` containers are open around it.
-    fn value(&mut self, depth: usize) -> Result<(), Stop> {
-        // One bit for each open container: set where it is an object.
-        let (mut open, mut objects) = (depth, 0_u128);
-        loop {
-            // Here a value begins.
-            match self.peek().ok_or(Stop::Broken)? {
-                b'"' => {
-                    self.string()?;
-                }
-                bracket @ (b'{' | b'[') => {
-                    self.at += 1;
-                    if open == MAX_DEPTH {
-                        return Err(Stop::TooDeep);
-                    }
-                    open += 1;
-                    let object = bracket == b'{';
-                    objects = (objects << 1) | u128::from(object);
-                    self.blanks();
-                    let end = if object { b'}' } else { b']' };
-                    if self.peek() != Some(end) {
-                        if object {
-                            self.member_name()?;
-                        }
-                        continue;
-                    }
-                    self.at += 1;
-                    open -= 1;
-                    objects >>= 1;
-                }
-                b't' => self.word(b"true")?,
-                b'f' => self.word(b"false")?,
-                b'n' => self.word(b"null")?,
-                _ => self.number()?,
-            }
-            // Here a value has ended.
-            loop {
-                if open == depth {
-                    return Ok(());
-                }
-                self.blanks();
-                let object = objects & 1 == 1;
-                match self.next()? {
-                    b',' => {
-                        self.blanks();
-                        if object {
-                            self.member_name()?;
-                        }
-                        break;
-                    }
-                    b'}' if object => {}
-                    b']' if !object => {}
-                    _ => return Err(Stop::Broken),
-                }
-                open -= 1;
-                objects >>= 1;
-            }
-        }
-    }
-
-    fn member_name(&mut self) -> Result<(), Stop> {
-        self.string()?;
-        self.blanks();
-        self.expect(b':')?;
-        self.blanks();
-        Ok(())
-    }
-
-    /// Passes a string: what stands between its quotes, and whether that holds escapes.
-    fn string(&mut self) -> Result<(&'a str, bool), Stop> {
-        self.expect(b'"')?;
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            let rest = &self.bytes[self.at..];
-            let length = memchr2(b'"', b'\\', rest).ok_or(Stop::Broken)?;
-            if rest[..length].iter().any(|byte| *byte < b' ') {
-                return Err(Stop::Broken);
-            }
-            self.at += length + 1;
-            if rest[length] == b'"' {
-                return Ok((&self.text[start..self.at - 1], escaped));
-            }
-            escaped = true;
-            match self.next()? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                b'u' => {
-                    for _ in 0..4 {
-                        if !self.next()?.is_ascii_hexdigit() {
-                            return Err(Stop::Broken);
-                        }
-                    }
-                }
-                _ => return Err(Stop::Broken),
-            }
-        }
-    }
-
-    fn number(&mut self) -> Result<(), Stop> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        match self.next()? {
-            b'0' => {}
-            b'1'..=b'9' => self.digits(),
-            _ => return Err(Stop::Broken),
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.some_digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.some_digits()?;
-        }
-        Ok(())
-    }
-
-    fn some_digits(&mut self) -> Result<(), Stop> {
-        if !self.next()?.is_ascii_digit() {
-            return Err(Stop::Broken);
-        }
-        self.digits();
-        Ok(())
-    }
-
-    fn digits(&mut self) {
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-    }
-
-    fn word(&mut self, word: &[u8]) -> Result<(), Stop> {
-        if !self.bytes[self.at..].starts_with(word) {
-            return Err(Stop::Broken);
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
-    fn blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn next(&mut self) -> Result<u8, Stop> {
-        let byte = self.peek().ok_or(Stop::Broken)?;
-        self.at += 1;
-        Ok(byte)
-    }
-
-    fn expect(&mut self, expected: u8) -> Result<(), Stop> {
-        if self.next()? == expected { Ok(()) } else { Err(Stop::Broken) }
-    }
-}
-
-fn key(name: &str, escaped: bool) -> Option<Key> {
-    if !escaped {
-        return Key::of(name.as_bytes());
-    }
-    let decoded: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
-    Key::of(decoded.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
+    use super::super::Key;
     use super::*;
 
     fn is_json(line: &[u8]) -> bool {

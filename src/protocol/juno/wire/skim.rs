@@ -1,9 +1,10 @@
 //! What can be told of a line that is not read: one that is too long, or nests too deep.
 //!
-//! The line is passed over byte by byte and not kept, nor checked to be JSON. Only who must be
+//! The line is passed over as it comes and not kept, nor checked to be JSON. Only who must be
 //! told that it was refused is looked for: the `type` and the `requestId` of the frame.
 
 use super::frame::{FrameType, text};
+use crate::json::lexer::{Break, Kind, Lexeme, Lexer};
 
 /// The longest raw `requestId` that is remembered.
 pub(in crate::protocol::juno) const MAX_REQUEST_ID: usize = 4_096;
@@ -20,9 +21,8 @@ pub(in crate::protocol::juno) struct Head {
 /// Looks for the head of a frame in the bytes of its line.
 #[derive(Debug, Default)]
 pub(in crate::protocol::juno) struct Skim {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    /// Where the bytes so far broke off.
+    broken_off: Break,
     /// Whether what comes next stands before a colon.
     before_colon: bool,
     key: Vec<u8>,
@@ -33,9 +33,20 @@ pub(in crate::protocol::juno) struct Skim {
 impl Skim {
     /// Passes over the next bytes of the line.
     pub(in crate::protocol::juno) fn pass(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.byte(*byte);
+        let mut lexer = Lexer::resume(bytes, self.broken_off);
+        while let Some(Lexeme { kind, start, end }) = lexer.next() {
+            // Only the frame's own members are of interest, not what is inside of them.
+            match (kind, lexer.depth()) {
+                (Kind::Open(_), 1) => self.before_colon = true,
+                (Kind::Comma, 1) | (Kind::Close(_), 0) => self.member_ends(),
+                (Kind::Colon, 1) => self.before_colon = false,
+                (Kind::Text | Kind::Scalar, 1) | (Kind::Open(_), 2) => {
+                    self.keep(&bytes[start..end]);
+                }
+                _ => {}
+            }
         }
+        self.broken_off = lexer.pause();
     }
 
     /// What was found.
@@ -43,52 +54,14 @@ impl Skim {
         self.head
     }
 
-    fn byte(&mut self, byte: u8) {
-        if self.in_string {
-            self.keep(byte);
-            if self.escaped {
-                self.escaped = false;
-            } else {
-                self.escaped = byte == b'\\';
-                self.in_string = byte != b'"';
-            }
-            return;
-        }
-        match byte {
-            b'"' => {
-                self.in_string = true;
-                self.keep(byte);
-            }
-            b'{' | b'[' => {
-                self.keep(byte);
-                self.depth += 1;
-                self.before_colon = self.depth == 1;
-            }
-            b'}' | b']' => {
-                self.member_ends();
-                self.depth = self.depth.saturating_sub(1);
-            }
-            b',' => self.member_ends(),
-            b':' if self.depth == 1 => self.before_colon = false,
-            b' ' | b'\t' | b'\r' => {}
-            _ => self.keep(byte),
-        }
-    }
-
-    /// Only the frame's own members are of interest, not what is inside of them.
-    fn keep(&mut self, byte: u8) {
-        if self.depth == 1 {
-            let part = if self.before_colon { &mut self.key } else { &mut self.value };
-            if part.len() <= MAX_REQUEST_ID {
-                part.push(byte);
-            }
-        }
+    fn keep(&mut self, bytes: &[u8]) {
+        let part = if self.before_colon { &mut self.key } else { &mut self.value };
+        // One byte more tells that it is too long.
+        let room = (MAX_REQUEST_ID + 1).saturating_sub(part.len());
+        part.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn member_ends(&mut self) {
-        if self.depth != 1 {
-            return;
-        }
         let value = std::str::from_utf8(&self.value).unwrap_or_default();
         match self.key.as_slice() {
             b"\"type\"" => self.head.frame_type = FrameType::of(value),

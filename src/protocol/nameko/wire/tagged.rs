@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::json::string_end;
+use crate::json::lexer::{Container, Kind, Lexeme, Lexer};
 
 /// Whether params hold an object, at any depth, that kombu would take for a tagged value. `json`
 /// is valid JSON.
@@ -130,40 +130,35 @@ impl Open {
 /// Without recursion: the text's depth is not this function's.
 fn walk(json: &[u8], found: &mut dyn FnMut(Tagged)) {
     let mut open: Vec<Open> = Vec::new();
-    let mut at = 0;
-    while at < json.len() {
-        match json[at] {
-            b'"' => {
-                let end = string_end(json, at + 1);
+    for Lexeme { kind, start, end } in Lexer::lenient(json) {
+        match kind {
+            Kind::Text => {
                 if let Some(object) = open.last_mut().filter(|it| it.object && it.key.is_none()) {
-                    object.key = Some(classify(json.get(at..=end).unwrap_or_default()));
+                    object.key = Some(classify(&json[start..end]));
                 }
-                at = end;
             }
-            b':' => {
+            Kind::Colon => {
                 if let Some(object) = open.last_mut() {
-                    object.value_start = at + 1;
+                    object.value_start = end;
                 }
             }
-            b',' => {
+            Kind::Comma => {
                 if let Some(object) = open.last_mut() {
-                    object.close_value(json, at);
+                    object.close_value(json, start);
                 }
             }
-            b'{' => open.push(Open::new(at, true)),
-            b'[' => open.push(Open::new(at, false)),
-            b']' | b'}' => {
+            Kind::Open(container) => open.push(Open::new(start, container == Container::Object)),
+            Kind::Close(_) => {
                 let Some(mut closed) = open.pop() else { return };
-                closed.close_value(json, at);
+                closed.close_value(json, start);
                 if let (false, Some(kind), Some(value)) =
                     (closed.other_keys, closed.kind, closed.value)
                 {
-                    found(Tagged { whole: closed.start..at + 1, kind, value });
+                    found(Tagged { whole: closed.start..end, kind, value });
                 }
             }
-            _ => {}
+            Kind::Scalar | Kind::Broken => {}
         }
-        at += 1;
     }
 }
 
