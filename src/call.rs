@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -291,6 +292,8 @@ pub struct Request<'a> {
     pub service: &'a str,
     /// The method, after the route's renaming.
     pub method: &'a str,
+    /// The route's own subject, for an upstream that has subjects.
+    pub subject: Option<&'a str>,
     /// The params as they came in.
     pub params: &'a Params,
     /// The route's names for positional params; empty where it gives none.
@@ -299,6 +302,64 @@ pub struct Request<'a> {
     pub context: &'a Context,
     /// When the call ends at the latest.
     pub deadline: Deadline,
+    /// Whether the call has left, where its deadline passes before its answer.
+    pub departure: Departure,
+}
+
+impl<'a> Request<'a> {
+    /// A request of a route that gives neither a subject nor names.
+    pub fn new(
+        (service, method): (&'a str, &'a str),
+        params: &'a Params,
+        context: &'a Context,
+        deadline: Deadline,
+    ) -> Self {
+        Self {
+            service,
+            method,
+            subject: None,
+            params,
+            param_names: &[],
+            context,
+            deadline,
+            departure: Departure::default(),
+        }
+    }
+}
+
+/// Whether a call can have left, told by the upstream to whoever drops its future at the deadline.
+/// Where the upstream says nothing, it can.
+#[derive(Debug, Default)]
+pub struct Departure(AtomicBool);
+
+impl Departure {
+    /// To be held while the call waits in a queue or for a look-up, and nothing of it can have left.
+    pub fn hold(&self) -> Held<'_> {
+        self.0.store(false, Ordering::Relaxed);
+        Held(self)
+    }
+
+    /// Whether the upstream let go of the call while it still held it: then it cannot have run.
+    pub fn was_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Nothing of the call has left, and if this is dropped nothing will.
+#[derive(Debug)]
+pub struct Held<'a>(&'a Departure);
+
+impl Held<'_> {
+    /// From now on the call may run.
+    pub fn release(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A service's result.

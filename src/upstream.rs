@@ -36,7 +36,8 @@ pub struct Envelope {
 /// A configured place that calls go to.
 pub trait Upstream: Send + Sync + 'static {
     /// Sends a call and waits for its result. Does not watch the deadline: who dropped the
-    /// future is not waiting any more, and the call must leave no trace in any table.
+    /// future is not waiting any more, and the call must leave no trace in any table. What was
+    /// [held](crate::call::Departure::hold) until then must never be sent.
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>>;
 
     /// Sends a notification, and returns once the peer has taken it over, as far as its
@@ -66,6 +67,11 @@ pub trait Connector: Send + Sync {
 
     /// What [`Upstream::call`] would send for a call. Sends nothing and needs no connection.
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault>;
+
+    /// Whether [`Request::subject`] means something to it: else no route may have one.
+    fn has_subjects(&self) -> bool {
+        false
+    }
 
     /// Starts the connection's supervisor in `tasks`, and gives what it is to be used for. Returns
     /// at once: a broker that is down makes an upstream that is not ready, and that tries for ever.

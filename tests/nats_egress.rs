@@ -200,8 +200,7 @@ impl Egress {
         let (service, method) = name.rsplit_once('.').unwrap();
         let params = parse_params(params);
         let deadline = Deadline::after(Instant::now(), PATIENCE);
-        let param_names = &[];
-        let request = Request { service, method, params: &params, param_names, context, deadline };
+        let request = Request::new((service, method), &params, context, deadline);
         self.upstream.call(&request).await
     }
 
@@ -214,8 +213,7 @@ impl Egress {
         let params = parse_params(params);
         let context = &Context::new(TraceParent::generate());
         let deadline = Deadline::after(Instant::now(), PATIENCE);
-        let param_names = &[];
-        let request = Request { service, method, params: &params, param_names, context, deadline };
+        let request = Request::new((service, method), &params, context, deadline);
         self.upstream.notify(&request).await
     }
 

@@ -48,14 +48,13 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let params = params::read(&args.params)?;
     let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
     let decision = Decision::new(&name, &config);
-    let request = Request {
-        service: decision.service(),
-        method: decision.method(),
-        params: &params,
-        param_names: decision.rule.map_or(&[], |(_, rule)| &rule.params),
-        context: &Context::new(TraceParent::generate()),
-        deadline: Deadline::after(Instant::now(), decision.timeout),
-    };
+    let context = Context::new(TraceParent::generate());
+    let deadline = Deadline::after(Instant::now(), decision.timeout);
+    let name = (decision.service(), decision.method());
+    let mut request = Request::new(name, &params, &context, deadline);
+    if let Some((_, rule)) = decision.rule {
+        (request.subject, request.param_names) = (rule.subject.as_deref(), &rule.params);
+    }
     let sent = match decision.upstream {
         Some(upstream) => upstream.connector.explain(&request),
         None => match config.resident() {

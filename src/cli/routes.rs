@@ -79,6 +79,8 @@ struct Row<'a> {
     protocol: &'static str,
     service: Option<&'a str>,
     method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
     params: &'a [String],
     timeout: String,
     /// Whether it stands in no file: the last row, which is always there.
@@ -93,6 +95,7 @@ impl<'a> Row<'a> {
             protocol: protocol(&rule.upstream, config),
             service: rule.service.as_deref(),
             method: rule.method.as_deref(),
+            subject: rule.subject.as_deref(),
             params: &rule.params,
             timeout: format_duration(rule.timeout),
             implicit: false,
@@ -106,6 +109,7 @@ impl<'a> Row<'a> {
             protocol: resident.protocol,
             service: None,
             method: None,
+            subject: None,
             params: &[],
             timeout: format_duration(resident.timeout),
             implicit: true,

@@ -99,10 +99,21 @@ pub(super) fn read_route(
         let names = (service.as_deref(), method.as_deref());
         check_names(section, connector.as_ref(), names);
     }
+    let subject = section.text("subject");
+    if let (Some(_), Some(upstream)) = (&subject, &upstream)
+        && !connector.is_some_and(|known| known.connector.has_subjects())
+    {
+        let message = format!(
+            "`subject` in {}: the upstream {} has no subjects: leave it out",
+            section.title(),
+            quoted(upstream).replace('"', "`")
+        );
+        section.problem("subject", message);
+    }
     let params = read_params(section);
     let timeout = section.duration("timeout", timeout);
     let pattern = Pattern::new(&pattern?);
-    Some(Rule { pattern, upstream: upstream?, service, method, params, timeout })
+    Some(Rule { pattern, upstream: upstream?, service, method, subject, params, timeout })
 }
 
 /// Whether the glob matches any `service.method`, of which neither part is empty.
@@ -167,15 +178,8 @@ fn check_names(
 ) {
     let context = Context::new(TraceParent::generate());
     let refusal = |service: &str, method: &str| {
-        let request = Request {
-            service,
-            method,
-            params: &Params::None,
-            param_names: &[],
-            context: &context,
-            deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
-        };
-        connector.explain(&request).err()
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+        connector.explain(&Request::new((service, method), &Params::None, &context, deadline)).err()
     };
     if refusal("service", "method").is_some() {
         // Not the names' fault.

@@ -22,6 +22,8 @@ pub struct Rule {
     pub service: Option<String>,
     /// The method to ask for instead of the caller's.
     pub method: Option<String>,
+    /// The subject to send to, for an upstream that has subjects.
+    pub subject: Option<String>,
     /// Names for positional params.
     pub params: Vec<String>,
     /// How long a call may take.
@@ -36,6 +38,7 @@ impl Rule {
             upstream: upstream.to_owned(),
             service: None,
             method: None,
+            subject: None,
             params: Vec::new(),
             timeout,
         }

@@ -1,7 +1,8 @@
 //! The router over a fake upstream: matching, renaming, deadlines, limits, and what is handed
 //! back.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,28 +23,50 @@ use crate::metrics::UpstreamMetrics;
 use crate::route::{HUB, Rule};
 use crate::upstream::{Readiness, Upstream};
 
-/// Answers with what it was asked, once `gate` lets it.
-struct Echo {
+/// Answers with what it was asked, and takes notifications over, once `gate` lets it.
+struct Fake {
     gate: Arc<Semaphore>,
+    /// What it says instead.
+    fault: Mutex<Option<Fault>>,
+    /// Holds what it is given until the gate opens, instead of sending it first.
+    holds: AtomicBool,
+    notified: Mutex<Vec<String>>,
 }
 
-impl Upstream for Echo {
+impl Fake {
+    async fn pass(&self, request: &Request<'_>) -> Result<String, Fault> {
+        let held = request.departure.hold();
+        if !self.holds.load(Ordering::Relaxed) {
+            held.release();
+            drop(self.gate.acquire().await);
+        } else {
+            drop(self.gate.acquire().await);
+            held.release();
+        }
+        match self.fault.lock().expect("whole").clone() {
+            Some(fault) => Err(fault),
+            None => Ok(format!("{}.{}", request.service, request.method)),
+        }
+    }
+}
+
+impl Upstream for Fake {
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         async move {
-            drop(self.gate.acquire().await);
-            let text = format!(
-                "\"{}.{} {}ms\"",
-                request.service,
-                request.method,
-                request.deadline.timeout().as_millis()
-            );
+            let name = self.pass(request).await?;
+            let text = format!("\"{name} {}ms\"", request.deadline.timeout().as_millis());
             Ok(Reply::new(Payload::from_validated(Bytes::from(text))))
         }
         .boxed()
     }
 
-    fn notify<'a>(&'a self, _: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
-        async { Ok(()) }.boxed()
+    fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        async move {
+            let name = self.pass(request).await?;
+            self.notified.lock().expect("whole").push(name);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn readiness(&self) -> Readiness {
@@ -59,18 +82,24 @@ struct Fixture {
     router: Router,
     ledger: Arc<Ledger>,
     target: Arc<Target>,
+    upstream: Arc<Fake>,
     gate: Arc<Semaphore>,
 }
 
 impl Fixture {
     fn new(rules: Vec<Rule>, max_in_flight: usize) -> Self {
         let gate = Arc::new(Semaphore::new(1_000));
-        let upstream = Arc::new(Echo { gate: Arc::clone(&gate) });
+        let upstream = Arc::new(Fake {
+            gate: Arc::clone(&gate),
+            fault: Mutex::default(),
+            holds: AtomicBool::new(false),
+            notified: Mutex::default(),
+        });
         let metrics = UpstreamMetrics::new("fake");
-        let target = Arc::new(Target::new("fake", upstream, max_in_flight, metrics));
+        let target = Arc::new(Target::new("fake", upstream.clone(), max_in_flight, metrics));
         let ledger = Ledger::new(["http"]);
         let router = Router::new(table(rules, &target, &ledger), Arc::clone(&ledger));
-        Self { router, ledger, target, gate }
+        Self { router, ledger, target, upstream, gate }
     }
 
     fn hold_answers(&self) {
@@ -78,9 +107,26 @@ impl Fixture {
     }
 
     async fn call(&self, name: &str, timeout: Option<Duration>) -> Result<String, Fault> {
-        let call = call(name, CallKind::Call, timeout);
+        self.dispatch(name, CallKind::Call, timeout).await
+    }
+
+    async fn notify(&self, name: &str) -> Result<String, Fault> {
+        self.dispatch(name, CallKind::Notification, None).await
+    }
+
+    async fn dispatch(
+        &self,
+        name: &str,
+        kind: CallKind,
+        timeout: Option<Duration>,
+    ) -> Result<String, Fault> {
+        let call = call(name, kind, timeout);
         let dispatched = self.router.dispatch(self.router.ingress("http"), call).await;
         dispatched.result.map(|reply| reply.payload.as_str().to_owned())
+    }
+
+    fn notified(&self) -> Vec<String> {
+        self.upstream.notified.lock().expect("whole").clone()
     }
 }
 
@@ -172,13 +218,42 @@ async fn a_caller_that_goes_away_gives_its_place_back() {
     assert_eq!(fixture.target.in_flight(), 0);
 }
 
-#[tokio::test]
-async fn a_notification_needs_no_answer() {
+#[tokio::test(start_paused = true)]
+async fn what_was_held_until_its_deadline_has_not_run() {
+    let fixture = Fixture::new(vec![rule("orders.*", "fake")], 10);
+    fixture.hold_answers();
+    for (holds, outcome) in [(true, Outcome::NotSent), (false, Outcome::Unknown)] {
+        fixture.upstream.holds.store(holds, Ordering::Relaxed);
+        for kind in [CallKind::Call, CallKind::Notification] {
+            let fault = fixture.dispatch("orders.m", kind, None).await.expect_err("a fault");
+            assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Timeout, outcome), "{kind:?}");
+            assert_eq!(fault.retryable(), holds, "{kind:?}");
+        }
+    }
+    assert_eq!(fixture.notified(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_is_over_once_the_upstream_has_taken_it() {
     let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
     fixture.hold_answers();
-    let notification = call("orders.m", CallKind::Notification, None);
-    let dispatched = fixture.router.dispatch(fixture.router.ingress("http"), notification).await;
-    assert!(dispatched.result.is_ok());
+    let mut waiting = Box::pin(fixture.notify("orders.m"));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert_eq!((fixture.target.in_flight(), fixture.notified().len()), (1, 0));
+    fixture.gate.add_permits(1);
+    assert_eq!(waiting.await.expect("taken"), "null");
+    assert_eq!(fixture.notified(), ["orders.m"]);
+    assert_eq!(fixture.target.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_notification_that_the_upstream_refuses_is_a_fault() {
+    let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
+    let refusal = Fault::not_sent(FaultKind::Unavailable, "the broker is away");
+    *fixture.upstream.fault.lock().expect("whole") = Some(refusal);
+    let fault = fixture.notify("orders.m").await.expect_err("a fault");
+    assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Unavailable, Outcome::NotSent));
+    assert_eq!(fixture.notified(), [""; 0]);
 }
 
 #[tokio::test]

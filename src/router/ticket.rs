@@ -9,7 +9,7 @@ use super::ending::Ending;
 use super::policy::timeout::timed_out;
 use super::table::Row;
 use super::target::Permit;
-use crate::call::{Call, CallKind, Deadline, Payload, Reply, Request, TraceParent};
+use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, Outcome};
 
 /// How a call ended, and how much of the time was the service's.
@@ -80,10 +80,12 @@ impl Ticket {
         let request = Request {
             service: rule.service(&call.name),
             method: rule.method(&call.name),
+            subject: rule.subject.as_deref(),
             params: &call.params,
             param_names: &rule.params,
             context: &call.context,
             deadline: self.deadline,
+            departure: Departure::default(),
         };
         let at = self.deadline.at();
         let ended = match call.kind {
@@ -93,6 +95,7 @@ impl Ticket {
                 notified.map(|handed| handed.map(|()| Reply::new(Payload::NULL)))
             }
         };
-        ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline)))
+        let held = request.departure.was_held();
+        ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline, held)))
     }
 }

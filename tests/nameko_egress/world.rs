@@ -117,8 +117,7 @@ impl World {
         context.user_agent = Some(user_agent.to_owned());
         let deadline = Deadline::after(Instant::now(), PATIENCE);
         let params = &Params::None;
-        let request =
-            Request { service, method, params, param_names: &[], context: &context, deadline };
+        let request = Request::new((service, method), params, &context, deadline);
         self.upstream.call(&request).await
     }
 
@@ -133,8 +132,7 @@ impl World {
         let context = Context::new(TraceParent::generate());
         let deadline = Deadline::after(Instant::now(), timeout);
         let params = &params;
-        let request =
-            Request { service, method, params, param_names: &[], context: &context, deadline };
+        let request = Request::new((service, method), params, &context, deadline);
         let call = tokio::time::timeout_at(deadline.at(), self.upstream.call(&request));
         call.await.unwrap_or_else(|_| {
             Err(Fault::new(FaultKind::Timeout, Outcome::Unknown, "the deadline has passed"))
@@ -145,8 +143,7 @@ impl World {
         let context = Context::new(TraceParent::generate());
         let deadline = Deadline::after(Instant::now(), PATIENCE);
         let params = &Params::None;
-        let request =
-            Request { service, method, params, param_names: &[], context: &context, deadline };
+        let request = Request::new((service, method), params, &context, deadline);
         self.upstream.notify(&request).await
     }
 

@@ -130,14 +130,9 @@ mod tests {
     fn arguments_of(params: Params, names: &[&str]) -> Result<String, Fault> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let context = Context::new(TraceParent::generate());
-        let request = Request {
-            service: "m",
-            method: "f",
-            params: &params,
-            param_names: &names,
-            context: &context,
-            deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
-        };
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+        let mut request = Request::new(("m", "f"), &params, &context, deadline);
+        request.param_names = &names;
         arguments(&request).map(Cow::into_owned)
     }
 

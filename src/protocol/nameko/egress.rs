@@ -252,8 +252,7 @@ mod tests {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
         let context = &context;
         let method = "create";
-        let param_names = &[];
-        connector().explain(&Request { service, method, params, param_names, context, deadline })
+        connector().explain(&Request::new((service, method), params, context, deadline))
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,8 +285,7 @@ mod tests {
     async fn what_an_answer_that_is_no_reply_means() {
         let context = &Context::new(TraceParent::generate());
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
-        let (service, method, params, param_names) = ("orders", "create", &Params::None, &[]);
-        let request = Request { service, method, params, param_names, context, deadline };
+        let request = Request::new(("orders", "create"), &Params::None, context, deadline);
         let outcome = Outcome::Rejected;
         let large = Answer::TooLarge { size: 9, limit: 5, outcome };
         let cases = [

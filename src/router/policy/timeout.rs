@@ -13,9 +13,13 @@ pub(in crate::router) fn deadline(row: &Row, arrival: &Arrival<'_>) -> Deadline 
     Deadline::after(arrival.received, timeout)
 }
 
-/// The fault of a call whose deadline has passed.
-pub(in crate::router) fn timed_out(name: &str, deadline: Deadline) -> Fault {
+/// The fault of a call whose deadline has passed. `held`: it had not left by then.
+pub(in crate::router) fn timed_out(name: &str, deadline: Deadline, held: bool) -> Fault {
     let timeout = format_duration(deadline.timeout());
+    if held {
+        let message = format!("`{name}` could not be sent within {timeout}: it has not run");
+        return Fault::not_sent(FaultKind::Timeout, message);
+    }
     let message = format!("no answer from `{name}` within {timeout}: it may still have run");
     Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
 }

@@ -406,15 +406,8 @@ mod tests {
         };
         for context in [context(), full("x"), full(&"y".repeat(900))] {
             let deadline = Deadline::after(Instant::now(), Duration::from_secs(100_000_000));
-            let (params, param_names) = (&Params::None, &[]);
-            let request = Request {
-                service: "orders",
-                method: "create",
-                params,
-                param_names,
-                context: &context,
-                deadline,
-            };
+            let name = ("orders", "create");
+            let request = Request::new(name, &Params::None, &context, deadline);
             let id = "00000000-0000-0000-0000-000000000000";
             let size = header_size(&call_properties(&request, id, id));
             let bound = longest_header(&context);
@@ -428,14 +421,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn properties_are_as_nameko_sends_them() {
         let context = context();
-        let request = Request {
-            service: "orders",
-            method: "create",
-            params: &Params::None,
-            param_names: &[],
-            context: &context,
-            deadline: Deadline::after(Instant::now(), Duration::from_millis(800)),
-        };
+        let deadline = Deadline::after(Instant::now(), Duration::from_millis(800));
+        let request = Request::new(("orders", "create"), &Params::None, &context, deadline);
         let call = call_properties(&request, "c-1", "r-1");
         assert_eq!(call.content_type().as_ref().unwrap().as_str(), "application/json");
         assert_eq!(call.content_encoding().as_ref().unwrap().as_str(), "utf-8");

@@ -27,13 +27,9 @@ impl Sample {
     }
 
     pub(super) fn request(&self) -> Request<'_> {
-        Request {
-            service: &self.service,
-            method: &self.method,
-            params: &self.params,
-            param_names: &self.param_names,
-            context: &self.context,
-            deadline: Deadline::after(Instant::now(), Duration::from_secs(5)),
-        }
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
+        let name = (self.service.as_str(), self.method.as_str());
+        let request = Request::new(name, &self.params, &self.context, deadline);
+        Request { param_names: &self.param_names, ..request }
     }
 }
