@@ -60,16 +60,16 @@ async fn an_exception_comes_out_with_its_class_words_and_arguments() {
 }
 
 #[tokio::test]
-async fn what_the_service_refused_before_it_ran() {
+async fn what_the_service_refuses_is_named_and_not_said_never_to_have_run() {
     for version in BOTH {
         let gateway = shop(version).await;
         let unknown = gateway.fault("shop.nope", Value::Null).await;
-        assert_eq!(unknown.is("unknown_method", "rejected").code, -32601);
+        assert_eq!(unknown.is("unknown_method", "unknown").code, -32601);
         let private = gateway.fault("shop.call_context", Value::Null).await;
-        private.is("unknown_method", "rejected");
+        private.is("unknown_method", "unknown");
         for params in [json!([1]), json!([1, 2, 3]), json!({"a": 1, "bogus": 2}), Value::Null] {
             let fault = gateway.fault("shop.add", params).await;
-            assert_eq!(fault.is("invalid_params", "rejected").code, -32602);
+            assert_eq!(fault.is("invalid_params", "unknown").code, -32602);
             assert!(fault.data["info"].as_str().is_some_and(|info| info.contains("add")));
         }
     }
@@ -85,6 +85,21 @@ async fn a_method_that_ran_is_told_as_executed_whatever_it_called() {
             fault.is("application", "executed");
             let ran = gateway.result("shop.ran", json!([token])).await;
             assert_eq!(ran, json!([[]]), "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_ran_is_never_told_as_rejected() {
+    for version in BOTH {
+        let gateway = shop(version).await;
+        for method in ["take", "vanish", "unhappy"] {
+            let token = format!("{method} {version:?}");
+            let fault = gateway.fault(&format!("shop.{method}"), json!([token])).await;
+            let ran = gateway.result("shop.ran", json!([token])).await;
+            assert_eq!(ran, json!([[]]), "{fault:?}");
+            assert_ne!(fault.data["outcome"], "rejected", "it has run: {fault:?}");
+            assert_ne!(fault.data["outcome"], "not_sent", "it has run: {fault:?}");
         }
     }
 }

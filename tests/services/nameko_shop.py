@@ -15,6 +15,7 @@ import uuid
 
 import eventlet
 from nameko.amqp.publish import Publisher
+from nameko.exceptions import IncorrectSignature
 from nameko.extensions import DependencyProvider
 from nameko.rpc import rpc
 
@@ -84,6 +85,24 @@ class Shop:
     def nested_unknown(self, token):
         RAN.append([token, []])
         return self.pantry.nope()
+
+    @rpc
+    def take(self, token):
+        """The same, and the other service's method has the same name."""
+        RAN.append([token, []])
+        return self.pantry.take(1, 2, 3)
+
+    @rpc
+    def vanish(self, token):
+        """The same with a method that only this service has."""
+        RAN.append([token, []])
+        return self.pantry.vanish()
+
+    @rpc
+    def unhappy(self, token):
+        """Raises by itself what Nameko raises for a call that it refuses."""
+        RAN.append([token, []])
+        raise IncorrectSignature()
 
     @rpc
     def echo(self, *args, **kwargs):

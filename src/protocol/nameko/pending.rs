@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::wire::reply::Delivered;
 use crate::fault::Outcome;
-use crate::token::random_uuid;
+use crate::token::Tokens;
 
 /// How a wait ends.
 #[derive(Debug)]
@@ -70,27 +70,21 @@ struct Table {
     closed: bool,
 }
 
-/// How long all but the last part of a UUID is, dash included.
-const PREFIX: usize = 24;
-/// How long its last part is: the count, in hexadecimal digits.
-const COUNT: usize = 12;
+/// How long a UUID is.
+const UUID: usize = 36;
 
 /// The table.
 pub(super) struct Pending {
-    /// What this generation's correlation ids begin with, so that no other's reply is taken for
-    /// one of ours: all but the last part of a random UUID. A count takes that part's place.
-    nonce: String,
+    /// Makes correlation ids that no service can guess, so that it answers no call but those that
+    /// it got; and no other generation's reply is taken for one of ours.
+    tokens: Tokens,
     next: AtomicU64,
     table: Mutex<Table>,
 }
 
 impl Pending {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            nonce: random_uuid()[..PREFIX].to_owned(),
-            next: AtomicU64::new(1),
-            table: Mutex::default(),
-        })
+        Arc::new(Self { tokens: Tokens::new(), next: AtomicU64::new(1), table: Mutex::default() })
     }
 
     /// Enters a wait. `None` once the table is closed.
@@ -126,8 +120,7 @@ impl Pending {
 
     /// The id of the wait that a correlation id belongs to, if it is one of ours.
     pub(super) fn id_of(&self, correlation_id: &str) -> Option<u64> {
-        let ours = correlation_id.strip_prefix(self.nonce.as_str())?;
-        u64::from_str_radix(ours, 16).ok()
+        self.tokens.redeem(correlation_id)
     }
 
     /// Ends the wait that a correlation id belongs to. False where there is none.
@@ -168,11 +161,8 @@ impl Ticket {
 
     /// The id that the message carries and its reply repeats.
     pub(super) fn correlation_id(&self) -> String {
-        let mut text = String::with_capacity(PREFIX + COUNT);
-        text.push_str(&self.pending.nonce);
-        let digit = |place: usize| u32::try_from(self.id >> (4 * place) & 0xf).ok();
-        let digits = (0..COUNT).rev().map(digit);
-        text.extend(digits.filter_map(|digit| char::from_digit(digit?, 16)));
+        let mut text = String::with_capacity(UUID);
+        self.pending.tokens.issue(self.id).push_uuid(&mut text);
         text
     }
 }

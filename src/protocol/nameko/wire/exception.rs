@@ -13,7 +13,7 @@ use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 /// The longest message, in characters. All of it stays in `info`.
 const LONGEST_MESSAGE: usize = 1_000;
 
-/// What `exc_path` can say about a call that never ran. `MalformedRequest` is not among it: Nameko
+/// What `exc_path` can say about a call that may never have run. `MalformedRequest` is not among it: Nameko
 /// raises it where `args` or `kwargs` is missing, and what Genkan sends has both. So it is about a
 /// call of the service's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +45,13 @@ impl Exception {
         }
     }
 
-    /// The total table.
+    /// The total table. Nothing is certain about a call that may have been refused: a service that
+    /// ran, and passes on what a call of its own got, sends the same bytes if the other method has
+    /// the same name; and it may raise the exception itself.
     fn kind(self, about_this_call: bool) -> (FaultKind, Outcome) {
         match (self, about_this_call) {
-            (Self::MethodNotFound, true) => (FaultKind::UnknownMethod, Outcome::Rejected),
-            (Self::IncorrectSignature, true) => (FaultKind::InvalidParams, Outcome::Rejected),
+            (Self::MethodNotFound, true) => (FaultKind::UnknownMethod, Outcome::Unknown),
+            (Self::IncorrectSignature, true) => (FaultKind::InvalidParams, Outcome::Unknown),
             (_, false) | (Self::Other, true) => (FaultKind::Application, Outcome::Executed),
         }
     }
@@ -156,8 +158,8 @@ mod tests {
 
     fn check(error: &str, expected: Expected) {
         let fault = fault(error, "create");
-        let rejected = matches!(expected.kind, FaultKind::UnknownMethod | FaultKind::InvalidParams);
-        let outcome = if rejected { Outcome::Rejected } else { Outcome::Executed };
+        let refused = matches!(expected.kind, FaultKind::UnknownMethod | FaultKind::InvalidParams);
+        let outcome = if refused { Outcome::Unknown } else { Outcome::Executed };
         assert_eq!((fault.kind(), fault.outcome()), (expected.kind, outcome), "{error}");
         assert_eq!(fault.message(), expected.message, "{error}");
         let remote = fault.remote().expect(error);
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_never_ran() {
+    fn calls_that_the_service_seems_to_have_refused() {
         check(
             r#"{"exc_type":"MethodNotFound","exc_path":"nameko.exceptions.MethodNotFound","exc_args":["create"],"value":"create"}"#,
             Expected {
@@ -264,7 +266,7 @@ mod tests {
         ] {
             let fault = raised("IncorrectSignature", args);
             let executed = kind == FaultKind::Application;
-            let outcome = if executed { Outcome::Executed } else { Outcome::Rejected };
+            let outcome = if executed { Outcome::Executed } else { Outcome::Unknown };
             assert_eq!((fault.kind(), fault.outcome()), (kind, outcome), "{args}");
         }
     }
