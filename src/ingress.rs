@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use crate::config::ingress::{IngressSettings, ReadIngress};
 use crate::metrics::UpstreamMetrics;
 use crate::router::Router;
+use crate::tasks::Tasks;
 use crate::upstream::Upstream;
 
 /// A kind of ingress, as the protocols' list names it.
@@ -20,9 +21,13 @@ pub struct IngressKind {
     pub name: &'static str,
     /// Reads its table.
     pub read: ReadIngress,
-    /// Binds the places where it listens. The error says which place, and the mend.
-    pub bind: fn(&dyn IngressSettings) -> anyhow::Result<Box<dyn Bound>>,
+    /// Binds the places where it listens.
+    pub bind: Bind,
 }
+
+/// Binds the places where an ingress listens. The error says which place, and the mend. All that
+/// the ingress does is done in tasks of the group.
+pub type Bind = fn(&dyn IngressSettings, Tasks) -> anyhow::Result<Box<dyn Bound>>;
 
 /// An ingress that is bound, and takes no calls yet.
 pub trait Bound: Send {

@@ -4,7 +4,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::output::Output;
 use super::{ConfigArgs, Status, help};
-use crate::{gateway, log};
+use crate::protocol::INGRESSES;
+use crate::{gateway, log, tasks};
 
 /// The arguments of `genkan serve`.
 #[derive(Debug, clap::Args)]
@@ -32,10 +33,11 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         return Ok(Status::Fault);
     };
     log::start(config.log);
+    tasks::log_panics();
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
-    runtime(config.workers)?.block_on(gateway::run(config, origin))?;
+    runtime(config.workers)?.block_on(gateway::run(config, origin, INGRESSES))?;
     Ok(Status::Done)
 }
 

@@ -8,17 +8,21 @@ use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::ingress::{Bound, Ingress, Page};
-use crate::protocol::INGRESSES;
+use crate::ingress::{Bound, Ingress, IngressKind, Page};
 use crate::router::Router;
 use crate::router::target::Target;
+use crate::tasks::Tasks;
 
-/// Binds every ingress.
-pub(super) fn bind(config: &Config) -> anyhow::Result<BoundIngresses> {
-    let bound = INGRESSES.iter().map(|kind| {
+/// Binds every ingress. Each gets tasks of its own.
+pub(super) fn bind(
+    kinds: &[IngressKind],
+    config: &Config,
+    tasks: &Tasks,
+) -> anyhow::Result<BoundIngresses> {
+    let bound = kinds.iter().map(|kind| {
         let configured = config.ingresses.iter().find(|ingress| ingress.name == kind.name);
         let configured = configured.with_context(|| format!("[{}] was not read", kind.name))?;
-        Ok((kind.name, (kind.bind)(configured.settings.as_ref())?))
+        Ok((kind.name, (kind.bind)(configured.settings.as_ref(), tasks.subgroup())?))
     });
     Ok(BoundIngresses(bound.collect::<anyhow::Result<_>>()?))
 }

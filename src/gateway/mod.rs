@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, Overview};
 use crate::config::{Config, Origin};
+use crate::ingress::IngressKind;
 use crate::metrics::Exporter;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
@@ -30,15 +31,23 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// What connections get to end once nothing is left for them to wait for.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The reason to end that is nobody's wish.
+const PANIC: &str = "a task panicked";
+
 /// Runs the gateway until SIGTERM or SIGINT, then drains it.
-pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
+///
+/// A long-lived task that panics is an end too: what is in flight gets its answers as far as it
+/// can, and the error says that the process failed.
+pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
     let stamp = reload::stamp(&origin);
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
-    let bound = ingresses::bind(&config)?;
+    let bound = ingresses::bind(kinds, &config, &tasks)?;
     let ledger = Ledger::new(bound.names());
     let admin = Admin::bind(config.admin)?;
-    let mut upstreams = Upstreams::new(bound.resident(&config), Arc::clone(&ledger));
+    let resident = bound.resident(&config);
+    let mut upstreams = Upstreams::new(resident, Arc::clone(&ledger), tasks.clone());
     let first = upstreams.prepare(&config);
     let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table, ledger));
@@ -50,7 +59,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
         exporter: exporter.clone(),
         draining: AtomicBool::new(false),
     });
-    let pages = Tasks::new();
+    let pages = tasks.subgroup();
     info!(ingress = "admin", address = %admin.address()?, "listening");
     pages.spawn("admin", admin.run(Arc::clone(&overview), pages.clone()));
 
@@ -70,6 +79,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             }
             _ = signals.hangup.recv() => reload.begin("SIGHUP", &mut upstreams),
             () = reload.is_due() => reload.complete(&router, &mut upstreams, &ingresses),
+            () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",
             _ = signals.interrupt.recv() => break "SIGINT",
         }
@@ -95,5 +105,9 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     ingresses.sum_up_logs(true);
     pages.end(GRACE).await;
     info!("stopped");
+    ensure!(
+        reason != PANIC,
+        "stopped because of a fault in Genkan: the log says where it panicked"
+    );
     Ok(())
 }

@@ -25,6 +25,7 @@ pub(super) struct Upstreams {
     running: Vec<Running>,
     retired: Vec<Running>,
     ledger: Arc<Ledger>,
+    tasks: Tasks,
 }
 
 /// An upstream, and what is needed to end it.
@@ -49,9 +50,9 @@ impl Running {
 
 impl Upstreams {
     /// The one that is always there alone.
-    pub(super) fn new(resident: Option<Target>, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(resident: Option<Target>, ledger: Arc<Ledger>, tasks: Tasks) -> Self {
         let resident = resident.map(Arc::new);
-        Self { resident, running: Vec::new(), retired: Vec::new(), ledger }
+        Self { resident, running: Vec::new(), retired: Vec::new(), ledger, tasks }
     }
 
     /// The upstreams of a configuration: those that run already, and new ones that begin to
@@ -61,7 +62,7 @@ impl Upstreams {
             let same = self.running.iter().find(|running| {
                 running.target.name == upstream.name && running.fingerprint == upstream.fingerprint
             });
-            same.cloned().unwrap_or_else(|| start(upstream))
+            same.cloned().unwrap_or_else(|| start(upstream, self.tasks.subgroup()))
         });
         prepared.collect()
     }
@@ -146,9 +147,8 @@ impl Upstreams {
     }
 }
 
-fn start(config: &UpstreamConfig) -> Running {
+fn start(config: &UpstreamConfig, tasks: Tasks) -> Running {
     let metrics = UpstreamMetrics::new(&config.name);
-    let tasks = Tasks::new();
     info!(
         upstream = config.name,
         protocol = config.connector.protocol(),

@@ -26,6 +26,7 @@ mod nameko_refusals;
 mod nameko_wire;
 mod nats;
 mod outages;
+mod panics;
 mod params;
 mod payloads;
 mod reloading;

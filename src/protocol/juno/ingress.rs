@@ -33,7 +33,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Binds the places where the hub listens.
-pub(super) fn bind(settings: &dyn IngressSettings) -> anyhow::Result<Box<dyn Bound>> {
+pub(super) fn bind(settings: &dyn IngressSettings, tasks: Tasks) -> anyhow::Result<Box<dyn Bound>> {
     let config = settings.of::<HubConfig>().context("these are no settings of [hub]")?.clone();
     let places = config.listen.iter();
     let sockets = places.map(|place| Socket::bind(place, &config.access));
@@ -41,7 +41,7 @@ pub(super) fn bind(settings: &dyn IngressSettings) -> anyhow::Result<Box<dyn Bou
     let metrics = UpstreamMetrics::new(NAME);
     metrics.take_over();
     metrics.set_up(true);
-    let shared = Arc::new(Shared::new(config, metrics, Tasks::new()));
+    let shared = Arc::new(Shared::new(config, metrics, tasks));
     Ok(Box::new(BoundHub { shared, sockets }))
 }
 

@@ -233,6 +233,12 @@ impl Session {
             }
             Closing::Gone | Closing::Shutdown => {}
         }
+    }
+}
+
+/// However a session ends, by a panic too: its module is gone.
+impl Drop for Session {
+    fn drop(&mut self) {
         self.shared.with(Instant::now(), |hub, io| {
             io.modules_changed();
             hub.disconnect(self.id, io);

@@ -18,13 +18,13 @@ use crate::router::Router;
 use crate::tasks::Tasks;
 
 /// Binds the address and reads the certificate.
-pub(crate) fn bind(settings: &dyn IngressSettings) -> anyhow::Result<Box<dyn Bound>> {
+pub(crate) fn bind(settings: &dyn IngressSettings, tasks: Tasks) -> anyhow::Result<Box<dyn Bound>> {
     let config = settings.of::<HttpConfig>().context("these are no settings of [http]")?.clone();
     let listener = listener::bind(config.listen).with_context(|| {
         format!("cannot listen on {} ([http] listen): is another program using it?", config.listen)
     })?;
     let tls = config.tls.as_ref().map(|tls| tls::acceptor(tls, config.http2)).transpose()?;
-    Ok(Box::new(BoundHttp { listener, config, tls }))
+    Ok(Box::new(BoundHttp { listener, config, tls, tasks }))
 }
 
 /// The listener, before it takes calls.
@@ -32,14 +32,14 @@ struct BoundHttp {
     listener: TcpListener,
     config: HttpConfig,
     tls: Option<TlsAcceptor>,
+    tasks: Tasks,
 }
 
 impl Bound for BoundHttp {
     fn run(self: Box<Self>, router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>> {
-        let Self { listener, config, tls } = *self;
+        let Self { listener, config, tls, tasks } = *self;
         let address =
             listener.local_addr().context("cannot tell where [http] listens")?.to_string();
-        let tasks = Tasks::new();
         let settings = config.clone();
         let server = Server::new(config, tls, Arc::clone(router), tasks.clone());
         tasks.spawn("http", Arc::new(server).accept(listener));

@@ -1,0 +1,68 @@
+//! A task that panics does not die unseen: the gateway ends, drained, and the process fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use genkan::config::ingress::IngressSettings;
+use genkan::config::{self, Origin, Readers};
+use genkan::ingress::{Bound, Ingress, IngressKind};
+use genkan::router::Router;
+use genkan::tasks::Tasks;
+
+use crate::harness::process::PATIENCE;
+
+/// An ingress whose acceptor panics as soon as it runs.
+const BROKEN: IngressKind = IngressKind {
+    name: "broken",
+    read: |_, _| Arc::new(Nothing),
+    bind: |_, tasks| Ok(Box::new(Broken(tasks))),
+};
+
+struct Nothing;
+
+impl IngressSettings for Nothing {
+    fn tcp(&self) -> Vec<std::net::SocketAddr> {
+        Vec::new()
+    }
+}
+
+struct Broken(Tasks);
+
+impl Bound for Broken {
+    fn run(self: Box<Self>, _router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>> {
+        self.0.spawn("acceptor", async { panic!("as the test wants it") });
+        Ok(self)
+    }
+}
+
+impl Ingress for Broken {
+    fn addresses(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn apply(&self, _next: &dyn IngressSettings) -> bool {
+        true
+    }
+
+    fn drain(&self, _patience: Duration) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
+    }
+
+    fn end(&self, grace: Duration) -> BoxFuture<'_, bool> {
+        self.0.end(grace).boxed()
+    }
+}
+
+#[tokio::test]
+async fn an_acceptor_that_panics_ends_the_process_with_an_error() {
+    let readers = Readers { egresses: &[], ingresses: vec![(BROKEN.name, BROKEN.read)] };
+    let text = "admin.listen = \"127.0.0.1:0\"";
+    let loaded = config::parse("genkan.toml", text, config::Variables::new(), &readers);
+    let Ok((config, _)) = loaded.into_valid() else { panic!("a valid configuration") };
+    let ran = genkan::gateway::run(config, Origin::Embedded, &[BROKEN]);
+    let ended = tokio::time::timeout(PATIENCE, ran).await.expect("it does not run on");
+    let error = ended.expect_err("the process fails");
+    assert!(error.to_string().contains("panicked"), "{error:#}");
+}
