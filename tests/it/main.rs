@@ -29,6 +29,7 @@ mod outages;
 mod panics;
 mod params;
 mod payloads;
+mod readers;
 mod reloading;
 mod specification;
 mod watching;

@@ -27,6 +27,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// How long a request's head, and then its body, may take to arrive.
     pub read_timeout: Duration,
+    /// How long an answer's reader may take none of it.
+    pub write_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub idle_timeout: Duration,
     /// Whether HTTP/2 is spoken beside HTTP/1.1.
@@ -84,6 +86,7 @@ impl HttpConfig {
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
             read_timeout: section.duration("read_timeout", Duration::from_secs(10)),
+            write_timeout: section.duration("write_timeout", Duration::from_secs(30)),
             idle_timeout: section.duration("idle_timeout", Duration::from_secs(75)),
             http2: section.flag("http2", true),
             compression: section.flag("compression", false),

@@ -47,6 +47,19 @@ impl Connection {
         Self(BufReader::new(stream))
     }
 
+    /// The same, of a client that lets hardly anything wait in its socket.
+    pub async fn open_small(address: &str) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a socket option");
+        let stream = socket.connect(address.parse().expect("an address")).await;
+        Self(BufReader::new(stream.expect("the gateway accepts")))
+    }
+
+    /// Says that no request will follow; answers can still come.
+    pub async fn finish(&mut self) {
+        self.0.get_mut().shutdown().await.expect("it is open");
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).await.expect("the gateway reads");
@@ -73,13 +86,25 @@ impl Connection {
         timeout(PATIENCE, self.read()).await.expect("a response in time").ok()
     }
 
+    /// The same, at leisure: a turn's bytes, then a pause.
+    pub async fn receive_slowly(&mut self, turn: usize, pause: Duration) -> Option<Response> {
+        let mut response = timeout(PATIENCE, self.head()).await.expect("a head in time").ok()?;
+        let length = response.header("content-length").and_then(|text| text.parse().ok());
+        response.body = vec![0; length.expect("a length")];
+        for piece in response.body.chunks_mut(turn) {
+            self.0.read_exact(piece).await.ok()?;
+            tokio::time::sleep(pause).await;
+        }
+        Some(response)
+    }
+
     /// Whether the gateway hangs up within `patience`, sending nothing more.
     pub async fn is_closed_within(&mut self, patience: Duration) -> bool {
         let mut byte = [0];
         matches!(timeout(patience, self.0.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
     }
 
-    async fn read(&mut self) -> std::io::Result<Response> {
+    async fn head(&mut self) -> std::io::Result<Response> {
         let status_line = self.line().await?;
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| std::io::Error::other(status_line))?;
@@ -89,7 +114,11 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut response = Response { status, headers, body: Vec::new() };
+        Ok(Response { status, headers, body: Vec::new() })
+    }
+
+    async fn read(&mut self) -> std::io::Result<Response> {
+        let mut response = self.head().await?;
         let length = response.header("content-length").and_then(|text| text.parse().ok());
         if let Some(length) = length {
             response.body = vec![0; length];

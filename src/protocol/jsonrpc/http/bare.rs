@@ -101,7 +101,7 @@ async fn read(
 ) -> Result<(CallName, Params, Option<Duration>), Declined> {
     let timeout = headers::read_timeout(request_headers)?;
     headers::check_content_encoding(request_headers).map_err(unsupported)?;
-    let body = body::read(request_headers, body, &http.config).await?;
+    let body = body::read(request_headers, body, &http.config, http.draining()).await?;
     if !body.is_empty() {
         headers::check_content_type(request_headers).map_err(unsupported)?;
     }

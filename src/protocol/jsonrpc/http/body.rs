@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::super::config::HttpConfig;
 use super::super::envelope::invalid;
@@ -18,12 +19,15 @@ use crate::units::{format_duration, format_size};
 
 /// How much of a body that is too large is read off and thrown away.
 const LARGEST_DISCARDED: usize = 16 << 20;
+/// How long after the gateway was told to end a body that is on its way may take to come.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
 pub(super) async fn read<B>(
     headers: &HeaderMap,
     body: B,
     config: &HttpConfig,
+    draining: &CancellationToken,
 ) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -33,7 +37,7 @@ where
     if announced.is_some_and(|size| size > config.max_body as u64) {
         // Who asked first has sent nothing yet, and need not.
         if !headers.contains_key(header::EXPECT) {
-            discard(body, config.read_timeout).await;
+            discard(body, config.read_timeout, draining).await;
         }
         return Err(too_large(config.max_body));
     }
@@ -43,12 +47,15 @@ where
         // Nearly every body came with its head, and needs no clock.
         match futures_util::poll!(&mut reading) {
             Poll::Ready(read) => Ok(read),
-            Poll::Pending => timeout(config.read_timeout, reading).await,
+            Poll::Pending => tokio::select! {
+                read = timeout(config.read_timeout, reading) => read,
+                () = after(draining) => return Err(too_late()),
+            },
         }
     };
     match read {
         Ok(Err(fault)) if fault.kind() == FaultKind::TooLarge => {
-            discard(body, config.read_timeout).await;
+            discard(body, config.read_timeout, draining).await;
             Err(fault)
         }
         Ok(read) => read,
@@ -60,6 +67,12 @@ where
             Err(Fault::not_sent(FaultKind::Timeout, message))
         }
     }
+}
+
+/// Waits until the gateway drains, and then a little for what is under way.
+async fn after(draining: &CancellationToken) {
+    draining.cancelled().await;
+    sleep(LAST_CALL).await;
 }
 
 async fn collect<B>(body: &mut B, limit: usize) -> Result<Bytes, Fault>
@@ -91,7 +104,7 @@ where
 
 /// Takes a refused body off the wire, within reason: most clients read the answer only when
 /// they have sent everything, and a connection closed under them would cost them the answer.
-async fn discard<B>(mut body: B, patience: Duration)
+async fn discard<B>(mut body: B, patience: Duration, draining: &CancellationToken)
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -106,7 +119,15 @@ where
         }
     };
     // Whether it ended or ran out of time, the answer follows.
-    timeout(patience, drain).await.unwrap_or_default();
+    tokio::select! {
+        ended = timeout(patience, drain) => ended.unwrap_or_default(),
+        () = after(draining) => {}
+    }
+}
+
+fn too_late() -> Fault {
+    let message = "the gateway is about to end, and the request's body had not come: send it again";
+    Fault::not_sent(FaultKind::Unavailable, message)
 }
 
 fn too_large(limit: usize) -> Fault {

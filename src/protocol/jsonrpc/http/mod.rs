@@ -2,6 +2,8 @@
 
 mod bare;
 mod body;
+mod client_stream;
+mod exchange_body;
 mod headers;
 mod ingress;
 mod progress;
@@ -17,6 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, post};
+use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
@@ -37,6 +40,13 @@ pub(super) struct Http {
     config: HttpConfig,
     /// Notifications run on after they were answered.
     notifications: Tasks,
+}
+
+impl Http {
+    /// Fires when no new calls are taken.
+    fn draining(&self) -> &CancellationToken {
+        self.notifications.shutdown()
+    }
 }
 
 /// The routes, with the layers that the configuration asks for.

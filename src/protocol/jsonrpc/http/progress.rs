@@ -1,29 +1,46 @@
-//! Watches that a connection gets on: that a request's head arrives in time, and that it does
-//! not stay open unused.
+//! Watches that a connection gets on: that a request's head arrives in time, that its answer is
+//! taken, and that it does not stay open unused.
 //!
-//! hyper has a timer for this that is made anew for every request, and ends the connection without
-//! an answer; this costs a few atomics a request and one timer a connection. The answer to a head
-//! that never came is written below hyper, which has no request that it could answer.
+//! hyper has a timer for heads that is made anew for every request, and ends the connection without
+//! an answer; this costs a few atomics a request and one timer a connection.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What a connection is doing.
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For a request's head to arrive.
+    pub(super) read: Duration,
+    /// For an answer's reader to take any of it.
+    pub(super) write: Duration,
+    /// Without a request.
+    pub(super) idle: Duration,
+}
+
+/// What a connection is doing. Instants are milliseconds after `opened`, plus one; 0 for none.
 pub(super) struct Progress {
     opened: Instant,
-    /// Requests whose head has come and whose answer's head has not gone.
+    /// Requests whose head has come and whose answer has not been handed to the connection.
     busy: AtomicUsize,
-    /// When a request began to come in, in milliseconds after `opened`, plus one; 0 for none.
+    /// Of them, those whose answer is being handed over.
+    sending: AtomicUsize,
+    /// A request over HTTP/1 is under way, or bytes of its answer still wait in hyper: EOF is no
+    /// news for it.
+    owing: AtomicBool,
+    /// The peer says no more.
+    ended: AtomicBool,
+    /// Since when a request is coming in.
     head_since: AtomicU64,
-    /// When something last happened, in milliseconds after `opened`.
+    /// When something last happened.
     last_used: AtomicU64,
+    /// When the peer last took some of an answer.
+    last_taken: AtomicU64,
+    /// Since when bytes wait for the peer.
+    blocked_since: AtomicU64,
     http2: AtomicBool,
     /// The last that the peer is to hear.
     last_words: OnceLock<Vec<u8>>,
@@ -37,6 +54,8 @@ pub(super) enum Verdict {
     Idle,
     /// A request's head has been coming in for too long.
     SlowHead,
+    /// The peer has taken none of its answer for too long.
+    Deaf,
 }
 
 impl Progress {
@@ -44,8 +63,13 @@ impl Progress {
         Self {
             opened: Instant::now(),
             busy: AtomicUsize::new(0),
+            sending: AtomicUsize::new(0),
+            owing: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
+            last_taken: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
             http2: AtomicBool::new(false),
             last_words: OnceLock::new(),
         }
@@ -57,220 +81,217 @@ impl Progress {
         self.last_words.set(last_words).is_ok()
     }
 
+    /// What [`Progress::cut`] was given.
+    pub(super) fn last_words(&self) -> Option<&[u8]> {
+        self.last_words.get().map(Vec::as_slice)
+    }
+
     /// A request's head has come.
-    pub(super) fn begin(&self, http2: bool) {
+    pub(super) fn begin(self: &Arc<Self>, http2: bool) -> Underway {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
+        } else {
+            self.owing.store(true, Ordering::Relaxed);
         }
+        Underway { progress: Arc::clone(self), sending: false }
     }
 
-    /// Its answer is ready to be written.
-    pub(super) fn end(&self) {
-        self.last_used.store(self.now(), Ordering::Relaxed);
-        self.busy.fetch_sub(1, Ordering::Relaxed);
+    /// Whether a request is under way, or its answer waits for the peer.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+            || self.blocked_since.load(Ordering::Relaxed) > 0
+            || self.is_owing()
     }
 
-    pub(super) fn verdict(&self, read_timeout: Duration, idle_timeout: Duration) -> Verdict {
-        if self.busy.load(Ordering::Relaxed) > 0 {
+    /// Whether the peer is owed an answer even if it says no more.
+    pub(super) fn is_owing(&self) -> bool {
+        self.owing.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is under way and nothing of its answer has been handed over.
+    pub(super) fn is_silent(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0 && self.sending.load(Ordering::Relaxed) == 0
+    }
+
+    /// All that hyper had to write has been written. True where that was the last of an answer.
+    pub(super) fn has_flushed(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0 && self.owing.swap(false, Ordering::Relaxed)
+    }
+
+    /// The peer says no more, in the middle of a body perhaps.
+    pub(super) fn has_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more can come in.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn verdict(&self, limits: Limits) -> Verdict {
+        let now = self.now();
+        let since =
+            |at: &AtomicU64| Duration::from_millis(now - at.load(Ordering::Relaxed).min(now));
+        let has_begun = |at: &AtomicU64| at.load(Ordering::Relaxed) > 0;
+        let blocked = has_begun(&self.blocked_since) && since(&self.blocked_since) >= limits.write;
+        let sending = self.sending.load(Ordering::Relaxed) > 0;
+        if blocked || (sending && since(&self.last_taken) >= limits.write) {
+            return Verdict::Deaf;
+        }
+        if self.is_busy() {
             return Verdict::Keep;
         }
-        let now = self.now();
-        let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
-        let head_since = self.head_since.load(Ordering::Relaxed);
         // Between requests HTTP/2 sends frames of its own: only HTTP/1 bytes are a head.
-        let head_is_slow = head_since > 0 && since(head_since - 1) >= read_timeout;
-        if head_is_slow && !self.http2.load(Ordering::Relaxed) {
+        let slow = has_begun(&self.head_since) && since(&self.head_since) >= limits.read;
+        if slow && !self.http2.load(Ordering::Relaxed) {
             return Verdict::SlowHead;
         }
-        if since(self.last_used.load(Ordering::Relaxed)) >= idle_timeout {
-            return Verdict::Idle;
-        }
-        Verdict::Keep
+        if since(&self.last_used) >= limits.idle { Verdict::Idle } else { Verdict::Keep }
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn has_read(&self, bytes: &[u8], first: bool) {
+    /// Bytes have come in; `first` where they are the connection's first.
+    pub(super) fn has_read(&self, bytes: &[u8], first: bool) {
         if first && bytes.starts_with(b"PRI ") {
             self.http2.store(true, Ordering::Relaxed);
         }
         if self.busy.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
-            self.head_since.store(self.now() + 1, Ordering::Relaxed);
+            self.head_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// The peer has taken bytes.
+    pub(super) fn has_written(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) > 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
+            self.last_used.store(self.now(), Ordering::Relaxed);
+        }
+        // HTTP/2 answers the peer's own frames too: there, what is taken of a body counts.
+        if self.sending.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed) {
+            self.last_taken.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The peer takes no more bytes for now.
+    pub(super) fn is_blocked(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |now| now + 1)
     }
 }
 
-/// A connection's bytes, which tell `Progress` what they do.
-pub(super) struct ClientStream<S> {
-    stream: S,
+/// A request until its answer has been handed to the connection, however that ends: HTTP/2 drops
+/// it where the client resets its stream.
+pub(super) struct Underway {
     progress: Arc<Progress>,
-    has_read: bool,
-    /// Part of an answer waits for the peer to take it.
-    blocked: bool,
-    /// How many bytes of the last words have gone.
-    said: usize,
+    sending: bool,
 }
 
-impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, progress, has_read: false, blocked: false, said: 0 }
+impl Underway {
+    /// Whether it came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.progress.http2.load(Ordering::Relaxed)
     }
-}
 
-impl<S: AsyncWrite + Unpin> ClientStream<S> {
-    /// Writes the last words and closes, as far as the peer lets it.
-    fn poll_end(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Poll<()> {
-        while let Some(left) = words.get(self.said..).filter(|left| !left.is_empty()) {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, left)) {
-                Ok(written) if written > 0 => self.said += written,
-                // It has hung up.
-                _ => return Poll::Ready(()),
-            }
+    /// A piece of the answer is handed over.
+    pub(super) fn sends(&mut self) {
+        self.progress.last_taken.store(self.progress.now(), Ordering::Relaxed);
+        if !std::mem::replace(&mut self.sending, true) {
+            self.progress.sending.fetch_add(1, Ordering::Relaxed);
         }
-        if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_ok() {
-            drop(ready!(Pin::new(&mut self.stream).poll_shutdown(cx)));
-        }
-        Poll::Ready(())
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.progress.last_words.get().is_some() {
-            let progress = Arc::clone(&self.progress);
-            // In the middle of an answer they would be taken for a part of it.
-            let words = progress.last_words.get().filter(|_| !self.blocked);
-            ready!(self.poll_end(cx, words.map_or(&[], Vec::as_slice)));
-            return Poll::Ready(Ok(()));
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let progress = &self.progress;
+        progress.last_used.store(progress.now(), Ordering::Relaxed);
+        if self.sending {
+            progress.sending.fetch_sub(1, Ordering::Relaxed);
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            let first = !std::mem::replace(&mut self.has_read, true);
-            self.progress.has_read(bytes, first);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.blocked = written.is_pending();
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.blocked = written.is_pending();
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        progress.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
 
-    const READ: Duration = Duration::from_secs(1);
-    const IDLE: Duration = Duration::from_secs(10);
+    const LIMITS: Limits = Limits {
+        read: Duration::from_secs(1),
+        write: Duration::from_secs(3),
+        idle: Duration::from_secs(10),
+    };
+
+    fn wait(seconds: u64) -> impl Future<Output = ()> {
+        tokio::time::advance(Duration::from_secs(seconds))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_and_an_idle_connection_are_told_apart() {
-        let progress = Progress::new();
-        let wait = |seconds| tokio::time::advance(Duration::from_secs(seconds));
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Keep);
+        let progress = Arc::new(Progress::new());
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep);
         wait(5).await;
         progress.has_read(b"POST", true);
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Keep);
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep);
         wait(1).await;
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::SlowHead);
-        progress.begin(false);
+        assert_eq!(progress.verdict(LIMITS), Verdict::SlowHead);
+        let underway = progress.begin(false);
         wait(100).await;
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Keep, "a call may take its time");
-        progress.end();
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep, "a call may take its time");
+        drop(underway);
+        assert!(progress.has_flushed());
         wait(9).await;
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Keep);
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep);
         wait(1).await;
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Idle);
+        assert_eq!(progress.verdict(LIMITS), Verdict::Idle);
     }
 
     #[tokio::test(start_paused = true)]
     async fn frames_between_http2_requests_are_no_slow_head() {
-        let progress = Progress::new();
-        progress.begin(true);
-        progress.end();
+        let progress = Arc::new(Progress::new());
+        drop(progress.begin(true));
         progress.has_read(&[0, 0, 0], false);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(progress.verdict(READ, IDLE), Verdict::Keep);
+        wait(5).await;
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep);
         let silent = Progress::new();
         silent.has_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", true);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(silent.verdict(READ, IDLE), Verdict::Keep, "connected, and nothing asked yet");
-    }
-
-    /// What the peer reads of a connection that is cut, after `before` was written to it.
-    async fn cut(before: &[u8]) -> String {
-        let (near, mut far) = tokio::io::duplex(16);
-        let progress = Arc::new(Progress::new());
-        let mut stream = ClientStream::new(near, Arc::clone(&progress));
-        let mut left = before;
-        while let Ok(Ok(written)) =
-            tokio::time::timeout(READ, stream.write(left)).await.map_err(drop)
-        {
-            left = &left[written..];
-            if left.is_empty() {
-                break;
-            }
-        }
-        assert!(progress.cut(b"too slow, and the words are longer than a write".to_vec()));
-        assert!(!progress.cut(Vec::new()), "once");
-        let read = async {
-            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
-            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "and again");
-        };
-        let mut heard = Vec::new();
-        let ((), heard_all) = tokio::join!(read, far.read_to_end(&mut heard));
-        heard_all.unwrap();
-        String::from_utf8(heard).unwrap()
+        wait(5).await;
+        assert_eq!(silent.verdict(LIMITS), Verdict::Keep, "connected, and nothing asked yet");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_words_come_whole_or_not_at_all() {
-        assert_eq!(cut(b"").await, "too slow, and the words are longer than a write");
-        assert_eq!(
-            cut(b"an answer ").await,
-            "an answer too slow, and the words are longer than a write"
-        );
-        assert_eq!(cut(b"an answer that is not taken").await, "an answer that i");
+    async fn a_slow_reader_and_a_deaf_one_are_told_apart() {
+        let http1 = Arc::new(Progress::new());
+        drop(http1.begin(false));
+        for _ in 0..20 {
+            http1.is_blocked();
+            wait(2).await;
+            assert_eq!(http1.verdict(LIMITS), Verdict::Keep);
+            http1.has_written();
+        }
+        http1.is_blocked();
+        wait(3).await;
+        assert_eq!(http1.verdict(LIMITS), Verdict::Deaf);
+        let http2 = Arc::new(Progress::new());
+        let mut underway = http2.begin(true);
+        for _ in 0..20 {
+            underway.sends();
+            wait(2).await;
+            assert_eq!(http2.verdict(LIMITS), Verdict::Keep);
+        }
+        // It still takes frames, of which its pings have answers.
+        http2.has_written();
+        wait(1).await;
+        assert_eq!(http2.verdict(LIMITS), Verdict::Deaf);
+        drop(underway);
+        assert_eq!(http2.verdict(LIMITS), Verdict::Keep, "just used");
+        wait(10).await;
+        assert_eq!(http2.verdict(LIMITS), Verdict::Idle);
     }
 }

@@ -151,7 +151,8 @@ impl<'a> Exchange<'a> {
         headers::check_content_type(request_headers)?;
         headers::check_content_encoding(request_headers)?;
         self.timeout = headers::read_timeout(request_headers)?;
-        let body = body::read(request_headers, body, &self.http.config).await?;
+        let body =
+            body::read(request_headers, body, &self.http.config, self.http.draining()).await?;
         envelope::parse(&body, self.http.config.max_batch)
     }
 

@@ -19,7 +19,9 @@ use tower::Service;
 use tracing::{debug, warn};
 
 use super::super::config::HttpConfig;
-use super::progress::{ClientStream, Progress, Verdict};
+use super::client_stream::ClientStream;
+use super::exchange_body::{AnswerBody, RequestBody};
+use super::progress::{Limits, Progress, Verdict};
 use super::{Http, NAME, bare, routes, rpc};
 use crate::router::Router;
 use crate::tasks::Tasks;
@@ -27,6 +29,8 @@ use crate::tasks::Tasks;
 /// How long to wait after the system refused to accept: it is out of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HTTP2_STREAMS: u32 = 256;
+/// How long a client that nothing is under way for has to take the goodbye.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 /// What serves connections.
 pub(super) struct Server {
@@ -107,7 +111,8 @@ impl Server {
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), Arc::clone(self));
-            progress.begin(request.version() == http::Version::HTTP_2);
+            let underway = progress.begin(request.version() == http::Version::HTTP_2);
+            let request = request.map(|body| RequestBody::new(body, progress));
             async move {
                 let answer = if server.is_plain_call(&request) {
                     Ok(rpc::serve(&server.http, None, request).await.map(Either::Left))
@@ -115,14 +120,17 @@ impl Server {
                     let answer = server.routes.clone().call(request).await;
                     answer.map(|answer| answer.map(Either::Right))
                 };
-                progress.end();
-                answer
+                answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
             }
         });
         let builder = self.builder();
         let mut connection = pin!(builder.serve_connection(io, service));
-        let (read_timeout, idle_timeout) = (self.config.read_timeout, self.config.idle_timeout);
-        let tick = (read_timeout / 2).min(idle_timeout / 2);
+        let limits = Limits {
+            read: self.config.read_timeout,
+            write: self.config.write_timeout,
+            idle: self.config.idle_timeout,
+        };
+        let tick = limits.read.min(limits.write).min(limits.idle) / 2;
         let mut look = pin!(sleep(tick));
         let shutdown = self.tasks.shutdown();
         let mut closing = false;
@@ -138,11 +146,22 @@ impl Server {
                 () = shutdown.cancelled(), if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
+                    look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
                 }
                 () = look.as_mut() => {
-                    look.as_mut().reset(tokio::time::Instant::now() + tick);
-                    match progress.verdict(read_timeout, idle_timeout) {
+                    let draining = shutdown.is_cancelled();
+                    // Half of a request's head is no call that somebody is owed an answer to.
+                    if draining && !progress.is_busy() {
+                        return;
+                    }
+                    let next = if draining { tick.min(GOODBYE) } else { tick };
+                    look.as_mut().reset(tokio::time::Instant::now() + next);
+                    match progress.verdict(limits) {
                         Verdict::Keep => {}
+                        Verdict::Deaf => {
+                            debug!("a client has taken none of its answer for too long");
+                            return;
+                        }
                         // A peer that does not take the goodbye either is cut off.
                         Verdict::Idle if closing => return,
                         Verdict::Idle => {

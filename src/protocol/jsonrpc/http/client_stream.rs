@@ -1,0 +1,237 @@
+//! A connection's bytes below hyper, which tell `Progress` what they do. Two answers are written
+//! here, because hyper has no part in them: the one to a head that never came, and the first
+//! letters of one that somebody waits for who has said all.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::progress::Progress;
+
+/// What every answer over HTTP/1 begins with.
+const BEGINNING: &[u8] = b"HTTP/1.";
+/// How long after the end of what it says a client is first sought.
+const FIRST_SEARCH: Duration = Duration::from_millis(50);
+
+/// The bytes of a client's connection.
+pub(super) struct ClientStream<S> {
+    stream: S,
+    progress: Arc<Progress>,
+    has_read: bool,
+    /// Part of an answer waits for the peer to take it.
+    blocked: bool,
+    /// What hyper has begun to write may not be all of it.
+    unflushed: bool,
+    /// How many bytes of the last words have gone.
+    said: usize,
+    search: Option<Search>,
+    /// How many letters of the answer have been sent before hyper wrote it.
+    ahead: usize,
+}
+
+/// Finds out whether a client that says no more has left, or waits for its answer: both look the
+/// same, until something is sent to it. So its answer's first letters are, one at a time.
+struct Search {
+    pause: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> ClientStream<S> {
+    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
+        Self {
+            stream,
+            progress,
+            has_read: false,
+            blocked: false,
+            unflushed: false,
+            said: 0,
+            search: None,
+            ahead: 0,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> ClientStream<S> {
+    /// Writes the last words and closes, as far as the peer lets it.
+    fn poll_end(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Poll<()> {
+        while let Some(left) = words.get(self.said..).filter(|left| !left.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, left)) {
+                Ok(written) if written > 0 => self.said += written,
+                // It has hung up.
+                _ => return Poll::Ready(()),
+            }
+        }
+        if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_ok() {
+            drop(ready!(Pin::new(&mut self.stream).poll_shutdown(cx)));
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits until it is sure that a client which is owed an answer has left.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let search = self.search.get_or_insert_with(|| Search {
+            pause: FIRST_SEARCH,
+            timer: Box::pin(sleep(FIRST_SEARCH)),
+        });
+        // Once hyper writes the answer, that tells as well.
+        let silent = self.progress.is_silent() && !self.unflushed;
+        while silent && self.ahead < BEGINNING.len() {
+            ready!(search.timer.as_mut().poll(cx));
+            match Pin::new(&mut self.stream).poll_write(cx, &BEGINNING[self.ahead..=self.ahead]) {
+                Poll::Ready(Ok(written)) => self.ahead += written,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            if let Poll::Ready(Err(_)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                return Poll::Ready(());
+            }
+            search.pause *= 2;
+            search.timer.as_mut().reset(Instant::now() + search.pause);
+        }
+        Poll::Pending
+    }
+
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        self.blocked = written.is_pending();
+        self.unflushed = true;
+        match written {
+            Poll::Pending => self.progress.is_blocked(),
+            Poll::Ready(_) => self.progress.has_written(),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let progress = Arc::clone(&self.progress);
+        if let Some(words) = progress.last_words() {
+            // In the middle of an answer they would be taken for a part of it.
+            let words = if self.blocked { &[] } else { words };
+            ready!(self.poll_end(cx, words));
+            return Poll::Ready(Ok(()));
+        }
+        if !progress.is_ended() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
+                let first = !std::mem::replace(&mut self.has_read, true);
+                progress.has_read(bytes, first);
+                return Poll::Ready(Ok(()));
+            }
+            if buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            progress.has_ended();
+        }
+        // hyper takes the end for a client that has left, and would drop its call.
+        if progress.is_owing() {
+            ready!(self.poll_left(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.ahead > 0 && !buf.is_empty() {
+            // They have gone already. There is one answer, and nobody is sought any more.
+            let gone = buf.len().min(self.ahead);
+            self.ahead -= gone;
+            self.unflushed = true;
+            return Poll::Ready(Ok(gone));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.unflushed = false;
+        if self.progress.has_flushed() && self.progress.is_ended() {
+            // The end has been kept from hyper until now.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.ahead > 0 {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| buf));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const READ: Duration = Duration::from_secs(1);
+
+    /// What the peer reads of a connection that is cut, after `before` was written to it.
+    async fn cut(before: &[u8]) -> String {
+        let (near, mut far) = tokio::io::duplex(16);
+        let progress = Arc::new(Progress::new());
+        let mut stream = ClientStream::new(near, Arc::clone(&progress));
+        let mut left = before;
+        while let Ok(Ok(written)) =
+            tokio::time::timeout(READ, stream.write(left)).await.map_err(drop)
+        {
+            left = &left[written..];
+            if left.is_empty() {
+                break;
+            }
+        }
+        assert!(progress.cut(b"too slow, and the words are longer than a write".to_vec()));
+        assert!(!progress.cut(Vec::new()), "once");
+        let read = async {
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "and again");
+        };
+        let mut heard = Vec::new();
+        let ((), heard_all) = tokio::join!(read, far.read_to_end(&mut heard));
+        heard_all.unwrap();
+        String::from_utf8(heard).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_words_come_whole_or_not_at_all() {
+        assert_eq!(cut(b"").await, "too slow, and the words are longer than a write");
+        assert_eq!(
+            cut(b"an answer ").await,
+            "an answer too slow, and the words are longer than a write"
+        );
+        assert_eq!(cut(b"an answer that is not taken").await, "an answer that i");
+    }
+}
