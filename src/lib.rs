@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod batch;
+pub mod budget;
 pub mod call;
 pub mod cli;
 pub mod config;

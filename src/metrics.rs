@@ -30,6 +30,8 @@ const HUB_HOOKS: &str = "genkan_hub_hooks_total";
 const HUB_DISCONNECTS: &str = "genkan_hub_disconnects_total";
 const HUB_IGNORED: &str = "genkan_hub_ignored_lines_total";
 const HUB_REFUSED: &str = "genkan_hub_refused_total";
+const MEMORY_HELD: &str = "genkan_memory_held_bytes";
+const MEMORY_REFUSED: &str = "genkan_memory_refused_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -91,6 +93,11 @@ fn describe() {
     describe_counter!(HUB_DISCONNECTS, "Connections that the hub ended, by reason");
     describe_counter!(HUB_REFUSED, "Requests of modules to the hub that it refused, by reason");
     describe_counter!(HUB_IGNORED, "Lines from modules that were no JSON");
+    describe_gauge!(MEMORY_HELD, Unit::Bytes, "Payloads that are held, of max_memory");
+    describe_counter!(
+        MEMORY_REFUSED,
+        "Messages refused because of max_memory: the whole of it, or a connection's part"
+    );
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 
@@ -231,6 +238,38 @@ impl UpstreamMetrics {
     /// Counts something refused because it would harm the peer.
     pub fn refused(&self, reason: &'static str) {
         counter!(REFUSED, "upstream" => self.upstream.clone(), "reason" => reason).increment(1);
+    }
+}
+
+/// The metrics of the budget of bytes in flight.
+pub struct MemoryMetrics {
+    held: Gauge,
+    /// Messages for which a connection's part was too small.
+    pub refused_connection: Counter,
+    /// Messages for which there was no room in the whole.
+    pub refused_process: Counter,
+}
+
+impl MemoryMetrics {
+    /// Looks the handles up.
+    pub fn new() -> Self {
+        Self {
+            held: gauge!(MEMORY_HELD),
+            refused_connection: counter!(MEMORY_REFUSED, "limit" => "connection"),
+            refused_process: counter!(MEMORY_REFUSED, "limit" => "process"),
+        }
+    }
+
+    /// Shows how many bytes are held.
+    pub fn set_held(&self, bytes: usize) {
+        // Memory is far below 2^53.
+        self.held.set(bytes as f64);
+    }
+}
+
+impl Default for MemoryMetrics {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::fault::Fault;
 use crate::metrics::UpstreamMetrics;
@@ -75,5 +76,7 @@ pub trait Connector: Send + Sync {
 
     /// Starts the connection's supervisor in `tasks`, and gives what it is to be used for. Returns
     /// at once: a broker that is down makes an upstream that is not ready, and that tries for ever.
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected;
+    ///
+    /// Replies are counted in `budget`, as they come.
+    fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected;
 }

@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use genkan::budget::Budget;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
 use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
@@ -165,7 +166,7 @@ impl Egress {
         let tasks = Tasks::new();
         let metrics = UpstreamMetrics::new(&name);
         metrics.take_over();
-        let upstream = connector.connect(metrics, &tasks).upstream;
+        let upstream = connector.connect(metrics, &Budget::new(1 << 30), &tasks).upstream;
         Self { upstream, name, tasks }
     }
 

@@ -20,6 +20,9 @@ pub trait IngressSettings: Any + Send + Sync {
     /// The TCP addresses that it listens on.
     fn tcp(&self) -> Vec<SocketAddr>;
 
+    /// The largest message that it takes, in bytes, and the key that says so.
+    fn largest_message(&self) -> (usize, &'static str);
+
     /// The upstream that it is at the same time.
     fn upstream(&self) -> Option<Resident> {
         None

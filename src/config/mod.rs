@@ -26,6 +26,7 @@ use std::time::Duration;
 pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
+use crate::budget;
 use crate::log::LogConfig;
 use crate::route::Rule;
 use ingress::{IngressConfig, ReadIngress, Resident};
@@ -51,6 +52,8 @@ pub struct Config {
     pub timeout: Duration,
     /// How many threads carry calls.
     pub workers: usize,
+    /// How many bytes of payloads the process may hold at once.
+    pub max_memory: usize,
     /// `[log]`.
     pub log: LogConfig,
     /// The ways in, each with its table: `[http]`, `[hub]`.
@@ -197,9 +200,12 @@ impl Config {
             listeners.extend(addresses.map(|address| (format!("{name}.listen"), address)));
         }
         validate::apart(root, &listeners);
+        let max_memory = root.size("max_memory", budget::DEFAULT);
+        validate::holds_messages(root, max_memory, &ingresses);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,
+            max_memory,
             workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
             ingresses,

@@ -332,3 +332,19 @@ fn a_name_in_capitals_is_near() {
         assert!(said.contains(hint), "{said}");
     }
 }
+
+#[test]
+fn a_connections_part_of_the_memory_holds_a_message() {
+    assert_eq!(said("max_memory = \"4MiB\"\n", &[]), [] as [&str; 0]);
+    let text = "max_memory = \"3MiB\"\n[hub]\nmax_line = \"64KiB\"\n";
+    assert_eq!(
+        said(text, &[]),
+        ["genkan.toml:1: one connection may hold a quarter of `max_memory` (3MiB), and \
+          `http.max_body` allows 1MiB for one message: set `max_memory` to 4MiB at least, or \
+          `http.max_body` lower"]
+    );
+    let problems = said("[http]\nmax_body = \"64MiB\"\n", &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("genkan.toml:2: one"), "{problems:?}");
+    assert!(problems[0].ends_with("set `max_memory` to 256MiB at least, or `http.max_body` lower"));
+}

@@ -3,10 +3,13 @@
 
 use std::net::SocketAddr;
 
+use super::ingress::IngressConfig;
 use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
+use crate::budget::CONNECTION_PART;
 use crate::route::Rule;
+use crate::units::format_size;
 
 /// Warns of a row that an earlier one leaves nothing to.
 pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &[Option<Rule>]) {
@@ -53,6 +56,27 @@ pub(super) fn apart(root: &Section<'_>, listeners: &[(String, SocketAddr)]) {
                 "`{key}` and `{other}` would both listen on {address}: give one of them another port"
             );
             root.problem(key, message);
+        }
+    }
+}
+
+/// Reports a `max_memory` of which a connection's part is less than one message.
+pub(super) fn holds_messages(root: &Section<'_>, max_memory: usize, ingresses: &[IngressConfig]) {
+    for IngressConfig { name, settings } in ingresses {
+        let (largest, key) = settings.largest_message();
+        let least = largest.saturating_mul(CONNECTION_PART);
+        if least > max_memory {
+            // The one that was written: the other may be the default.
+            let path = format!("{name}.{key}");
+            let place = if root.is_set("max_memory") { "max_memory" } else { &path };
+            let message = format!(
+                "one connection may hold a quarter of `max_memory` ({}), and `{path}` allows {} for \
+                 one message: set `max_memory` to {} at least, or `{path}` lower",
+                format_size(max_memory),
+                format_size(largest),
+                format_size(least),
+            );
+            root.problem(place, message);
         }
     }
 }

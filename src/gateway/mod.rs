@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, Overview};
+use crate::budget::Budget;
 use crate::config::{Config, Origin};
 use crate::ingress::IngressKind;
 use crate::metrics::Exporter;
@@ -47,10 +48,12 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     let ledger = Ledger::new(bound.names());
     let admin = Admin::bind(config.admin)?;
     let resident = bound.resident(&config);
-    let mut upstreams = Upstreams::new(resident, Arc::clone(&ledger), tasks.clone());
+    let budget = Budget::new(config.max_memory);
+    let mut upstreams =
+        Upstreams::new(resident, Arc::clone(&ledger), budget.clone(), tasks.clone());
     let first = upstreams.prepare(&config);
     let table = upstreams.turn_over(&config, first);
-    let router = Arc::new(Router::new(table, ledger));
+    let router = Arc::new(Router::new(table, ledger, budget));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
     let ingresses = bound.run(&router)?;
     let overview = Arc::new(Overview {
@@ -70,6 +73,7 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
         tokio::select! {
             _ = upkeep.tick() => {
                 exporter.upkeep();
+                router.budget().upkeep();
                 router.sum_up_faults(false);
                 ingresses.sum_up_logs(false);
                 upstreams.end_retired();

@@ -127,6 +127,7 @@ impl Reload {
         for key in fixed {
             warn!(key, "the change takes effect at the next start");
         }
+        router.budget().set_limit(config.max_memory);
         router.replace(upstreams.turn_over(&config, next));
         ingresses.routes_changed();
         let (name, routes) = (self.origin.name(), config.routes.len());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::budget::Budget;
 use crate::config::{Config, UpstreamConfig};
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
@@ -25,6 +26,7 @@ pub(super) struct Upstreams {
     running: Vec<Running>,
     retired: Vec<Running>,
     ledger: Arc<Ledger>,
+    budget: Budget,
     tasks: Tasks,
 }
 
@@ -50,9 +52,14 @@ impl Running {
 
 impl Upstreams {
     /// The one that is always there alone.
-    pub(super) fn new(resident: Option<Target>, ledger: Arc<Ledger>, tasks: Tasks) -> Self {
+    pub(super) fn new(
+        resident: Option<Target>,
+        ledger: Arc<Ledger>,
+        budget: Budget,
+        tasks: Tasks,
+    ) -> Self {
         let resident = resident.map(Arc::new);
-        Self { resident, running: Vec::new(), retired: Vec::new(), ledger, tasks }
+        Self { resident, running: Vec::new(), retired: Vec::new(), ledger, budget, tasks }
     }
 
     /// The upstreams of a configuration: those that run already, and new ones that begin to
@@ -62,7 +69,7 @@ impl Upstreams {
             let same = self.running.iter().find(|running| {
                 running.target.name == upstream.name && running.fingerprint == upstream.fingerprint
             });
-            same.cloned().unwrap_or_else(|| start(upstream, self.tasks.subgroup()))
+            same.cloned().unwrap_or_else(|| start(upstream, &self.budget, self.tasks.subgroup()))
         });
         prepared.collect()
     }
@@ -147,7 +154,7 @@ impl Upstreams {
     }
 }
 
-fn start(config: &UpstreamConfig, tasks: Tasks) -> Running {
+fn start(config: &UpstreamConfig, budget: &Budget, tasks: Tasks) -> Running {
     let metrics = UpstreamMetrics::new(&config.name);
     info!(
         upstream = config.name,
@@ -155,7 +162,7 @@ fn start(config: &UpstreamConfig, tasks: Tasks) -> Running {
         address = config.connector.address(),
         "connecting"
     );
-    let connected = config.connector.connect(metrics.clone(), &tasks);
+    let connected = config.connector.connect(metrics.clone(), budget, &tasks);
     let target =
         Target::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
     Running { target: Arc::new(target), fingerprint: config.fingerprint, metrics, tasks }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use crate::budget::Budget;
 use crate::call::{Call, TraceParent};
 use crate::fault::Fault;
 pub use ending::Ending;
@@ -32,12 +33,18 @@ pub use ticket::{Declined, Dispatched, Ticket};
 pub struct Router {
     table: ArcSwap<Table>,
     ledger: Arc<Ledger>,
+    budget: Budget,
 }
 
 impl Router {
     /// A router over a table, whose rows were made with that ledger.
-    pub fn new(table: Table, ledger: Arc<Ledger>) -> Self {
-        Self { table: ArcSwap::from_pointee(table), ledger }
+    pub fn new(table: Table, ledger: Arc<Ledger>, budget: Budget) -> Self {
+        Self { table: ArcSwap::from_pointee(table), ledger, budget }
+    }
+
+    /// The bytes that callers' messages may take: ingresses count there what they read.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The label of an ingress.

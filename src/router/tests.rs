@@ -15,6 +15,7 @@ use super::Router;
 use super::ledger::Ledger;
 use super::table::{NO_ROUTE, Row, Table};
 use super::target::Target;
+use crate::budget::Budget;
 use crate::call::{
     Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
 };
@@ -98,7 +99,8 @@ impl Fixture {
         let metrics = UpstreamMetrics::new("fake");
         let target = Arc::new(Target::new("fake", upstream.clone(), max_in_flight, metrics));
         let ledger = Ledger::new(["http"]);
-        let router = Router::new(table(rules, &target, &ledger), Arc::clone(&ledger));
+        let table = table(rules, &target, &ledger);
+        let router = Router::new(table, Arc::clone(&ledger), Budget::new(1 << 20));
         Self { router, ledger, target, upstream, gate }
     }
 

@@ -26,6 +26,10 @@ impl IngressSettings for Nothing {
     fn tcp(&self) -> Vec<std::net::SocketAddr> {
         Vec::new()
     }
+
+    fn largest_message(&self) -> (usize, &'static str) {
+        (0, "nothing")
+    }
 }
 
 struct Broken(Tasks);

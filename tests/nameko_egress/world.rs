@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use genkan::budget::Budget;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
 use genkan::fault::{Fault, FaultKind, Outcome};
 use genkan::metrics::{Exporter, UpstreamMetrics};
@@ -78,7 +79,7 @@ impl World {
         let tasks = Tasks::new();
         let metrics = UpstreamMetrics::new(&label);
         metrics.take_over();
-        let upstream = connector.connect(metrics, &tasks).upstream;
+        let upstream = connector.connect(metrics, &Budget::new(1 << 30), &tasks).upstream;
         Self { upstream, exchange: exchange.to_owned(), tasks, label, url: url.to_owned() }
     }
 

@@ -74,6 +74,10 @@ impl IngressSettings for HttpConfig {
     fn tcp(&self) -> Vec<SocketAddr> {
         vec![self.listen]
     }
+
+    fn largest_message(&self) -> (usize, &'static str) {
+        (self.max_body, "max_body")
+    }
 }
 
 impl HttpConfig {

@@ -96,6 +96,10 @@ impl IngressSettings for HubConfig {
         addresses.collect()
     }
 
+    fn largest_message(&self) -> (usize, &'static str) {
+        (self.max_line, "max_line")
+    }
+
     fn upstream(&self) -> Option<Resident> {
         let (max_in_flight, timeout) = (self.max_in_flight, self.timeout);
         Some(Resident { name: NAME, protocol: "juno", max_in_flight, timeout, explain })

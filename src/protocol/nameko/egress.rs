@@ -14,6 +14,7 @@ use super::pending::Answer;
 use super::unconfirmed::OnAck;
 use super::wire::reply;
 use super::wire::request::{self as wire, Unsendable};
+use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -55,7 +56,7 @@ impl Connector for NamekoConnector {
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected {
+    fn connect(&self, metrics: UpstreamMetrics, _budget: &Budget, tasks: &Tasks) -> Connected {
         let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
         let keep_tagged = self.0.keep_tagged;
         let unheard = random_uuid();

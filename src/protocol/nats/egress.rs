@@ -11,6 +11,7 @@ use super::connection::{self, Link, State};
 use super::generation::Generation;
 use super::pending::{Answer, Closed};
 use super::wire;
+use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -50,7 +51,7 @@ impl Connector for NatsConnector {
         })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, tasks: &Tasks) -> Connected {
+    fn connect(&self, metrics: UpstreamMetrics, _budget: &Budget, tasks: &Tasks) -> Connected {
         let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
         let upstream = Arc::new(Egress { settings: Arc::clone(&self.0), link, metrics });
         Connected { upstream }
