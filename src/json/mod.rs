@@ -12,6 +12,12 @@ use lexer::Lexer;
 
 pub(crate) use repair::repair;
 
+/// How deep a request's arrays and objects may nest, its envelope included, however it comes in.
+pub(crate) const REQUEST_DEPTH: usize = 128;
+/// How deep a result's or an error's may, whoever answers. Nothing that a program means nests
+/// deeper, and the caller's parser may not survive it.
+pub(crate) const REPLY_DEPTH: usize = 512;
+
 /// Whether arrays and objects nest more than `limit` deep, in text that need not be valid.
 pub(crate) fn nests_deeper_than(json: &[u8], limit: usize) -> bool {
     // Nearly every text has fewer brackets than that, and counting them takes no branches.

@@ -11,10 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
-use crate::json;
+use crate::json::{self, REQUEST_DEPTH};
 
-/// How deep arrays and objects may nest, the envelope included.
-pub(super) const MAX_DEPTH: usize = 128;
 /// How many ids of a batch that is too long are answered, where `max_batch` is not even more: a
 /// body of the default size could hold half a million entries.
 const MAX_REFUSED: usize = 10_000;
@@ -103,8 +101,8 @@ fn json_text(body: &Bytes) -> Result<&str, Fault> {
     let text = std::str::from_utf8(body).map_err(|error| {
         parse_error(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    if json::nests_deeper_than(text.as_bytes(), MAX_DEPTH) {
-        let message = format!("the body nests deeper than the limit of {MAX_DEPTH} levels");
+    if json::nests_deeper_than(text.as_bytes(), REQUEST_DEPTH) {
+        let message = format!("the body nests deeper than the limit of {REQUEST_DEPTH} levels");
         return Err(Fault::not_sent(FaultKind::TooLarge, message));
     }
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);

@@ -97,13 +97,20 @@ async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
     let (open, close) = ("[".repeat(500_000), "]".repeat(500_000));
     peer.write(format!("{open}{close}\n")).await;
     assert_eq!(error(&peer.receive().await), 2);
-    // An answer that nests too deep ends its call.
+    // Answers may nest as deep as those of Nameko and NATS; one that nests deeper ends its call.
+    let deep = format!("{}{}", "[".repeat(512), "]".repeat(512));
+    peer.request(json!({"type": 3, "function": "m.f"})).await;
+    let call = peer.receive().await;
+    peer.write(format!("{{\"data\":{deep},\"type\":4,\"requestId\":{}}}\n", call["requestId"]))
+        .await;
+    let line = peer.line().await.expect("an answer");
+    assert!(line.contains(&deep), "{line}");
     let id = peer.request(json!({"type": 3, "function": "m.f"})).await;
     let call = peer.receive().await;
     peer.write(format!(
         "{{\"data\":{}{},\"type\":4,\"requestId\":{}}}\n",
-        "[".repeat(300),
-        "]".repeat(300),
+        "[".repeat(513),
+        "]".repeat(513),
         call["requestId"]
     ))
     .await;

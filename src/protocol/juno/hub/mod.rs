@@ -31,7 +31,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::wire::outgoing::quoted;
-use super::wire::scan::MAX_DEPTH;
 use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, Outgoing, number};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
@@ -255,7 +254,7 @@ impl<P, T> Hub<P, T> {
                 self.refuse(from, UNDEFINED, &refusal, world);
             }
             Line::TooDeep(head) => {
-                let message = format!("the line nests deeper than the limit of {MAX_DEPTH} levels");
+                let message = "the line nests deeper than a frame of its type may";
                 let fault = Fault::not_sent(FaultKind::TooLarge, message);
                 self.refuse_line(from, &head, fault, world);
             }

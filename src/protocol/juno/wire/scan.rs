@@ -3,13 +3,15 @@
 //! The text is checked once, against all of JSON's grammar, and nothing is copied or parsed:
 //! payloads leave as the slices of the line that they came in.
 
-use super::members::Members;
+use super::frame::FrameType;
+use super::members::{Key, Members};
 use super::skim::{Head, Skim};
 use crate::json::lexer::Container;
-use crate::json::outline::{Flaw, outline};
+use crate::json::outline::{Flaw, Outline, outline};
+use crate::json::{REPLY_DEPTH, REQUEST_DEPTH};
 
-/// How deep arrays and objects may nest, the frame included.
-pub(crate) const MAX_DEPTH: usize = 128;
+/// How deep an answer may nest, the frame included.
+const ANSWER_DEPTH: usize = REPLY_DEPTH + 1;
 
 /// What a line holds.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(crate) enum Line<'a> {
     Other,
     /// No JSON: the protocol ignores it.
     Broken,
-    /// JSON that nests deeper than [`MAX_DEPTH`]: an object or an array. What can be told of it.
+    /// An object that nests deeper than a frame of its type may. What can be told of it.
     TooDeep(Head),
 }
 
@@ -28,8 +30,13 @@ pub(crate) enum Line<'a> {
 pub(crate) fn scan(line: &[u8]) -> Line<'_> {
     let Ok(text) = std::str::from_utf8(line) else { return Line::Broken };
     let mut members = Members::default();
-    match outline(text, MAX_DEPTH, |member| members.add(member)) {
-        Ok(outline) if outline.container == Some(Container::Object) => Line::Object(members),
+    match outline(text, ANSWER_DEPTH, |member| members.add(member)) {
+        Ok(Outline { container: Some(Container::Object), depth }) => {
+            if depth > REQUEST_DEPTH && depth > max_depth(members.get(Key::Type)) {
+                return Line::TooDeep(head(text));
+            }
+            Line::Object(members)
+        }
         Ok(_) => Line::Other,
         Err(Flaw::Broken) => Line::Broken,
         Err(Flaw::TooDeep) => too_deep(text),
@@ -44,9 +51,21 @@ fn too_deep(text: &str) -> Line<'_> {
     if text.trim_ascii_start().starts_with('[') {
         return Line::Other;
     }
+    Line::TooDeep(head(text))
+}
+
+fn head(text: &str) -> Head {
     let mut skim = Skim::default();
     skim.pass(text.as_bytes());
-    Line::TooDeep(skim.head())
+    skim.head()
+}
+
+/// How deep a frame of a raw type may nest, itself included.
+fn max_depth(raw_type: Option<&str>) -> usize {
+    match raw_type.and_then(FrameType::of) {
+        Some(FrameType::Answer | FrameType::Error) => ANSWER_DEPTH,
+        _ => REQUEST_DEPTH,
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +73,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
-    use super::super::Key;
     use super::*;
 
     fn is_json(line: &[u8]) -> bool {
@@ -125,9 +143,16 @@ mod tests {
 
     #[test]
     fn depth_is_limited_and_never_the_stack() {
-        let nest = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
-        assert!(matches!(scan(nest(MAX_DEPTH - 1).as_bytes()), Line::Object(_)));
-        assert!(matches!(scan(nest(MAX_DEPTH).as_bytes()), Line::TooDeep(_)));
+        let typed = |number: usize, depth: usize| {
+            format!("{{\"type\":{number},\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth))
+        };
+        let nest = |depth: usize| typed(3, depth);
+        for (number, most) in [(3, 127), (7, 127), (99, 127), (4, 512), (0, 512)] {
+            let line = typed(number, most);
+            assert!(matches!(scan(line.as_bytes()), Line::Object(_)), "{number}");
+            let line = typed(number, most + 1);
+            assert!(matches!(scan(line.as_bytes()), Line::TooDeep(_)), "{number}");
+        }
         assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::Broken));
         let (open, close) = ("[".repeat(400_000), "]".repeat(400_000));
         assert!(matches!(scan(format!("{open}{close}").as_bytes()), Line::Other));

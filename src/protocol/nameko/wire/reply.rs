@@ -12,11 +12,7 @@ use serde_json::value::RawValue;
 use super::{compression, exception, tagged};
 use crate::call::{Payload, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
-use crate::json;
-
-/// Deeper results are refused: nothing that a program means nests that deep, and the caller's
-/// parser may not survive it.
-const DEEPEST: usize = 512;
+use crate::json::{self, REPLY_DEPTH};
 
 /// A message from the reply queue.
 #[derive(Debug)]
@@ -128,8 +124,8 @@ impl Envelope<'_> {
             (None, Some(result)) => (result.get(), false),
             (None, None) => return Err("without a result and without an error".to_owned()),
         };
-        if json::nests_deeper_than(part.as_bytes(), DEEPEST) {
-            return Err(format!("nested more than {DEEPEST} levels deep"));
+        if json::nests_deeper_than(part.as_bytes(), REPLY_DEPTH) {
+            return Err(format!("nested more than {REPLY_DEPTH} levels deep"));
         }
         let part = body.slice_ref(part.as_bytes());
         Ok(if is_error { Parts::Error(part) } else { Parts::Result(part) })

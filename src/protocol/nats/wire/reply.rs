@@ -11,7 +11,7 @@ use super::Dialect;
 use super::request::{is_falsy, last_token};
 use crate::call::{Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
-use crate::json;
+use crate::json::{self, REPLY_DEPTH};
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const SERVICE_ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
@@ -37,6 +37,7 @@ pub(in crate::protocol::nats) fn decode(
             None => plain(request, message.payload, repaired)?,
         },
     };
+    check_depth(request, payload.as_bytes())?;
     let trace = headers.and_then(|headers| header(headers, TRACE_PARENT));
     Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) })
 }
@@ -75,6 +76,14 @@ fn service_error(headers: &HeaderMap) -> Option<Fault> {
     Some(Fault::application(message, remote))
 }
 
+/// Refuses a result or an error that nests too deep.
+fn check_depth(request: &Request<'_>, json: &[u8]) -> Result<(), Fault> {
+    if json::nests_deeper_than(json, REPLY_DEPTH) {
+        return Err(bad_reply(request, &format!("is nested more than {REPLY_DEPTH} levels deep")));
+    }
+    Ok(())
+}
+
 fn plain(request: &Request<'_>, body: Bytes, repaired: &mut bool) -> Result<Payload, Fault> {
     if body.trim_ascii().is_empty() {
         return Ok(Payload::NULL);
@@ -103,6 +112,7 @@ fn no_json(body: &[u8], error: &serde_json::Error) -> String {
 fn picom(request: &Request<'_>, body: Bytes) -> Result<Payload, Fault> {
     let envelope = parse_envelope(request, &body)?;
     if let Some(error) = envelope.error.filter(|error| !is_falsy(error.get().as_bytes())) {
+        check_depth(request, error.get().as_bytes())?;
         return Err(picom_error(request, &body, error));
     }
     Ok(envelope.payload.map_or(Payload::NULL, |payload| slice(&body, payload)))
@@ -337,11 +347,28 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_not_limited() {
-        let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-        let body = format!(r#"{{"x":{deep},"payload":{deep}}}"#);
-        assert_eq!(result(Dialect::Picom, &body).ok(), Some(deep.clone()));
-        assert_eq!(result(Dialect::Plain, &deep).ok(), Some(deep));
+    fn nesting_is_limited() {
+        let nest = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let picom = |part: &str| result(Dialect::Picom, &format!(r#"{{"{part}":{}}}"#, nest(512)));
+        assert_eq!(picom("payload").ok(), Some(nest(512)));
+        assert_eq!(picom("error").unwrap_err().kind(), FaultKind::Application);
+        assert_eq!(result(Dialect::Plain, &nest(512)).ok(), Some(nest(512)));
+        for depth in [513, 100_000] {
+            let deep = nest(depth);
+            for (dialect, body) in [
+                (Dialect::Picom, format!(r#"{{"payload":{deep}}}"#)),
+                (Dialect::Picom, format!(r#"{{"error":{deep}}}"#)),
+                (Dialect::Plain, deep.clone()),
+                (Dialect::Micro, deep),
+            ] {
+                let fault = result(dialect, &body).expect_err("too deep");
+                assert_eq!(
+                    (fault.kind(), fault.outcome()),
+                    (FaultKind::Internal, Outcome::Executed)
+                );
+                assert!(fault.message().contains("more than 512 levels"), "{}", fault.message());
+            }
+        }
     }
 
     #[test]
