@@ -32,4 +32,5 @@ mod payloads;
 mod readers;
 mod reloading;
 mod specification;
+mod unsent;
 mod watching;

@@ -402,7 +402,8 @@ fn payload(raw: &str) -> Payload {
     Payload::from_validated(Bytes::copy_from_slice(raw.as_bytes()))
 }
 
-/// The fault of a call to a hub that has closed.
+/// The fault of a call that the hub had taken and has forgotten: it has closed.
 pub(super) fn closed() -> Fault {
-    Fault::new(FaultKind::Unavailable, Outcome::NotSent, "the hub is shutting down")
+    let message = "the hub has closed: the call may have run";
+    Fault::new(FaultKind::Unavailable, Outcome::Unknown, message)
 }

@@ -122,9 +122,10 @@ impl Calls {
         on_ack: OnAck,
         properties: &impl Fn(&str) -> BasicProperties,
     ) -> Answer {
-        let Some((ticket, answer)) = self.pending.enter() else {
+        let Some((mut ticket, answer)) = self.pending.enter() else {
             return Answer::Lost { sent: false };
         };
+        ticket.hold(request.departure.hold());
         let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
         let message = Message { id: ticket.id(), routing_key, properties, body, on_ack };
         if self.publish.send(message).await.is_err() {

@@ -88,7 +88,9 @@ impl Upstream for NamekoUpstream {
     fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         async move {
             let (routing_key, calls) = self.prepare(request)?;
+            let held = request.departure.hold();
             let missing = calls.someone_serves(request.service).await;
+            held.release();
             let missing = missing.map_err(|answer| unanswered(&answer, request))?;
             let on_ack = missing.clone().map_or(OnAck::Wait, OnAck::Found);
             let answer = calls
@@ -187,6 +189,11 @@ fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
         Answer::NotTaken => {
             unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
         }
+        Answer::Nacked => unavailable(
+            Outcome::Unknown,
+            "rabbitmq could not take the message over, and says not how far it got: it may run, or \
+             not",
+        ),
         Answer::Dropped => unavailable(
             Outcome::NotSent,
             "rabbitmq refused other messages and dropped this one with them: nothing was sent",
@@ -296,6 +303,7 @@ mod tests {
             (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
             (Answer::NotTaken, FaultKind::Unavailable, Outcome::NotSent),
+            (Answer::Nacked, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Lost { sent: false }, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Lost { sent: true }, FaultKind::Unavailable, Outcome::Unknown),
         ];

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::wire::reply::Delivered;
+use crate::call::Held;
 use crate::fault::Outcome;
 use crate::token::Tokens;
 
@@ -32,8 +33,10 @@ pub(super) enum Answer {
     },
     /// The broker had nowhere to send it.
     Unroutable,
-    /// The broker, or the publisher before it, did not take it.
+    /// The publisher did not give it to the broker, which takes none.
     NotTaken,
+    /// The broker could not take it over, and it may be in a queue all the same.
+    Nacked,
     /// The broker dropped it, because it had refused another message before.
     Dropped,
     /// The broker takes no message of that size.
@@ -88,7 +91,7 @@ impl Pending {
     }
 
     /// Enters a wait. `None` once the table is closed.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<(Ticket, oneshot::Receiver<Answer>)> {
+    pub(super) fn enter(&self) -> Option<(Ticket<'_>, oneshot::Receiver<Answer>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, wait) = oneshot::channel();
         let mut table = self.lock();
@@ -96,7 +99,7 @@ impl Pending {
             return None;
         }
         table.waiting.insert(id, Waiting { answer, sent: false });
-        Some((Ticket { id, pending: Arc::clone(self) }, wait))
+        Some((Ticket { id, pending: self, held: None }, wait))
     }
 
     /// Notes that a message is about to be published. False where nobody waits any more: then it
@@ -149,12 +152,18 @@ impl Pending {
 }
 
 /// A place in the table, given up when it is dropped.
-pub(super) struct Ticket {
+pub(super) struct Ticket<'a> {
     id: u64,
-    pending: Arc<Pending>,
+    pending: &'a Pending,
+    held: Option<Held<'a>>,
 }
 
-impl Ticket {
+impl<'a> Ticket<'a> {
+    /// Holds the call back until it is [sent](Pending::sending).
+    pub(super) fn hold(&mut self, held: Held<'a>) {
+        self.held = Some(held);
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -167,15 +176,21 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.pending.lock().waiting.remove(&self.id);
+        let waiting = self.pending.lock().waiting.remove(&self.id);
+        if let Some(held) = self.held.take()
+            && waiting.is_none_or(|waiting| waiting.sent)
+        {
+            held.release();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Departure;
 
     #[tokio::test]
     async fn an_answer_finds_its_call_and_no_other() {
@@ -211,6 +226,18 @@ mod tests {
         drop((ticket, wait));
         assert!(!pending.sending(id));
         assert!(pending.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_before_it_is_sent_was_held() {
+        for (sends, held) in [(false, true), (true, false)] {
+            let (pending, departure) = (Pending::new(), Departure::default());
+            let (mut ticket, _wait) = pending.enter().unwrap();
+            ticket.hold(departure.hold());
+            assert!(!sends || pending.sending(ticket.id()));
+            drop(ticket);
+            assert_eq!(departure.was_held(), held);
+        }
     }
 
     #[tokio::test]

@@ -217,7 +217,7 @@ impl Publisher {
                         returned
                     }
                     (Confirmation::Nack(returned), Some(Sent { id, .. })) => {
-                        self.pending.end(id, Answer::NotTaken);
+                        self.pending.end(id, Answer::Nacked);
                         returned
                     }
                     (confirmation, _) => confirmation.take_message(),

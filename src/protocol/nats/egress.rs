@@ -113,11 +113,12 @@ impl Egress {
         let outgoing = self.outgoing(request)?;
         let generation = self.generation(&outgoing)?;
         let Outgoing { subject, headers, payload } = outgoing;
-        let ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
+        let mut ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
+        ticket.hold(request.departure.hold());
         let sent = generation.publish_call(&ticket, subject, headers, payload).await;
-        sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
+        sent.map_err(|_| unavailable(LOST))?;
         match ticket.answer().await {
-            Some(Answer::Reply(message)) => {
+            Answer::Reply(message) => {
                 let mut repaired = false;
                 let reply = wire::decode(self.settings.dialect, request, message, &mut repaired);
                 if repaired {
@@ -125,8 +126,9 @@ impl Egress {
                 }
                 reply
             }
-            Some(Answer::Denied) => Err(denied(request)),
-            None => Err(lost(request)),
+            Answer::Denied => Err(denied(request)),
+            Answer::Lost { sent: false } => Err(unavailable(LOST)),
+            Answer::Lost { sent: true } => Err(lost(request)),
         }
     }
 
@@ -135,13 +137,17 @@ impl Egress {
         let generation = self.generation(&outgoing)?;
         let Outgoing { subject, headers, payload } = outgoing;
         let ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
+        let held = request.departure.hold();
         let sent = generation.publish(subject.clone(), headers, payload).await;
-        sent.map_err(|_| unavailable("the connection to NATS was lost"))?;
+        held.release();
+        sent.map_err(|_| unavailable(LOST))?;
         generation.confirm().await.map_err(|_| lost(request))?;
         let denial = generation.is_denied(&subject, ticket).await;
         if denial { Err(denied(request)) } else { Ok(()) }
     }
 }
+
+const LOST: &str = "the connection to NATS was lost";
 
 fn unavailable(why: &str) -> Fault {
     let message = format!("nothing can be sent to NATS now: {why}");
@@ -150,7 +156,7 @@ fn unavailable(why: &str) -> Fault {
 
 fn no_place(closed: Closed) -> Fault {
     match closed {
-        Closed::Ended => unavailable("the connection to NATS was lost"),
+        Closed::Ended => unavailable(LOST),
         Closed::Full => Fault::not_sent(
             FaultKind::Overloaded,
             "more calls wait for NATS than one connection has room for: wait, or lower the \

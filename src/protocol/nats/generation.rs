@@ -211,8 +211,8 @@ impl Generation {
         let subject = self.reply_subject(&ticket);
         self.client.publish(subject, Bytes::new()).await.map_err(|_| Gone)?;
         match ticket.answer().await {
-            Some(Answer::Reply(_) | Answer::Denied) => Ok(()),
-            None => Err(Gone),
+            Answer::Reply(_) | Answer::Denied => Ok(()),
+            Answer::Lost { .. } => Err(Gone),
         }
     }
 
@@ -226,7 +226,7 @@ impl Generation {
         let known = self.shared.denied().contains(subject);
         let wait = if known { DENIAL } else { Duration::ZERO };
         let answer = tokio::time::timeout(wait, ticket.answer()).await;
-        let denied = matches!(answer, Ok(Some(Answer::Denied)));
+        let denied = matches!(answer, Ok(Answer::Denied));
         if known && !denied {
             self.shared.denied().remove(subject);
         }
@@ -263,7 +263,7 @@ impl Generation {
             // The library writes what it has as soon as it is woken.
             gather(&mut batch, outbox, BATCH).await;
             for Outgoing { key, message } in batch.drain(..) {
-                if self.pending().is_waiting(key)
+                if self.pending().sending(key)
                     && self.client.publish_message(message).await.is_err()
                 {
                     return;

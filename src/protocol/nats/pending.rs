@@ -11,6 +11,7 @@ use async_nats::{Message, Subject};
 use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
+use crate::call::Held;
 use crate::token::{Token, Tokens};
 
 /// How many calls can wait. The inbox takes as many replies before it drops one.
@@ -23,6 +24,11 @@ pub(super) enum Answer {
     Reply(Message),
     /// The server does not let us publish to the subject.
     Denied,
+    /// The generation has ended.
+    Lost {
+        /// Whether it may have been sent before.
+        sent: bool,
+    },
 }
 
 /// Why a call cannot wait here.
@@ -37,6 +43,7 @@ pub(super) enum Closed {
 struct Waiter {
     subject: Subject,
     sender: oneshot::Sender<Answer>,
+    sent: bool,
 }
 
 #[derive(Default)]
@@ -66,14 +73,15 @@ impl Pending {
         }
         table.last_key += 1;
         let key = table.last_key;
-        table.waiters.insert(key, Waiter { subject, sender });
+        table.waiters.insert(key, Waiter { subject, sender, sent: false });
         drop(table);
-        Ok(Ticket { pending: self, key, receiver, answered: false })
+        Ok(Ticket { pending: self, key, receiver, answered: false, held: None })
     }
 
-    /// Whether that call still waits.
-    pub(super) fn is_waiting(&self, key: u64) -> bool {
-        self.table().waiters.contains_key(&key)
+    /// Notes that a call is about to be sent. False where nobody waits any more: then it must not
+    /// be.
+    pub(super) fn sending(&self, key: u64) -> bool {
+        self.table().waiters.get_mut(&key).map(|waiter| waiter.sent = true).is_some()
     }
 
     /// Ends the wait that a token belongs to. False if nobody waits for that (any more), or
@@ -103,7 +111,10 @@ impl Pending {
         table.ended = true;
         let waiters = std::mem::take(&mut table.waiters);
         drop(table);
-        drop(waiters);
+        for Waiter { sender, sent, .. } in waiters.into_values() {
+            // Who has stopped waiting need not be told.
+            drop(sender.send(Answer::Lost { sent }));
+        }
     }
 
     /// How many calls wait.
@@ -124,9 +135,15 @@ pub(super) struct Ticket<'a> {
     key: u64,
     receiver: oneshot::Receiver<Answer>,
     answered: bool,
+    held: Option<Held<'a>>,
 }
 
-impl Ticket<'_> {
+impl<'a> Ticket<'a> {
+    /// Holds the call back until it is [sent](Pending::sending).
+    pub(super) fn hold(&mut self, held: Held<'a>) {
+        self.held = Some(held);
+    }
+
     /// The call's place in the table.
     pub(super) fn key(&self) -> u64 {
         self.key
@@ -137,18 +154,27 @@ impl Ticket<'_> {
         self.pending.tokens.issue(self.key)
     }
 
-    /// Waits; `None` if the generation ends first.
-    pub(super) async fn answer(mut self) -> Option<Answer> {
+    /// Waits.
+    pub(super) async fn answer(mut self) -> Answer {
         let answer = (&mut self.receiver).await;
         self.answered = true;
-        answer.ok()
+        if let Some(held) = self.held.take() {
+            held.release();
+        }
+        answer.unwrap_or(Answer::Lost { sent: true })
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            self.pending.table().waiters.remove(&self.key);
+        if self.answered {
+            return;
+        }
+        let waiter = self.pending.table().waiters.remove(&self.key);
+        if let Some(held) = self.held.take()
+            && waiter.is_none_or(|waiter| waiter.sent)
+        {
+            held.release();
         }
     }
 }
@@ -156,6 +182,7 @@ impl Drop for Ticket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Departure;
 
     fn token(ticket: &Ticket<'_>) -> String {
         let mut text = String::new();
@@ -184,7 +211,7 @@ mod tests {
         let token = token(&second);
         assert!(pending.answer(&token, reply()));
         assert!(!pending.answer(&token, reply()), "a second reply has no call");
-        assert!(matches!(second.answer().await, Some(Answer::Reply(_))));
+        assert!(matches!(second.answer().await, Answer::Reply(_)));
         assert_eq!(pending.len(), 1);
     }
 
@@ -213,12 +240,32 @@ mod tests {
         assert!(!pending.answer(&token, reply()));
     }
 
+    #[test]
+    fn a_call_that_is_given_up_before_it_is_sent_was_held() {
+        for (sends, held) in [(false, true), (true, false)] {
+            let (pending, departure) = (Pending::default(), Departure::default());
+            let mut ticket = pending.register("a.b".into()).expect("open");
+            ticket.hold(departure.hold());
+            let key = ticket.key();
+            if sends {
+                assert!(pending.sending(key));
+            }
+            drop(ticket);
+            assert_eq!(departure.was_held(), held);
+            assert!(!pending.sending(key), "nobody waits");
+        }
+    }
+
     #[tokio::test]
-    async fn the_end_ends_every_call() {
+    async fn the_end_ends_every_call_and_tells_the_sent_from_the_unsent() {
         let pending = Pending::default();
-        let ticket = pending.register("a.b".into()).expect("open");
+        let sent = pending.register("a.b".into()).expect("open");
+        let unsent = pending.register("a.b".into()).expect("open");
+        assert!(pending.sending(sent.key()));
         pending.end();
-        assert!(ticket.answer().await.is_none());
+        assert!(!pending.sending(unsent.key()), "it has been told that it is not");
+        assert!(matches!(sent.answer().await, Answer::Lost { sent: true }));
+        assert!(matches!(unsent.answer().await, Answer::Lost { sent: false }));
         assert_eq!(pending.register("a.b".into()).err(), Some(Closed::Ended));
     }
 
@@ -230,8 +277,8 @@ mod tests {
         let notification = pending.register("a.b".into()).expect("open");
         assert!(pending.deny("a.b"));
         assert!(!pending.deny("a.b"), "nobody is left");
-        assert!(matches!(denied.answer().await, Some(Answer::Denied)));
-        assert!(matches!(notification.answer().await, Some(Answer::Denied)));
+        assert!(matches!(denied.answer().await, Answer::Denied));
+        assert!(matches!(notification.answer().await, Answer::Denied));
         assert_eq!(pending.len(), 1);
         drop(other);
     }

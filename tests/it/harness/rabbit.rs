@@ -138,6 +138,14 @@ impl RabbitMq {
         }
     }
 
+    /// Stops the server from running without closing its connections, until that is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let pid = std::fs::read_to_string(self.path.join("pid")).expect("its process id");
+        let pid = pid.trim().to_owned();
+        signal("-STOP", &pid);
+        Frozen(pid)
+    }
+
     /// Runs `rabbitmqctl`.
     pub fn control(&self, arguments: &[&str]) {
         let (status, out, err) = super::process::run(self.command("rabbitmqctl").args(arguments));
@@ -204,6 +212,20 @@ impl RabbitMq {
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         (status.expect("a status"), body.to_owned())
     }
+}
+
+/// A server that does not run.
+pub struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pid: &str) {
+    let (status, out, err) = super::process::run(Command::new("kill").args([signal, pid]));
+    assert_eq!(status, 0, "kill {signal} {pid}: {out}{err}");
 }
 
 impl Vhost<'_> {

@@ -1,0 +1,88 @@
+//! A deadline that passes while the call still waits on this side of the broker: it has not run, and
+//! its caller is told so.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Gateway, Nats, NatsResponder, RabbitMq, as_fault, eventually};
+
+const SOON: [(&str, &str); 1] = [("X-Request-Timeout", "500ms")];
+
+#[tokio::test]
+async fn nameko_calls_whose_service_is_still_looked_for_are_not_sent() {
+    let rabbit = RabbitMq::private();
+    let vhost = rabbit.vhost();
+    let routes = "[[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n";
+    let gateway = Gateway::ready(&format!("{}{routes}", vhost.upstream("rabbit"))).await;
+    let frozen = rabbit.freeze();
+    let call = r#"{"jsonrpc":"2.0","method":"orders.create","id":1}"#;
+    let answer = gateway.post("/api", &SOON, call).await.json();
+    let notification = r#"{"jsonrpc":"2.0","method":"orders.create"}"#;
+    gateway.post("/api", &SOON, notification).await;
+    let fault = as_fault(&answer);
+    assert_eq!(fault.is("timeout", "not_sent").data["retryable"], true, "{fault:?}");
+    let kept = eventually("the notification's end", async || {
+        gateway.logged("call failed").into_iter().nth(1)
+    })
+    .await;
+    // It was published to a broker that does not read.
+    assert_eq!((&kept["kind"], &kept["outcome"]), (&"timeout".into(), &"unknown".into()), "{kept}");
+    drop(frozen);
+    gateway.wait_until_ready().await;
+}
+
+#[tokio::test]
+async fn nats_calls_that_wait_for_their_turn_are_not_sent_then_or_later() {
+    // More than its client takes in behind a server that does not read.
+    const CONNECTIONS: usize = 60;
+    const BATCH: usize = 60;
+    let nats = Nats::start();
+    let service =
+        NatsResponder::serve(nats.client().await, "echo", |seen| Answer::new(seen.body.clone()))
+            .await;
+    let routes = "max_in_flight = 10000\n[[routes]]\nmatch = \"*\"\nupstream = \"nats\"\n";
+    let gateway = Gateway::ready(&format!("{}{routes}", nats.upstream("nats", "plain"))).await;
+    // Nor than the system takes in.
+    let pad = "x".repeat(8 * 1024);
+    nats.freeze(true);
+    let batches = (0..CONNECTIONS).map(|connection| {
+        let calls = (0..BATCH).map(|call| {
+            let id = connection * BATCH + call;
+            json!({"jsonrpc": "2.0", "method": "echo.m", "id": id, "params": {"id": id, "pad": pad}})
+        });
+        let batch = Value::from(calls.collect::<Vec<_>>()).to_string();
+        let gateway = &gateway;
+        async move { gateway.post("/api", &SOON, batch).await.json() }
+    });
+    let answers = join_all(batches).await;
+    let mut unsent = BTreeSet::new();
+    for answer in answers.iter().flat_map(|batch| batch.as_array().expect("a batch")) {
+        let fault = as_fault(answer);
+        if fault.data["outcome"] == "not_sent" {
+            assert_eq!(fault.is("timeout", "not_sent").data["retryable"], true, "{fault:?}");
+            unsent.insert(answer["id"].as_u64().expect("an id"));
+        } else {
+            assert_eq!(fault.is("timeout", "unknown").data["retryable"], false, "{fault:?}");
+        }
+    }
+    assert!(!unsent.is_empty() && unsent.len() < CONNECTIONS * BATCH, "{}", unsent.len());
+    nats.freeze(false);
+    // What is sent now comes behind all that was sent before.
+    eventually("a call gets through", async || {
+        let answer = gateway.rpc("echo.m", json!({"id": "last"})).await;
+        (answer["result"]["id"] == "last").then_some(())
+    })
+    .await;
+    let ran =
+        service.requests.all().into_iter().filter_map(|seen| {
+            serde_json::from_str::<Value>(&seen.body).expect("JSON")["id"].as_u64()
+        });
+    let ran: BTreeSet<u64> = ran.collect();
+    assert!(!ran.is_empty(), "those that were sent arrive");
+    assert_eq!(
+        ran.intersection(&unsent).collect::<Vec<_>>(),
+        [0_u64; 0].iter().collect::<Vec<_>>()
+    );
+}
