@@ -126,7 +126,7 @@ fn rabbit_config(url: &str, keys: &str) -> String {
 
 #[tokio::test]
 async fn rabbitmq_over_tls_and_with_a_wrong_password() {
-    let certs = Certs::new();
+    let (certs, strangers) = (Certs::new(), Certs::new());
     let port = crate::harness::process::free_port();
     let rabbit = rabbit_over_tls(&certs, port, "ssl_options.verify = verify_none");
     let config = rabbit_config;
@@ -142,6 +142,12 @@ async fn rabbitmq_over_tls_and_with_a_wrong_password() {
     let distrustful = Gateway::start(&config(&amqps, "")).await;
     distrustful.wait_until_not_ready().await;
     distrustful.fault("svc.x", json!([])).await.is("unavailable", "not_sent");
+    let stranger = format!("ca_file = \"{}\"", strangers.path("ca.pem"));
+    let misled = Gateway::start(&config(&amqps, &stranger)).await;
+    eventually("the certificate is named", async || {
+        misled.page("/readyz").await.text().contains("certificate").then_some(())
+    })
+    .await;
 
     let wrong = rabbit.url().replace(password, "wrong-hunter2");
     let refused = Gateway::start(&config(&wrong, "")).await;
@@ -155,7 +161,7 @@ async fn rabbitmq_over_tls_and_with_a_wrong_password() {
             .then_some(())
     })
     .await;
-    for gateway in [gateway, distrustful, refused] {
+    for gateway in [gateway, distrustful, misled, refused] {
         let log = gateway.log_text();
         assert!(!log.contains(password) && !log.contains("hunter2"), "{log}");
     }

@@ -21,6 +21,7 @@ mod hub;
 mod limits;
 mod logins;
 mod nameko;
+mod nameko_egress;
 mod nameko_peers;
 mod nameko_refusals;
 mod nameko_wire;

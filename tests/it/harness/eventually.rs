@@ -17,3 +17,8 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+/// Asks until it is so.
+pub async fn until(what: &str, ask: impl AsyncFn() -> bool) {
+    eventually(what, async || ask().await.then_some(())).await;
+}

@@ -8,6 +8,7 @@ pub mod echo;
 pub mod eventually;
 pub mod gateway;
 pub mod http;
+pub mod linked;
 pub mod nats;
 pub mod process;
 pub mod rabbit;
@@ -15,8 +16,9 @@ pub mod responder;
 pub mod services;
 
 pub use echo::Echo;
-pub use eventually::eventually;
+pub use eventually::{eventually, until};
 pub use gateway::{Fault, Gateway, as_fault};
+pub use linked::Linked;
 pub use nats::Nats;
 pub use rabbit::RabbitMq;
 pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};

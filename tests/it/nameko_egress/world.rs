@@ -1,19 +1,12 @@
-//! What a test needs beside the broker: an upstream read from TOML as an operator writes it, a
-//! fake Nameko service that can answer anything, and patience.
+//! What a test needs beside the broker: an upstream on an exchange of its own, and a
+//! fake Nameko service that can answer anything.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use genkan::budget::Budget;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
 use genkan::fault::{Fault, FaultKind, Outcome};
-use genkan::metrics::{Exporter, UpstreamMetrics};
-use genkan::protocol::readers;
-use genkan::tasks::Tasks;
-use genkan::upstream::{Readiness, Upstream};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -23,92 +16,49 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::time::Instant;
 
-use crate::rabbit::Rabbit;
-
-static EXPORTER: LazyLock<Exporter> = LazyLock::new(|| Exporter::install().unwrap());
+use crate::harness::{Linked, RabbitMq};
 
 /// Long enough for anything that happens, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Waits until something is true.
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An upstream on an exchange of its own.
-pub(crate) struct World {
-    pub(crate) upstream: Arc<dyn Upstream>,
-    pub(crate) exchange: String,
-    pub(crate) tasks: Tasks,
-    label: String,
+pub struct World {
+    pub linked: Linked,
+    pub exchange: String,
     url: String,
 }
 
 impl World {
     /// Makes an upstream and waits until it is ready.
-    pub(crate) async fn new(rabbit: &Rabbit, keys: &str) -> Self {
+    pub async fn new(rabbit: &RabbitMq, keys: &str) -> Self {
         let world = Self::not_waiting(&rabbit.url(), keys);
-        world.ready().await;
+        world.linked.ready().await;
         world
     }
 
     /// Makes an upstream whatever its state.
-    pub(crate) fn not_waiting(url: &str, keys: &str) -> Self {
+    pub fn not_waiting(url: &str, keys: &str) -> Self {
         Self::make(url, &format!("nameko-{:x}", fastrand::u64(..)), keys)
     }
 
     /// Makes an upstream on an exchange that may be there already.
-    pub(crate) fn on_exchange(url: &str, exchange: &str) -> Self {
+    pub fn on_exchange(url: &str, exchange: &str) -> Self {
         Self::make(url, exchange, "")
     }
 
     fn make(url: &str, exchange: &str, keys: &str) -> Self {
-        LazyLock::force(&EXPORTER);
-        let label = format!("test-{:x}", fastrand::u64(..));
-        let text = format!(
-            "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{url}\"\n\
-             exchange = \"{exchange}\"\n{keys}\n[[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n"
-        );
-        let loaded = genkan::config::parse("genkan.toml", &text, HashMap::new(), &readers());
-        assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
-        let connector = &loaded.config.upstreams[0].connector;
-        let tasks = Tasks::new();
-        let metrics = UpstreamMetrics::new(&label);
-        metrics.take_over();
-        let upstream = connector.connect(metrics, &Budget::new(1 << 30), &tasks).upstream;
-        Self { upstream, exchange: exchange.to_owned(), tasks, label, url: url.to_owned() }
+        let linked = Linked::start(&format!(
+            "protocol = \"nameko\"\nurl = \"{url}\"\nexchange = \"{exchange}\"\n{keys}"
+        ));
+        Self { linked, exchange: exchange.to_owned(), url: url.to_owned() }
     }
 
-    pub(crate) fn label(&self) -> &str {
-        &self.label
-    }
-
-    pub(crate) async fn ready(&self) {
-        eventually("ready", async || self.upstream.readiness() == Readiness::Ready).await;
-    }
-
-    /// The value of one of this upstream's metrics; 0 where it has not been touched.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = EXPORTER.render();
-        let ours = text.lines().filter(|line| line.starts_with(name) && line.contains(&self.label));
-        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    pub(crate) async fn call(
-        &self,
-        service: &str,
-        method: &str,
-        params: Params,
-    ) -> Result<Reply, Fault> {
+    pub async fn call(&self, service: &str, method: &str, params: Params) -> Result<Reply, Fault> {
         self.call_within(PATIENCE, service, method, params).await
     }
 
     /// Calls with a user agent in the context.
-    pub(crate) async fn call_as(
+    pub async fn call_as(
         &self,
         user_agent: &str,
         service: &str,
@@ -119,11 +69,11 @@ impl World {
         let deadline = Deadline::after(Instant::now(), PATIENCE);
         let params = &Params::None;
         let request = Request::new((service, method), params, &context, deadline);
-        self.upstream.call(&request).await
+        self.linked.upstream.call(&request).await
     }
 
     /// Calls as the router does: the deadline drops the call.
-    pub(crate) async fn call_within(
+    pub async fn call_within(
         &self,
         timeout: Duration,
         service: &str,
@@ -134,31 +84,31 @@ impl World {
         let deadline = Deadline::after(Instant::now(), timeout);
         let params = &params;
         let request = Request::new((service, method), params, &context, deadline);
-        let call = tokio::time::timeout_at(deadline.at(), self.upstream.call(&request));
+        let call = tokio::time::timeout_at(deadline.at(), self.linked.upstream.call(&request));
         call.await.unwrap_or_else(|_| {
             Err(Fault::new(FaultKind::Timeout, Outcome::Unknown, "the deadline has passed"))
         })
     }
 
-    pub(crate) async fn notify(&self, service: &str, method: &str) -> Result<(), Fault> {
+    pub async fn notify(&self, service: &str, method: &str) -> Result<(), Fault> {
         let context = Context::new(TraceParent::generate());
         let deadline = Deadline::after(Instant::now(), PATIENCE);
         let params = &Params::None;
         let request = Request::new((service, method), params, &context, deadline);
-        self.upstream.notify(&request).await
+        self.linked.upstream.notify(&request).await
     }
 
     /// A connection beside Genkan's.
-    pub(crate) async fn connect(&self) -> Connection {
+    pub async fn connect(&self) -> Connection {
         Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap()
     }
 }
 
-pub(crate) fn array(json: &str) -> Params {
+pub fn array(json: &str) -> Params {
     Params::Array(payload(json))
 }
 
-pub(crate) fn object(json: &str) -> Params {
+pub fn object(json: &str) -> Params {
     Params::Object(payload(json))
 }
 
@@ -166,36 +116,34 @@ fn payload(json: &str) -> Payload {
     Payload::from_validated(Bytes::copy_from_slice(json.as_bytes()))
 }
 
-pub(crate) fn kind_and_outcome<T: std::fmt::Debug>(
-    result: Result<T, Fault>,
-) -> (FaultKind, Outcome) {
+pub fn kind_and_outcome<T: std::fmt::Debug>(result: Result<T, Fault>) -> (FaultKind, Outcome) {
     let fault = result.expect_err("a fault");
     (fault.kind(), fault.outcome())
 }
 
 /// What a fake service sends for a request. Each part stands for what Nameko would send unless set.
 #[derive(Clone, Default)]
-pub(crate) struct Answer {
-    pub(crate) body: Vec<u8>,
-    pub(crate) correlation_id: Option<String>,
-    pub(crate) properties: Option<BasicProperties>,
+pub struct Answer {
+    pub body: Vec<u8>,
+    pub correlation_id: Option<String>,
+    pub properties: Option<BasicProperties>,
 }
 
 impl Answer {
-    pub(crate) fn body(body: impl Into<Vec<u8>>) -> Vec<Self> {
+    pub fn body(body: impl Into<Vec<u8>>) -> Vec<Self> {
         vec![Self { body: body.into(), ..Self::default() }]
     }
 }
 
 /// A fake Nameko service.
-pub(crate) struct Service {
-    pub(crate) name: String,
+pub struct Service {
+    pub name: String,
     connection: Connection,
 }
 
 impl Service {
     /// Makes a service's queue as Nameko does, and leaves it without a consumer.
-    pub(crate) async fn queue(world: &World) -> String {
+    pub async fn queue(world: &World) -> String {
         let name = format!("svc{:x}", fastrand::u64(..));
         let connection = world.connect().await;
         let channel = connection.create_channel().await.unwrap();
@@ -205,7 +153,7 @@ impl Service {
     }
 
     /// Starts a new service.
-    pub(crate) async fn start<F>(world: &World, answer: F) -> Self
+    pub async fn start<F>(world: &World, answer: F) -> Self
     where
         F: Fn(&Delivery) -> Vec<Answer> + Send + 'static,
     {
@@ -214,7 +162,7 @@ impl Service {
     }
 
     /// Starts a service by its name.
-    pub(crate) async fn serve<F>(world: &World, name: &str, answer: F) -> Self
+    pub async fn serve<F>(world: &World, name: &str, answer: F) -> Self
     where
         F: Fn(&Delivery) -> Vec<Answer> + Send + 'static,
     {
@@ -226,7 +174,7 @@ impl Service {
         let consumer =
             channel.basic_consume(queue, "".into(), options, FieldTable::default()).await;
         let (mut consumer, exchange) = (consumer.unwrap(), world.exchange.clone());
-        world.tasks.spawn_session(async move {
+        world.linked.tasks.spawn_session(async move {
             while let Some(Ok(request)) = consumer.next().await {
                 for reply in answer(&request) {
                     publish(&channel, &exchange, &request, reply).await;
@@ -237,7 +185,7 @@ impl Service {
     }
 
     /// Stops it; its queue remains.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         self.connection.close(200, "OK".into()).await.unwrap();
     }
 }

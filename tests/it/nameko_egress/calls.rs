@@ -10,8 +10,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, message::Delivery};
 
-use crate::rabbit::SHARED;
-use crate::world::{Answer, Service, World, array, eventually, kind_and_outcome, object};
+use super::world::{Answer, Service, World, array, kind_and_outcome, object};
+use crate::harness::{RabbitMq, until};
 
 fn args_of(request: &Delivery) -> String {
     let body = String::from_utf8(request.data.clone()).unwrap();
@@ -27,7 +27,7 @@ fn echo(request: &Delivery) -> Vec<Answer> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_what_nameko_expects_and_its_result_comes_back_untouched() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let seen = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&seen);
     let service = Service::start(&world, move |request| {
@@ -62,12 +62,12 @@ async fn a_call_is_what_nameko_expects_and_its_result_comes_back_untouched() {
     assert!(matches!(headers.get("nameko.call_id_stack"), Some(AMQPValue::FieldArray(_))));
     assert!(matches!(headers.get("nameko.deadline"), Some(AMQPValue::LongLongInt(_))));
     assert_eq!(headers.get("traceparent"), headers.get("nameko.traceparent"));
-    assert_eq!(world.metric("genkan_upstream_up"), 1.0);
+    assert_eq!(world.linked.metric("genkan_upstream_up"), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_half_of_them_unroutable_and_none_confused() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let service = Service::start(&world, echo).await;
     let calls = (0..1_000).map(|n| {
         let (world, service) = (&world, &service);
@@ -86,12 +86,12 @@ async fn a_thousand_calls_half_of_them_unroutable_and_none_confused() {
         }
     });
     join_all(calls).await;
-    assert_eq!(world.metric("genkan_late_replies_total"), 0.0);
+    assert_eq!(world.linked.metric("genkan_late_replies_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_notifications_half_of_them_unroutable_and_none_confused() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let service = Service::queue(&world).await;
     let notifications = (0..1_000).map(|n| {
         let (world, service) = (&world, &service);
@@ -109,7 +109,7 @@ async fn a_thousand_notifications_half_of_them_unroutable_and_none_confused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_wait_for_their_service_and_cannot_harm_it() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let service = Service::queue(&world).await;
     world.notify(&service, "log").await.unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -119,19 +119,19 @@ async fn notifications_wait_for_their_service_and_cannot_harm_it() {
         Answer::body(br#"{"result": null, "error": null}"#)
     })
     .await;
-    eventually("delivered", async || !seen.lock().unwrap().is_empty()).await;
+    until("delivered", async || !seen.lock().unwrap().is_empty()).await;
     // A call after it shows that the notification's reply has gone nowhere.
     world.call(&service.name, "log", Params::None).await.unwrap();
     let properties = seen.lock().unwrap()[0].clone();
     assert_eq!(*properties.delivery_mode(), Some(2));
     assert_eq!(*properties.expiration(), None);
     assert!(properties.content_type().is_some() && properties.reply_to().is_some());
-    assert_eq!(world.metric("genkan_late_replies_total"), 0.0);
+    assert_eq!(world.linked.metric("genkan_late_replies_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_replies_end_their_own_call_and_no_other() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let mut headers = FieldTable::default();
     headers.insert("compression".into(), AMQPValue::LongString("application/x-gzip".into()));
     let zlib = {
@@ -173,24 +173,28 @@ async fn odd_replies_end_their_own_call_and_no_other() {
     let fault = call("raises").await.unwrap_err();
     assert_eq!((fault.kind(), fault.message()), (FaultKind::Application, "ValueError: bad 1"));
     assert_eq!(call("nan").await.unwrap().payload.as_str(), "[null, null]");
-    assert_eq!(world.metric("genkan_repaired_replies_total"), 1.0);
+    assert_eq!(world.linked.metric("genkan_repaired_replies_total"), 1.0);
     assert_eq!(call("zlib").await.unwrap().payload.as_str(), r#""unpacked""#);
     assert_eq!(call("no_properties").await.unwrap().payload.as_str(), "1");
-    assert_eq!(world.metric("genkan_late_replies_total"), 0.0);
+    assert_eq!(world.linked.metric("genkan_late_replies_total"), 0.0);
 
     assert_eq!(call("twice").await.unwrap().payload.as_str(), "1");
-    eventually("the second is counted", async || world.metric("genkan_late_replies_total") == 1.0)
-        .await;
+    until("the second is counted", async || {
+        world.linked.metric("genkan_late_replies_total") == 1.0
+    })
+    .await;
     let patience = Duration::from_millis(200);
     let foreign = world.call_within(patience, &service.name, "foreign", Params::None).await;
     assert_eq!(kind_and_outcome(foreign), (FaultKind::Timeout, Outcome::Unknown));
-    eventually("the foreign is counted", async || world.metric("genkan_late_replies_total") == 2.0)
-        .await;
+    until("the foreign is counted", async || {
+        world.linked.metric("genkan_late_replies_total") == 2.0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_harm_a_service_never_leaves() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let tagged = array(r#"[{"__type__": "bytes", "__value__": "x"}]"#);
     let fault = kind_and_outcome(world.call("orders", "create", tagged).await);
     assert_eq!(fault, (FaultKind::InvalidParams, Outcome::NotSent));
@@ -199,9 +203,9 @@ async fn what_would_harm_a_service_never_leaves() {
     let fault = kind_and_outcome(world.notify("a b", "c").await);
     assert_eq!(fault, (FaultKind::InvalidRequest, Outcome::NotSent));
     let refused = |reason: &str| {
-        world.metric(&format!(
+        world.linked.metric(&format!(
             "genkan_refused_total{{upstream=\"{}\",reason=\"{reason}\"",
-            world.label()
+            world.linked.label
         ))
     };
     assert_eq!((refused("tagged_value"), refused("routing_key")), (1.0, 2.0));
@@ -209,8 +213,8 @@ async fn what_would_harm_a_service_never_leaves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_sent_up_to_the_last_byte_that_fits_a_frame() {
-    let world = World::not_waiting(&format!("{}?frame_max=4096", SHARED.url()), "");
-    world.ready().await;
+    let world = World::not_waiting(&format!("{}?frame_max=4096", RabbitMq::shared().url()), "");
+    world.linked.ready().await;
     let (mut fits, mut refused) = (3_000, 4_000);
     while refused - fits > 1 {
         let length = (fits + refused) / 2;
@@ -226,12 +230,12 @@ async fn headers_are_sent_up_to_the_last_byte_that_fits_a_frame() {
     assert!((3_300..3_900).contains(&fits), "{fits}");
     let fault = world.call_as(&"x".repeat(fits), "missing", "m").await.unwrap_err();
     assert_eq!(fault.kind(), FaultKind::UnknownService, "{}", fault.message());
-    assert_eq!(world.metric("genkan_upstream_reconnects_total"), 0.0);
+    assert_eq!(world.linked.metric("genkan_upstream_reconnects_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_nobody_consumes_is_unavailable_at_once_and_usable_at_once_after() {
-    let world = World::new(&SHARED, "probe_interval = \"10m\"").await;
+    let world = World::new(RabbitMq::shared(), "probe_interval = \"10m\"").await;
     let name = Service::queue(&world).await;
     world.notify(&name, "log").await.unwrap();
     for _ in 0..3 {
@@ -242,20 +246,20 @@ async fn a_queue_that_nobody_consumes_is_unavailable_at_once_and_usable_at_once_
     }
     let service = Service::serve(&world, &name, echo).await;
     // Without the background's help: a call looks again by itself after a quarter of a second.
-    eventually("served", async || world.call(&name, "echo", array("[1]")).await.is_ok()).await;
+    until("served", async || world.call(&name, "echo", array("[1]")).await.is_ok()).await;
     service.stop().await;
     drop(world);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_stops_is_noticed_in_the_background() {
-    let world = World::new(&SHARED, "probe_interval = \"50ms\"").await;
+    let world = World::new(RabbitMq::shared(), "probe_interval = \"50ms\"").await;
     let service = Service::start(&world, echo).await;
     world.call(&service.name, "echo", array("[1]")).await.unwrap();
     let name = service.name.clone();
     service.stop().await;
     let short = Duration::from_millis(300);
-    eventually("noticed", async || {
+    until("noticed", async || {
         let call = world.call_within(short, &name, "echo", Params::None).await;
         kind_and_outcome(call) == (FaultKind::Unavailable, Outcome::NotSent)
     })
@@ -264,7 +268,7 @@ async fn a_service_that_stops_is_noticed_in_the_background() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_of_thousands_of_missing_services_do_not_use_up_the_channels() {
-    let world = World::new(&SHARED, "probe_interval = \"5ms\"").await;
+    let world = World::new(RabbitMq::shared(), "probe_interval = \"5ms\"").await;
     let service = Service::queue(&world).await;
     for round in 0..65 {
         let calls = (0..40).map(|n| {
@@ -275,19 +279,19 @@ async fn probes_of_thousands_of_missing_services_do_not_use_up_the_channels() {
             assert_eq!(fault, (FaultKind::UnknownService, Outcome::NotSent));
         }
     }
-    eventually("still probing", async || {
+    until("still probing", async || {
         let short = Duration::from_millis(200);
         let call = world.call_within(short, &service, "m", Params::None).await;
         kind_and_outcome(call) == (FaultKind::Unavailable, Outcome::NotSent)
     })
     .await;
-    assert_eq!(world.metric("genkan_upstream_reconnects_total"), 0.0);
+    assert_eq!(world.linked.metric("genkan_upstream_reconnects_total"), 0.0);
 }
 
 /// Why the prober replaces its connection. Once this fails, lapin has been mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn lapin_has_no_channels_left_after_the_broker_has_closed_each_once() {
-    let world = World::new(&SHARED, "").await;
+    let world = World::new(RabbitMq::shared(), "").await;
     let connection = world.connect().await;
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
     let most = usize::from(connection.configuration().channel_max());
