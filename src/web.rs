@@ -81,7 +81,7 @@ impl WebPolicy {
 
     fn welcomes(&self, origin: &[u8], authority: Option<&str>) -> bool {
         self.welcomes_all()
-            || self.origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
+            || self.origins.iter().any(|known| known.as_bytes() == origin)
             || authority.is_some_and(|authority| self.is_own(origin, authority))
     }
 
@@ -180,7 +180,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<&str>, Unwelcome> {
 }
 
 /// Whether it is a host with a port or none, and nothing else.
-fn is_authority(text: &str) -> bool {
+pub fn is_authority(text: &str) -> bool {
     let (name, port) = split_port(text);
     let digits = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

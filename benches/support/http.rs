@@ -52,7 +52,7 @@ impl Session for Connection {
             format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{PAYLOAD},"id":{number}}}"#);
         self.request.clear();
         let head = format!(
-            "POST /api HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+            "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
             body.len()
         );

@@ -207,7 +207,7 @@ async fn the_environment_overrides_a_key() {
     let gateway = Gateway::start_with("[http]\nmax_batch = 10\n", &environment).await;
     let two =
         r#"[{"jsonrpc":"2.0","method":"a.b","id":1},{"jsonrpc":"2.0","method":"a.b","id":2}]"#;
-    let answer = gateway.api(two).await;
+    let answer = gateway.api(two).await[0].clone();
     assert_eq!(answer["error"]["data"]["kind"], "too_large");
     assert!(answer.get("result").is_some(), "gemstone's dialect: {answer}");
 }

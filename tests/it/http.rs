@@ -181,26 +181,6 @@ async fn https_by_configuration() {
 }
 
 #[tokio::test]
-async fn a_browser_on_another_origin_is_denied_by_default() {
-    let echo = Echo::start().await;
-    let origin = ("Origin", "https://app.example");
-    let preflight = [
-        origin,
-        ("Access-Control-Request-Method", "POST"),
-        ("Access-Control-Request-Headers", "content-type"),
-    ];
-    let address = &echo.gateway.http;
-    let response = crate::harness::http::send(address, "OPTIONS", "/api", &preflight, b"").await;
-    assert_eq!(response.header("access-control-allow-origin"), None, "{response:?}");
-    let response = echo.gateway.post("/api", &[origin], CALL).await;
-    assert_eq!(response.header("access-control-allow-origin"), None);
-    // What a page may send without asking first is not taken.
-    let simple = [origin, ("Content-Type", "text/plain")];
-    let response = echo.gateway.post("/api", &simple, CALL).await;
-    assert_eq!(as_fault(&response.json()).code, -32600);
-}
-
-#[tokio::test]
 async fn a_browser_on_a_configured_origin_may_call() {
     let echo = Echo::with("[http.cors]\norigins = [\"https://app.example\"]\n").await;
     let preflight = |origin: &'static str| {
@@ -229,8 +209,8 @@ async fn a_browser_on_a_configured_origin_may_call() {
     {
         let headers = preflight(stranger);
         let response = crate::harness::http::send(address, "OPTIONS", "/api", &headers, b"").await;
-        assert_ne!(response.header("access-control-allow-origin"), Some(stranger));
-        assert_ne!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("access-control-allow-origin"), None, "{stranger}");
+        assert_eq!(response.status, 403, "{stranger}");
     }
 }
 
@@ -391,7 +371,7 @@ async fn requests_that_are_not_http_harm_nobody() {
         &b"\x16\x03\x01\x02\x00\x01\x00"[..],
         b"GET\r\n\r\n",
         b"POST /api HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"POST /api HTTP/9.9\r\n\r\n",
         b"\0\0\0\0\0\0\0\0\0\0",
     ] {

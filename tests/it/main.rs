@@ -35,3 +35,4 @@ mod reloading;
 mod specification;
 mod unsent;
 mod watching;
+mod web_pages;

@@ -13,12 +13,15 @@ use super::answer::Dialect;
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::web::{self, WebPolicy};
 
 /// The settings of the HTTP ingress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The names that it is known by, beside its addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// The largest body, in bytes.
     pub max_body: usize,
     /// The longest batch.
@@ -86,6 +89,7 @@ impl HttpConfig {
         let dialects = [("strict", Dialect::Strict), ("gemstone", Dialect::Gemstone)];
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            hosts: read_hosts(section),
             max_body: section.size("max_body", 1 << 20),
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
@@ -100,6 +104,24 @@ impl HttpConfig {
             tls: TlsConfig::read(section),
         }
     }
+
+    /// Which names and which pages the listener serves.
+    pub fn web_policy(&self) -> WebPolicy {
+        let origins = self.cors.as_ref().map_or(&[][..], |cors| &cors.origins);
+        WebPolicy::new(self.listen, self.tls.is_some(), &self.hosts, origins)
+    }
+}
+
+fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
+    let hosts = section.texts("hosts");
+    for host in hosts.iter().filter(|host| !web::is_authority(host)) {
+        let message = format!(
+            "`{host}` in `hosts` is no name: write the host alone, or with its port, such as \
+             \"api.example\""
+        );
+        section.problem("hosts", message);
+    }
+    hosts
 }
 
 impl CorsConfig {

@@ -150,8 +150,11 @@ impl Connection {
 /// A request's bytes. `Content-Type: application/json` is added where there is none; a header
 /// with an empty value is left out.
 pub fn encode(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
     let given = |name: &str| headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
+    if !given("host") {
+        head += "Host: localhost\r\n";
+    }
     if !given("content-type") && !body.is_empty() {
         head += "Content-Type: application/json\r\n";
     }

@@ -109,7 +109,12 @@ async fn read(
     Ok((name::read(Some(&service), method)?, params, timeout))
 }
 
-fn refuse(http: &Http, request_headers: &HeaderMap, status: StatusCode, fault: &Fault) -> Response {
+pub(super) fn refuse(
+    http: &Http,
+    request_headers: &HeaderMap,
+    status: StatusCode,
+    fault: &Fault,
+) -> Response {
     let received = Instant::now();
     let context: Context = headers::read_context(request_headers, false);
     http.router.refuse(http.ingress, &context.trace, received, fault);

@@ -3,6 +3,7 @@
 mod bare;
 mod body;
 mod client_stream;
+mod door;
 mod exchange_body;
 mod headers;
 mod ingress;

@@ -57,13 +57,22 @@ pub(super) async fn not_post(
     State(http): HttpState,
     request: HttpRequest,
 ) -> axum::response::Response {
-    let request_headers = request.headers();
-    let exchange = Exchange::new(&http, None, request_headers, Instant::now());
     let fault = invalid("JSON-RPC calls are sent with the HTTP method POST");
-    let mut response = exchange.refuse(&fault);
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = refuse(&http, request.headers(), StatusCode::METHOD_NOT_ALLOWED, &fault);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response.map(Body::new)
+}
+
+/// Refuses a request with a status that is no answer of JSON-RPC's.
+pub(super) fn refuse(
+    http: &Arc<Http>,
+    request_headers: &http::HeaderMap,
+    status: StatusCode,
+    fault: &Fault,
+) -> Response {
+    let mut response = Exchange::new(http, None, request_headers, Instant::now()).refuse(fault);
+    *response.status_mut() = status;
+    response
 }
 
 /// Answers a request, whose path has been looked at already.

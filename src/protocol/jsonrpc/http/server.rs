@@ -22,9 +22,10 @@ use super::super::config::HttpConfig;
 use super::client_stream::ClientStream;
 use super::exchange_body::{AnswerBody, RequestBody};
 use super::progress::{Limits, Progress, Verdict};
-use super::{Http, NAME, bare, routes, rpc};
+use super::{Http, NAME, bare, door, routes, rpc};
 use crate::router::Router;
 use crate::tasks::Tasks;
+use crate::web::WebPolicy;
 
 /// How long to wait after the system refused to accept: it is out of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ pub(super) struct Server {
     /// Whether requests pass layers on their way to the routes.
     layered: bool,
     pub(super) config: HttpConfig,
+    policy: WebPolicy,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
 }
@@ -54,8 +56,9 @@ impl Server {
         let ingress = router.ingress(NAME);
         let notifications = tasks.clone();
         let http = Arc::new(Http { router, ingress, config: config.clone(), notifications });
+        let policy = config.web_policy();
         let layered = config.compression || config.cors.is_some();
-        Self { routes: routes(Arc::clone(&http)), http, layered, config, tls, tasks }
+        Self { routes: routes(Arc::clone(&http)), http, layered, config, policy, tls, tasks }
     }
 
     /// Accepts until the tasks are told to end. Sessions under way finish their requests.
@@ -114,7 +117,9 @@ impl Server {
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
             let request = request.map(|body| RequestBody::new(body, progress));
             async move {
-                let answer = if server.is_plain_call(&request) {
+                let answer = if let Err(turned_away) = door::check(&server.policy, &request) {
+                    Ok(turned_away.answer(&server.http, &request).map(Either::Right))
+                } else if server.is_plain_call(&request) {
                     Ok(rpc::serve(&server.http, None, request).await.map(Either::Left))
                 } else {
                     let answer = server.routes.clone().call(request).await;

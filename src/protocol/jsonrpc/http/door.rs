@@ -1,0 +1,57 @@
+//! Looks at a request before anything is done for it: for whom it is, which web page sent it, and
+//! whether everybody on its way reads the same end of it.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, Request, StatusCode, header};
+
+use super::super::envelope::invalid;
+use super::{Http, bare, rpc};
+use crate::fault::{Fault, FaultKind};
+use crate::web::{Unwelcome, WebPolicy};
+
+/// Why a request is turned away, and what HTTP calls that.
+pub(super) struct TurnedAway {
+    fault: Fault,
+    status: StatusCode,
+}
+
+/// Checks a request's head.
+pub(super) fn check<B>(policy: &WebPolicy, request: &Request<B>) -> Result<(), TurnedAway> {
+    policy.check(request).map_err(|unwelcome| {
+        let status = unwelcome.status();
+        let fault = match unwelcome {
+            Unwelcome::Malformed(how) => invalid(how),
+            unwelcome => Fault::not_sent(FaultKind::AccessDenied, unwelcome.to_string()),
+        };
+        TurnedAway { fault, status }
+    })?;
+    // hyper reads `gzip, chunked` as if it were `chunked`; others may not.
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).into_iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if chunked(coding) => Ok(()),
+        _ => {
+            let fault = invalid("the only Transfer-Encoding that is understood is `chunked`");
+            Err(TurnedAway { fault, status: StatusCode::NOT_IMPLEMENTED })
+        }
+    }
+}
+
+impl TurnedAway {
+    /// The answer, in the terms of the path that was asked for. The connection ends with it where
+    /// what follows cannot be trusted to be a request.
+    pub(super) fn answer<B>(&self, http: &std::sync::Arc<Http>, request: &Request<B>) -> Response {
+        let (path, headers) = (request.uri().path(), request.headers());
+        let mut response = if path == "/api" || path.starts_with("/api/") {
+            rpc::refuse(http, headers, self.status, &self.fault).map(Body::new)
+        } else {
+            bare::refuse(http, headers, self.status, &self.fault)
+        };
+        if self.status != StatusCode::FORBIDDEN && request.version() <= http::Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
