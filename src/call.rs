@@ -280,7 +280,7 @@ pub struct Call {
     pub kind: CallKind,
     /// What travels with it; the calls of a batch share one.
     pub context: Arc<Context>,
-    /// When it came in: deadlines count from here.
+    /// When all of it had come in: deadlines count from here.
     pub received: Instant,
     /// The caller's own limit, which can shorten the route's timeout and never lengthen it.
     pub timeout: Option<Duration>,

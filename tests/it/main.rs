@@ -34,5 +34,6 @@ mod readers;
 mod reloading;
 mod specification;
 mod unsent;
+mod uploads;
 mod watching;
 mod web_pages;

@@ -26,11 +26,11 @@ pub(super) async fn call(
     let Ok(Path((service, method))) = path else {
         return refuse(&http, request.headers(), StatusCode::BAD_REQUEST, &rpc::unreadable_path());
     };
-    let received = Instant::now();
+    let mut received = Instant::now();
     let (parts, body) = request.into_parts();
     let forward = http.config.forward_authorization;
     let context = Arc::new(headers::read_context(&parts.headers, forward));
-    let read = read(&http, service, method, &parts.headers, body).await;
+    let read = read(&http, (service, method), &parts.headers, body, &mut received).await;
     let (name, params, timeout) = match read {
         Ok(read) => read,
         Err(Declined { fault, status }) => {
@@ -94,14 +94,17 @@ fn unsupported(fault: Fault) -> Declined {
 
 async fn read(
     http: &Http,
-    service: String,
-    method: String,
+    (service, method): (String, String),
     request_headers: &HeaderMap,
     body: axum::body::Body,
+    received: &mut Instant,
 ) -> Result<(CallName, Params, Option<Duration>), Declined> {
     let timeout = headers::read_timeout(request_headers)?;
     headers::check_content_encoding(request_headers).map_err(unsupported)?;
-    let body = body::read(request_headers, body, &http.config, http.draining()).await?;
+    let body = body::read(request_headers, body, &http.config, http.draining()).await;
+    // What the client took to send it is no part of its call.
+    *received = Instant::now();
+    let body = body?;
     if !body.is_empty() {
         headers::check_content_type(request_headers).map_err(unsupported)?;
     }

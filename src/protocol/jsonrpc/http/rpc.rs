@@ -117,6 +117,7 @@ struct Exchange<'a> {
     dialect: Dialect,
     context: Arc<Context>,
     timeout: Option<Duration>,
+    /// When all of it had come.
     started: Instant,
 }
 
@@ -160,9 +161,10 @@ impl<'a> Exchange<'a> {
         headers::check_content_type(request_headers)?;
         headers::check_content_encoding(request_headers)?;
         self.timeout = headers::read_timeout(request_headers)?;
-        let body =
-            body::read(request_headers, body, &self.http.config, self.http.draining()).await?;
-        envelope::parse(&body, self.http.config.max_batch)
+        let body = body::read(request_headers, body, &self.http.config, self.http.draining()).await;
+        // What the client took to send it is no part of its calls.
+        self.started = Instant::now();
+        envelope::parse(&body?, self.http.config.max_batch)
     }
 
     /// Carries the requests of a batch out side by side, though not all at once.
