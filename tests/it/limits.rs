@@ -132,11 +132,9 @@ async fn a_body_that_comes_too_slowly_is_refused() {
     let body = call("p");
     let request = encode("POST", "/api", &[], body.as_bytes());
     let mut connection = echo.gateway.connect().await;
-    let started = Instant::now();
     connection.send(&request[..request.len() - 5]).await;
     let answer = connection.receive().await.expect("an answer").json();
     as_fault(&answer).is("timeout", "not_sent");
-    assert!(started.elapsed() < Duration::from_secs(5));
     assert!(connection.is_closed_within(Duration::from_secs(5)).await);
     assert_eq!(echo.called(), Vec::<String>::new());
 }

@@ -1,11 +1,11 @@
 //! Calls to real Nameko services, of both generations: results, exceptions, context, notifications,
 //! and services that are not there. `genkan` stands between a JSON-RPC caller and `nameko run`.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, NamekoVersion, RabbitMq, Shop, as_fault, eventually};
+use crate::harness::{Gateway, NamekoVersion, RabbitMq, Shop, as_fault, eventually, until};
 
 const BOTH: [NamekoVersion; 2] = [NamekoVersion::Two, NamekoVersion::Three];
 
@@ -239,25 +239,25 @@ async fn notifications_run_and_harm_no_service() {
 #[tokio::test]
 async fn a_slow_call_holds_no_other_up() {
     let gateway = shop(NamekoVersion::Three).await;
-    let slow = gateway.result("shop.slow", json!([2]));
+    let slow_is_over = Cell::new(false);
+    let slow = async {
+        assert_eq!(gateway.result("shop.slow", json!([2])).await, 2);
+        slow_is_over.set(true);
+    };
     let quick = async {
-        let started = Instant::now();
         for _ in 0..5 {
             assert_eq!(gateway.result("shop.add", json!([1, 2])).await, 3);
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(!slow_is_over.get(), "they were held up until the slow one had ended");
     };
-    let (slow, ()) = tokio::join!(slow, quick);
-    assert_eq!(slow, 2);
+    tokio::join!(slow, quick);
 }
 
 #[tokio::test]
 async fn a_deadline_that_passes_ends_the_call_and_the_late_reply_is_counted() {
     let gateway = shop(NamekoVersion::Two).await;
     let body = r#"{"jsonrpc":"2.0","method":"shop.slow","params":[0.8],"id":1}"#;
-    let started = Instant::now();
     let response = gateway.post("/api", &[("X-Request-Timeout", "300ms")], body).await;
-    assert!(started.elapsed() < Duration::from_millis(750), "{:?}", started.elapsed());
     as_fault(&response.json()).is("timeout", "unknown");
     gateway.wait_for_metric("genkan_late_replies_total", &[("upstream", "rabbit")], 1.0).await;
 }
@@ -265,9 +265,7 @@ async fn a_deadline_that_passes_ends_the_call_and_the_late_reply_is_counted() {
 #[tokio::test]
 async fn a_service_that_nobody_knows_is_unknown_at_once() {
     let gateway = Gateway::ready(&RabbitMq::shared().vhost().config()).await;
-    let started = Instant::now();
     let fault = gateway.fault("oders.create", json!([])).await;
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!(fault.is("unknown_service", "not_sent").code, -32601);
     assert!(fault.message.contains("oders"), "{}", fault.message);
 }
@@ -292,11 +290,9 @@ async fn a_stopped_service_is_unavailable_at_once_and_runs_nothing_late() {
         .await;
         assert_eq!(fault.is("unavailable", "not_sent").code, -32004);
         assert_eq!(fault.data["retryable"], true);
-        let started = Instant::now();
         for _ in 0..20 {
             gateway.fault(&note, json!(["late"])).await.is("unavailable", "not_sent");
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 
         let again = Shop::start(version, &vhost.url(), &name);
         eventually("traffic resumes", async || {
@@ -319,9 +315,13 @@ async fn a_call_that_waited_longer_than_its_caller_is_never_executed() {
     let shop = Shop::start(NamekoVersion::Two, &vhost.url(), "late");
     assert_eq!(gateway.result("late.note", json!(["first"])).await, 1);
     // The workers are all taken and the prefetch is full: what comes then waits in the queue.
-    let busy: Vec<_> = (0..10).map(|_| gateway.result("late.slow", json!([1.5]))).collect();
+    let busy: Vec<_> = (0..10).map(|_| gateway.result("late.slow", json!([4]))).collect();
     let queued = async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        until("the prefetch is full", async || {
+            let queue = format!("queues/{}/rpc-late", vhost.name());
+            RabbitMq::shared().get(&queue)["messages_unacknowledged"] == 10
+        })
+        .await;
         let body = r#"{"jsonrpc":"2.0","method":"late.note","params":["expired"],"id":1}"#;
         gateway.post("/api", &[("X-Request-Timeout", "300ms")], body).await.json()
     };

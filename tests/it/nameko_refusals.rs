@@ -1,7 +1,7 @@
 //! Messages that RabbitMQ would refuse, or does: the sender is told which it was and why, and
 //! nobody else's call is touched.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -177,11 +177,9 @@ async fn a_topic_that_the_user_may_not_write_is_denied_to_its_callers_alone() {
         assert_eq!(fault.is("access_denied", "rejected").code, -32001);
         assert!(fault.message.contains("orders.secret"), "{}", fault.message);
         assert!(!fault.message.contains("mukashibanashi"), "{}", fault.message);
-        let started = Instant::now();
         for _ in 0..20 {
             gateway.fault("orders.secret", json!([])).await.is("access_denied", "not_sent");
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         gateway.notify("orders.secret", json!([])).await;
         eventually("counted", async || {
             (ended(&gateway, "access_denied").await == 22.0).then_some(())
