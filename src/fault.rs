@@ -77,13 +77,14 @@ impl FaultKind {
 /// What the caller may believe about the service's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The call never left Genkan.
+    /// The call never left Genkan, and will not.
     NotSent,
-    /// The service refused it before it ran.
+    /// It left, and this very call was certainly refused before it ran: by the broker, or by a
+    /// service in words that cannot be another call's, which a service that ran only passes on.
     Rejected,
     /// The service ran it.
     Executed,
-    /// It was sent, and nobody knows.
+    /// It left, and nobody knows.
     Unknown,
 }
 
@@ -95,6 +96,14 @@ impl Outcome {
             Outcome::Rejected => "rejected",
             Outcome::Executed => "executed",
             Outcome::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the service may have run the call.
+    pub fn may_have_run(self) -> bool {
+        match self {
+            Outcome::NotSent | Outcome::Rejected => false,
+            Outcome::Executed | Outcome::Unknown => true,
         }
     }
 }
@@ -195,6 +204,6 @@ impl Fault {
             self.0.kind,
             FaultKind::Timeout | FaultKind::Unavailable | FaultKind::Overloaded
         );
-        passing && matches!(self.0.outcome, Outcome::NotSent | Outcome::Rejected)
+        passing && !self.0.outcome.may_have_run()
     }
 }

@@ -1,7 +1,7 @@
 //! Writes JSON-RPC 2.0 answers, and holds the one table of fault codes (CONTRACT, section 5).
 
 use crate::call::{Payload, Reply};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Outcome};
 
 /// Which of the two forms answers take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +13,10 @@ pub(super) enum Dialect {
 }
 
 /// The JSON-RPC code of a fault.
-pub(super) fn code(kind: FaultKind) -> i64 {
+fn code(kind: FaultKind, outcome: Outcome) -> i64 {
     match kind {
+        // Clients such as viem repeat a call by themselves that ended with JSON-RPC's own code.
+        FaultKind::Internal if outcome.may_have_run() => -32007,
         FaultKind::ParseError => -32700,
         FaultKind::InvalidRequest => -32600,
         FaultKind::UnknownMethod | FaultKind::UnknownService => -32601,
@@ -122,7 +124,7 @@ fn write_result(out: &mut Vec<u8>, reply: &Reply) {
 
 fn write_error(out: &mut Vec<u8>, fault: &Fault) {
     out.extend_from_slice(b"\"error\":{\"code\":");
-    out.extend_from_slice(code(fault.kind()).to_string().as_bytes());
+    out.extend_from_slice(code(fault.kind(), fault.outcome()).to_string().as_bytes());
     out.extend_from_slice(b",\"message\":");
     write_text(out, fault.message());
     out.extend_from_slice(b",\"data\":{");
@@ -133,7 +135,7 @@ fn write_error(out: &mut Vec<u8>, fault: &Fault) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Outcome, RemoteError};
+    use crate::fault::RemoteError;
 
     fn written(dialect: Dialect, result: Result<Reply, Fault>) -> String {
         let mut out = Vec::new();
@@ -205,7 +207,11 @@ mod tests {
         ];
         assert_eq!(rows.map(|row| row.0), FaultKind::ALL);
         for (kind, expected_code, expected_status) in rows {
-            assert_eq!(code(kind), expected_code);
+            assert_eq!(code(kind, Outcome::NotSent), expected_code);
+            let internal = kind == FaultKind::Internal;
+            let of_one_that_ran = if internal { -32007 } else { expected_code };
+            assert_eq!(code(kind, Outcome::Executed), of_one_that_ran);
+            assert_eq!(code(kind, Outcome::Unknown), of_one_that_ran);
             assert_eq!(status(kind).as_u16(), expected_status);
         }
     }
