@@ -25,6 +25,7 @@ const UPSTREAM_RECONNECTS: &str = "genkan_upstream_reconnects_total";
 const LATE_REPLIES: &str = "genkan_late_replies_total";
 const REFUSED: &str = "genkan_refused_total";
 const REPAIRED: &str = "genkan_repaired_replies_total";
+const RECEIPTS: &str = "genkan_stream_receipts_total";
 const HUB_MODULES: &str = "genkan_hub_modules";
 const HUB_HOOKS: &str = "genkan_hub_hooks_total";
 const HUB_DISCONNECTS: &str = "genkan_hub_disconnects_total";
@@ -82,6 +83,10 @@ fn describe() {
     describe_counter!(LATE_REPLIES, "Replies that no call was waiting for any more");
     describe_counter!(REFUSED, "What was refused before it could harm a peer, by reason");
     describe_counter!(REPAIRED, "Replies with NaN or Infinity, which are null in JSON");
+    describe_counter!(
+        RECEIPTS,
+        "Receipts of JetStream streams, where a service's answer is awaited"
+    );
     describe_gauge!(
         HUB_MODULES,
         "Connections to the hub: modules that are active or wait for a dependency, and others"
@@ -233,6 +238,11 @@ impl UpstreamMetrics {
     /// Counts a reply in which `NaN` or `Infinity` became `null`.
     pub fn repaired_reply(&self) {
         self.repaired_replies.increment(1);
+    }
+
+    /// Counts a stream's receipt that came where a service's answer is awaited.
+    pub fn receipt(&self) {
+        counter!(RECEIPTS, "upstream" => self.upstream.clone()).increment(1);
     }
 
     /// Counts something refused because it would harm the peer.

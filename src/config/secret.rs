@@ -3,7 +3,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// More than any secret or chain of certificates takes.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -49,6 +50,60 @@ impl Secret {
         }
         format!("{scheme}://{host}{path}")
     }
+}
+
+/// A secret that may stand in a file. The file is read again whenever the secret is needed: one
+/// that is rotated is in force from the next connection on, and those that live go on.
+pub struct SecretSource {
+    file: Option<PathBuf>,
+    last: Mutex<Secret>,
+}
+
+impl SecretSource {
+    /// One that stands in the configuration itself.
+    pub fn fixed(secret: Secret) -> Self {
+        Self { file: None, last: Mutex::new(secret) }
+    }
+
+    /// One that was found in `file`.
+    pub fn file(file: PathBuf, found: Secret) -> Self {
+        Self { file: Some(file), last: Mutex::new(found) }
+    }
+
+    /// The secret as it is now. A file that cannot be used any more keeps the old one, loudly.
+    pub fn now(&self) -> Secret {
+        let read = self.file.as_ref().map(|file| (file, read_secret(file)));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Some((_, Ok(secret))) => *last = secret,
+            Some((_, Err(complaint))) => {
+                tracing::error!(complaint, "a secret's file cannot be used: the old one stays");
+            }
+            None => {}
+        }
+        last.clone()
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Reads a secret's file, without its last line break. The complaint names the file.
+pub(super) fn read_secret(file: &Path) -> Result<Secret, String> {
+    let shown = shown_path(file);
+    let text = match read_file(file).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        Ok(Err(_)) => return Err(format!("{shown} is not UTF-8")),
+        Err(error) => return Err(format!("cannot read {shown}: {error}")),
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(format!("{shown} is empty: write the secret into it"));
+    }
+    Ok(Secret::new(text.to_owned()))
 }
 
 /// A value of the configuration in a message: in quotes, as it was written, unless it is long or

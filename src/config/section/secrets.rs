@@ -1,12 +1,33 @@
 //! Secrets: in the table, in a file that it names, or in the environment. No message repeats one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Section;
-use crate::config::secret::{Secret, read_file, shown_path};
+use crate::config::secret::{Secret, SecretSource, read_secret};
 use crate::config::value::{Table, Value};
 
 impl Section<'_> {
+    /// The same as [`Section::secret`], for one that is read again whenever it is needed.
+    pub fn secret_source(
+        &mut self,
+        key: &'static str,
+        key_file: &'static str,
+    ) -> Option<SecretSource> {
+        let file = self.values.get(key_file).and_then(Value::as_text).map(PathBuf::from);
+        let secret = self.secret(key, key_file)?;
+        Some(match file {
+            Some(file) => SecretSource::file(file, secret),
+            None => SecretSource::fixed(secret),
+        })
+    }
+
+    /// The content of the file that `key` names, read again whenever it is needed.
+    pub fn secret_file(&mut self, key: &'static str) -> Option<SecretSource> {
+        let file = self.path(key)?;
+        let secret = self.secret_in(key, &file)?;
+        Some(SecretSource::file(file, secret))
+    }
+
     /// A secret: `key`, or the content of the file that `key_file` names, without its last line
     /// break. Both names are given, because they are the schema.
     pub fn secret(&mut self, key: &'static str, key_file: &'static str) -> Option<Secret> {
@@ -35,19 +56,11 @@ impl Section<'_> {
     }
 
     fn secret_in(&self, key_file: &str, file: &Path) -> Option<Secret> {
-        let complaint = match read_file(file).map(String::from_utf8) {
-            Ok(Ok(text)) => {
-                let text = text.trim_end_matches(['\r', '\n']);
-                if !text.is_empty() {
-                    return Some(Secret::new(text.to_owned()));
-                }
-                format!("{} is empty: write the secret into it", shown_path(file))
-            }
-            Ok(Err(_)) => format!("{} is not UTF-8", shown_path(file)),
-            Err(error) => format!("cannot read {}: {error}", shown_path(file)),
+        let read = read_secret(file);
+        let complain = |complaint| {
+            self.problem(key_file, format!("`{key_file}` in {}: {complaint}", self.title));
         };
-        self.problem(key_file, format!("`{key_file}` in {}: {complaint}", self.title));
-        None
+        read.map_err(complain).ok()
     }
 
     /// Every key that is left, as a secret by name: `name = "secret"`, or

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -10,13 +9,13 @@ use super::config::Settings;
 use super::connection::{self, Link, State};
 use super::generation::Generation;
 use super::pending::{Answer, Closed};
-use super::wire;
+use super::wire::{self, Refused};
 use crate::budget::Budget;
-use crate::call::{Reply, Request};
+use crate::call::{Held, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
-use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{self, Connected, Connector, Readiness, Upstream};
 
 /// The settings of a NATS upstream, ready to connect.
 pub(super) struct NatsConnector(Arc<Settings>);
@@ -38,21 +37,26 @@ impl Connector for NatsConnector {
         servers.join(", ")
     }
 
-    fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
+    fn explain(&self, request: &Request<'_>) -> Result<upstream::Envelope, Fault> {
         let settings = &self.0;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request)
             .map_err(|refusal| refusal.fault)?;
         let body = wire::message(settings.dialect, request)?;
         let pattern = "request with reply to an inbox; a notification without";
-        Ok(Envelope {
+        Ok(upstream::Envelope {
             address: vec![("subject", subject), ("pattern", pattern.to_owned())],
             headers: wire::describe(request),
             body: String::from_utf8_lossy(&body).into_owned(),
         })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, _budget: &Budget, tasks: &Tasks) -> Connected {
-        let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
+    fn has_subjects(&self) -> bool {
+        true
+    }
+
+    fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
+        let settings = Arc::clone(&self.0);
+        let link = connection::start(settings, budget.upstream(), metrics.clone(), tasks);
         let upstream = Arc::new(Egress { settings: Arc::clone(&self.0), link, metrics });
         Connected { upstream }
     }
@@ -64,15 +68,15 @@ struct Egress {
     metrics: UpstreamMetrics,
 }
 
-/// A request that may be sent, but for its reply subject.
-struct Outgoing {
-    subject: Subject,
-    headers: HeaderMap,
+/// A request that may be sent.
+struct Envelope {
+    subject: Arc<str>,
+    headers: String,
     payload: Bytes,
 }
 
 impl Egress {
-    fn outgoing(&self, request: &Request<'_>) -> Result<Outgoing, Fault> {
+    fn envelope(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
         let settings = &self.settings;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request);
         let subject = subject.map_err(|refusal| {
@@ -80,22 +84,17 @@ impl Egress {
             refusal.fault
         })?;
         let payload = wire::message(settings.dialect, request)?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in wire::headers(request.context, request.deadline.remaining()) {
-            let value = HeaderValue::from(value.into_owned());
-            headers.insert(HeaderName::from_static(name), value);
-        }
-        Ok(Outgoing { subject: subject.into(), headers, payload })
+        Ok(Envelope { subject: subject.into(), headers: wire::headers(request), payload })
     }
 
     /// The generation to send through, if there is one and the message is not too large for it.
-    fn generation(&self, outgoing: &Outgoing) -> Result<Arc<Generation>, Fault> {
+    fn generation(&self, envelope: &Envelope) -> Result<Arc<Generation>, Fault> {
         let state = self.link.state();
         let generation = match &*state {
             State::Up(generation) => Arc::clone(generation),
             State::Down(why) => return Err(unavailable(why)),
         };
-        let size = outgoing.payload.len() + wire::size(&outgoing.headers);
+        let size = envelope.payload.len() + envelope.headers.len();
         let limit = generation.max_payload();
         if size > limit {
             return Err(Fault::not_sent(
@@ -109,60 +108,94 @@ impl Egress {
         Ok(generation)
     }
 
-    async fn call(&self, request: &Request<'_>) -> Result<Reply, Fault> {
-        let outgoing = self.outgoing(request)?;
-        let generation = self.generation(&outgoing)?;
-        let Outgoing { subject, headers, payload } = outgoing;
-        let mut ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
-        ticket.hold(request.departure.hold());
-        let sent = generation.publish_call(&ticket, subject, headers, payload).await;
-        sent.map_err(|_| unavailable(LOST))?;
-        match ticket.answer().await {
-            Answer::Reply(message) => {
-                let mut repaired = false;
-                let reply = wire::decode(self.settings.dialect, request, message, &mut repaired);
-                if repaired {
-                    self.metrics.repaired_reply();
-                }
-                reply
+    /// Sends a request, and waits for the end. One whose generation was retired before it could be
+    /// sent goes to the next one.
+    async fn send(&self, request: &Request<'_>, wants_reply: bool) -> Result<Answer, Fault> {
+        let mut before: Option<Arc<Generation>> = None;
+        loop {
+            let envelope = self.envelope(request)?;
+            let generation = self.generation(&envelope)?;
+            if before.is_some_and(|before| Arc::ptr_eq(&before, &generation)) {
+                return Ok(Answer::Lost { sent: false });
             }
-            Answer::Denied => Err(denied(request)),
-            Answer::Lost { sent: false } => Err(unavailable(LOST)),
-            Answer::Lost { sent: true } => Err(lost(request)),
+            let held = request.departure.hold();
+            match send_through(&generation, envelope, held, wants_reply).await? {
+                Answer::Lost { sent: false } => before = Some(generation),
+                answer => return Ok(answer),
+            }
         }
     }
 
+    async fn call(&self, request: &Request<'_>) -> Result<Reply, Fault> {
+        let message = match self.send(request, true).await? {
+            Answer::Reply(message) => message,
+            answer => return Err(self.no_reply(request, &answer)),
+        };
+        let mut repaired = false;
+        let reply = wire::decode(self.settings.dialect, request, message, &mut repaired);
+        if repaired {
+            self.metrics.repaired_reply();
+        }
+        reply
+    }
+
     async fn notify(&self, request: &Request<'_>) -> Result<(), Fault> {
-        let outgoing = self.outgoing(request)?;
-        let generation = self.generation(&outgoing)?;
-        let Outgoing { subject, headers, payload } = outgoing;
-        let ticket = generation.pending().register(subject.clone()).map_err(no_place)?;
-        let held = request.departure.hold();
-        let sent = generation.publish(subject.clone(), headers, payload).await;
-        held.release();
-        sent.map_err(|_| unavailable(LOST))?;
-        generation.confirm().await.map_err(|_| lost(request))?;
-        let denial = generation.is_denied(&subject, ticket).await;
-        if denial { Err(denied(request)) } else { Ok(()) }
+        match self.send(request, false).await? {
+            Answer::Taken => Ok(()),
+            answer => Err(self.no_reply(request, &answer)),
+        }
+    }
+
+    fn no_reply(&self, request: &Request<'_>, answer: &Answer) -> Fault {
+        match answer {
+            Answer::Denied => denied(request),
+            Answer::Lost { sent: false } => unavailable("the connection to NATS was lost"),
+            Answer::Refused(Refused::TooLarge(size)) => {
+                too_large(request, *size, self.settings.max_reply)
+            }
+            Answer::Refused(Refused::NoRoom(exceeded)) => exceeded.fault(Outcome::Executed),
+            Answer::Lost { sent: true } | Answer::Reply(_) | Answer::Taken => lost(request),
+        }
     }
 }
 
-const LOST: &str = "the connection to NATS was lost";
+async fn send_through(
+    generation: &Generation,
+    Envelope { subject, headers, payload }: Envelope,
+    held: Held<'_>,
+    wants_reply: bool,
+) -> Result<Answer, Fault> {
+    let ticket = match generation.pending().register(Arc::clone(&subject), held) {
+        Ok(ticket) => ticket,
+        Err(Closed::Ended) => return Ok(Answer::Lost { sent: false }),
+        Err(Closed::Full) => return Err(full()),
+    };
+    if !generation.send(&ticket, subject, headers, payload, wants_reply).await {
+        return Ok(Answer::Lost { sent: false });
+    }
+    Ok(ticket.answer().await)
+}
 
 fn unavailable(why: &str) -> Fault {
     let message = format!("nothing can be sent to NATS now: {why}");
     Fault::not_sent(FaultKind::Unavailable, message)
 }
 
-fn no_place(closed: Closed) -> Fault {
-    match closed {
-        Closed::Ended => unavailable(LOST),
-        Closed::Full => Fault::not_sent(
-            FaultKind::Overloaded,
-            "more calls wait for NATS than one connection has room for: wait, or lower the \
-             upstream's `max_in_flight`",
-        ),
-    }
+fn full() -> Fault {
+    Fault::not_sent(
+        FaultKind::Overloaded,
+        "more calls wait for NATS than one connection has room for: wait, or lower the \
+         upstream's `max_in_flight`",
+    )
+}
+
+fn too_large(request: &Request<'_>, size: usize, limit: usize) -> Fault {
+    let message = format!(
+        "the reply to `{}.{}` is {size} bytes with its headers, and {limit} are taken at most: \
+         answer less, or raise the upstream's `max_reply`",
+        request.service, request.method
+    );
+    Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
 }
 
 fn denied(request: &Request<'_>) -> Fault {

@@ -1,274 +1,412 @@
-//! One connection and what belongs to it: the client, the inbox's name, the waiting calls.
+//! One connection and what lives and dies with it: the inbox's name, the waiting calls, and three
+//! loops that read, write and watch.
+//!
+//! Nothing that a service sends ends a generation: what cannot be read is the fault of the call
+//! that it answers. It ends when the server closes the connection, breaks the protocol or falls
+//! silent, and when it is retired and nobody waits any more.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::client::traits::Publisher;
-use async_nats::message::OutboundMessage;
-use async_nats::{Client, Event, HeaderMap, ServerError, Subject, Subscriber};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::pending::{Answer, Pending, Ticket};
-use super::wire::{self, Violation};
+use super::pulse::{Pulse, Verdict};
+use super::transport::{Reader, Writer};
+use super::wire::{self, Incoming, Message, Parser, Violation};
 use crate::batch::gather;
 use crate::metrics::UpstreamMetrics;
 use crate::token::Token;
 
-/// How many calls are published together at the most, and how many wait for that before their
+/// How many calls are written together at the most, and how many wait for that before their
 /// callers do.
 const BATCH: usize = 128;
+/// What is gathered before it is written.
+const WRITE: usize = 64 * 1024;
+/// From this size on a payload is written as it is, not copied.
+const LARGE: usize = 16 * 1024;
+/// How much room there is for what comes in.
+const READ: usize = 64 * 1024;
+/// How often the server's life is thought of, and a retired generation's calls are counted.
+const TICK: Duration = Duration::from_millis(250);
 
-/// How many denied subjects are remembered.
-const MOST_DENIED: usize = 256;
-/// How long the library has to tell of a denial that is expected.
-const DENIAL: Duration = Duration::from_millis(100);
+/// How many subjects are told of that a stream stores.
+const MOST_STREAMED: usize = 64;
 
-/// What the library's events and the generation share.
-pub(super) struct Shared {
-    pending: Pending,
-    metrics: UpstreamMetrics,
-    /// The server lets us publish to our own inbox.
-    echoes: AtomicBool,
-    /// Subjects that the server has denied.
-    denied: Mutex<HashSet<String>>,
-    /// It has denied a message that nobody waited for.
-    unheard: AtomicBool,
-    /// Fires when the generation is of no use any more.
-    over: CancellationToken,
-    /// Known once the client is.
-    inbox: OnceLock<String>,
+/// Why a generation has ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// For the operator: no address, no user.
+    pub(super) reason: &'static str,
+    /// What the server or the system said, for the log.
+    pub(super) said: String,
 }
 
-impl Shared {
-    /// For a generation that is about to be made.
-    pub(super) fn new(metrics: UpstreamMetrics) -> Arc<Self> {
-        Arc::new(Self {
-            pending: Pending::default(),
-            metrics,
-            echoes: AtomicBool::new(true),
-            denied: Mutex::default(),
-            unheard: AtomicBool::new(false),
-            over: CancellationToken::new(),
-            inbox: OnceLock::new(),
-        })
+impl End {
+    fn new(reason: &'static str) -> Self {
+        Self { reason, said: String::new() }
     }
+}
 
-    /// Takes what the library reports. May lose some of it in a flood, so that nothing but speed
-    /// may depend on it.
-    pub(super) fn on_event(&self, event: &Event) {
-        match event {
-            // The library drops it, and says nothing to whoever waits.
-            Event::SlowConsumer(_) => self.metrics.refused("inbox_full"),
-            Event::LameDuckMode => info!("the NATS server is about to shut down"),
-            Event::ServerError(ServerError::Other(error)) => self.on_server_error(error),
-            _ => {}
-        }
-    }
+/// A message on its way out.
+pub(super) struct Outgoing {
+    /// Who waits for it.
+    key: u64,
+    subject: Arc<str>,
+    headers: String,
+    payload: Bytes,
+    /// Whether a reply is asked for; else the server's word that it has read it.
+    wants_reply: bool,
+}
 
-    fn denied(&self) -> MutexGuard<'_, HashSet<String>> {
-        // Every use leaves the set whole.
-        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remember_denied(&self, subject: &str) {
-        let mut denied = self.denied();
-        if denied.len() >= MOST_DENIED {
-            denied.clear();
-        }
-        denied.insert(subject.to_owned());
-    }
-
-    fn on_server_error(&self, text: &str) {
-        let inbox = self.inbox.get().map_or("", String::as_str);
-        match wire::violation(text) {
-            Some(Violation::Publish(subject)) if subject.starts_with(inbox) => {
-                // Calls do without. The refusal is itself the sign of life that was asked for.
-                self.echoes.store(false, Ordering::Relaxed);
-                if let Some(token) = subject.strip_prefix(inbox) {
-                    self.pending.answer(token, Answer::Denied);
-                }
-            }
-            // Their own faults tell. Where nobody waits, as without echoes, there are none; and
-            // the subjects are the callers', so that this is said once.
-            Some(Violation::Publish(subject)) => {
-                self.remember_denied(subject);
-                if !self.pending.deny(subject) && !self.unheard.swap(true, Ordering::Relaxed) {
-                    warn!(subject, "NATS does not permit to publish: allow it for Genkan's user");
-                }
-            }
-            // Without an inbox the generation is useless; the next one says what to do.
-            Some(Violation::Subscription(_)) => self.over.cancel(),
-            None => warn!(error = text, "NATS reports an error"),
-        }
-    }
+/// The three things that [`Generation::run`] works with.
+pub(super) struct Io {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) parser: Parser,
+    pub(super) buffer: BytesMut,
+    outbox: mpsc::Receiver<Outgoing>,
 }
 
 /// One connection and what belongs to it.
 pub(super) struct Generation {
-    client: Client,
-    shared: Arc<Shared>,
-    /// The reply subjects' common part, which ends in a dot. Nobody can guess it.
+    /// The reply subjects' common part, which ends in a dot.
     inbox: String,
-    /// Calls on their way to [`Generation::run`].
+    pending: Pending,
+    max_payload: AtomicUsize,
+    ping_interval: Duration,
+    /// Messages on their way to the writer.
     outbox: mpsc::Sender<Outgoing>,
+    /// The notifications that each `PING` under way stands for.
+    pings: Mutex<VecDeque<Vec<u64>>>,
+    pulse: Mutex<Pulse>,
+    /// The server asks whether we live.
+    is_asked: AtomicBool,
+    /// The server is to be asked.
+    asks: AtomicBool,
+    /// One of both.
+    control: Notify,
+    /// The server has said that it is about to go.
+    goodbye: CancellationToken,
+    /// Another generation has taken over.
+    retired: AtomicBool,
+    /// What the server complained of last.
+    complaint: Mutex<String>,
+    metrics: UpstreamMetrics,
+    /// The server has denied a message that nobody waited for.
+    unheard: AtomicBool,
+    /// The subjects whose streams have been told of.
+    streamed: Mutex<HashSet<Arc<str>>>,
 }
-
-/// A call that is ready to be published.
-struct Outgoing {
-    key: u64,
-    message: OutboundMessage,
-}
-
-/// What a generation receives from: replies from the server, calls from the gateway.
-pub(super) struct Incoming {
-    inbox: Subscriber,
-    outbox: mpsc::Receiver<Outgoing>,
-}
-
-/// The connection has ended; nothing was sent.
-#[derive(Debug, thiserror::Error)]
-#[error("connection closed")]
-pub(super) struct Gone;
 
 impl Generation {
-    /// A generation that receives what is sent to `inbox` and one more token.
+    /// A generation on a connection that is open, and has subscribed to `inbox` and one more token.
     pub(super) fn new(
-        client: Client,
-        shared: Arc<Shared>,
         inbox: String,
-        subscriber: Subscriber,
-    ) -> (Self, Incoming) {
-        shared.inbox.get_or_init(|| inbox.clone());
+        (max_payload, ping_interval): (usize, Duration),
+        (reader, writer): (Reader, Writer),
+        (parser, buffer): (Parser, BytesMut),
+        metrics: UpstreamMetrics,
+    ) -> (Self, Io) {
         let (sender, outbox) = mpsc::channel(BATCH);
-        let generation = Self { client, shared, inbox, outbox: sender };
-        (generation, Incoming { inbox: subscriber, outbox })
-    }
-
-    /// Whether it was given up because the server lets it have no inbox.
-    pub(super) fn is_inbox_refused(&self) -> bool {
-        self.shared.over.is_cancelled()
+        let generation = Self {
+            inbox,
+            pending: Pending::default(),
+            max_payload: AtomicUsize::new(max_payload),
+            ping_interval,
+            outbox: sender,
+            pings: Mutex::default(),
+            pulse: Mutex::new(Pulse::new(Instant::now())),
+            is_asked: AtomicBool::new(false),
+            asks: AtomicBool::new(false),
+            control: Notify::new(),
+            goodbye: CancellationToken::new(),
+            retired: AtomicBool::new(false),
+            complaint: Mutex::default(),
+            metrics,
+            unheard: AtomicBool::new(false),
+            streamed: Mutex::default(),
+        };
+        (generation, Io { reader, writer, parser, buffer, outbox })
     }
 
     /// The calls that wait.
     pub(super) fn pending(&self) -> &Pending {
-        &self.shared.pending
+        &self.pending
     }
 
     /// The largest message, headers included, that the server takes.
     pub(super) fn max_payload(&self) -> usize {
-        self.client.max_payload()
+        self.max_payload.load(Ordering::Relaxed)
     }
 
-    /// Where the reply to a call is to be sent.
-    pub(super) fn reply_subject(&self, ticket: &Ticket<'_>) -> Subject {
-        // With exact room: what has spare room costs another allocation to be shared.
-        let mut subject = String::with_capacity(self.inbox.len() + Token::HEX);
-        subject.push_str(&self.inbox);
-        ticket.token().push_hex(&mut subject);
-        subject.into()
+    /// Waits until the server says that it is about to go.
+    pub(super) async fn goodbye(&self) {
+        self.goodbye.cancelled().await;
     }
 
-    /// Hands a call over to be published. Until it is, it can be taken back by dropping the
-    /// ticket.
-    pub(super) async fn publish_call(
+    /// Lets it end as soon as its last call has its answer.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Hands a message over to be written. Until it is, it can be taken back by dropping the
+    /// ticket. False where the connection has ended.
+    pub(super) async fn send(
         &self,
         ticket: &Ticket<'_>,
-        subject: Subject,
-        headers: HeaderMap,
+        subject: Arc<str>,
+        headers: String,
         payload: Bytes,
-    ) -> Result<(), Gone> {
-        let reply = Some(self.reply_subject(ticket));
-        let message = OutboundMessage { subject, reply, payload, headers: Some(headers) };
-        let outgoing = Outgoing { key: ticket.key(), message };
-        self.outbox.send(outgoing).await.map_err(|_| Gone)
+        wants_reply: bool,
+    ) -> bool {
+        let outgoing = Outgoing { key: ticket.key(), subject, headers, payload, wants_reply };
+        self.outbox.send(outgoing).await.is_ok()
     }
 
-    /// Hands a message to the connection. Waits while its queue is full, and until then can be
-    /// taken back by dropping the future.
-    pub(super) async fn publish(
-        &self,
-        subject: Subject,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<(), Gone> {
-        let message = OutboundMessage { subject, reply: None, payload, headers: Some(headers) };
-        self.client.publish_message(message).await.map_err(|_| Gone)
-    }
-
-    /// Waits until the server has read what was published before: a message to ourselves goes
-    /// the same way, and comes back. Where that is not permitted, until it has been written.
-    pub(super) async fn confirm(&self) -> Result<(), Gone> {
-        if !self.shared.echoes.load(Ordering::Relaxed) {
-            return self.client.flush().await.map_err(|_| Gone);
-        }
-        let ticket = self.pending().register(Subject::from_static("")).map_err(|_| Gone)?;
-        let subject = self.reply_subject(&ticket);
-        self.client.publish(subject, Bytes::new()).await.map_err(|_| Gone)?;
-        match ticket.answer().await {
-            Answer::Reply(_) | Answer::Denied => Ok(()),
-            Answer::Lost { .. } => Err(Gone),
-        }
-    }
-
-    /// Whether the server has denied a notification that it has [read](Self::confirm).
-    ///
-    /// It said so before its sign of life. But the library tells of that in a task of its own,
-    /// which is given its turn, and more time where the same was denied before: only the first of
-    /// its kind may pass for sent, and is logged then.
-    pub(super) async fn is_denied(&self, subject: &str, ticket: Ticket<'_>) -> bool {
-        tokio::task::yield_now().await;
-        let known = self.shared.denied().contains(subject);
-        let wait = if known { DENIAL } else { Duration::ZERO };
-        let answer = tokio::time::timeout(wait, ticket.answer()).await;
-        let denied = matches!(answer, Ok(Answer::Denied));
-        if known && !denied {
-            self.shared.denied().remove(subject);
-        }
-        denied
-    }
-
-    /// Publishes calls and hands every reply to its call, until the connection ends.
-    pub(super) async fn run(&self, incoming: &mut Incoming) {
-        let Incoming { inbox, outbox } = incoming;
-        let both = async {
-            tokio::select! {
-                () = self.hand_out_replies(inbox) => {}
-                () = self.publish_calls(outbox) => {}
-            }
+    /// Reads, writes and watches until the end, which every call that waits gets to know.
+    pub(super) async fn run(&self, io: Io) -> End {
+        let Io { reader, writer, parser, buffer, mut outbox } = io;
+        // One task: a thread that has read replies need not wake another one to write calls.
+        let mut end = tokio::select! {
+            end = self.read(reader, parser, buffer) => end,
+            end = self.write(writer, &mut outbox) => end,
+            end = self.watch() => end,
         };
-        // `None` means that the connection was given up from here.
-        let _ended = self.shared.over.run_until_cancelled(both).await;
-    }
-
-    async fn hand_out_replies(&self, inbox: &mut Subscriber) {
-        while let Some(message) = inbox.next().await {
-            let subject = message.subject.clone();
-            let reply = Answer::Reply(message);
-            let token = subject.strip_prefix(self.inbox.as_str());
-            if !token.is_some_and(|token| self.pending().answer(token, reply)) {
-                self.shared.metrics.late_reply();
-            }
+        // Whoever waits for a place has not been sent.
+        outbox.close();
+        self.pending.end();
+        let complaint = std::mem::take(&mut *lock(&self.complaint));
+        if !complaint.is_empty() {
+            end.said = complaint;
         }
+        end
     }
 
-    async fn publish_calls(&self, outbox: &mut mpsc::Receiver<Outgoing>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while outbox.recv_many(&mut batch, BATCH).await > 0 {
-            // The library writes what it has as soon as it is woken.
-            gather(&mut batch, outbox, BATCH).await;
-            for Outgoing { key, message } in batch.drain(..) {
-                if self.pending().sending(key)
-                    && self.client.publish_message(message).await.is_err()
-                {
-                    return;
+    async fn read(&self, mut reader: Reader, mut parser: Parser, mut buffer: BytesMut) -> End {
+        loop {
+            loop {
+                match parser.next(&mut buffer) {
+                    Ok(Some(operation)) => {
+                        if let Some(end) = self.take(operation) {
+                            return end;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        let said = error.to_string();
+                        return End { reason: "it does not speak NATS's protocol", said };
+                    }
                 }
             }
+            if buffer.capacity() - buffer.len() < READ / 8 {
+                buffer.reserve(READ);
+            }
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) => return End::new("the server closed it"),
+                Ok(_) => lock(&self.pulse).heard(Instant::now()),
+                Err(error) => return End { reason: "it broke", said: error.to_string() },
+            }
         }
     }
+
+    fn take(&self, operation: Incoming) -> Option<End> {
+        match operation {
+            Incoming::Message(message) => self.reply(message),
+            Incoming::Refused { subject, refused } => {
+                self.hand_out(&subject, Answer::Refused(refused));
+            }
+            Incoming::Ping => {
+                self.is_asked.store(true, Ordering::Relaxed);
+                self.control.notify_one();
+            }
+            Incoming::Pong => {
+                for key in lock(&self.pings).pop_front().unwrap_or_default() {
+                    self.pending.taken(key);
+                }
+            }
+            Incoming::Info(info) => {
+                self.max_payload.store(info.max_payload, Ordering::Relaxed);
+                if info.ldm {
+                    self.goodbye.cancel();
+                }
+            }
+            Incoming::Error(text) => return self.complain(text),
+            Incoming::Ok => {}
+        }
+        None
+    }
+
+    fn reply(&self, message: Message) {
+        if let Some(stream) = wire::receipt(&message)
+            && let Some(token) = message.subject.strip_prefix(self.inbox.as_bytes())
+            && let Some(subject) = self.pending.subject(token)
+        {
+            self.receipt(subject, &stream);
+            return;
+        }
+        let subject = message.subject.clone();
+        self.hand_out(&subject, Answer::Reply(message));
+    }
+
+    fn hand_out(&self, subject: &[u8], answer: Answer) {
+        let token = subject.strip_prefix(self.inbox.as_bytes());
+        if !token.is_some_and(|token| self.pending.answer(token, answer)) {
+            self.metrics.late_reply();
+        }
+    }
+
+    /// A stream has stored the call. That is no answer: the service's is waited for.
+    fn receipt(&self, subject: Arc<str>, stream: &str) {
+        self.metrics.receipt();
+        let mut told = lock(&self.streamed);
+        if told.len() < MOST_STREAMED && told.insert(Arc::clone(&subject)) {
+            warn!(
+                %subject,
+                stream,
+                mend = "take the subject out of the stream's subjects, or set its `no_ack`",
+                "a JetStream stream stores the calls to this subject, and answers them with receipts"
+            );
+        }
+    }
+
+    fn complain(&self, text: String) -> Option<End> {
+        match wire::violation(&text) {
+            // Its callers are told, in faults of their own. Where nobody waits there are none, and
+            // the subjects are the callers': this is said once.
+            Some(Violation::Publish(subject)) => {
+                if !self.pending.deny(subject) && !self.unheard.swap(true, Ordering::Relaxed) {
+                    warn!(subject, "NATS does not permit to publish: allow it for Genkan's user");
+                }
+                None
+            }
+            // Without an inbox the generation is useless; the next one says what to do.
+            Some(Violation::Subscription(_)) => {
+                Some(End { reason: "its inbox is not permitted any more", said: text })
+            }
+            None => {
+                info!(said = text, "NATS reports an error");
+                *lock(&self.complaint) = text;
+                None
+            }
+        }
+    }
+
+    async fn write(&self, mut writer: Writer, outbox: &mut mpsc::Receiver<Outgoing>) -> End {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut out = Vec::with_capacity(WRITE);
+        loop {
+            tokio::select! {
+                _ = outbox.recv_many(&mut batch, BATCH) => {
+                    gather(&mut batch, outbox, BATCH).await;
+                }
+                () = self.control.notified() => {}
+            }
+            if let Err(error) = self.write_all(&mut writer, &mut batch, &mut out).await {
+                return End { reason: "it broke", said: error.to_string() };
+            }
+        }
+    }
+
+    async fn write_all(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Vec<Outgoing>,
+        out: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
+        let mut notifications = Vec::new();
+        for outgoing in batch.drain(..) {
+            if !self.pending.sending(outgoing.key) {
+                continue;
+            }
+            self.encode(&outgoing, out);
+            if outgoing.payload.len() >= LARGE {
+                self.put(writer, out).await?;
+                out.clear();
+                self.put(writer, &outgoing.payload).await?;
+            } else {
+                out.extend_from_slice(&outgoing.payload);
+            }
+            out.extend_from_slice(b"\r\n");
+            if !outgoing.wants_reply {
+                notifications.push(outgoing.key);
+            }
+            if out.len() >= WRITE / 2 {
+                self.put(writer, out).await?;
+                out.clear();
+            }
+        }
+        if self.is_asked.swap(false, Ordering::Relaxed) {
+            out.extend_from_slice(wire::PONG);
+        }
+        if self.asks.swap(false, Ordering::Relaxed) || !notifications.is_empty() {
+            lock(&self.pings).push_back(notifications);
+            out.extend_from_slice(wire::PING);
+        }
+        self.put(writer, out).await?;
+        out.clear();
+        writer.flush().await
+    }
+
+    fn encode(&self, outgoing: &Outgoing, out: &mut Vec<u8>) {
+        let Outgoing { key, subject, headers, payload, wants_reply } = outgoing;
+        let reply = wants_reply.then(|| {
+            let mut reply = String::with_capacity(self.inbox.len() + Token::HEX);
+            reply.push_str(&self.inbox);
+            self.pending.token(*key).push_hex(&mut reply);
+            reply
+        });
+        wire::publish(out, subject, reply.as_deref(), headers, payload.len());
+    }
+
+    async fn put(&self, writer: &mut Writer, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            let written = writer.write(bytes).await?;
+            if written == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            lock(&self.pulse).wrote(written, Instant::now());
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    async fn watch(&self) -> End {
+        let (mut is_idle, mut is_gone) = (false, false);
+        loop {
+            tokio::time::sleep(TICK).await;
+            let verdict = lock(&self.pulse).check(self.ping_interval, Instant::now());
+            match verdict {
+                Verdict::Fine => is_gone = false,
+                Verdict::Ask => {
+                    self.asks.store(true, Ordering::Relaxed);
+                    self.control.notify_one();
+                }
+                // Twice: it may be this process that slept, and what it has said is still unread.
+                Verdict::Gone if is_gone => return End::new("the server has fallen silent"),
+                Verdict::Gone => is_gone = true,
+            }
+            // Twice: a call may be about to enter that saw this generation before it was retired.
+            if self.retired.load(Ordering::Relaxed) && self.pending.is_empty() {
+                if is_idle {
+                    return End::new("its last call has its answer");
+                }
+                is_idle = true;
+            } else {
+                is_idle = false;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every use leaves what is inside whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,23 @@
 //! NATS: calls leave as requests with a reply inbox, in one of three dialects.
 //!
 //! ```text
-//! Request → wire (subject, message, headers) → egress → the generation's client → nats-server
-//! Reply   ← wire (dialect's reply)           ← pending ← the generation's inbox  ←
+//! Request → wire (subject, message, headers) → egress → generation (write) → nats-server
+//! Reply   ← wire (dialect's reply)           ← pending ← generation (read)  ←
 //! ```
 //!
-//! A connection is a *generation*: a client that never connects a second time, with an inbox
-//! and a table of waiting calls of its own. What ends a generation ends its calls, and what was
-//! handed to it is never sent by the next one (WIRE, section 7.2). async-nats's types do not
-//! leave this folder.
+//! A connection is a *generation*: an open socket with an inbox and a table of waiting calls of
+//! its own. What ends a generation ends its calls, and what was handed to it is never sent by the
+//! next one. NATS's protocol is spoken here, without a client library (ARCHITECTURE, decisions).
 
 mod config;
 mod connection;
 mod egress;
 mod generation;
+mod login;
 mod open;
 mod pending;
+mod pulse;
+mod transport;
 mod wire;
 
 use crate::config::section::Section;

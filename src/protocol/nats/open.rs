@@ -1,22 +1,26 @@
 //! How a generation is made, and why it could not be.
 //!
-//! async-nats would reconnect by itself, and then send what was asked for while it was away,
-//! long after those callers were told `unavailable` (WIRE, section 7.2). So a generation's client
-//! is made unable to reconnect: once it is connected, the only server it may turn to is one that
-//! refuses at once. It ends, its inbox ends with it, and what it had not written is gone.
+//! One address, one attempt: TCP, the server's `INFO`, TLS where one of both wants it, then
+//! `CONNECT`, the inbox's `SUB` and a `PING` in one go. Its `PONG` proves that the server knows us,
+//! and that replies arrive. The files that the settings name are read for every attempt.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
-use async_nats::{ConnectErrorKind, ConnectOptions};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::config::{Auth, Server, Settings};
-use super::generation::{Generation, Gone, Incoming, Shared};
-use super::pending::CAPACITY;
+use super::generation::{Generation, Io};
+use super::login::{self, Proof};
+use super::transport;
+use super::wire::{self, Connect, Incoming, Info, Parser, Violation};
+use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
 
-/// Nothing can listen on port 0, so connecting to it is refused at once.
-const NOWHERE: &str = "nats://127.0.0.1:0";
+/// The inbox's subscription.
+const INBOX: u64 = 1;
 
 /// Why there is no connection.
 pub(super) struct Failure {
@@ -32,144 +36,187 @@ impl Failure {
     fn passing(reason: &'static str, detail: impl ToString) -> Self {
         Self { reason, detail: detail.to_string(), mend: None }
     }
+
+    fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
+        Self { reason, detail: detail.to_string(), mend: Some(mend) }
+    }
 }
 
 /// Connects once, and proves that replies can be received.
 pub(super) async fn open(
     settings: &Settings,
     server: &Server,
+    account: &Account,
     metrics: &UpstreamMetrics,
-) -> Result<(Arc<Generation>, Incoming), Failure> {
-    let attempt = async {
-        let shared = Shared::new(metrics.clone());
-        let options = options(settings, server, &shared).await?;
-        let connected = options.connect(&server.address).await;
-        let client = connected.map_err(|error| connect_failure(server, &error))?;
-        client.set_server_pool(NOWHERE).await.map_err(|error| lost(&error))?;
-        let inbox = format!("{}.", client.new_inbox());
-        let subscribed = client.subscribe(format!("{inbox}*")).await;
-        let subscriber = subscribed.map_err(|error| lost(&error))?;
-        let (generation, mut incoming) = Generation::new(client, shared, inbox, subscriber);
-        prove(&generation, &mut incoming).await?;
-        Ok((Arc::new(generation), incoming))
-    };
+) -> Result<(Arc<Generation>, Io), Failure> {
+    let attempt = attempt(settings, server, account, metrics);
     tokio::time::timeout(settings.connect_timeout, attempt).await.unwrap_or_else(|_| {
         Err(Failure::passing("the server does not answer", "`connect_timeout` has passed"))
     })
 }
 
-fn lost(error: &dyn Error) -> Failure {
+async fn attempt(
+    settings: &Settings,
+    server: &Server,
+    account: &Account,
+    metrics: &UpstreamMetrics,
+) -> Result<(Arc<Generation>, Io), Failure> {
+    let mut stream = transport::connect(server).await.map_err(|error| unreachable(&error))?;
+    let (mut parser, mut buffer) =
+        (Parser::new(settings.max_reply, account.clone()), BytesMut::new());
+    let first = next(&mut stream, &mut parser, &mut buffer).await;
+    let info = match first.map_err(|error| broken(&error))? {
+        Incoming::Info(info) => *info,
+        _ => return Err(Failure::passing(NO_NATS, "its first words are no INFO")),
+    };
+    let tls = settings.tls || server.tls || info.tls_required;
+    let (mut reader, mut writer) = if tls {
+        let config = settings.tls_config().map_err(|error| {
+            let mend = "check `ca_file`, `cert_file` and `key_file`";
+            Failure::lasting("the certificates cannot be used", error, mend)
+        })?;
+        let secured = transport::secure(server, stream, config).await;
+        secured.map_err(|error| broken(&error))?
+    } else {
+        transport::plain(stream)
+    };
+
+    let proof = login::proof(settings.auth(server), &info.nonce)?;
+    // Another one each time: what was meant for an older generation reaches nobody.
+    let inbox = format!("{}.{:032x}.", settings.inbox_prefix, fastrand::u128(..));
+    let hello = hello(&proof, tls, &inbox)
+        .map_err(|error| Failure::passing("the login cannot be written", error))?;
+    writer.write_all(&hello).await.map_err(|error| broken(&error))?;
+    writer.flush().await.map_err(|error| broken(&error))?;
+    let max_payload =
+        welcome(&mut reader, &mut parser, &mut buffer, &info, settings.auth(server)).await?;
+    let (generation, io) = Generation::new(
+        inbox,
+        (max_payload, settings.ping_interval),
+        (reader, writer),
+        (parser, buffer),
+        metrics.clone(),
+    );
+    Ok((Arc::new(generation), io))
+}
+
+fn hello(proof: &Proof, tls: bool, inbox: &str) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(512);
+    Connect::new(tls, proof.login()).write(&mut out)?;
+    wire::subscribe(&mut out, &format!("{inbox}*"), INBOX);
+    out.extend_from_slice(wire::PING);
+    Ok(out)
+}
+
+/// Waits for the `PONG`; gives the largest message that the server takes.
+async fn welcome(
+    reader: &mut transport::Reader,
+    parser: &mut Parser,
+    buffer: &mut BytesMut,
+    info: &Info,
+    auth: &Auth,
+) -> Result<usize, Failure> {
+    let mut max_payload = info.max_payload;
+    loop {
+        let operation = next(reader, parser, buffer).await;
+        match operation.map_err(|error| broken(&error))? {
+            Incoming::Pong if info.headers => return Ok(max_payload),
+            Incoming::Pong => return Err(headers_wanted("the server's INFO says so")),
+            Incoming::Info(info) => max_payload = info.max_payload,
+            Incoming::Error(text) => return Err(refusal(&text, auth)),
+            // It takes its time to ask for life; whoever answers here is asked again.
+            Incoming::Ping | Incoming::Ok | Incoming::Message(_) | Incoming::Refused { .. } => {}
+        }
+    }
+}
+
+async fn next(
+    reader: &mut (impl AsyncRead + Unpin),
+    parser: &mut Parser,
+    buffer: &mut BytesMut,
+) -> io::Result<Incoming> {
+    loop {
+        if let Some(operation) = parser.next(buffer).map_err(io::Error::other)? {
+            return Ok(operation);
+        }
+        buffer.reserve(4096);
+        if reader.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+const NO_NATS: &str = "what listens there is no NATS server";
+
+fn headers_wanted(detail: &str) -> Failure {
+    Failure::lasting(
+        "the NATS server is set up without headers, which Genkan needs",
+        detail,
+        "take `no_header_support` out of the server's configuration",
+    )
+}
+
+/// What a server's error means before it has let us in.
+fn refusal(text: &str, auth: &Auth) -> Failure {
+    if let Some(Violation::Subscription(_)) = wire::violation(text) {
+        return Failure::lasting(
+            "NATS does not permit to subscribe to the replies' inbox",
+            text,
+            "allow Genkan's user to subscribe to the inbox, or set `inbox_prefix` to what is \
+             allowed",
+        );
+    }
+    let said = text.to_ascii_lowercase();
+    if said.contains("requires headers support") {
+        return headers_wanted(text);
+    }
+    if !said.contains("auth") {
+        return Failure::passing("the server refuses the connection", text);
+    }
+    match auth {
+        Auth::None => Failure::lasting(
+            "NATS asks for credentials",
+            text,
+            "set `user` and `password`, `token`, `nkey` or `credentials_file` in the upstream's \
+             table",
+        ),
+        _ => Failure::lasting(
+            "NATS refuses the credentials",
+            text,
+            "check the upstream's credentials against the server's users",
+        ),
+    }
+}
+
+fn unreachable(error: &io::Error) -> Failure {
+    // The only error of a look-up that has no number of the system's own.
+    let reason = match error.raw_os_error() {
+        None => "the server's name cannot be resolved",
+        Some(_) => "the server cannot be reached",
+    };
+    Failure::passing(reason, error)
+}
+
+/// The connection ended while it was being made.
+fn broken(error: &io::Error) -> Failure {
+    if is_tls(error) {
+        return Failure::lasting(
+            "TLS with NATS failed",
+            error,
+            "check `ca_file`, `cert_file` and `key_file`, and that the server's certificate is for \
+             the name in `servers`",
+        );
+    }
+    if error.get_ref().is_some_and(|error| error.is::<wire::Malformed>()) {
+        return Failure::passing(NO_NATS, error);
+    }
     Failure::passing("the connection broke while it was being made", error)
 }
 
-/// Waits for an echo: then the server has taken the subscription, and replies arrive.
-async fn prove(generation: &Generation, incoming: &mut Incoming) -> Result<(), Failure> {
-    tokio::select! {
-        confirmed = generation.confirm() => confirmed.map_err(|_| lost(&Gone)),
-        () = generation.run(incoming) => {
-            if generation.is_inbox_refused() {
-                return Err(Failure {
-                    reason: "NATS does not permit to subscribe to the replies' inbox",
-                    detail: "permissions violation".to_owned(),
-                    mend: Some("allow Genkan's user to subscribe to the inbox, or set \
-                        `inbox_prefix` to what is allowed"),
-                });
-            }
-            Err(lost(&Gone))
-        }
-    }
-}
-
-async fn options(
-    settings: &Settings,
-    server: &Server,
-    shared: &Arc<Shared>,
-) -> Result<ConnectOptions, Failure> {
-    let options = ConnectOptions::new();
-    let options = match &server.auth {
-        Auth::None => options,
-        Auth::User(user, password) => {
-            options.user_and_password(user.clone(), password.expose().to_owned())
-        }
-        Auth::Token(token) => options.token(token.expose().to_owned()),
-        Auth::Nkey(seed) => options.nkey(seed.expose().to_owned()),
-        Auth::Credentials(file) => {
-            options.credentials_file(file).await.map_err(|error| Failure {
-                reason: "the credentials file cannot be used",
-                detail: error.to_string(),
-                mend: Some("make `credentials_file` readable, with a user's JWT and seed in it"),
-            })?
-        }
-    };
-    let shared = Arc::clone(shared);
-    let mut options = options
-        .name("genkan")
-        .connection_timeout(settings.connect_timeout)
-        .ping_interval(settings.ping_interval)
-        .subscription_capacity(CAPACITY)
-        .custom_inbox_prefix(&settings.inbox_prefix)
-        // Subjects are checked where they are made.
-        .skip_subject_validation(true)
-        .ignore_discovered_servers()
-        // One attempt, at a server that is nowhere; see the top of this file.
-        .max_reconnects(1)
-        .require_tls(settings.tls)
-        .event_callback(move |event| {
-            shared.on_event(&event);
-            std::future::ready(())
-        });
-    if let Some(file) = &settings.ca_file {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let Some((cert, key)) = &settings.identity {
-        options = options.add_client_certificate(cert.clone(), key.clone());
-    }
-    Ok(options)
-}
-
-fn connect_failure(server: &Server, error: &async_nats::ConnectError) -> Failure {
-    let (reason, mend) = match error.kind() {
-        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            match server.auth {
-                Auth::None => (
-                    "NATS asks for credentials",
-                    Some(
-                        "set `user` and `password`, `token`, `nkey` or `credentials_file` in the \
-                         upstream's table",
-                    ),
-                ),
-                _ => (
-                    "NATS refuses the credentials",
-                    Some("check the upstream's credentials against the server's users"),
-                ),
-            }
-        }
-        _ if is_tls(error) => (
-            "TLS with NATS failed",
-            Some(
-                "check `ca_file`, `cert_file` and `key_file`, and that the server's certificate \
-                 is for the name in `servers`",
-            ),
-        ),
-        // The server's own words: `no responders requires headers support`.
-        _ if error.to_string().contains("requires headers support") => (
-            "the NATS server is set up without headers, which Genkan needs",
-            Some("take `no_header_support` out of the server's configuration"),
-        ),
-        ConnectErrorKind::Dns => ("the server's name cannot be resolved", None),
-        ConnectErrorKind::TimedOut => ("the server does not answer", None),
-        ConnectErrorKind::ServerParse
-        | ConnectErrorKind::Tls
-        | ConnectErrorKind::Io
-        | ConnectErrorKind::MaxReconnects => ("the server cannot be reached", None),
-    };
-    Failure { reason, detail: error.to_string(), mend }
-}
-
-fn is_tls(error: &async_nats::ConnectError) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+fn is_tls(error: &io::Error) -> bool {
+    let mut source = error.get_ref().map(|error| error as &(dyn Error + 'static));
     while let Some(error) = source {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return true;
         }

@@ -2,31 +2,41 @@
 //!
 //! An entry lives as long as its [`Ticket`]: whoever stops waiting leaves nothing behind. The
 //! table ends with its generation, and every call in it ends then. The router bounds the calls
-//! in flight; the bound here is the last resort, and the size of the inbox's queue.
+//! in flight; the bound here is the last resort.
+//!
+//! A key begins with a hash of the call's subject, and the table is sorted: the calls to a subject
+//! that the server denies lie side by side, however many others wait.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Message, Subject};
-use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
+use super::wire::{Message, Refused};
 use crate::call::Held;
 use crate::token::{Token, Tokens};
 
-/// How many calls can wait. The inbox takes as many replies before it drops one.
-pub(super) const CAPACITY: usize = 65_536;
+/// How many calls can wait.
+const CAPACITY: usize = 65_536;
+/// A key's lower half counts; the 30 bits above it are the subject's.
+const COUNT_BITS: u32 = 32;
+const SUBJECT_BITS: u32 = 30;
 
 /// How a wait ends.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// With a reply.
     Reply(Message),
+    /// With a reply that was not taken in.
+    Refused(Refused),
+    /// The server has read the notification, and let it pass.
+    Taken,
     /// The server does not let us publish to the subject.
     Denied,
     /// The generation has ended.
     Lost {
-        /// Whether it may have been sent before.
+        /// Whether the message may have reached the server.
         sent: bool,
     },
 }
@@ -41,15 +51,15 @@ pub(super) enum Closed {
 }
 
 struct Waiter {
-    subject: Subject,
+    subject: Arc<str>,
     sender: oneshot::Sender<Answer>,
     sent: bool,
 }
 
 #[derive(Default)]
 struct Table {
-    waiters: HashMap<u64, Waiter, RandomState>,
-    last_key: u64,
+    waiters: BTreeMap<u64, Waiter>,
+    count: u32,
     ended: bool,
 }
 
@@ -58,12 +68,18 @@ struct Table {
 pub(super) struct Pending {
     table: Mutex<Table>,
     tokens: Tokens,
+    subjects: RandomState,
 }
 
 impl Pending {
-    /// Enters a call to `subject`.
-    pub(super) fn register(&self, subject: Subject) -> Result<Ticket<'_>, Closed> {
+    /// Enters a call to `subject`, which `held` says has not left.
+    pub(super) fn register<'a>(
+        &'a self,
+        subject: Arc<str>,
+        held: Held<'a>,
+    ) -> Result<Ticket<'a>, Closed> {
         let (sender, receiver) = oneshot::channel();
+        let first = self.first_key(&subject);
         let mut table = self.table();
         if table.ended {
             return Err(Closed::Ended);
@@ -71,34 +87,70 @@ impl Pending {
         if table.waiters.len() >= CAPACITY {
             return Err(Closed::Full);
         }
-        table.last_key += 1;
-        let key = table.last_key;
+        // Around the count once takes longer than any call may; if not, the next one is free.
+        let key = loop {
+            table.count = table.count.wrapping_add(1);
+            let key = first | u64::from(table.count);
+            if !table.waiters.contains_key(&key) {
+                break key;
+            }
+        };
         table.waiters.insert(key, Waiter { subject, sender, sent: false });
         drop(table);
-        Ok(Ticket { pending: self, key, receiver, answered: false, held: None })
+        Ok(Ticket { pending: self, key, receiver, held: Some(held) })
     }
 
-    /// Notes that a call is about to be sent. False where nobody waits any more: then it must not
-    /// be.
+    /// Notes that a message is about to be written. False where nobody waits any more: then it
+    /// must not be.
     pub(super) fn sending(&self, key: u64) -> bool {
-        self.table().waiters.get_mut(&key).map(|waiter| waiter.sent = true).is_some()
+        let mut table = self.table();
+        let waiter = table.waiters.get_mut(&key);
+        waiter.map(|waiter| waiter.sent = true).is_some()
+    }
+
+    /// The last part of a call's reply subject: nobody can guess another call's.
+    pub(super) fn token(&self, key: u64) -> Token {
+        self.tokens.issue(key)
     }
 
     /// Ends the wait that a token belongs to. False if nobody waits for that (any more), or
     /// nobody ever has: then the token is a forgery.
-    pub(super) fn answer(&self, token: &str, answer: Answer) -> bool {
-        let Some(key) = self.tokens.redeem(token) else { return false };
+    pub(super) fn answer(&self, token: &[u8], answer: Answer) -> bool {
+        let key = std::str::from_utf8(token).ok().and_then(|token| self.tokens.redeem(token));
+        key.is_some_and(|key| self.end_one(key, answer))
+    }
+
+    /// Ends the wait for the server to take a notification.
+    pub(super) fn taken(&self, key: u64) {
+        // Who has stopped waiting, or has been denied, needs no answer.
+        let _waited = self.end_one(key, Answer::Taken);
+    }
+
+    fn end_one(&self, key: u64, answer: Answer) -> bool {
         let waiter = self.table().waiters.remove(&key);
         waiter.is_some_and(|waiter| waiter.sender.send(answer).is_ok())
+    }
+
+    /// The subject of the call that a token belongs to, and that goes on waiting.
+    pub(super) fn subject(&self, token: &[u8]) -> Option<Arc<str>> {
+        let key = self.tokens.redeem(std::str::from_utf8(token).ok()?)?;
+        self.table().waiters.get(&key).map(|waiter| Arc::clone(&waiter.subject))
     }
 
     /// Ends the calls to a subject that the server does not let us publish to. False where there
     /// were none.
     pub(super) fn deny(&self, subject: &str) -> bool {
-        let to_subject = |_: &u64, waiter: &mut Waiter| waiter.subject.as_str() == subject;
-        let denied: Vec<_> = self.table().waiters.extract_if(to_subject).collect();
+        let first = self.first_key(subject);
+        let last = first | u64::from(u32::MAX);
+        let mut table = self.table();
+        let to_subject = table.waiters.range(first..=last).filter_map(|(key, waiter)| {
+            (waiter.sent && *waiter.subject == *subject).then_some(*key)
+        });
+        let keys: Vec<_> = to_subject.collect();
+        let denied: Vec<_> = keys.iter().filter_map(|key| table.waiters.remove(key)).collect();
+        drop(table);
         let any = !denied.is_empty();
-        for (_, waiter) in denied {
+        for waiter in denied {
             // Who has stopped waiting need not be told.
             drop(waiter.sender.send(Answer::Denied));
         }
@@ -112,15 +164,17 @@ impl Pending {
         let waiters = std::mem::take(&mut table.waiters);
         drop(table);
         for Waiter { sender, sent, .. } in waiters.into_values() {
-            // Who has stopped waiting need not be told.
             drop(sender.send(Answer::Lost { sent }));
         }
     }
 
-    /// How many calls wait.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.table().waiters.len()
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table().waiters.is_empty()
+    }
+
+    fn first_key(&self, subject: &str) -> u64 {
+        self.subjects.hash_one(subject) >> (u64::BITS - SUBJECT_BITS) << COUNT_BITS
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -134,46 +188,33 @@ pub(super) struct Ticket<'a> {
     pending: &'a Pending,
     key: u64,
     receiver: oneshot::Receiver<Answer>,
-    answered: bool,
+    /// There until the end is known.
     held: Option<Held<'a>>,
 }
 
-impl<'a> Ticket<'a> {
-    /// Holds the call back until it is [sent](Pending::sending).
-    pub(super) fn hold(&mut self, held: Held<'a>) {
-        self.held = Some(held);
-    }
-
+impl Ticket<'_> {
     /// The call's place in the table.
     pub(super) fn key(&self) -> u64 {
         self.key
     }
 
-    /// The last part of the reply subject: nobody can guess another call's.
-    pub(super) fn token(&self) -> Token {
-        self.pending.tokens.issue(self.key)
-    }
-
-    /// Waits.
+    /// Waits for the end.
     pub(super) async fn answer(mut self) -> Answer {
         let answer = (&mut self.receiver).await;
-        self.answered = true;
         if let Some(held) = self.held.take() {
             held.release();
         }
+        // The sender goes with an answer, always.
         answer.unwrap_or(Answer::Lost { sent: true })
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
+        let Some(held) = self.held.take() else { return };
         let waiter = self.pending.table().waiters.remove(&self.key);
-        if let Some(held) = self.held.take()
-            && waiter.is_none_or(|waiter| waiter.sent)
-        {
+        // What was not written by now never will be.
+        if waiter.is_none_or(|waiter| waiter.sent) {
             held.release();
         }
     }
@@ -184,112 +225,105 @@ mod tests {
     use super::*;
     use crate::call::Departure;
 
-    fn token(ticket: &Ticket<'_>) -> String {
+    fn enter<'a>(pending: &'a Pending, subject: &str) -> Result<Ticket<'a>, Closed> {
+        pending.register(subject.into(), Box::leak(Box::<Departure>::default()).hold())
+    }
+
+    fn token(ticket: &Ticket<'_>) -> Vec<u8> {
         let mut text = String::new();
-        ticket.token().push_hex(&mut text);
-        text
+        ticket.pending.token(ticket.key).push_hex(&mut text);
+        text.into_bytes()
     }
 
     fn reply() -> Answer {
-        Answer::Reply(Message {
-            subject: "inbox.1".into(),
-            reply: None,
-            payload: bytes::Bytes::from_static(b"1"),
-            headers: None,
-            status: None,
-            description: None,
-            length: 1,
-        })
+        Answer::Reply(Message::default())
     }
 
     #[tokio::test]
     async fn a_reply_reaches_its_call_once() {
         let pending = Pending::default();
-        let first = pending.register("a.b".into()).expect("open");
-        let second = pending.register("a.b".into()).expect("open");
-        assert_ne!(first.token(), second.token());
+        let first = enter(&pending, "a.b").expect("open");
+        let second = enter(&pending, "a.b").expect("open");
+        assert_ne!(token(&first), token(&second));
         let token = token(&second);
         assert!(pending.answer(&token, reply()));
         assert!(!pending.answer(&token, reply()), "a second reply has no call");
         assert!(matches!(second.answer().await, Answer::Reply(_)));
-        assert_eq!(pending.len(), 1);
+        assert_eq!(pending.table().waiters.len(), 1);
     }
 
     #[test]
     fn a_token_that_was_made_up_reaches_nobody() {
         let (pending, others) = (Pending::default(), Pending::default());
-        let _ticket = pending.register("a.b".into()).expect("open");
-        let forged = token(&others.register("a.b".into()).expect("open"));
-        for token in ["1", "", forged.as_str()] {
+        let _ticket = enter(&pending, "a.b").expect("open");
+        let forged = token(&enter(&others, "a.b").expect("open"));
+        for token in [&b"1"[..], b"", &[0xff; Token::HEX], &forged] {
             assert!(!pending.answer(token, reply()), "{token:?}");
         }
-        assert_eq!(pending.len(), 1);
+        assert_eq!(pending.table().waiters.len(), 1);
     }
 
     #[tokio::test]
     async fn whoever_stops_waiting_leaves_nothing_behind() {
         let pending = Pending::default();
-        let ticket = pending.register("a.b".into()).expect("open");
-        let token = token(&ticket);
+        let ticket = enter(&pending, "a.b").expect("open");
+        let (key, token) = (ticket.key(), token(&ticket));
         drop(ticket);
-        assert_eq!(pending.len(), 0);
-        let mut wait = Box::pin(pending.register("a.b".into()).expect("open").answer());
+        assert!(pending.is_empty() && !pending.sending(key));
+        let mut wait = Box::pin(enter(&pending, "a.b").expect("open").answer());
         assert!(futures_util::poll!(&mut wait).is_pending());
         drop(wait);
-        assert_eq!(pending.len(), 0);
+        assert!(pending.is_empty());
         assert!(!pending.answer(&token, reply()));
     }
 
-    #[test]
-    fn a_call_that_is_given_up_before_it_is_sent_was_held() {
-        for (sends, held) in [(false, true), (true, false)] {
-            let (pending, departure) = (Pending::default(), Departure::default());
-            let mut ticket = pending.register("a.b".into()).expect("open");
-            ticket.hold(departure.hold());
-            let key = ticket.key();
-            if sends {
-                assert!(pending.sending(key));
-            }
-            drop(ticket);
-            assert_eq!(departure.was_held(), held);
-            assert!(!pending.sending(key), "nobody waits");
-        }
-    }
-
     #[tokio::test]
-    async fn the_end_ends_every_call_and_tells_the_sent_from_the_unsent() {
+    async fn the_end_ends_every_call_and_knows_which_were_sent() {
         let pending = Pending::default();
-        let sent = pending.register("a.b".into()).expect("open");
-        let unsent = pending.register("a.b".into()).expect("open");
+        let (sent, unsent) = (enter(&pending, "a.b"), enter(&pending, "a.b"));
+        let (sent, unsent) = (sent.expect("open"), unsent.expect("open"));
         assert!(pending.sending(sent.key()));
         pending.end();
-        assert!(!pending.sending(unsent.key()), "it has been told that it is not");
         assert!(matches!(sent.answer().await, Answer::Lost { sent: true }));
         assert!(matches!(unsent.answer().await, Answer::Lost { sent: false }));
-        assert_eq!(pending.register("a.b".into()).err(), Some(Closed::Ended));
+        assert_eq!(enter(&pending, "a.b").err(), Some(Closed::Ended));
+    }
+
+    #[test]
+    fn whoever_goes_away_is_told_whether_the_call_had_left() {
+        for sent in [false, true] {
+            let (pending, departure) = (Pending::default(), Departure::default());
+            let ticket = pending.register("a.b".into(), departure.hold()).expect("open");
+            assert!(!sent || pending.sending(ticket.key()));
+            drop(ticket);
+            assert_eq!(departure.was_held(), !sent);
+        }
     }
 
     #[tokio::test]
     async fn a_denied_subject_ends_its_calls_alone() {
         let pending = Pending::default();
-        let denied = pending.register("a.b".into()).expect("open");
-        let other = pending.register("a.c".into()).expect("open");
-        let notification = pending.register("a.b".into()).expect("open");
+        let denied = enter(&pending, "a.b").expect("open");
+        let other = enter(&pending, "a.c").expect("open");
+        let notification = enter(&pending, "a.b").expect("open");
+        for ticket in [&denied, &other, &notification] {
+            assert!(pending.sending(ticket.key()));
+        }
+        let unsent = enter(&pending, "a.b").expect("open");
         assert!(pending.deny("a.b"));
         assert!(!pending.deny("a.b"), "nobody is left");
         assert!(matches!(denied.answer().await, Answer::Denied));
         assert!(matches!(notification.answer().await, Answer::Denied));
-        assert_eq!(pending.len(), 1);
-        drop(other);
+        assert!(pending.sending(other.key()) && pending.sending(unsent.key()));
     }
 
     #[test]
     fn the_table_is_bounded() {
         let pending = Pending::default();
         let tickets: Vec<_> =
-            (0..CAPACITY).map(|_| pending.register("a.b".into()).expect("room")).collect();
-        assert_eq!(pending.register("a.b".into()).err(), Some(Closed::Full));
+            (0..CAPACITY).map(|_| enter(&pending, "a.b").expect("room")).collect();
+        assert_eq!(enter(&pending, "a.b").err(), Some(Closed::Full));
         drop(tickets);
-        assert_eq!(pending.len(), 0);
+        assert!(pending.is_empty());
     }
 }

@@ -11,7 +11,9 @@ pub mod http;
 pub mod linked;
 pub mod nats;
 pub mod process;
+pub mod proxy;
 pub mod rabbit;
+pub mod raw_nats;
 pub mod responder;
 pub mod services;
 
@@ -20,6 +22,8 @@ pub use eventually::{eventually, until};
 pub use gateway::{Fault, Gateway, as_fault};
 pub use linked::Linked;
 pub use nats::Nats;
+pub use proxy::Proxy;
 pub use rabbit::RabbitMq;
+pub use raw_nats::RawNats;
 pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};
 pub use services::{GemstoneService, Mailer, NamekoVersion, Shop};

@@ -20,18 +20,30 @@ impl Nats {
 
     /// Starts one with lines for its configuration file.
     pub fn configured(conf: &str) -> Self {
-        let folder = Folder::new();
-        folder.write("nats.conf", conf);
-        let nats = Self { folder, port: free_port(), process: Mutex::new(None) };
+        let nats = Self::down_with(conf);
         nats.restart();
         nats
     }
 
     /// One that is not started yet.
     pub fn down() -> Self {
+        Self::down_with("")
+    }
+
+    /// The same, with lines for its configuration file.
+    pub fn down_with(conf: &str) -> Self {
         let folder = Folder::new();
-        folder.write("nats.conf", "");
+        folder.write("nats.conf", conf);
         Self { folder, port: free_port(), process: Mutex::new(None) }
+    }
+
+    /// Starts one with JetStream.
+    pub fn with_streams() -> Self {
+        let nats = Self::down();
+        let store = nats.folder.path().display();
+        nats.folder.write("nats.conf", &format!("jetstream {{ store_dir: \"{store}\" }}"));
+        nats.restart();
+        nats
     }
 
     /// Starts it again, on the same port.
@@ -58,6 +70,17 @@ impl Nats {
         let process = self.process.lock().unwrap().take().expect("it runs");
         process.signal("KILL");
         process.wait(PATIENCE);
+    }
+
+    /// Tells it to go in its own time (lame duck mode): it says so to its clients first.
+    pub fn say_goodbye(&self) {
+        self.process.lock().unwrap().as_ref().expect("it runs").signal("USR2");
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        let process = self.process.lock().unwrap();
+        process.as_ref().is_some_and(|process| process.exited().is_none())
     }
 
     /// Stops it from running without closing its connections, or lets it run on.

@@ -2,20 +2,22 @@
 
 use std::fmt;
 
-use async_nats::{HeaderMap, HeaderName, Message, StatusCode};
 use bytes::Bytes;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Dialect;
+use super::headers::Headers;
 use super::request::{is_falsy, last_token};
+use super::{Dialect, Message};
 use crate::call::{Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 use crate::json::{self, REPLY_DEPTH};
 
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const SERVICE_ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
-const SERVICE_ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
+const TRACE_PARENT: &str = "traceparent";
+const SERVICE_ERROR: &str = "Nats-Service-Error";
+const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+/// The status of a reply that the server gives, because nobody listens.
+const NO_RESPONDERS: u16 = 503;
 
 /// What a reply says. The result is a part of the message's own bytes, unless it had to be
 /// repaired, which sets `repaired`.
@@ -25,25 +27,22 @@ pub(in crate::protocol::nats) fn decode(
     message: Message,
     repaired: &mut bool,
 ) -> Result<Reply, Fault> {
-    let headers = message.headers.as_ref();
-    if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
+    let block = message.headers;
+    let headers = Headers::new(&block);
+    if message.payload.is_empty() && headers.status() == Some(NO_RESPONDERS) {
         return Err(no_responders(request));
     }
     let payload = match dialect {
         Dialect::Picom => picom(request, message.payload)?,
         Dialect::Plain => plain(request, message.payload, repaired)?,
-        Dialect::Micro => match headers.and_then(service_error) {
+        Dialect::Micro => match service_error(headers) {
             Some(fault) => return Err(fault),
             None => plain(request, message.payload, repaired)?,
         },
     };
     check_depth(request, payload.as_bytes())?;
-    let trace = headers.and_then(|headers| header(headers, TRACE_PARENT));
-    Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) })
-}
-
-fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name).map(|value| value.as_str())
+    let trace = headers.get(TRACE_PARENT);
+    Ok(Reply { payload, trace: trace.and_then(|trace| TraceParent::parse(&trace)) })
 }
 
 fn no_responders(request: &Request<'_>) -> Fault {
@@ -55,14 +54,14 @@ fn no_responders(request: &Request<'_>) -> Fault {
 }
 
 /// ADR-32: an error is in the headers, whatever the body holds.
-fn service_error(headers: &HeaderMap) -> Option<Fault> {
-    let text = header(headers, SERVICE_ERROR);
-    let code = header(headers, SERVICE_ERROR_CODE);
+fn service_error(headers: Headers<'_>) -> Option<Fault> {
+    let text = headers.get(SERVICE_ERROR);
+    let code = headers.get(SERVICE_ERROR_CODE);
     if text.is_none() && code.is_none() {
         return None;
     }
-    let described = text.filter(|text| !text.is_empty());
-    let code = code.filter(|code| !code.is_empty());
+    let described = text.as_deref().filter(|text| !text.is_empty());
+    let code = code.as_deref().filter(|code| !code.is_empty());
     let message = match (described, code) {
         (Some(text), _) => text.to_owned(),
         (None, Some(code)) => format!("the service answered with error {code}"),
@@ -282,18 +281,12 @@ mod tests {
     use crate::call::Params;
 
     fn reply_with(body: &[u8], headers: &[(&'static str, &str)]) -> Message {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, *value);
-        }
+        let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let block = format!("NATS/1.0\r\n{}\r\n", lines.collect::<String>());
         Message {
             subject: "_INBOX.x.1".into(),
-            reply: None,
+            headers: if headers.is_empty() { Bytes::new() } else { block.into() },
             payload: Bytes::copy_from_slice(body),
-            headers: (!headers.is_empty()).then_some(map),
-            status: None,
-            description: None,
-            length: body.len(),
         }
     }
 
@@ -508,8 +501,8 @@ mod tests {
     #[test]
     fn no_responders_are_an_unknown_service() {
         for dialect in [Dialect::Picom, Dialect::Plain, Dialect::Micro] {
-            let mut message = reply_with(b"", &[]);
-            message.status = Some(StatusCode::NO_RESPONDERS);
+            let headers = Bytes::from_static(b"NATS/1.0 503\r\n\r\n");
+            let message = Message { headers, ..Message::default() };
             let fault = decoded(dialect, message).expect_err("nobody is there");
             assert_eq!(fault.kind(), FaultKind::UnknownService);
             assert_eq!(fault.outcome(), Outcome::NotSent);

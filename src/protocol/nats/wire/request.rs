@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -43,16 +42,17 @@ pub(in crate::protocol::nats) struct Refusal {
     pub(in crate::protocol::nats) fault: Fault,
 }
 
-/// The subject of a call. `inbox_prefix` is where replies come in: nobody may call there.
+/// The subject of a call: its row's, or `service.method`. `inbox_prefix` is where replies come in:
+/// nobody may call there.
 pub(in crate::protocol::nats) fn subject(
     dialect: Dialect,
     inbox_prefix: &str,
     request: &Request<'_>,
 ) -> Result<String, Refusal> {
-    let mut subject = String::with_capacity(request.service.len() + 1 + request.method.len());
-    subject.push_str(request.service);
-    subject.push('.');
-    subject.push_str(request.method);
+    let subject = match request.subject {
+        Some(subject) => subject.to_owned(),
+        None => [request.service, ".", request.method].concat(),
+    };
     if let Some((reason, flaw)) = flaw(&subject, inbox_prefix) {
         let message = format!("{} cannot be called over NATS: {flaw}", shown(&subject));
         return Err(Refusal { reason, fault: Fault::not_sent(FaultKind::InvalidRequest, message) });
@@ -169,13 +169,24 @@ pub(super) fn is_falsy(json: &[u8]) -> bool {
 }
 
 /// A header: its name, and its value without control characters.
-pub(in crate::protocol::nats) type HeaderRow<'a> = (&'static str, Cow<'a, str>);
+type HeaderRow<'a> = (&'static str, Cow<'a, str>);
+
+/// The block of a request's headers.
+pub(in crate::protocol::nats) fn headers(request: &Request<'_>) -> String {
+    let mut block = String::with_capacity(256);
+    block.push_str("NATS/1.0\r\n");
+    for (name, value) in rows(request.context, request.deadline.remaining()) {
+        block.push_str(name);
+        block.push_str(": ");
+        block.push_str(&value);
+        block.push_str("\r\n");
+    }
+    block.push_str("\r\n");
+    block
+}
 
 /// The headers of a request, one by one.
-pub(in crate::protocol::nats) fn headers<'a>(
-    context: &'a Context,
-    remaining: Duration,
-) -> impl Iterator<Item = HeaderRow<'a>> {
+fn rows<'a>(context: &'a Context, remaining: Duration) -> impl Iterator<Item = HeaderRow<'a>> {
     let millis = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
     let mut digits = itoa::Buffer::new();
     let timeout = [digits.format(millis), "ms"].concat();
@@ -205,23 +216,12 @@ fn is_header_value(value: &str) -> bool {
 
 /// A request's headers as an operator may see them.
 pub(in crate::protocol::nats) fn describe(request: &Request<'_>) -> Vec<(String, String)> {
-    let rows = headers(request.context, request.deadline.remaining());
+    let rows = rows(request.context, request.deadline.remaining());
     rows.map(|(name, value)| {
         let value = if name == "Authorization" { Cow::Borrowed("***") } else { value };
         (name.to_owned(), value.into_owned())
     })
     .collect()
-}
-
-/// How many bytes headers take on the wire; the server counts them with the message.
-pub(in crate::protocol::nats) fn size(headers: &HeaderMap) -> usize {
-    const AROUND_ALL: usize = "NATS/1.0\r\n\r\n".len();
-    const AROUND_EACH: usize = ": \r\n".len();
-    let rows = headers.iter().flat_map(|(name, values)| {
-        let name: &str = name.as_ref();
-        values.iter().map(move |value| name.len() + value.as_str().len() + AROUND_EACH)
-    });
-    AROUND_ALL + rows.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -383,10 +383,10 @@ mod tests {
     fn header_rows() {
         let trace = TraceParent::generate();
         let mut context = Context::new(trace);
-        let rows: Vec<_> = headers(&context, Duration::from_micros(800_900)).collect();
+        let found: Vec<_> = rows(&context, Duration::from_micros(800_900)).collect();
         let expected =
             [("traceparent", trace.as_str().into()), ("X-Request-Timeout", "800ms".into())];
-        assert_eq!(rows, expected);
+        assert_eq!(found, expected);
 
         context.trace_state = Some("a=b".to_owned());
         context.request_id = Some("r-1".to_owned());
@@ -394,7 +394,7 @@ mod tests {
         context.user_agent = Some("curl\r\nX-User-Id: root".to_owned());
         context.authorization = Some("Bearer geheim".to_owned());
         context.user_id = Some(String::new());
-        let rows: Vec<_> = headers(&context, Duration::ZERO).skip(1).collect();
+        let found: Vec<_> = rows(&context, Duration::ZERO).skip(1).collect();
         let expected: [HeaderRow<'_>; 5] = [
             ("X-Request-Timeout", "1ms".into()),
             ("tracestate", "a=b".into()),
@@ -402,7 +402,7 @@ mod tests {
             ("Accept-Language", "de, ja;q=0.5".into()),
             ("Authorization", "Bearer geheim".into()),
         ];
-        assert_eq!(rows, expected);
+        assert_eq!(found, expected);
 
         let mut sample = Sample::new(Params::None);
         sample.context = context;
@@ -412,10 +412,14 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_headers() {
-        let mut headers = HeaderMap::new();
-        headers.insert("a", "bc");
-        assert_eq!(size(&headers), "NATS/1.0\r\na: bc\r\n\r\n".len());
+    fn the_block_of_headers() {
+        let mut sample = Sample::new(Params::None);
+        sample.context.language = Some("de".to_owned());
+        let block = headers(&sample.request());
+        let trace = sample.context.trace;
+        let begin = format!("NATS/1.0\r\ntraceparent: {}\r\nX-Request-Timeout: ", trace.as_str());
+        assert!(block.starts_with(&begin), "{block}");
+        assert!(block.ends_with("ms\r\nAccept-Language: de\r\n\r\n"), "{block}");
     }
 
     proptest::proptest! {

@@ -3,21 +3,28 @@
 //! Credentials are taken out of the servers' URLs here, so that an address can be shown, and
 //! handed to the client library, without them.
 
-use std::fmt;
+mod server;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::ServerAddr;
+use rustls::ClientConfig;
 
+pub(super) use self::server::Server;
+use super::login;
+use super::transport;
 use super::wire::Dialect;
-use crate::config::secret::{Secret, shown_path};
+use crate::config::secret::{Secret, SecretSource, shown_path};
 use crate::config::section::Section;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A dead connection is noticed after two to three of them.
+/// How often an idle server is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_PING_INTERVAL: Duration = Duration::from_secs(10);
 const INBOX_PREFIX: &str = "_INBOX";
+/// What one reply may take of the memory.
+const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Everything that a connection and its envelopes need.
 #[derive(Debug)]
@@ -32,42 +39,64 @@ pub(super) struct Settings {
     pub(super) ca_file: Option<PathBuf>,
     /// The client's own certificate and key.
     pub(super) identity: Option<(PathBuf, PathBuf)>,
+    /// What was read from those files last.
+    tls_config: Mutex<Option<Arc<ClientConfig>>>,
+    /// How Genkan proves who it is, where the server's URL does not say.
+    auth: Auth,
     /// From the name's look-up to a proven inbox.
     pub(super) connect_timeout: Duration,
     /// How often an idle connection is tried.
     pub(super) ping_interval: Duration,
     /// The first part of the reply subjects.
     pub(super) inbox_prefix: String,
+    /// The largest reply that is taken in, headers included.
+    pub(super) max_reply: usize,
 }
 
-/// One server, with the credentials that go to it.
-#[derive(Debug)]
-pub(super) struct Server {
-    /// Its address, without credentials.
-    pub(super) address: ServerAddr,
-    /// What to prove to it who is there.
-    pub(super) auth: Auth,
-}
+impl Settings {
+    /// What is proven to a server.
+    pub(super) fn auth<'a>(&'a self, server: &'a Server) -> &'a Auth {
+        match &server.auth {
+            Auth::None => &self.auth,
+            own => own,
+        }
+    }
 
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.address.as_url_str())
+    /// The certificates as the files hold them now. Files that cannot be used any more keep the
+    /// old ones, loudly.
+    pub(super) fn tls_config(&self) -> Result<Arc<ClientConfig>, String> {
+        let read = transport::tls(self);
+        let mut last = self.tls_config.lock().unwrap_or_else(PoisonError::into_inner);
+        match (read, &*last) {
+            (Ok(config), _) => Ok(Arc::clone(last.insert(config))),
+            (Err(complaint), Some(old)) => {
+                tracing::error!(complaint, "certificates cannot be used: the old ones stay");
+                Ok(Arc::clone(old))
+            }
+            (Err(complaint), None) => Err(complaint),
+        }
     }
 }
 
-/// How Genkan proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How Genkan proves who it is. Files are read anew for every connection.
+#[derive(Debug)]
 pub(super) enum Auth {
     /// Not at all.
     None,
     /// A user's name and password.
-    User(String, Secret),
+    User(String, SecretSource),
     /// A token.
-    Token(Secret),
+    Token(SecretSource),
     /// An nkey's seed.
-    Nkey(Secret),
-    /// A file with a user's JWT and seed, read anew for every connection.
-    Credentials(PathBuf),
+    Nkey(SecretSource),
+    /// A credentials file: a user's JWT and seed.
+    Credentials(SecretSource),
+}
+
+impl Auth {
+    fn is_none(&self) -> bool {
+        matches!(self, Auth::None)
+    }
 }
 
 /// Reads the table. What is missing or contradictory is reported to the section.
@@ -84,9 +113,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
         tls,
         ca_file,
         identity,
+        tls_config: Mutex::default(),
+        auth,
         connect_timeout: section.duration("connect_timeout", CONNECT_TIMEOUT),
         ping_interval: read_ping_interval(section),
         inbox_prefix: read_inbox_prefix(section),
+        max_reply: section.size("max_reply", MAX_REPLY),
     }
 }
 
@@ -99,7 +131,8 @@ fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Server> {
             format!("{title} needs `servers`: add `servers = [\"nats://HOST:4222\"]`"),
         );
     }
-    texts.iter().filter_map(|text| read_server(section, text, auth)).collect()
+    let urls = texts.iter().flat_map(|text| server::split(text));
+    urls.filter_map(|url| read_server(section, url, auth)).collect()
 }
 
 /// Reads one URL. The text may hold a password: no message repeats more of it than its host.
@@ -110,58 +143,22 @@ fn read_server(section: &Section<'_>, text: &str, auth: &Auth) -> Option<Server>
         section.problem("servers", format!("a server in {title}, {shown}, {what}"));
         None
     };
-    if !text.starts_with("nats://") && !text.starts_with("tls://") {
-        return fail("must be a URL that begins with nats:// or tls://, like nats://HOST:4222");
-    }
-    let Ok(address) = text.parse::<ServerAddr>() else {
-        return fail(
-            "is no valid URL: write nats://HOST:PORT, and special characters of a password as %XX",
-        );
-    };
-    if address.host().is_empty() {
-        return fail("names no host: write nats://HOST:4222");
-    }
-    let own = url_auth(&address);
-    let auth = match (own, auth) {
-        (Auth::None, auth) => auth.clone(),
-        (own, Auth::None) => own,
-        _ => {
-            return fail(
-                "holds credentials of its own beside those in the table: keep one of them",
-            );
+    match server::parse(text) {
+        Ok(Server { auth: own, .. }) if !own.is_none() && !auth.is_none() => {
+            fail("holds credentials of its own beside those in the table: keep one of them")
         }
-    };
-    let mut url = address.into_inner();
-    let stripped = url.set_username("").and_then(|()| url.set_password(None));
-    match stripped.ok().and_then(|()| ServerAddr::from_url(url).ok()) {
-        Some(address) => Some(Server { address, auth }),
-        None => fail("is no valid URL: write nats://HOST:PORT"),
+        Ok(server) => Some(server),
+        Err(what) => fail(&what),
     }
-}
-
-/// `user:password@` is a user, `token@` a token, as every NATS client reads them.
-fn url_auth(address: &ServerAddr) -> Auth {
-    match (address.username(), address.password()) {
-        (None, None) => Auth::None,
-        (Some(token), None) => Auth::Token(Secret::new(percent_decoded(token))),
-        (user, Some(password)) => Auth::User(
-            percent_decoded(user.unwrap_or_default()),
-            Secret::new(percent_decoded(password)),
-        ),
-    }
-}
-
-fn percent_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 fn read_auth(section: &mut Section<'_>) -> Auth {
     let user = section.text("user");
     let has_password = section.has("password") || section.has("password_file");
-    let password = section.secret("password", "password_file");
-    let token = section.secret("token", "token_file");
-    let nkey = section.secret("nkey", "nkey_file");
-    let credentials = section.path("credentials_file");
+    let password = section.secret_source("password", "password_file");
+    let token = section.secret_source("token", "token_file");
+    let nkey = section.secret_source("nkey", "nkey_file");
+    let credentials = section.secret_file("credentials_file");
 
     let given: Vec<&str> = [
         ("`user` and `password`", user.is_some() || password.is_some()),
@@ -179,11 +176,11 @@ fn read_auth(section: &mut Section<'_>) -> Auth {
         return Auth::None;
     }
     if let Some(nkey) = nkey {
-        check_seed(section, &nkey);
+        check_seed(section, &nkey.now());
         return Auth::Nkey(nkey);
     }
     if let Some(file) = credentials {
-        check_file(section, "credentials_file", &file, &["NATS USER JWT", "USER NKEY SEED"]);
+        check_credentials(section, &file.now());
         return Auth::Credentials(file);
     }
     match (user, password, token) {
@@ -214,6 +211,19 @@ fn check_seed(section: &Section<'_>, seed: &Secret) {
             "nkey",
             format!("the nkey of {title} is not a user's seed: 58 letters that begin with SU"),
         );
+    }
+}
+
+fn check_credentials(section: &Section<'_>, text: &Secret) {
+    for block in [login::JWT, login::SEED] {
+        if !text.expose().contains(block) {
+            let title = section.title();
+            section.problem(
+                "credentials_file",
+                format!("`credentials_file` in {title} has no block that says `{block}`"),
+            );
+            return;
+        }
     }
 }
 
@@ -256,7 +266,7 @@ fn read_tls(section: &mut Section<'_>, servers: &[Server]) -> Tls {
     }
     let title = section.title();
     let files = ca_file.is_some() || cert.is_some() || key.is_some();
-    let urls = servers.iter().any(|server| server.address.tls_required());
+    let urls = servers.iter().any(|server| server.tls);
     if refused && (files || urls) {
         let what = if files { "certificate files" } else { "a tls:// server" };
         section.problem("tls", format!("{title} has `tls = false` beside {what}: drop one"));
@@ -328,13 +338,24 @@ mod tests {
     const SEED: &str = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM";
     const SERVERS: &str = "servers = [\"nats://h:4222\"]\n";
 
+    /// What is proven to the first server.
+    fn login(settings: &Settings) -> String {
+        match settings.auth(&settings.servers[0]) {
+            Auth::None => "none".to_owned(),
+            Auth::User(user, password) => format!("user {user} {}", password.now().expose()),
+            Auth::Token(token) => format!("token {}", token.now().expose()),
+            Auth::Nkey(seed) => format!("nkey {}", seed.now().expose()),
+            Auth::Credentials(_) => "credentials".to_owned(),
+        }
+    }
+
     #[test]
     fn defaults() {
         let (settings, problems) = read_text("servers = [\"nats://h\", \"tls://[::1]:7\"]");
         assert_eq!(problems, Vec::<String>::new());
         let servers: Vec<_> = settings.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["nats://h", "tls://[::1]:7"]);
-        assert!(settings.servers.iter().all(|server| server.auth == Auth::None));
+        assert_eq!(servers, ["nats://h:4222", "tls://[::1]:7"]);
+        assert!(settings.servers.iter().all(|server| settings.auth(server).is_none()));
         assert_eq!(settings.dialect, Dialect::Picom);
         assert_eq!(settings.inbox_prefix, "_INBOX");
         assert!(!settings.tls && settings.ca_file.is_none() && settings.identity.is_none());
@@ -345,13 +366,14 @@ mod tests {
     fn every_key() {
         let text = format!(
             "{SERVERS}dialect = \"micro\"\nuser = \"u\"\npassword = \"p\"\ntls = true\n\
-             connect_timeout = \"1s\"\nping_interval = \"2s\"\ninbox_prefix = \"_INBOX.app\""
+             connect_timeout = \"1s\"\nping_interval = \"2s\"\ninbox_prefix = \"_INBOX.app\"\n\
+             max_reply = \"1KiB\""
         );
         let (settings, problems) = read_text(&text);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.dialect, Dialect::Micro);
-        let expected = Auth::User("u".to_owned(), Secret::new("p".to_owned()));
-        assert_eq!(settings.servers[0].auth, expected);
+        assert_eq!(login(&settings), "user u p");
+        assert_eq!(settings.max_reply, 1024);
         assert!(settings.tls);
         assert_eq!(settings.connect_timeout, Duration::from_secs(1));
         assert_eq!(settings.ping_interval, Duration::from_secs(2));
@@ -360,18 +382,16 @@ mod tests {
 
     #[test]
     fn ways_to_log_in() {
-        let secret = |text: &str| Secret::new(text.to_owned());
-        let user = |name: &str, password: &str| Auth::User(name.to_owned(), secret(password));
         for (text, expected) in [
-            ("servers = \"nats://u:p%40%2f@h:1\"", user("u", "p@/")),
-            ("servers = \"nats://u:p@w@h:1\"", user("u", "p@w")),
-            ("servers = \"tls://s%33cret@h:1\"", Auth::Token(secret("s3cret"))),
-            ("servers = \"nats://h:1\"\ntoken = \"t\"", Auth::Token(secret("t"))),
-            (&format!("servers = \"nats://h:1\"\nnkey = \"{SEED}\""), Auth::Nkey(secret(SEED))),
+            ("servers = \"nats://u:p%40%2f@h:1\"", "user u p@/"),
+            ("servers = \"nats://u:p@w@h:1\"", "user u p@w"),
+            ("servers = \"tls://s%33cret@h:1\"", "token s3cret"),
+            ("servers = \"nats://h:1\"\ntoken = \"t\"", "token t"),
+            (&format!("servers = \"nats://h:1\"\nnkey = \"{SEED}\""), &format!("nkey {SEED}")),
         ] {
             let (settings, problems) = read_text(text);
             assert_eq!(problems, Vec::<String>::new(), "{text}");
-            assert_eq!(settings.servers[0].auth, expected, "{text}");
+            assert_eq!(login(&settings), expected, "{text}");
             let shown = format!("{settings:?} {}", settings.servers[0]);
             for word in ["p@", "s3cret", "%33", SEED] {
                 assert!(!shown.contains(word), "{shown}");
@@ -390,7 +410,8 @@ mod tests {
             (url("http://u:geheim@h:4222"), &["http://h:4222, must be a URL that begins"]),
             (url("nats://"), &["names no host"]),
             (url("nats://u:geheim@h:99999"), &["nats://h:99999, is no valid URL"]),
-            (url("nats://u:ge#heim@h:1"), &["is no valid URL"]),
+            (url("nats://u:ge#heim@h:1"), &["a raw `#` in its credentials: write it as %23"]),
+            (url("nats://h:1?tsl=true"), &["did you mean `tls`?"]),
             (
                 format!("{}\ntoken = \"t\"", url("nats://u:geheim@h:1")),
                 &["nats://h:1, holds credentials of its own"],

@@ -1,0 +1,234 @@
+//! One URL in `servers`: `nats://[USER:PASSWORD@ | TOKEN@]HOST[:PORT]`, or `tls://…`.
+//!
+//! What else can stand in a URL means nothing here, and says that its writer expected something:
+//! each is an error with its mend. No message repeats more of the text than its host.
+
+use std::fmt;
+
+use super::{Auth, SecretSource};
+use crate::config::problem::did_you_mean;
+use crate::config::secret::Secret;
+
+const PORT: u16 = 4222;
+
+/// The keys of the table, for what was written into the URL.
+const KEYS: [&str; 12] = [
+    "tls",
+    "user",
+    "password",
+    "token",
+    "nkey",
+    "credentials_file",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "connect_timeout",
+    "ping_interval",
+    "inbox_prefix",
+];
+
+/// A server's address.
+#[derive(Debug)]
+pub(in crate::protocol::nats) struct Server {
+    /// A name or an address, without brackets.
+    pub(in crate::protocol::nats) host: String,
+    /// Its port.
+    pub(in crate::protocol::nats) port: u16,
+    /// TLS even where the server does not ask for it.
+    pub(in crate::protocol::nats) tls: bool,
+    /// The credentials in the URL.
+    pub(in crate::protocol::nats) auth: Auth,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "nats" };
+        let (host, port) = (&self.host, self.port);
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}"),
+            false => write!(f, "{scheme}://{host}:{port}"),
+        }
+    }
+}
+
+/// Splits a list in one string, as other clients take it: `nats://a:4222,nats://b:4222`.
+pub(super) fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = next_url(rest) {
+        parts.push(rest[..at].trim());
+        rest = &rest[at + 1..];
+    }
+    parts.push(rest.trim());
+    parts
+}
+
+/// The comma after which another URL begins.
+fn next_url(text: &str) -> Option<usize> {
+    let mut commas = text.match_indices(',').map(|(at, _)| at);
+    commas.find(|at| {
+        let next = text[at + 1..].trim_start();
+        next.starts_with("nats://") || next.starts_with("tls://")
+    })
+}
+
+/// Reads one URL; or what is wrong with it, and the mend.
+pub(super) fn parse(text: &str) -> Result<Server, String> {
+    let (tls, rest) = match text.split_once("://") {
+        Some(("nats", rest)) => (false, rest),
+        Some(("tls", rest)) => (true, rest),
+        _ => {
+            return Err("must be a URL that begins with nats:// or tls://, like nats://HOST:4222"
+                .to_owned());
+        }
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    if let Some(at) = rest[end..].find('@') {
+        let raw = rest[end..end + at].chars().next().unwrap_or('/');
+        return Err(format!(
+            "holds a raw `{raw}` in its credentials: write it as %{:02X}",
+            u32::from(raw)
+        ));
+    }
+    let (authority, tail) = rest.split_at(end);
+    check_tail(tail)?;
+    let (login, place) = match authority.rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, authority),
+    };
+    let (host, port) = host_and_port(place)?;
+    let auth = login.map_or(Ok(Auth::None), credentials)?;
+    Ok(Server { host, port, tls, auth })
+}
+
+/// What stands behind the host.
+fn check_tail(tail: &str) -> Result<(), String> {
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+    if tail.contains('#') {
+        return Err("ends in `#…`, which means nothing here: write nats://HOST:PORT".to_owned());
+    }
+    if path.len() > 1 {
+        return Err("has a path, and NATS has none: write nats://HOST:PORT".to_owned());
+    }
+    let Some(key) = query.split(['&', ';']).find(|pair| !pair.is_empty()) else { return Ok(()) };
+    let key = key.split('=').next().unwrap_or_default();
+    let known = key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let key = if known { key } else { "…" };
+    let hint = did_you_mean(key, KEYS.into_iter());
+    Err(format!("has a key `{key}`, and keys stand in the table, not in the URL{hint}"))
+}
+
+fn host_and_port(place: &str) -> Result<(String, u16), String> {
+    const WRONG: &str = "is no valid URL: write nats://HOST:PORT, and special characters of a \
+                         password as %XX";
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or(WRONG)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| WRONG)?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("names no host: write nats://HOST:4222".to_owned());
+    }
+    if host.contains(',') {
+        return Err("holds several hosts: write each as a URL of its own, in a list".to_owned());
+    }
+    if host.contains(|c: char| c.is_whitespace() || c.is_control() || "\"<>\\^`{|}%".contains(c)) {
+        return Err(WRONG.to_owned());
+    }
+    let port = match port {
+        None => PORT,
+        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(WRONG)?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// `user:password` is a user, `token` a token, as every NATS client reads them.
+fn credentials(login: &str) -> Result<Auth, String> {
+    if let Some(raw) = login.chars().find(|c| matches!(c, ';' | ',' | ' ')) {
+        return Err(format!(
+            "holds a raw `{raw}` in its credentials: write it as %{:02X}",
+            u32::from(raw)
+        ));
+    }
+    let secret = |text: &str| decoded(text).map(|text| SecretSource::fixed(Secret::new(text)));
+    Ok(match login.split_once(':') {
+        Some((user, password)) => Auth::User(decoded(user)?, secret(password)?),
+        None if login.is_empty() => Auth::None,
+        None => Auth::Token(secret(login)?),
+    })
+}
+
+fn decoded(text: &str) -> Result<String, String> {
+    let escapes = text.match_indices('%').map(|(at, _)| text.get(at + 1..at + 3));
+    let mut escapes = escapes.map(|hex| hex.is_some_and(|hex| u8::from_str_radix(hex, 16).is_ok()));
+    if !escapes.all(|is_escape| is_escape) {
+        return Err("holds a raw `%` in its credentials: write it as %25".to_owned());
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(|text| text.into_owned()).map_err(|_| "holds escapes that are not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_in_one_string() {
+        assert_eq!(
+            split("nats://a:1, tls://b:2,nats://c"),
+            ["nats://a:1", "tls://b:2", "nats://c"]
+        );
+        assert_eq!(split("nats://u:p,w@h"), ["nats://u:p,w@h"]);
+        assert_eq!(split(""), [""]);
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, shown) in [
+            ("nats://h", "nats://h:4222"),
+            ("tls://[::1]:7", "tls://[::1]:7"),
+            ("nats://[::1]", "nats://[::1]:4222"),
+            ("nats://h:1/", "nats://h:1"),
+            ("nats://h:1?", "nats://h:1"),
+        ] {
+            assert_eq!(parse(text).expect(text).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_named_with_its_mend() {
+        for (text, words) in [
+            ("nats://u:gehe/im@h:1", "a raw `/` in its credentials: write it as %2F"),
+            ("nats://u:gehe?im@h:1", "a raw `?` in its credentials: write it as %3F"),
+            ("nats://u:gehe#im@h:1", "a raw `#` in its credentials: write it as %23"),
+            ("nats://u:gehe;im@h:1", "a raw `;` in its credentials: write it as %3B"),
+            ("nats://u:gehe,im@h:1", "a raw `,` in its credentials: write it as %2C"),
+            ("nats://u:gehe%im@h:1", "a raw `%` in its credentials: write it as %25"),
+            ("nats://h:1/geheim", "has a path"),
+            ("nats://h:1#geheim", "ends in `#…`"),
+            (
+                "nats://h:1?tsl=true",
+                "`tsl`, and keys stand in the table, not in the URL: did you \
+                                     mean `tls`?",
+            ),
+            ("nats://h:1/?pingInterval=5s", "a key `pingInterval`"),
+            ("nats://h:1?=&x", "has a key ``"),
+            ("nats://h1:1,h2:2", "is no valid URL"),
+            ("nats://h1,h2", "holds several hosts"),
+            ("nats://[::1", "is no valid URL"),
+            ("nats://h:0", "is no valid URL"),
+            ("nats://:1", "names no host"),
+            ("http://u:geheim@h", "must be a URL that begins"),
+        ] {
+            let complaint = parse(text).expect_err(text);
+            assert!(complaint.contains(words), "{text}: {complaint}");
+            assert!(!complaint.contains("geh"), "{complaint}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Connections that end: with a word, when a server is about to go, and without one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::process::free_port;
+use crate::harness::{Answer, Gateway, Nats, NatsResponder, Proxy, as_fault, eventually};
+
+/// Two servers of one cluster; the second is not started yet.
+fn cluster() -> (Nats, Nats) {
+    let ports = [free_port(), free_port()];
+    let conf = |own: u16| {
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        format!(
+            "cluster {{ name: c, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}\n\
+             lame_duck_grace_period: \"1s\"\nlame_duck_duration: \"30s\""
+        )
+    };
+    (Nats::configured(&conf(ports[0])), Nats::down_with(&conf(ports[1])))
+}
+
+#[tokio::test]
+async fn a_server_that_says_goodbye_costs_no_call() {
+    let (leaving, staying) = cluster();
+    let servers = format!("servers = [\"{}\", \"{}\"]", leaving.url(), staying.url());
+    let toml = leaving.config("picom");
+    let line = toml.lines().find(|line| line.starts_with("servers")).expect("its servers");
+    let gateway = Arc::new(Gateway::ready(&toml.replace(line, &servers)).await);
+    // The gateway can only be on the one that runs; the service is on the one that stays.
+    staying.restart();
+    let answer = |_: &_| Answer::after(r#"{"payload":"ok"}"#, Duration::from_millis(200));
+    let _service = NatsResponder::serve(staying.client().await, "svc", answer).await;
+    eventually("the two know of each other", async || {
+        let response = gateway.post("/call/svc/x", &[], "[\"p\"]").await;
+        (response.status == 200).then_some(())
+    })
+    .await;
+
+    let over = Arc::new(AtomicBool::new(false));
+    let callers = (0..8).map(|_| {
+        let (gateway, over) = (Arc::clone(&gateway), Arc::clone(&over));
+        tokio::spawn(async move {
+            let mut calls = 0;
+            while !over.load(Ordering::SeqCst) {
+                assert_eq!(gateway.result("svc.x", json!(["p"])).await, "ok");
+                calls += 1;
+            }
+            calls
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    leaving.say_goodbye();
+    eventually("it is gone", async || (!leaving.runs()).then_some(())).await;
+    assert_eq!(gateway.page("/readyz").await.status, 200);
+    over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        assert!(caller.await.expect("every call has its answer") > 0);
+    }
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_without_a_word_is_noticed_by_its_calls() {
+    let nats = Nats::start();
+    let service =
+        NatsResponder::serve(nats.client().await, "svc", |_| Answer::new(r#"{"payload":"ok"}"#))
+            .await;
+    let proxy = Proxy::to(nats.address()).await;
+    let toml = nats.config("picom").replace(&nats.address(), proxy.address());
+    let gateway = Gateway::ready(&format!("{toml}timeout = \"10s\"\n")).await;
+    assert_eq!(gateway.result("svc.x", json!(["p"])).await, "ok");
+    proxy.cut();
+    // It ends because the server is silent, long before its own time is over.
+    let fault = gateway.fault("svc.x", json!(["p"])).await;
+    fault.is("unavailable", "unknown");
+    eventually("calls are served again", async || {
+        let body = r#"{"jsonrpc":"2.0","method":"svc.x","params":["p"],"id":1}"#;
+        gateway.post("/api", &[], body).await.json().get("result").cloned()
+    })
+    .await;
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 1.0);
+    assert!(gateway.log_text().contains("the server has fallen silent"));
+    assert_eq!(service.requests.count(), 2, "and nothing ran twice");
+}
+
+/// A service that takes its time is no silent server.
+#[tokio::test]
+async fn a_call_that_takes_long_is_waited_for() {
+    let nats = Nats::start();
+    let answer = |_: &_| Answer::after(r#"{"payload":"slow"}"#, Duration::from_secs(5));
+    let _service = NatsResponder::serve(nats.client().await, "svc", answer).await;
+    let gateway = Gateway::ready(&format!("{}timeout = \"60s\"\n", nats.config("picom"))).await;
+    assert_eq!(gateway.result("svc.x", json!(["p"])).await, "slow");
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
+    let never = gateway.post("/api", &[("X-Request-Timeout", "300ms")], CALL).await;
+    as_fault(&never.json()).is("timeout", "unknown");
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","method":"svc.x","params":["p"],"id":1}"#;
