@@ -245,6 +245,11 @@ impl UpstreamMetrics {
         counter!(RECEIPTS, "upstream" => self.upstream.clone()).increment(1);
     }
 
+    /// The upstream's name.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
     /// Counts something refused because it would harm the peer.
     pub fn refused(&self, reason: &'static str) {
         counter!(REFUSED, "upstream" => self.upstream.clone(), "reason" => reason).increment(1);

@@ -21,6 +21,7 @@ mod hub;
 mod limits;
 mod logins;
 mod nameko;
+mod nameko_brokers;
 mod nameko_egress;
 mod nameko_peers;
 mod nameko_refusals;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::calls::Calls;
 use super::config::Settings;
@@ -22,8 +21,8 @@ use crate::tasks::Tasks;
 
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How long a generation has to live for the next failure to count as the first.
-const STABLE: Duration = Duration::from_secs(10);
+/// How long a generation has to live for the next one to be opened at once.
+const STABLE: Duration = Duration::from_secs(1);
 
 /// The way to RabbitMQ, as calls see it: the living generation, or why there is none.
 pub(super) struct Link {
@@ -51,18 +50,19 @@ impl Link {
 /// Starts the supervisor. It ends, and the connections with it, when `tasks` are told to.
 pub(super) fn start(settings: Arc<Settings>, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<Link> {
     let link = Arc::new(Link::new());
-    let supervise = supervise(settings, Arc::clone(&link), metrics, tasks.shutdown().clone());
+    let supervise = supervise(settings, Arc::clone(&link), metrics, tasks.clone());
     tasks.spawn("nameko connection", supervise);
     link
 }
 
-/// Keeps a generation alive until `shutdown` fires.
+/// Keeps a generation alive until `tasks` are told to end.
 async fn supervise(
     settings: Arc<Settings>,
     link: Arc<Link>,
     metrics: UpstreamMetrics,
-    shutdown: CancellationToken,
+    tasks: Tasks,
 ) {
+    let shutdown = tasks.shutdown();
     let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
     let mut reports = Reports::default();
     let mut built = false;
@@ -80,12 +80,16 @@ async fn supervise(
                 }
                 reports.connected();
                 let since = Instant::now();
-                run(opened, &settings, &link, &metrics, &shutdown).await;
-                backoff.lived(since.elapsed());
+                run(opened, &settings, &link, &metrics, &tasks).await;
+                let life = since.elapsed();
+                backoff.lived(life);
+                if life >= STABLE {
+                    continue;
+                }
             }
             Err(failure) => {
                 link.down.store(Arc::new(failure.reason.to_string()));
-                reports.failed(&failure, &settings.address);
+                reports.failed(&failure, metrics.upstream(), &settings.address);
             }
         }
         tokio::select! {
@@ -101,12 +105,14 @@ async fn run(
     settings: &Arc<Settings>,
     link: &Link,
     metrics: &UpstreamMetrics,
-    shutdown: &CancellationToken,
+    tasks: &Tasks,
 ) {
+    let shutdown = tasks.shutdown();
     let generation = Generation::start(opened, settings, metrics);
     link.current.store(Some(Arc::clone(&generation.calls)));
     metrics.set_up(true);
-    tracing::info!(address = settings.address, "connected to rabbitmq");
+    let (upstream, address) = (metrics.upstream(), settings.address.as_str());
+    tracing::info!(upstream, address, "connected to rabbitmq");
     tokio::select! {
         () = generation.ended() => {}
         () = shutdown.cancelled() => {}
@@ -116,13 +122,17 @@ async fn run(
     let Reason { shown: reason, said } = generation.over("genkan is shutting down");
     link.down.store(Arc::new(format!("the connection to rabbitmq was lost: {reason}")));
     if shutdown.is_cancelled() {
-        tracing::info!(address = settings.address, "disconnecting from rabbitmq");
+        tracing::info!(upstream, address, "disconnecting from rabbitmq");
     } else {
-        tracing::warn!(address = settings.address, %reason, said, "connection to rabbitmq lost");
+        tracing::warn!(upstream, address, %reason, said, "connection to rabbitmq lost");
     }
-    if !generation.clear_away().await {
-        tracing::warn!(address = settings.address, "a task of the lost connection does not end");
-    }
+    // The next one does not wait for a peer that may not answer any more.
+    let upstream = upstream.to_owned();
+    tasks.spawn("nameko clearing", async move {
+        if !generation.clear_away().await {
+            tracing::warn!(upstream, "a task of the lost connection does not end");
+        }
+    });
 }
 
 /// What has been said about failures to connect.
@@ -137,17 +147,22 @@ impl Reports {
     }
 
     /// Each new reason is said once, at a level that fits who must act; repetitions at debug.
-    fn failed(&mut self, failure: &Failure, address: &str) {
+    fn failed(&mut self, failure: &Failure, upstream: &str, address: &str) {
         let Failure { reason, said, mend } = failure;
         if self.last.as_ref() == Some(reason) {
-            tracing::debug!(address, %reason, "rabbitmq still cannot be used");
+            tracing::debug!(upstream, address, %reason, "rabbitmq still cannot be used");
             return;
         }
         self.last = Some(reason.clone());
         match mend {
-            Some(mend) => tracing::error!(address, %reason, said, mend, "rabbitmq cannot be used"),
+            Some(mend) => {
+                tracing::error!(upstream, address, %reason, said, mend, "rabbitmq cannot be used");
+            }
             None => {
-                tracing::warn!(address, %reason, said, "rabbitmq cannot be reached, trying again")
+                tracing::warn!(
+                    upstream, address, %reason, said,
+                    "rabbitmq cannot be reached, trying again"
+                );
             }
         }
     }

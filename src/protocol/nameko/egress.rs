@@ -1,6 +1,7 @@
 //! Calls and notifications on their way out: checks, and what the answer means.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -58,9 +59,13 @@ impl Connector for NamekoConnector {
 
     fn connect(&self, metrics: UpstreamMetrics, _budget: &Budget, tasks: &Tasks) -> Connected {
         let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
-        let keep_tagged = self.0.keep_tagged;
-        let unheard = random_uuid();
-        let upstream = Arc::new(NamekoUpstream { link, metrics, keep_tagged, unheard });
+        let upstream = Arc::new(NamekoUpstream {
+            link,
+            metrics,
+            keep_tagged: self.0.keep_tagged,
+            unheard: random_uuid(),
+            odd_reply: AtomicBool::new(false),
+        });
         Connected { upstream }
     }
 }
@@ -82,6 +87,8 @@ struct NamekoUpstream {
     /// A routing key that nothing is bound to, for notifications' replies. One word: Nameko
     /// binds two.
     unheard: String,
+    /// An odd reply has been told of.
+    odd_reply: AtomicBool,
 }
 
 impl Upstream for NamekoUpstream {
@@ -105,8 +112,11 @@ impl Upstream for NamekoUpstream {
                     }
                     let (service, method) = (request.service, request.method);
                     let decoded = reply::decode(*delivered, service, method, self.keep_tagged);
-                    if decoded.repaired {
+                    if decoded.repaired || decoded.odd.is_some() {
                         self.metrics.repaired_reply();
+                    }
+                    if let Some(odd) = decoded.odd {
+                        self.tell_of_an_odd_reply(service, method, &odd);
                     }
                     decoded.result
                 }
@@ -144,6 +154,23 @@ impl Upstream for NamekoUpstream {
 const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or disk space";
 
 impl NamekoUpstream {
+    /// Tells the operator: once, since a service that sends one sends many.
+    fn tell_of_an_odd_reply(&self, service: &str, method: &str, odd: &str) {
+        let upstream = self.metrics.upstream();
+        if self.odd_reply.swap(true, Ordering::Relaxed) {
+            tracing::debug!(upstream, service, method, odd, "another odd reply was mended");
+            return;
+        }
+        tracing::warn!(
+            upstream,
+            service,
+            method,
+            odd,
+            mend = "correct the AMQP properties that the service sends: headers were left out",
+            "a reply is not as AMQP allows, and was mended"
+        );
+    }
+
     /// What every message has to pass before anything is awaited.
     fn prepare(&self, request: &Request<'_>) -> Result<(ShortString, Arc<Calls>), Fault> {
         let counted = |unsendable: Unsendable| {

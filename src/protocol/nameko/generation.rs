@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::Calls;
 use super::config::Settings;
 use super::open::Opened;
+use super::pulse;
 use super::transport::Transport;
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
@@ -40,11 +41,13 @@ impl Generation {
         settings: &Arc<Settings>,
         metrics: &UpstreamMetrics,
     ) -> Self {
-        let Opened { outlet, receiving, consumer, reply_key } = opened;
+        let Opened { outlet, receiving, channel, consumer, reply_key } = opened;
         let tasks = Tasks::new();
         let end = End(Arc::new(Inner { token: tasks.shutdown().clone(), reason: OnceLock::new() }));
         let host = Host { settings, metrics, tasks: &tasks, end: &end };
         let calls = Arc::new(Calls::start(&host, outlet, consumer, reply_key));
+        let (heard, pending) = (Arc::clone(&receiving.heard), Arc::clone(&calls.pending));
+        host.spawn("nameko pulse", pulse::watch(channel, heard, pending, end.clone()));
         Self { calls, receiving, tasks, end }
     }
 

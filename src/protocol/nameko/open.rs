@@ -11,7 +11,7 @@ use lapin::options::{
     BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Connection, Consumer, ErrorKind, ExchangeKind};
+use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 
 use super::config::Settings;
 use super::outlet::Outlet;
@@ -81,6 +81,8 @@ impl Failure {
 pub(super) struct Opened {
     pub(super) outlet: Outlet,
     pub(super) receiving: Transport,
+    /// A channel of it.
+    pub(super) channel: Channel,
     /// Of the reply queue.
     pub(super) consumer: Consumer,
     /// The routing key on which replies come back.
@@ -95,10 +97,9 @@ pub(super) async fn open(settings: &Settings) -> Result<Opened, Failure> {
     let exchange = ShortString::from(settings.exchange.as_str());
     declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
     let reply_key = random_uuid();
-    let consumer = consume_replies(&receiving.connection, exchange, &reply_key)
-        .await
-        .map_err(at(Step::ReplyQueue))?;
-    Ok(Opened { outlet, receiving, consumer, reply_key })
+    let consume = consume_replies(&receiving.connection, exchange, &reply_key);
+    let (channel, consumer) = consume.await.map_err(at(Step::ReplyQueue))?;
+    Ok(Opened { outlet, receiving, channel, consumer, reply_key })
 }
 
 /// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.
@@ -123,7 +124,7 @@ async fn consume_replies(
     connection: &Connection,
     exchange: ShortString,
     reply_key: &str,
-) -> lapin::Result<Consumer> {
+) -> lapin::Result<(Channel, Consumer)> {
     let channel = connection.create_channel().await?;
     let queue = ShortString::from(format!("rpc.reply-genkan-{reply_key}"));
     let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
@@ -131,5 +132,8 @@ async fn consume_replies(
     let (binding, none) = (QueueBindOptions::default(), FieldTable::default());
     channel.queue_bind(queue.clone(), exchange, reply_key.into(), binding, none).await?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
-    channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await
+    let consume =
+        channel.basic_consume(queue, ShortString::default(), options, FieldTable::default());
+    let consumer = consume.await?;
+    Ok((channel, consumer))
 }

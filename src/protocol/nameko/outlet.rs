@@ -6,6 +6,7 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, ConnectionStatus, Event};
 
 use super::config::Settings;
+use super::stream::Heard;
 use super::transport::Transport;
 
 /// A connection to publish on.
@@ -34,6 +35,11 @@ impl Outlet {
     pub(super) fn frame_max(&self) -> usize {
         let agreed = self.transport.connection.configuration().frame_max();
         usize::try_from(agreed).unwrap_or(usize::MAX)
+    }
+
+    /// When its peer was last heard.
+    pub(super) fn heard(&self) -> &Heard {
+        &self.transport.heard
     }
 
     /// Closes it.

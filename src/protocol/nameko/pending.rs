@@ -115,6 +115,11 @@ impl Pending {
         self.lock().waiting.contains_key(&id)
     }
 
+    /// Whether anybody waits for an answer to what has been sent.
+    pub(super) fn someone_waits(&self) -> bool {
+        self.lock().waiting.values().any(|waiting| waiting.sent)
+    }
+
     /// Ends a wait. False where nobody waited.
     pub(super) fn end(&self, id: u64, answer: Answer) -> bool {
         let waiting = self.lock().waiting.remove(&id);

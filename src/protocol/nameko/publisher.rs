@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation, Event};
@@ -32,6 +33,7 @@ use super::config::Settings;
 use super::generation::End;
 use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
+use super::pulse;
 use super::refusal::{Refusal, Refusals};
 use super::unconfirmed::{OnAck, Sent, Unconfirmed, fingerprint};
 use crate::batch::gather;
@@ -88,6 +90,8 @@ pub(super) struct Publisher {
     /// Whether the broker takes no messages, for want of memory or disk.
     blocked: Arc<AtomicBool>,
     look: Interval,
+    /// Whether the broker is still there: it has been asked.
+    asked: Option<BoxFuture<'static, bool>>,
     metrics: UpstreamMetrics,
     end: End,
 }
@@ -117,6 +121,7 @@ impl Publisher {
             pauses: Pauses::default(),
             blocked,
             look,
+            asked: None,
             metrics,
             end,
         }
@@ -141,6 +146,13 @@ impl Publisher {
                 }
                 event = self.outlet.events.next() => self.event(event),
                 _ = self.look.tick() => self.look(),
+                answers = answer(&mut self.asked), if self.asked.is_some() => {
+                    self.asked = None;
+                    if !answers {
+                        self.end.because("rabbitmq confirms nothing, and does not answer");
+                    }
+                    None
+                }
                 taken = self.queue.recv_many(&mut batch, room), if room > 0 => {
                     if taken == 0 {
                         self.end.because("its publisher has nobody left to publish for");
@@ -253,6 +265,7 @@ impl Publisher {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
                 tracing::warn!(%reason, "rabbitmq takes no messages: calls are refused meanwhile");
+                self.asked = None;
                 self.metrics.set_up(false);
                 self.blocked.store(true, Ordering::Relaxed);
                 self.look.reset_after(STUCK);
@@ -277,6 +290,11 @@ impl Publisher {
             for sent in self.unconfirmed.iter() {
                 self.pending.end(sent.id, Answer::Stuck);
             }
+        }
+        if self.asked.is_none() && !self.unconfirmed.is_empty() && self.outlet.heard().is_quiet() {
+            // One that is blocked reads nothing: it says so, and is not asked.
+            let blocked = self.blocked.load(Ordering::Relaxed);
+            self.asked = (!blocked).then(|| pulse::answers(self.outlet.channel.clone()).boxed());
         }
         let open = self.outlet.status.connected() && self.outlet.channel.status().connected();
         (!open).then_some(Lost(None))
@@ -336,6 +354,7 @@ impl Publisher {
             Ok(Ok(outlet)) => {
                 std::mem::replace(&mut self.outlet, outlet).close().await;
                 self.has_taken = false;
+                self.asked = None;
                 self.blocked.store(false, Ordering::Relaxed);
                 self.metrics.set_up(true);
             }
@@ -344,6 +363,14 @@ impl Publisher {
                 self.end.because(format!("no new connection to publish on within {limit:?}"));
             }
         }
+    }
+}
+
+/// Waits for what was asked.
+async fn answer(asked: &mut Option<BoxFuture<'static, bool>>) -> bool {
+    match asked {
+        Some(asked) => asked.await,
+        None => true,
     }
 }
 

@@ -15,6 +15,7 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
 
 use super::config::Settings;
+use super::stream::{Heard, Sifted, sifted_runtime};
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// An open connection.
 pub(super) struct Transport {
     pub(super) connection: Connection,
+    /// When its peer was last heard.
+    pub(super) heard: Arc<Heard>,
     // Dropped after the connection, and shuts the socket down.
     _socket: SocketGuard,
 }
@@ -33,8 +36,9 @@ impl Transport {
         let socket = SocketGuard::default();
         let handle = Arc::clone(&socket.0);
         let (tls, limit) = (settings.tls.clone(), settings.connect_timeout);
-        let runtime = lapin::runtime::default_runtime()?;
-        let reactor = runtime.clone();
+        let heard = Arc::<Heard>::default();
+        let (listener, reactor) = (Arc::clone(&heard), lapin::runtime::default_runtime()?);
+        let frame_max = settings.uri.query.frame_max.unwrap_or(0) as usize;
         let connect = async move |uri: AMQPUri, _| {
             let open = async {
                 let host = uri.authority.host.as_str();
@@ -50,15 +54,17 @@ impl Transport {
                 }
             };
             let opened = tokio::time::timeout(limit, open).await;
-            Ok(opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+            let raw = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            Ok(AsyncTcpStream::Plain(Sifted::new(raw, frame_max, Arc::clone(&listener))))
         };
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("genkan {purpose}").into())
             .with_client_property("product".into(), "Genkan".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection =
-            Connection::connector(settings.uri.clone(), runtime, connect, properties).await?;
-        Ok(Self { connection, _socket: socket })
+            Connection::connector(settings.uri.clone(), sifted_runtime(), connect, properties)
+                .await?;
+        Ok(Self { connection, heard, _socket: socket })
     }
 
     /// Closes politely if the peer still listens, and in any case.

@@ -67,6 +67,11 @@ impl Unconfirmed {
         Some(sent)
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.len() == self.free.len()
+    }
+
     /// All of them, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Sent> {
         self.places.iter().flatten().map(|(_, sent)| sent)
@@ -96,10 +101,12 @@ mod tests {
         assert_eq!(unconfirmed.take(places[1]).map(|sent| sent.id), Some(1));
         assert!(unconfirmed.take(places[1]).is_none(), "twice");
         assert_eq!(unconfirmed.put(sent(4)), places[1]);
-        assert_eq!(unconfirmed.iter().count(), 4);
+        assert_eq!((unconfirmed.iter().count(), unconfirmed.is_empty()), (4, false));
         let ids: Vec<_> = unconfirmed.drain().into_iter().map(|sent| sent.id).collect();
         assert_eq!(ids, [0, 2, 3, 4]);
-        assert!(unconfirmed.take(0).is_none());
+        assert!(unconfirmed.take(0).is_none() && unconfirmed.is_empty());
         assert_eq!(unconfirmed.put(sent(5)), 0);
+        assert!(!unconfirmed.is_empty());
+        assert!(unconfirmed.take(0).is_some() && unconfirmed.is_empty());
     }
 }

@@ -13,6 +13,7 @@ pub mod nats;
 pub mod process;
 pub mod proxy;
 pub mod rabbit;
+pub mod raw_amqp;
 pub mod raw_nats;
 pub mod responder;
 pub mod services;

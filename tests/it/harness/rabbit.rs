@@ -234,6 +234,11 @@ impl Vhost<'_> {
         self.node.url_of(&self.name)
     }
 
+    /// The port of its node.
+    pub fn port(&self) -> u16 {
+        self.node.amqp
+    }
+
     /// The table that an operator would write for it.
     pub fn upstream(&self, name: &str) -> String {
         format!("[upstreams.{name}]\nprotocol = \"nameko\"\nurl = \"{}\"\n", self.url())

@@ -5,6 +5,7 @@
 
 pub(super) mod compression;
 pub(super) mod exception;
+pub(super) mod frames;
 pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod tagged;

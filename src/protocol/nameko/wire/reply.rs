@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, ShortString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::frames::MENDED;
 use super::{compression, exception, tagged};
 use crate::call::{Payload, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
@@ -29,6 +30,8 @@ pub(in super::super) struct Decoded {
     pub(in super::super) result: Result<Reply, Fault>,
     /// Whether `NaN` or `Infinity` had to become `null`.
     pub(in super::super) repaired: bool,
+    /// What was wrong with its properties, which were [mended](super::frames).
+    pub(in super::super) odd: Option<String>,
 }
 
 /// Reads a reply to `service.method`. The content type is not looked at: what can be read is.
@@ -39,7 +42,7 @@ pub(in super::super) fn decode(
     keep_tagged: bool,
 ) -> Decoded {
     let Delivered { properties, body } = delivered;
-    let mut repaired = false;
+    let (mut repaired, odd) = (false, odd(&properties));
     let parts = compression::unpack(&properties, body)
         .and_then(|body| split(body, &mut repaired))
         .map_err(|complaint| broken(service, method, &complaint, &properties));
@@ -53,7 +56,7 @@ pub(in super::super) fn decode(
             Ok(Reply { payload, trace: trace(&properties) })
         }
     });
-    Decoded { result, repaired }
+    Decoded { result, repaired, odd }
 }
 
 /// The payload of a reply: exactly one JSON value, sliced out of the message.
@@ -98,6 +101,13 @@ fn broken(service: &str, method: &str, complaint: &str, properties: &BasicProper
         message.extend([" (it says ", &says.chars().take(40).collect::<String>(), ")"]);
     }
     Fault::new(FaultKind::Internal, Outcome::Executed, message)
+}
+
+fn odd(properties: &BasicProperties) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(MENDED)? {
+        AMQPValue::LongString(why) => Some(why.to_string()),
+        _ => None,
+    }
 }
 
 fn trace(properties: &BasicProperties) -> Option<TraceParent> {
