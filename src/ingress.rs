@@ -37,7 +37,7 @@ pub trait Bound: Send {
     }
 
     /// Begins to take calls, and hands them to the router. Returns at once.
-    fn run(self: Box<Self>, router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>>;
+    fn run(self: Box<Self>, router: &Arc<Router>) -> Box<dyn Ingress>;
 }
 
 /// An ingress at work.
@@ -50,9 +50,9 @@ pub trait Ingress: Send + Sync {
         Vec::new()
     }
 
-    /// Puts new settings in force, as far as that can be done while it runs. False where a change
-    /// takes effect at the next start.
-    fn apply(&self, next: &dyn IngressSettings) -> bool;
+    /// Makes ready what new settings ask for: a place to listen that is new is bound beside those
+    /// that are open. Nothing is in force until the change is made; the error says what cannot be.
+    fn apply<'a>(&'a self, next: &dyn IngressSettings) -> anyhow::Result<Change<'a>>;
 
     /// The routing table is another one.
     fn routes_changed(&self) {}
@@ -68,6 +68,9 @@ pub trait Ingress: Send + Sync {
     /// Ends what is left. True if all of it ended within `grace`.
     fn end(&self, grace: Duration) -> BoxFuture<'_, bool>;
 }
+
+/// Puts in force what [`Ingress::apply`] made ready. Where it is dropped, all is as before.
+pub type Change<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// A page for operators, in JSON.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use crate::{gateway, log, tasks};
 #[command(
     about = "Run the gateway.\n\n\
         SIGTERM and Ctrl-C end it, after the calls in flight have had their answers.\n\n\
-        SIGHUP, or a changed file, reloads routes and policies without dropping a call; a file \
+        SIGHUP, or a changed file, reloads routes, limits and listeners without dropping a call; a file \
         with errors is refused whole. GENKAN__HTTP__LISTEN=… overrides any key of the \
         configuration. Logs go to standard error: for people on a terminal, else one JSON object \
         a line.",

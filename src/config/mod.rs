@@ -3,6 +3,7 @@
 //! A file is read to its end whatever is wrong in it, so that every problem is told at once,
 //! with its line and the mend. The only place that reads the environment.
 
+mod admin;
 mod document;
 pub mod environment;
 pub mod ingress;
@@ -19,10 +20,10 @@ mod validate;
 mod value;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use admin::AdminConfig;
 pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
@@ -58,8 +59,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The ways in, each with its table: `[http]`, `[hub]`.
     pub ingresses: Vec<IngressConfig>,
-    /// `[admin]`: where the pages for operators listen.
-    pub admin: SocketAddr,
+    /// `[admin]`.
+    pub admin: AdminConfig,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<UpstreamConfig>,
     /// `[[routes]]`, in the order of the file.
@@ -192,9 +193,8 @@ impl Config {
             IngressConfig { name, settings }
         });
         let ingresses: Vec<IngressConfig> = ingresses.collect();
-        let default = SocketAddr::from(([127, 0, 0, 1], 8081));
-        let admin = root.section("admin").address("listen", default);
-        let mut listeners = vec![("admin.listen".to_owned(), admin)];
+        let admin = AdminConfig::read(&mut root.section("admin"));
+        let mut listeners = vec![("admin.listen".to_owned(), admin.listen)];
         for IngressConfig { name, settings } in &ingresses {
             let addresses = settings.tcp().into_iter();
             listeners.extend(addresses.map(|address| (format!("{name}.listen"), address)));

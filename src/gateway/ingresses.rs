@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::ingress::{Bound, Ingress, IngressKind, Page};
+use crate::ingress::{Bound, Change, Ingress, IngressKind, Page};
 use crate::router::Router;
 use crate::router::target::Target;
 use crate::tasks::Tasks;
@@ -44,15 +44,15 @@ impl BoundIngresses {
     }
 
     /// Lets them take calls.
-    pub(super) fn run(self, router: &Arc<Router>) -> anyhow::Result<Ingresses> {
-        let run = self.0.into_iter().map(|(name, bound)| Ok((name, bound.run(router)?)));
-        let run: Vec<(&'static str, Box<dyn Ingress>)> = run.collect::<anyhow::Result<_>>()?;
+    pub(super) fn run(self, router: &Arc<Router>) -> Ingresses {
+        let run = self.0.into_iter().map(|(name, bound)| (name, bound.run(router)));
+        let run: Vec<(&'static str, Box<dyn Ingress>)> = run.collect();
         for (ingress, running) in &run {
             for address in running.addresses() {
                 info!(ingress, address, "listening");
             }
         }
-        Ok(Ingresses(run))
+        Ingresses(run)
     }
 }
 
@@ -65,14 +65,29 @@ impl Ingresses {
         self.0.iter().flat_map(|(_, ingress)| ingress.pages()).collect()
     }
 
-    /// Puts a new configuration in force. Returns the tables that change at the next start only.
-    pub(super) fn apply(&self, config: &Config) -> Vec<String> {
-        let applied = self.0.iter().filter(|(name, ingress)| {
+    /// Makes ready what a new configuration asks for; the change puts it in force. The first of
+    /// them that cannot be is the error.
+    pub(super) fn apply(&self, config: &Config) -> anyhow::Result<Change<'_>> {
+        let mut changes = Vec::with_capacity(self.0.len());
+        for (name, ingress) in &self.0 {
             let mut configured = config.ingresses.iter();
-            let configured = configured.find(|configured| configured.name == *name);
-            configured.is_some_and(|configured| !ingress.apply(configured.settings.as_ref()))
-        });
-        applied.map(|(name, _)| format!("[{name}]")).collect()
+            if let Some(configured) = configured.find(|configured| configured.name == *name) {
+                changes.push((name, ingress, ingress.apply(configured.settings.as_ref())?));
+            }
+        }
+        Ok(Box::new(move || {
+            for (ingress, running, change) in changes {
+                let before = running.addresses();
+                change();
+                let after = running.addresses();
+                for address in after.iter().filter(|address| !before.contains(address)) {
+                    info!(ingress, address, "listening");
+                }
+                for address in before.iter().filter(|address| !after.contains(address)) {
+                    info!(ingress, address, "no longer listening");
+                }
+            }
+        }))
     }
 
     /// The routing table is another one.

@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Overview};
+use crate::admin::{BoundAdmin, Overview};
 use crate::budget::Budget;
 use crate::config::{Config, Origin};
 use crate::ingress::IngressKind;
@@ -46,7 +46,7 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     let mut signals = Signals::listen()?;
     let bound = ingresses::bind(kinds, &config, &tasks)?;
     let ledger = Ledger::new(bound.names());
-    let admin = Admin::bind(config.admin)?;
+    let admin = BoundAdmin::bind(config.admin.clone())?;
     let resident = bound.resident(&config);
     let budget = Budget::new(config.max_memory);
     let mut upstreams =
@@ -55,16 +55,16 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table, ledger, budget));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
-    let ingresses = bound.run(&router)?;
+    let ingresses = bound.run(&router);
     let overview = Arc::new(Overview {
         router: Arc::clone(&router),
         pages: ingresses.pages(),
         exporter: exporter.clone(),
         draining: AtomicBool::new(false),
     });
-    let pages = tasks.subgroup();
-    info!(ingress = "admin", address = %admin.address()?, "listening");
-    pages.spawn("admin", admin.run(Arc::clone(&overview), pages.clone()));
+    let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
+    let (ingress, address) = admin.address();
+    info!(ingress, %address, "listening");
 
     let mut reload = Reload::new(config, origin, stamp);
     let mut upkeep = interval(UPKEEP);
@@ -82,7 +82,9 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
                 }
             }
             _ = signals.hangup.recv() => reload.begin("SIGHUP", &mut upstreams),
-            () = reload.is_due() => reload.complete(&router, &mut upstreams, &ingresses),
+            () = reload.is_due() => {
+                reload.complete(&router, &mut upstreams, &ingresses, &admin);
+            }
             () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",
             _ = signals.interrupt.recv() => break "SIGINT",
@@ -107,7 +109,7 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     ingresses.end(GRACE).await;
     router.sum_up_faults(true);
     ingresses.sum_up_logs(true);
-    pages.end(GRACE).await;
+    admin.end(GRACE).await;
     info!("stopped");
     ensure!(
         reason != PANIC,

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
+use crate::admin::Admin;
 use crate::config::problem::Severity;
 use crate::config::{self, Config, Origin, Stamp};
 use crate::protocol;
@@ -88,7 +89,7 @@ impl Reload {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
                     error!(place = %problem.place, problem = problem.message, "bad configuration");
                 }
-                error!(reason, "reload refused: the old routing table stays in force");
+                error!(reason, "reload refused: the old configuration stays in force");
                 return;
             }
         };
@@ -114,17 +115,30 @@ impl Reload {
         router: &Router,
         upstreams: &mut Upstreams,
         ingresses: &Ingresses,
+        admin: &Admin,
     ) {
         let Some(Next { reason, config, upstreams: next, .. }) = self.next.take() else { return };
-        let mut fixed = ingresses.apply(&config);
-        let others = [
-            ("[admin]", config.admin != self.running.admin),
+        let applied = ingresses.apply(&config).and_then(|change| {
+            let admin = admin.apply(&config.admin)?;
+            Ok((change, admin))
+        });
+        match applied {
+            Ok((ingresses, admin)) => {
+                ingresses();
+                admin();
+            }
+            Err(problem) => {
+                upstreams.give_up(next);
+                let problem = format!("{problem:#}");
+                error!(reason, problem, "reload refused: the old configuration stays in force");
+                return;
+            }
+        }
+        let fixed = [
             ("[log]", config.log != self.running.log),
             ("workers", config.workers != self.running.workers),
         ];
-        let others = others.iter().filter(|(_, changed)| *changed);
-        fixed.extend(others.map(|(key, _)| (*key).to_owned()));
-        for key in fixed {
+        for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!(key, "the change takes effect at the next start");
         }
         router.budget().set_limit(config.max_memory);

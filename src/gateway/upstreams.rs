@@ -88,6 +88,9 @@ impl Upstreams {
             retired.metrics.retire();
             self.retired.push(retired);
         }
+        if let (Some(target), Some(resident)) = (&self.resident, config.resident()) {
+            target.set_max_in_flight(resident.max_in_flight);
+        }
         for (running, upstream) in self.running.iter().zip(&config.upstreams) {
             running.metrics.take_over();
             running.target.set_max_in_flight(upstream.max_in_flight);

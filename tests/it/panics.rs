@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use genkan::config::ingress::IngressSettings;
 use genkan::config::{self, Origin, Readers};
-use genkan::ingress::{Bound, Ingress, IngressKind};
+use genkan::ingress::{Bound, Change, Ingress, IngressKind};
 use genkan::router::Router;
 use genkan::tasks::Tasks;
 
@@ -35,9 +35,9 @@ impl IngressSettings for Nothing {
 struct Broken(Tasks);
 
 impl Bound for Broken {
-    fn run(self: Box<Self>, _router: &Arc<Router>) -> anyhow::Result<Box<dyn Ingress>> {
+    fn run(self: Box<Self>, _router: &Arc<Router>) -> Box<dyn Ingress> {
         self.0.spawn("acceptor", async { panic!("as the test wants it") });
-        Ok(self)
+        self
     }
 }
 
@@ -46,8 +46,8 @@ impl Ingress for Broken {
         Vec::new()
     }
 
-    fn apply(&self, _next: &dyn IngressSettings) -> bool {
-        true
+    fn apply<'a>(&'a self, _next: &dyn IngressSettings) -> anyhow::Result<Change<'a>> {
+        Ok(Box::new(|| ()))
     }
 
     fn drain(&self, _patience: Duration) -> BoxFuture<'_, bool> {

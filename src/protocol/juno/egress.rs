@@ -60,7 +60,7 @@ impl Upstream for HubUpstream {
             // Juno has no notifications: it is a call, whose answer nobody takes. Where it goes
             // nowhere, that is known at once.
             let (sender, mut receiver) = oneshot::channel();
-            let timeout = Some(self.0.config.timeout);
+            let timeout = Some(self.0.config().timeout);
             self.send(request, Owed::Notification(sender), timeout)?;
             match receiver.try_recv() {
                 Ok(Err(fault)) => Err(fault),

@@ -30,7 +30,6 @@ enum Sort {
     Slow,
     EndlessLine,
     HalfLine,
-    NotAccepted,
 }
 
 impl Sort {
@@ -51,7 +50,6 @@ impl Sort {
             }
             Sort::EndlessLine => "disconnected: a line without an end ([hub] max_line)",
             Sort::HalfLine => "disconnected: the rest of a line did not come ([hub] stall_timeout)",
-            Sort::NotAccepted => "cannot accept a module's connection; trying again",
         }
     }
 
@@ -64,8 +62,7 @@ impl Sort {
             | Sort::Shadowed
             | Sort::Slow
             | Sort::EndlessLine
-            | Sort::HalfLine
-            | Sort::NotAccepted => true,
+            | Sort::HalfLine => true,
         }
     }
 }
@@ -91,8 +88,6 @@ pub(super) enum Entry {
     EndlessLine,
     /// It left a line half for so long.
     HalfLine { limit: String },
-    /// Its connection was not accepted.
-    NotAccepted(std::io::Error),
 }
 
 impl Entry {
@@ -108,7 +103,6 @@ impl Entry {
             Entry::Slow { .. } => Sort::Slow,
             Entry::EndlessLine => Sort::EndlessLine,
             Entry::HalfLine { .. } => Sort::HalfLine,
-            Entry::NotAccepted(_) => Sort::NotAccepted,
         }
     }
 
@@ -128,7 +122,6 @@ impl Entry {
             }
             Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
             Entry::Inactive | Entry::EndlessLine => warn!(module, "{message}"),
-            Entry::NotAccepted(error) => warn!(%error, "{message}"),
         }
     }
 }

@@ -9,7 +9,8 @@
 //! - `peer`, `session`, `patience`, `socket`: connections; `give_way`: when their other ends run
 //!   first.
 //! - `shared`: the hub behind its lock, and what it does to the world; `journal`: its log lines.
-//! - `ingress`, `egress`: the hub's life, and the upstream by the name `hub`.
+//! - `ingress`, `open_sockets`, `deadlines`, `egress`: the hub's life, and the upstream by the name
+//!   `hub`.
 //! - `page`: the modules for operators.
 //!
 //! Beyond the protocol: `message` and `data` beside an error's number; `token` in a register
@@ -19,12 +20,14 @@
 //! callers from outside of the hub.
 
 mod config;
+mod deadlines;
 mod egress;
 mod give_way;
 mod hub;
 mod ingress;
 mod journal;
 mod lines;
+mod open_sockets;
 mod outbox;
 mod page;
 mod patience;

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -147,7 +147,7 @@ struct Queue {
 pub(super) struct Peer {
     write: WriteEnd,
     queue: Mutex<Queue>,
-    limit: usize,
+    limit: AtomicUsize,
     closing: AtomicU8,
     /// Wakes the session's task.
     waker: AtomicWaker,
@@ -157,7 +157,17 @@ impl Peer {
     /// The way over a connection; `limit` bounds the bytes that wait for it.
     pub(super) fn new(write: WriteEnd, limit: usize) -> Self {
         let (queue, closing) = (Mutex::default(), AtomicU8::new(OPEN));
+        let limit = AtomicUsize::new(limit);
         Self { write, queue, limit, closing, waker: AtomicWaker::new() }
+    }
+
+    /// Changes the bound.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Queues a frame. True where [`Peer::flush`] must follow.
@@ -191,7 +201,7 @@ impl Peer {
             return Pushed::Dropped;
         }
         let mut queue = self.lock();
-        match push(&mut queue, self.limit) {
+        match push(&mut queue, self.limit()) {
             Ok(()) => {}
             Err(Refusal::Busy) => return Pushed::Refused,
             Err(Refusal::Full) => {
@@ -262,7 +272,7 @@ impl Peer {
             match self.write.poll_ready(cx) {
                 Poll::Pending => {
                     let queue = self.lock();
-                    let much = queue.outbox.len() > self.limit / PAUSE_AT;
+                    let much = queue.outbox.len() > self.limit() / PAUSE_AT;
                     return much.then_some(queue.written);
                 }
                 // An error shows again in the writing.

@@ -61,7 +61,7 @@ impl Session {
     pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd) -> Self {
         let peer = Arc::new(peer);
         let now = Instant::now();
-        let patience = Patience::new(now, &shared.config);
+        let patience = Patience::new(now, &shared.config());
         let id = shared.with(now, |hub, io| {
             io.modules_changed();
             hub.connect(Arc::clone(&peer), io)
@@ -145,7 +145,7 @@ impl Session {
     fn take(&mut self, bytes: &[u8]) -> Option<Closing> {
         let now = Instant::now();
         let mut io = Io::new(&self.shared, now);
-        let (id, max) = (self.id, self.shared.config.max_line);
+        let (id, max) = (self.id, self.shared.config().max_line);
         let mut lines = 0;
         let held = &mut self.held;
         let within = self.lines.take(bytes, max, |line| {
@@ -188,7 +188,7 @@ impl Session {
 
     /// Tells the other side why the connection ends.
     fn lose_patience(&self, reason: Closing) -> Closing {
-        let config = &self.shared.config;
+        let config = self.shared.config();
         let message = match reason {
             Closing::HalfLine => {
                 let timeout = format_duration(config.stall_timeout);
@@ -217,7 +217,7 @@ impl Session {
         match reason {
             Closing::Slow => {
                 metrics.slow.increment(1);
-                say(Entry::Slow { limit: format_size(self.shared.config.max_queue) });
+                say(Entry::Slow { limit: format_size(self.shared.config().max_queue) });
             }
             Closing::EndlessLine => {
                 metrics.endless_lines.increment(1);
@@ -225,7 +225,7 @@ impl Session {
             }
             Closing::HalfLine => {
                 metrics.half_lines.increment(1);
-                say(Entry::HalfLine { limit: format_duration(self.shared.config.stall_timeout) });
+                say(Entry::HalfLine { limit: format_duration(self.shared.config().stall_timeout) });
             }
             Closing::Unregistered => {
                 metrics.unregistered_too_long.increment(1);

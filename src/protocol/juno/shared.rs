@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ pub(super) enum Owed {
 /// The hub and its surroundings.
 pub(super) struct Shared {
     hub: Mutex<Hub<Arc<Peer>, Owed>>,
-    pub(super) config: HubConfig,
+    config: ArcSwap<HubConfig>,
     /// The router, and what modules' calls are counted under there.
     router: OnceLock<(Weak<Router>, IngressLabel)>,
     pub(super) metrics: HubMetrics,
@@ -61,7 +62,7 @@ impl Shared {
     pub(super) fn new(config: HubConfig, upstream: UpstreamMetrics, tasks: Tasks) -> Self {
         Self {
             hub: Mutex::new(Hub::new(config.settings())),
-            config,
+            config: ArcSwap::from_pointee(config),
             router: OnceLock::new(),
             metrics: HubMetrics::new(),
             upstream,
@@ -85,6 +86,19 @@ impl Shared {
     fn routing(&self) -> Option<(Arc<Router>, IngressLabel)> {
         let (router, ingress) = self.router.get()?;
         Some((router.upgrade()?, *ingress))
+    }
+
+    /// The settings in force.
+    pub(super) fn config(&self) -> Guard<Arc<HubConfig>> {
+        self.config.load()
+    }
+
+    /// Puts other settings in force, for the connections that are open too.
+    pub(super) fn set_config(&self, config: HubConfig) {
+        let mut hub = self.lock();
+        hub.set_settings(config.settings());
+        hub.peers().for_each(|peer| peer.set_limit(config.max_queue));
+        self.config.store(Arc::new(config));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Hub<Arc<Peer>, Owed>> {
@@ -353,7 +367,7 @@ impl World for Io<'_> {
             (true, false) => Presence::Doubtful,
             // On a busy machine the end of one connection can come behind the next one's first
             // bytes. Where instances share an id, nobody is refused for it.
-            (false, false) if !self.shared.config.share => Presence::Doubtful,
+            (false, false) if !self.shared.config().share => Presence::Doubtful,
             (false, _) => Presence::There,
         }
     }

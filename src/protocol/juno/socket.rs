@@ -14,12 +14,13 @@ use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use tokio::net::{TcpListener, UnixListener};
-use tracing::{debug, warn};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tracing::warn;
 
 use super::config::{Listen, MAX_UNIX_PATH, SocketAccess};
 use super::peer::{ReadEnd, WriteEnd};
-use crate::listener;
+use crate::listener::{self, Accept};
 
 /// Where the system has its users and groups.
 pub(super) const USERS: &str = "/etc/passwd";
@@ -70,26 +71,41 @@ impl Socket {
             Socket::Unix(socket) => Ok(Listen::Unix(socket.path.clone())),
         }
     }
+}
 
-    /// Waits for a connection.
-    pub(super) async fn accept(&self) -> io::Result<(ReadEnd, WriteEnd)> {
+impl Accept for Socket {
+    type Connection = (ReadEnd, WriteEnd);
+
+    async fn accept(&self) -> io::Result<(ReadEnd, WriteEnd)> {
         match self {
-            Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Without it small frames wait for the other side's delayed acknowledgement.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, "cannot set TCP_NODELAY");
-                }
-                let (read, write) = stream.into_split();
-                Ok((ReadEnd::Tcp(read), WriteEnd::Tcp(write)))
-            }
+            Socket::Tcp(listener) => Ok(tcp(Accept::accept(listener).await?)),
             Socket::Unix(socket) => {
                 let (stream, _) = socket.listener.accept().await?;
-                let (read, write) = stream.into_split();
-                Ok((ReadEnd::Unix(read), WriteEnd::Unix(write)))
+                Ok(unix(stream))
             }
         }
     }
+
+    fn accept_now(&self) -> io::Result<(ReadEnd, WriteEnd)> {
+        match self {
+            Socket::Tcp(listener) => listener.accept_now().map(tcp),
+            Socket::Unix(socket) => {
+                let (stream, _) = SockRef::from(&socket.listener).accept()?;
+                stream.set_nonblocking(true)?;
+                UnixStream::from_std(stream.into()).map(unix)
+            }
+        }
+    }
+}
+
+fn tcp(stream: TcpStream) -> (ReadEnd, WriteEnd) {
+    let (read, write) = stream.into_split();
+    (ReadEnd::Tcp(read), WriteEnd::Tcp(write))
+}
+
+fn unix(stream: UnixStream) -> (ReadEnd, WriteEnd) {
+    let (read, write) = stream.into_split();
+    (ReadEnd::Unix(read), WriteEnd::Unix(write))
 }
 
 impl UnixSocket {

@@ -47,6 +47,11 @@ impl Connection {
         Self(BufReader::new(stream))
     }
 
+    /// The same, where nobody may listen.
+    pub async fn try_open(address: &str) -> std::io::Result<Self> {
+        TcpStream::connect(address).await.map(|stream| Self(BufReader::new(stream)))
+    }
+
     /// The same, of a client that lets hardly anything wait in its socket.
     pub async fn open_small(address: &str) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");

@@ -105,6 +105,11 @@ impl Progress {
             || self.is_owing()
     }
 
+    /// Whether no request has come yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.last_used.load(Ordering::Relaxed) == 0 && !self.is_busy()
+    }
+
     /// Whether the peer is owed an answer even if it says no more.
     pub(super) fn is_owing(&self) -> bool {
         self.owing.load(Ordering::Relaxed)

@@ -1,9 +1,10 @@
-//! Accepts connections and serves requests on them, HTTP/1.1 or HTTP/2, until told to stop.
+//! Serves the requests of a connection, HTTP/1.1 or HTTP/2, until told to stop.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router as Routes;
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -11,12 +12,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::super::config::HttpConfig;
 use super::client_stream::ClientStream;
@@ -27,19 +28,17 @@ use crate::router::Router;
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
 
-/// How long to wait after the system refused to accept: it is out of file descriptors, say.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HTTP2_STREAMS: u32 = 256;
 /// How long a client that nothing is under way for has to take the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// What serves connections.
+/// What serves requests: all that one configuration asks for.
 pub(super) struct Server {
     http: Arc<Http>,
     routes: Routes,
     /// Whether requests pass layers on their way to the routes.
     layered: bool,
-    pub(super) config: HttpConfig,
+    config: HttpConfig,
     policy: WebPolicy,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
@@ -61,59 +60,64 @@ impl Server {
         Self { routes: routes(Arc::clone(&http)), http, layered, config, policy, tls, tasks }
     }
 
-    /// Accepts until the tasks are told to end. Sessions under way finish their requests.
-    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(self.config.max_connections));
-        let shutdown = self.tasks.shutdown().clone();
-        loop {
-            let accepted = async {
-                // The permit comes first: beyond the limit, clients wait in the listen queue.
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                accepted = accepted => accepted,
-                () = shutdown.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, _peer)) => {
-                    let session = Arc::clone(&self).session(stream);
-                    self.tasks.spawn_session(async move {
-                        session.await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection; trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+    /// Whether it is the one request that nearly all are, and no layer has a say in it: then
+    /// looking the route up and boxing the body would be a tenth of the gateway's work.
+    fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
+        !self.layered && request.method() == http::Method::POST && request.uri().path() == "/api"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            read: self.config.read_timeout,
+            write: self.config.write_timeout,
+            idle: self.config.idle_timeout,
         }
     }
 
-    async fn session(self: Arc<Self>, stream: TcpStream) {
-        // Without it small answers wait for the client's delayed acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY");
+    fn builder(&self) -> Builder<Owned> {
+        let mut builder = Builder::new(Owned(self.tasks.clone()));
+        if !self.config.http2 {
+            builder = builder.http1_only();
         }
-        match &self.tls {
-            None => self.serve(stream).await,
-            Some(tls) => match timeout(self.config.read_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.serve(stream).await,
+        // `Progress` watches the head: hyper's own timer is made anew for every request.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
+        builder
+    }
+}
+
+/// What a connection is served by.
+pub(super) struct Session {
+    /// A reload puts another one here.
+    pub(super) in_force: Arc<ArcSwap<Server>>,
+    /// Fires when the connection is to end, as soon as nothing is under way.
+    pub(super) closed: CancellationToken,
+}
+
+impl Session {
+    /// Serves a connection to its end.
+    pub(super) async fn run(self, stream: TcpStream) {
+        let server = self.in_force.load_full();
+        match &server.tls {
+            None => self.serve(&server, stream).await,
+            Some(tls) => match timeout(server.config.read_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.serve(&server, stream).await,
                 Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
                 Err(_) => debug!("TLS handshake took too long"),
             },
         }
     }
 
-    async fn serve<S>(self: &Arc<Self>, stream: S)
+    /// `server` is the one in force when the connection came; every request is served by the one
+    /// in force when it comes.
+    async fn serve<S>(&self, server: &Server, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let (progress, server) = (Arc::clone(&progress), Arc::clone(self));
+            let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
             let request = request.map(|body| RequestBody::new(body, progress));
             async move {
@@ -128,16 +132,16 @@ impl Server {
                 answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
             }
         });
-        let builder = self.builder();
+        let builder = server.builder();
         let mut connection = pin!(builder.serve_connection(io, service));
-        let limits = Limits {
-            read: self.config.read_timeout,
-            write: self.config.write_timeout,
-            idle: self.config.idle_timeout,
-        };
-        let tick = limits.read.min(limits.write).min(limits.idle) / 2;
-        let mut look = pin!(sleep(tick));
-        let shutdown = self.tasks.shutdown();
+        let mut look = pin!(sleep(tick(server.limits())));
+        let mut told = pin!(async {
+            self.closed.cancelled().await;
+            if progress.is_fresh() {
+                // Whoever has just been let in is about to ask.
+                sleep(GOODBYE).await;
+            }
+        });
         let mut closing = false;
         loop {
             tokio::select! {
@@ -148,13 +152,15 @@ impl Server {
                     }
                     return;
                 }
-                () = shutdown.cancelled(), if !closing => {
+                () = told.as_mut(), if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
                 }
                 () = look.as_mut() => {
-                    let draining = shutdown.is_cancelled();
+                    let draining = closing && self.closed.is_cancelled();
+                    let server = self.in_force.load();
+                    let (limits, tick) = (server.limits(), tick(server.limits()));
                     // Half of a request's head is no call that somebody is owed an answer to.
                     if draining && !progress.is_busy() {
                         return;
@@ -176,7 +182,7 @@ impl Server {
                         // The answer goes out when the connection is polled next; a peer that
                         // has not taken it by the next look is cut off.
                         Verdict::SlowHead => {
-                            if closing || !progress.cut(bare::head_too_slow(&self.http)) {
+                            if closing || !progress.cut(bare::head_too_slow(&server.http)) {
                                 return;
                             }
                             closing = true;
@@ -186,23 +192,11 @@ impl Server {
             }
         }
     }
+}
 
-    /// Whether it is the one request that nearly all are, and no layer has a say in it: then
-    /// looking the route up and boxing the body would be a tenth of the gateway's work.
-    fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
-        !self.layered && request.method() == http::Method::POST && request.uri().path() == "/api"
-    }
-
-    fn builder(&self) -> Builder<Owned> {
-        let mut builder = Builder::new(Owned(self.tasks.clone()));
-        if !self.config.http2 {
-            builder = builder.http1_only();
-        }
-        // `Progress` watches the head: hyper's own timer is made anew for every request.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
-        builder
-    }
+/// How often a connection is looked at.
+fn tick(limits: Limits) -> Duration {
+    limits.read.min(limits.write).min(limits.idle) / 2
 }
 
 /// Runs HTTP/2's streams as tasks of the ingress.

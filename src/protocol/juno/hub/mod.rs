@@ -236,6 +236,11 @@ impl<P, T> Hub<P, T> {
         }
     }
 
+    /// Other settings hold from now on. What is there stays.
+    pub(super) fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// A line came from a session, without its end.
     pub(super) fn line<W: World<Peer = P, Ticket = T>>(
         &mut self,

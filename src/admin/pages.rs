@@ -1,0 +1,75 @@
+//! What the pages for operators show.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router as Routes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::ingress::Page;
+use crate::metrics::Exporter;
+use crate::router::Router;
+use crate::upstream::Readiness;
+
+/// What the pages show.
+pub struct Overview {
+    /// The routing table tells which upstreams are needed.
+    pub router: Arc<Router>,
+    /// What the ingresses show.
+    pub pages: Vec<Page>,
+    /// The metrics.
+    pub exporter: Exporter,
+    /// Set when the gateway takes no new calls.
+    pub draining: AtomicBool,
+}
+
+/// The pages.
+pub(super) fn routes(overview: Arc<Overview>) -> Routes {
+    let pages = overview.pages.clone();
+    let mut routes = Routes::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(overview);
+    for Page { path, render } in pages {
+        routes = routes.route(path, get(async move || json(render())));
+    }
+    routes
+}
+
+async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
+    let mut missing = Vec::new();
+    if overview.draining.load(Ordering::Relaxed) {
+        missing.push("gateway: draining, no new calls".to_owned());
+    }
+    let table = overview.router.table();
+    let mut seen = Vec::new();
+    for target in table.rows().iter().filter_map(|row| row.target.as_ref()) {
+        if seen.contains(&target.name.as_str()) {
+            continue;
+        }
+        seen.push(target.name.as_str());
+        if let Readiness::NotReady(reason) = target.upstream.readiness() {
+            missing.push(format!("{}: {reason}", target.name));
+        }
+    }
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        let text = format!("not ready\n{}\n", missing.join("\n"));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn metrics(State(overview): State<Arc<Overview>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, overview.exporter.render()).into_response()
+}
+
+fn json(page: String) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, page).into_response()
+}

@@ -1,0 +1,52 @@
+//! How every listener is bound, and how it accepts: one way for all ingresses and the pages for
+//! operators.
+
+mod accept;
+mod listening;
+mod places;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tracing::debug;
+
+pub(crate) use accept::{Accept, Acceptor};
+pub(crate) use listening::{BoundListener, Listening};
+pub(crate) use places::{Place, Places};
+
+/// How many connections the system keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+/// How long a connection may be silent until the system asks whether its peer is still there, how
+/// long it then waits for each answer, and how often it asks. A peer whose machine went away
+/// without a word is noticed after half a minute.
+const SILENT: Duration = Duration::from_secs(15);
+const PROBE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+
+/// Binds an address. Does not wait: nothing is looked up.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // What the connections of the last start have left behind does not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Sets what every connection needs.
+fn tuned(stream: TcpStream) -> TcpStream {
+    // Without it small answers wait for the other side's delayed acknowledgement.
+    let no_delay = stream.set_nodelay(true);
+    let keep_alive =
+        TcpKeepalive::new().with_time(SILENT).with_interval(PROBE).with_retries(PROBES);
+    let set = no_delay.and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
+    if let Err(error) = set {
+        debug!(%error, "cannot set TCP_NODELAY and keep-alive");
+    }
+    stream
+}
