@@ -33,6 +33,7 @@ const HUB_IGNORED: &str = "genkan_hub_ignored_lines_total";
 const HUB_REFUSED: &str = "genkan_hub_refused_total";
 const MEMORY_HELD: &str = "genkan_memory_held_bytes";
 const MEMORY_REFUSED: &str = "genkan_memory_refused_total";
+const LOG_LOST: &str = "genkan_log_lost_lines_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -103,7 +104,13 @@ fn describe() {
         MEMORY_REFUSED,
         "Messages refused because of max_memory: the whole of it, or a connection's part"
     );
+    describe_counter!(LOG_LOST, "Lines of the log that nobody read in time");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
+}
+
+/// Counts a line of the log that nobody read in time.
+pub fn log_line_lost() {
+    counter!(LOG_LOST).increment(1);
 }
 
 /// How a call ended, as a label.

@@ -8,10 +8,11 @@ use super::client::address::Address;
 use super::client::envelope::{self, Answer};
 use super::client::http::{Client, Exchange};
 use super::client::{self, CallArgs, ClientArgs, GATEWAY_MEND, report};
-use super::output::{Output, printable};
+use super::output::Output;
 use super::params;
 use super::{CommandError, Status, help};
 use crate::call::{Params, Payload};
+use crate::printable::printable;
 
 /// The arguments of `genkan call`.
 #[derive(Debug, clap::Args)]

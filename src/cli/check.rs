@@ -128,10 +128,10 @@ fn written_without_secrets(line: &str, unknown: bool) -> String {
     let is_inline = line.contains(['{', '@']) || line.contains("://");
     let hides = unknown || is_inline || SECRET.iter().any(|word| key.contains(word));
     match line.split_once('=') {
-        Some((key, _)) if hides => super::output::printable(&format!("{key}= …")),
+        Some((key, _)) if hides => crate::printable::printable(&format!("{key}= …")),
         // A table's head has no value; any other line without a key is the rest of one.
         None if !line.trim_start().starts_with('[') => "…".to_owned(),
-        _ => super::output::printable(line),
+        _ => crate::printable::printable(line),
     }
 }
 

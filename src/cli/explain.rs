@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::output::Output;
-use super::output::{Form, Paint, Role, printable};
+use super::output::{Form, Paint, Role};
 use super::params::PARAM_HELP;
 use super::routes::protocol;
 use super::{CommandError, json, params};
@@ -15,6 +15,7 @@ use super::{ConfigArgs, Status, help};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
+use crate::printable::printable;
 use crate::route::{HUB, Rule};
 use crate::units::format_duration;
 use crate::upstream::Envelope;

@@ -4,8 +4,9 @@
 //!
 //! The text must be valid JSON. Other text comes out unharmed, though not laid out well.
 
-use super::output::{Paint, Role, is_unprintable};
+use super::output::{Paint, Role};
 use crate::json::lexer::{Container, Kind, Lexer};
+use crate::printable::is_unprintable;
 
 /// Containers deeper than this stay on one line: each level costs its indentation again.
 const DEEPEST: usize = 64;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client::{self, ClientArgs, address::Address};
-use super::output::{Form, Output, Paint, Role, printable};
+use super::output::{Form, Output, Paint, Role};
 use super::table::Table;
 use super::{Status, help};
+use crate::printable::{printable, printable_line};
 
 /// The gateway's admin address, where `--admin` names no other.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
@@ -147,7 +148,7 @@ fn table(modules: &[Module]) -> Table {
 
 /// A module's words, fit for one line of a table.
 fn cell(text: &str) -> String {
-    printable(text).replace('\n', "\\n")
+    printable_line(text)
 }
 
 fn warnings(module: &Module) -> Vec<String> {

@@ -2,7 +2,7 @@
 //! on a terminal, plain JSON otherwise (CONTRACT, section 2).
 //!
 //! What is decided here: the form, whether to colour, and how an error reads. What a command says
-//! is its own business. Terminal escapes that came from elsewhere never reach the terminal.
+//! is its own business, and so is `printable`, for what came from elsewhere.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write as _};
@@ -191,26 +191,6 @@ fn error_line(message: impl fmt::Display, paint: Paint) -> String {
     format!("{} {message}", paint.paint(Role::Error, "genkan:"))
 }
 
-/// Text from elsewhere, fit for a terminal: control characters, which could move the cursor or
-/// change the title, and marks that turn the reading direction come out as `\u{1b}`. Line breaks
-/// stay.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c != '\n' && is_unprintable(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Whether a terminal would act on the character instead of showing it.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,12 +223,5 @@ mod tests {
         assert_eq!(error_line("no such file", Paint::PLAIN), "genkan: no such file");
         let coloured = error_line("no such file", Paint::COLOUR);
         assert_eq!(coloured, "\x1b[31;1mgenkan:\x1b[0m no such file");
-    }
-
-    #[test]
-    fn a_service_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b]0;title\x07b\nc"), "a\\u{1b}]0;title\\u{7}b\nc");
-        assert_eq!(printable("\u{9b}31m \u{202e}"), "\\u{9b}31m \\u{202e}");
-        assert_eq!(printable("玄関 é"), "玄関 é");
     }
 }

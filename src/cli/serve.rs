@@ -1,5 +1,6 @@
 //! `genkan serve`: runs the gateway until it is told to end.
 
+use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
 use super::output::Output;
@@ -32,13 +33,17 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let Some((origin, config, problems)) = args.config.load(output)? else {
         return Ok(Status::Fault);
     };
-    log::start(config.log);
+    let log = log::start(config.log).context("cannot start the log")?;
     tasks::log_panics();
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
-    runtime(config.workers)?.block_on(gateway::run(config, origin, INGRESSES))?;
-    Ok(Status::Done)
+    let ended = runtime(config.workers)?.block_on(gateway::run(config, origin, INGRESSES));
+    if ended.is_err() && !log.flush() {
+        // Nobody reads standard error: to say there why it ended would wait for ever.
+        return Ok(Status::Fault);
+    }
+    ended.map(|()| Status::Done)
 }
 
 /// One worker has nobody to share its tasks with. A runtime of one thread keeps no books for that,

@@ -6,6 +6,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::redact;
+
 /// More than any secret or chain of certificates takes.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -24,8 +26,9 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the secret's text.
+    /// Takes the secret's text, and has it taken out of whatever the process shows.
     pub fn new(text: String) -> Self {
+        redact::register(&text);
         Self(text)
     }
 

@@ -20,6 +20,7 @@ mod http;
 mod hub;
 mod limits;
 mod listeners;
+mod log;
 mod logins;
 mod nameko;
 mod nameko_brokers;

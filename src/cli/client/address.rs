@@ -61,7 +61,7 @@ impl Address {
     fn parse(text: &str, complete: impl FnOnce(&str) -> String) -> Result<Self, CommandError> {
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let secret = Secret::new(text);
-        let shown = super::super::output::printable(&secret.url_without_credentials());
+        let shown = crate::printable::printable(&secret.url_without_credentials());
         let wrong = |why: &str| CommandError::Usage(format!("`{shown}` is no HTTP URL: {why}"));
 
         let (scheme, rest) = secret.expose().split_once("://").unwrap_or_default();

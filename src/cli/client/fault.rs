@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::envelope::present;
 use crate::cli::json;
-use crate::cli::output::{Paint, Role, printable};
+use crate::cli::output::{Paint, Role};
 use crate::fault::FaultKind;
+use crate::printable::printable;
 
 /// A label and what stands beside it.
 type Row = (String, String);

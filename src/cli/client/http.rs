@@ -23,7 +23,8 @@ use super::ClientArgs;
 use super::address::Address;
 use super::tls;
 use crate::cli::CommandError;
-use crate::cli::output::{Output, Role, printable};
+use crate::cli::output::{Output, Role};
+use crate::printable::printable;
 use crate::tasks::Tasks;
 use crate::units::format_duration;
 

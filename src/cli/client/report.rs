@@ -9,7 +9,8 @@ use super::address::Address;
 use super::fault;
 use super::http::Exchange;
 use crate::cli::Status;
-use crate::cli::output::{Form, Output, Paint, Role, printable};
+use crate::cli::output::{Form, Output, Paint, Role};
+use crate::printable::printable;
 
 /// Reports a fault: on a terminal as a block on standard error, else as the error's JSON on
 /// standard output.

@@ -1,12 +1,22 @@
-//! Logs: for people on a terminal, one JSON object a line elsewhere. All to standard error.
+//! Logs: for people on a terminal, one JSON object a line elsewhere. All to standard error, for
+//! which nobody waits: see `queue`. What a line holds is made fit to be shown in `format`.
 
-use std::io::IsTerminal;
+mod format;
+mod queue;
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::config::section::Section;
+use format::Style;
+use queue::Queue;
+
+/// How long the end of the process waits for whoever reads standard error.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +50,41 @@ impl LogConfig {
     }
 }
 
-/// Starts logging for the process, once; a second call changes nothing.
-pub fn start(config: LogConfig) {
-    let terminal = std::io::stderr().is_terminal();
+/// The log at work. Dropped, it waits a moment for what is not written yet.
+pub struct Log(Queue);
+
+impl Log {
+    /// Waits a moment until everything is written. False where it is not: nobody reads standard
+    /// error, and whoever writes there himself would wait for ever.
+    pub fn flush(&self) -> bool {
+        self.0.flush(LAST_WORDS)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Starts logging for the process, once; a second time changes nothing.
+pub fn start(config: LogConfig) -> io::Result<Log> {
+    let terminal = io::stderr().is_terminal();
     let json = match config.format {
         Format::Auto => !terminal,
         Format::Human => false,
         Format::Json => true,
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colour = terminal && !crate::config::environment::no_color();
+    let style = if json { Style::Json } else { Style::Human { colour } };
+    let queue = Queue::start()?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(queue.clone());
+    // Each value is escaped already, where it is written.
+    let layer = layer.with_ansi(style.colours()).fmt_fields(style).event_format(style);
     let registry = tracing_subscriber::registry().with(filter(config.level));
-    let started = if json {
-        let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
-        registry.with(layer).try_init()
-    } else {
-        let colour = terminal && !crate::config::environment::no_color();
-        registry.with(layer.with_ansi(colour).with_target(false)).try_init()
-    };
     // It fails where logging has been started before: that one goes on.
-    drop(started);
+    drop(registry.with(layer).try_init());
+    Ok(Log(queue))
 }
 
 fn filter(level: Level) -> Targets {
