@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Echo, as_fault, eventually};
+use crate::harness::process::PATIENCE;
+use crate::harness::{Echo, Gateway, NamekoVersion, Shop, as_fault, eventually};
+use crate::hub::{HUB, Peer};
 
 const LATER: &str = r#"{"jsonrpc":"2.0","method":"echo.later","params":["kept"],"id":1}"#;
 const NEVER: &str = r#"{"jsonrpc":"2.0","method":"echo.never","params":["p"],"id":1}"#;
@@ -35,6 +37,41 @@ async fn calls_in_flight_get_their_answers_and_no_new_ones_are_taken() {
     assert_eq!(answer["result"], "kept");
     assert_eq!(echo.gateway.exit_status().await, 0);
     echo.gateway.wait_for_log(0, "stopped").await;
+}
+
+#[tokio::test]
+async fn who_is_owed_an_answer_gets_it_whatever_it_takes() {
+    let shop = Shop::shared(NamekoVersion::Three);
+    let gateway = Gateway::ready(&format!("{}{HUB}", shop.config())).await;
+    let mut desk = Peer::module(&gateway, "desk", &["order"]).await;
+    let mut till = Peer::module(&gateway, "till", &["sum"]).await;
+    let mut idler = Peer::module(&gateway, "idler", &[]).await;
+    let mut customer = gateway.connect().await;
+    customer.request("POST", "/call/desk/order", &[], b"{}").await;
+    let order = desk.receive().await;
+    gateway.terminate();
+    gateway.wait_for_log(0, "draining").await;
+    let until_refused = async {
+        loop {
+            let answer = idler.call("shop.add", json!({"a": 1, "b": 1})).await;
+            if answer["type"] == 0 {
+                return answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, until_refused).await.expect("it is refused");
+    assert_eq!(refused["data"]["kind"], "unavailable", "{refused}");
+    // To another module, which itself calls Nameko; then to Nameko.
+    let asked = desk.request(json!({"type": 3, "function": "till.sum"})).await;
+    let sum = till.receive().await;
+    assert_eq!(till.call("shop.add", json!({"a": 1, "b": 2})).await["data"], 3);
+    till.answer(&sum, json!(3)).await;
+    assert_eq!(desk.receive().await, json!({"requestId": asked, "type": 4, "data": 3}));
+    assert_eq!(desk.call("shop.add", json!({"a": 3, "b": 4})).await["data"], 7);
+    desk.answer(&order, json!("served")).await;
+    let served = customer.receive().await.expect("an answer");
+    assert_eq!((served.status, served.text()), (200, "\"served\""));
+    assert_eq!(gateway.exit_status().await, 0);
 }
 
 #[tokio::test]

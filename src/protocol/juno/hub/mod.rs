@@ -337,7 +337,8 @@ impl<P, T> Hub<P, T> {
         self.calls.len()
     }
 
-    /// From now on modules cannot register or make calls; those under way get their answers.
+    /// From now on modules cannot register, and only those that owe an answer can make calls; calls
+    /// under way get their answers.
     pub(super) fn drain(&mut self) {
         self.draining = true;
     }

@@ -125,8 +125,9 @@ impl<P, T> Hub<P, T> {
             );
             return Err(Fault::not_sent(FaultKind::Overloaded, message).into());
         }
-        if self.draining {
-            let message = "the hub is shutting down: it takes no new calls";
+        if self.draining && !self.owes_an_answer(from) {
+            let message = "the hub is shutting down: it takes no new calls but those that answers \
+                           need";
             return Err(Fault::not_sent(FaultKind::Unavailable, message).into());
         }
         let call = |callee, ticket, timeout| NewCall {
@@ -182,6 +183,10 @@ impl<P, T> Hub<P, T> {
                 Ok(())
             }
         }
+    }
+
+    fn owes_an_answer(&self, module: SessionId) -> bool {
+        self.sessions.get(module).is_some_and(|session| session.calls.taken_count > 0)
     }
 
     /// A call that comes from outside of the hub. The ticket comes back through

@@ -396,18 +396,37 @@ fn instances_are_chosen_by_the_callers_range_and_in_turns() {
 }
 
 #[test]
-fn draining_takes_no_new_calls() {
+fn draining_takes_no_new_calls_but_those_that_answers_need() {
     let mut talk = Talk::new();
     talk.serving("m", &["f"]);
-    let id = talk.tell("m", call("1", "m.f"))[0]["requestId"].clone();
+    talk.serving("n", &["g"]);
+    talk.serving("idle", &[]);
+    assert!(talk.tell("n", call("1", "m.f")).is_empty());
+    let outer = talk.heard("m")[0]["requestId"].clone();
     talk.hub.drain();
-    let heard = talk.tell("m", call("2", "m.f"));
+    for (module, id) in [("idle", "2"), ("n", "3")] {
+        let heard = talk.tell(module, call(id, "m.f"));
+        assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (4, &json!("unavailable")));
+    }
+    let heard = talk.module("late", json!({}));
     assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (4, &json!("unavailable")));
-    let heard = talk.module("n", json!({}));
-    assert_eq!((errors(&heard)[0].0, &heard[0]["data"]["kind"]), (4, &json!("unavailable")));
-    let heard = talk.tell("m", json!({"type": 4, "requestId": id, "data": 1}));
-    assert_eq!(heard, [json!({"requestId": "1", "type": 4, "data": 1})]);
-    talk.tell("m", call("3", "m.f"));
+    // `m` owes an answer, and needs one for it.
+    assert!(talk.tell("m", call("4", "n.g")).is_empty());
+    let inner = talk.heard("n")[0]["requestId"].clone();
+    talk.tell("n", json!({"type": 4, "requestId": inner, "data": 1}));
+    assert_eq!(talk.heard("m"), [json!({"requestId": "4", "type": 4, "data": 1})]);
+    talk.tell("m", json!({"type": 4, "requestId": outer, "data": 2}));
+    assert_eq!(talk.heard("n"), [json!({"requestId": "1", "type": 4, "data": 2})]);
+    assert_eq!(errors(&talk.tell("m", call("5", "n.g")))[0].0, 4, "now it owes none");
+    assert_eq!(talk.hub.waiting_calls(), 0);
+}
+
+#[test]
+fn the_end_ends_what_is_left() {
+    let mut talk = Talk::new();
+    talk.serving("m", &["f"]);
+    talk.tell("m", call("1", "m.f"));
+    talk.hub.drain();
     talk.hub.end_all_calls(&mut talk.notes);
     assert_eq!(talk.hub.waiting_calls(), 0);
 }
