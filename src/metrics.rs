@@ -304,12 +304,16 @@ pub struct HubMetrics {
     pub hooks_delivered: Counter,
     /// Hooks that a listener will not get, because it did not take those before.
     pub hooks_dropped: Counter,
+    /// Hooks that a listener will not get, because their line is longer than it may be.
+    pub hooks_too_large: Counter,
     /// Connections ended because they did not take what was sent to them.
     pub slow: Counter,
     /// Connections ended because of a line without an end.
     pub endless_lines: Counter,
     /// Connections ended because the rest of a line did not come.
     pub half_lines: Counter,
+    /// Connections ended because they did not begin with a module's frames.
+    pub strangers: Counter,
     /// Connections ended because no module registered.
     pub unregistered_too_long: Counter,
     /// Lines that were no JSON.
@@ -327,9 +331,11 @@ impl HubMetrics {
             unregistered: gauge!(HUB_MODULES, "state" => "unregistered"),
             hooks_delivered: counter!(HUB_HOOKS, "outcome" => "delivered"),
             hooks_dropped: counter!(HUB_HOOKS, "outcome" => "dropped"),
+            hooks_too_large: counter!(HUB_HOOKS, "outcome" => "too_large"),
             slow: counter!(HUB_DISCONNECTS, "reason" => "slow"),
             endless_lines: counter!(HUB_DISCONNECTS, "reason" => "endless_line"),
             half_lines: counter!(HUB_DISCONNECTS, "reason" => "half_line"),
+            strangers: counter!(HUB_DISCONNECTS, "reason" => "no_module"),
             unregistered_too_long: counter!(HUB_DISCONNECTS, "reason" => "unregistered"),
             ignored_lines: counter!(HUB_IGNORED),
             refused: FaultKind::ALL

@@ -15,9 +15,12 @@ use crate::config::ingress::{IngressSettings, Resident};
 use crate::config::problem::did_you_mean;
 use crate::config::secret::{Secret, quoted};
 use crate::config::section::Section;
+use crate::units::format_size;
 
 /// The longest path of a Unix socket, in bytes: the system's limit, on Linux.
 pub(super) const MAX_UNIX_PATH: usize = 107;
+/// What `max_argument` is at least: names and ids have their own limits, and errors repeat them.
+const MIN_ARGUMENT: usize = 16 << 10;
 /// How long the hub waits for a connection that gets nowhere, where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +45,8 @@ pub(super) struct HubConfig {
     pub(super) max_functions: usize,
     pub(super) max_hooks: usize,
     pub(super) max_calls: usize,
+    /// The longest line that a module is sent, in bytes.
+    pub(super) max_argument: usize,
     /// How many calls may wait for the hub's modules, whoever made them.
     pub(super) max_in_flight: usize,
     /// How long a call may take that no `[[routes]]` row sends to the hub.
@@ -127,6 +132,7 @@ impl HubConfig {
             max_functions: section.count("max_functions", 1_000, 1, 1_000_000),
             max_hooks: section.count("max_hooks", 1_000, 1, 1_000_000),
             max_calls: section.count("max_calls", 4_096, 1, 1_000_000),
+            max_argument: section.size("max_argument", usize::MAX),
             max_in_flight: section.count("max_in_flight", 65_536, 1, 10_000_000),
             timeout: section.duration("timeout", timeout),
             register_timeout: section.duration("register_timeout", PATIENCE),
@@ -138,6 +144,14 @@ impl HubConfig {
                 "max_queue",
                 "`max_queue` in [hub] must hold at least one line: make it as large as `max_line`",
             );
+        }
+        if config.max_argument < MIN_ARGUMENT {
+            let least = format_size(MIN_ARGUMENT);
+            let message = format!(
+                "`max_argument` in [hub] must be at least {least}: answers of the hub itself are \
+                 as long"
+            );
+            section.problem("max_argument", message);
         }
         for (id, token) in &config.tokens {
             if token.expose().is_empty() {
@@ -188,6 +202,7 @@ impl HubConfig {
                 functions: self.max_functions,
                 hooks: self.max_hooks,
                 calls: self.max_calls,
+                argument: self.max_argument,
             },
             share: self.share,
             errors_as_data: self.errors_as_data,
@@ -308,6 +323,7 @@ mod tests {
             (long.as_str(), "has 108 bytes, and the system allows 107"),
             ("[hub]\nmode = \"0888\"", "octal, such as \"0660\""),
             ("[hub]\nmax_queue = \"1KiB\"", "at least one line"),
+            ("[hub]\nmax_argument = \"1KiB\"", "at least 16KiB"),
             ("[hub]\nerror = \"data\"", "did you mean `errors`?"),
             ("[hub.tokens]\nbilling = 5", "must be a string in quotes"),
             ("[hub.tokens]\nbilling = \"\"", "is empty"),

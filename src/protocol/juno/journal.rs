@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::shadow::Shadow;
+use super::stranger::Spoken;
 use crate::flood::Flood;
 
 /// How many modules' lines of a sort are told apart at a time.
@@ -30,6 +31,9 @@ enum Sort {
     Slow,
     EndlessLine,
     HalfLine,
+    Stranger,
+    NotTaken,
+    HookTooLarge,
 }
 
 impl Sort {
@@ -50,6 +54,14 @@ impl Sort {
             }
             Sort::EndlessLine => "disconnected: a line without an end ([hub] max_line)",
             Sort::HalfLine => "disconnected: the rest of a line did not come ([hub] stall_timeout)",
+            Sort::Stranger => {
+                "disconnected: no module speaks there (a web page? or a client that means [http] \
+                 listen)"
+            }
+            Sort::NotTaken => "a module's answer was not taken",
+            Sort::HookTooLarge => {
+                "hook not delivered: its line is longer than modules are sent ([hub] max_argument)"
+            }
         }
     }
 
@@ -62,7 +74,10 @@ impl Sort {
             | Sort::Shadowed
             | Sort::Slow
             | Sort::EndlessLine
-            | Sort::HalfLine => true,
+            | Sort::HalfLine
+            | Sort::Stranger
+            | Sort::NotTaken
+            | Sort::HookTooLarge => true,
         }
     }
 }
@@ -88,6 +103,12 @@ pub(super) enum Entry {
     EndlessLine,
     /// It left a line half for so long.
     HalfLine { limit: String },
+    /// It did not begin with frames.
+    Stranger { spoke: Spoken },
+    /// Its answer could not be taken.
+    NotTaken { why: String },
+    /// A hook that it listens to had too long a line.
+    HookTooLarge { hook: String },
 }
 
 impl Entry {
@@ -103,6 +124,9 @@ impl Entry {
             Entry::Slow { .. } => Sort::Slow,
             Entry::EndlessLine => Sort::EndlessLine,
             Entry::HalfLine { .. } => Sort::HalfLine,
+            Entry::Stranger { .. } => Sort::Stranger,
+            Entry::NotTaken { .. } => Sort::NotTaken,
+            Entry::HookTooLarge { .. } => Sort::HookTooLarge,
         }
     }
 
@@ -115,7 +139,9 @@ impl Entry {
             }
             Entry::Active => info!(module, "{message}"),
             Entry::Left { unanswered_calls } => info!(module, unanswered_calls, "{message}"),
-            Entry::Refused { why } => warn!(module, why, "{message}"),
+            Entry::Refused { why } | Entry::NotTaken { why } => warn!(module, why, "{message}"),
+            Entry::Stranger { spoke } => warn!(%spoke, "{message}"),
+            Entry::HookTooLarge { hook } => warn!(module, hook, "{message}"),
             Entry::Shadowed(shadow) => {
                 let Shadow { name, row, r#match, upstream, .. } = shadow;
                 warn!(module, name, row, r#match, upstream, "{message}");

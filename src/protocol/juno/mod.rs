@@ -5,6 +5,7 @@
 //! - `version`: versions and their ranges, pure.
 //! - `hub`: the state machine, pure: modules, dependencies, functions, hooks, calls.
 //! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
+//! - `stranger`: who speaks to the hub and is no module, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
 //! - `peer`, `session`, `patience`, `socket`: connections; `give_way`: when their other ends run
 //!   first.
@@ -36,6 +37,7 @@ mod session;
 mod shadow;
 mod shared;
 mod socket;
+mod stranger;
 mod version;
 mod wire;
 

@@ -37,6 +37,8 @@ pub(super) enum Closing {
     HalfLine,
     /// No module has registered.
     Unregistered,
+    /// No module speaks on it.
+    NoModule,
     /// Genkan stops.
     Shutdown,
 }
@@ -55,6 +57,7 @@ impl Closing {
             Closing::EndlessLine,
             Closing::HalfLine,
             Closing::Unregistered,
+            Closing::NoModule,
             Closing::Shutdown,
         ];
         all.into_iter().find(|closing| closing.code() == code)

@@ -21,6 +21,7 @@ use super::lines::Lines;
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::{Io, Shared};
+use super::stranger::Spoken;
 use super::wire::{Head, scan};
 use crate::fault::{Fault, FaultKind};
 use crate::units::{format_duration, format_size};
@@ -148,13 +149,20 @@ impl Session {
         let (id, max) = (self.id, self.shared.config().max_line);
         let mut lines = 0;
         let held = &mut self.held;
-        let within = self.lines.take(bytes, max, |line| {
-            lines += 1;
-            match line {
-                Ok(line) => hand_in(line, held, id, now, &mut io),
-                Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
-            }
-        });
+        let begins = !self.patience.knows_module() && !self.lines.is_half();
+        let mut stranger = begins.then(|| Spoken::of_beginning(bytes)).flatten();
+        let within = stranger.is_some()
+            || self.lines.take(bytes, max, |line| {
+                lines += 1;
+                match line {
+                    _ if stranger.is_some() => {}
+                    Ok(line) => stranger = hand_in(line, held, id, now, &mut io),
+                    Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
+                }
+            });
+        if let Some(spoke) = stranger {
+            return Some(self.turn_away(spoke, io));
+        }
         if !within {
             io.act(|hub, io| hub.refuse_line(id, &Head::default(), too_long(max), io));
         }
@@ -167,6 +175,15 @@ impl Session {
         (!within).then_some(Closing::EndlessLine)
     }
 
+    /// Ends a connection that no module speaks on. What else it has sent is not looked at.
+    fn turn_away(&self, spoke: Spoken, mut io: Io<'_>) -> Closing {
+        io.act(|hub, io| hub.refuse_line(self.id, &Head::default(), spoke.fault(), io));
+        io.finish();
+        self.shared.metrics.strangers.increment(1);
+        self.shared.journal.write("", &Entry::Stranger { spoke });
+        Closing::NoModule
+    }
+
     /// Hands in again what is held; where it insists, nothing is held any more then.
     fn retry(&mut self, insists: bool) {
         let lines = std::mem::take(&mut self.held);
@@ -174,7 +191,11 @@ impl Session {
         let mut io =
             if insists { Io::insisting(&self.shared, now) } else { Io::new(&self.shared, now) };
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            hand_in(line, &mut self.held, self.id, now, &mut io);
+            if let Some(spoke) = hand_in(line, &mut self.held, self.id, now, &mut io) {
+                self.held.clear();
+                let reason = self.turn_away(spoke, io);
+                return self.peer.close(reason);
+            }
         }
         io.finish();
         self.look_for_module();
@@ -198,9 +219,11 @@ impl Session {
                 let timeout = format_duration(config.register_timeout);
                 format!("no module has registered within {timeout} ([hub] register_timeout)")
             }
-            Closing::Gone | Closing::Slow | Closing::EndlessLine | Closing::Shutdown => {
-                return reason;
-            }
+            Closing::Gone
+            | Closing::Slow
+            | Closing::EndlessLine
+            | Closing::NoModule
+            | Closing::Shutdown => return reason,
         };
         let fault = Fault::not_sent(FaultKind::Timeout, message);
         let head = Head::default();
@@ -231,7 +254,7 @@ impl Session {
                 metrics.unregistered_too_long.increment(1);
                 debug!("disconnected: no module has registered ([hub] register_timeout)");
             }
-            Closing::Gone | Closing::Shutdown => {}
+            Closing::Gone | Closing::NoModule | Closing::Shutdown => {}
         }
     }
 }
@@ -248,18 +271,30 @@ impl Drop for Session {
     }
 }
 
-/// Hands a line to the hub, or puts it behind those that are held.
-fn hand_in(line: &[u8], held: &mut Vec<u8>, id: SessionId, now: Instant, io: &mut Io<'_>) {
+/// Hands a line to the hub, or puts it behind those that are held. What it is instead, where it is
+/// no module's.
+fn hand_in(
+    line: &[u8],
+    held: &mut Vec<u8>,
+    id: SessionId,
+    now: Instant,
+    io: &mut Io<'_>,
+) -> Option<Spoken> {
     let dealt = if held.is_empty() {
         let line = scan(line);
         io.act(|hub, io| hub.line(id, line, now, io))
     } else {
         Dealt::Later
     };
-    if dealt == Dealt::Later {
-        held.extend_from_slice(line);
-        held.push(b'\n');
+    match dealt {
+        Dealt::Done => {}
+        Dealt::Later => {
+            held.extend_from_slice(line);
+            held.push(b'\n');
+        }
+        Dealt::Unfit => return Some(Spoken::of(line.trim_ascii_start())),
     }
+    None
 }
 
 fn too_long(max: usize) -> Fault {

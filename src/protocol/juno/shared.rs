@@ -397,6 +397,16 @@ impl World for Io<'_> {
             Note::Left { id, calls } => self.tell(id, Entry::Left { unanswered_calls: calls }),
             Note::CallRefused { fault } => self.refused.push(fault.clone()),
             Note::RequestRefused { fault } => self.shared.metrics.refused(fault.kind()),
+            Note::NotTaken { id, why } => {
+                self.shared.metrics.refused(why.kind());
+                let why = why.message().to_owned();
+                self.entries.push((id.to_owned(), Entry::NotTaken { why }));
+            }
+            Note::HookTooLarge { id, hook } => {
+                self.shared.metrics.hooks_too_large.increment(1);
+                let hook = hook.to_owned();
+                self.entries.push((id.to_owned(), Entry::HookTooLarge { hook }));
+            }
             Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
             Note::Late => self.shared.upstream.late_reply(),
         }

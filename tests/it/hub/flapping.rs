@@ -116,7 +116,7 @@ async fn a_flapping_module_does_not_flood_the_log() {
     flap(&at, ROUNDS).await;
     for _ in 0..ROUNDS {
         let mut endless = Peer::tcp(&at).await;
-        endless.write("x".repeat(20_000)).await;
+        endless.write(format!("{{\"x\":\"{}", "x".repeat(20_000))).await;
         while endless.next().await.is_some() {}
     }
     eventually("all have left", async || {

@@ -117,7 +117,6 @@ async fn deep_nesting_is_refused_and_payloads_pass_as_they_are() {
     let told = peer.receive().await;
     assert_eq!((error(&told), &told["requestId"]), (0, &json!(id)));
     assert_eq!(told["data"]["kind"], "too_large");
-    assert_eq!(peer.receive().await["requestId"], call["requestId"]);
     let payload = r#"{"b":1.10,"a":[18446744073709551616,-0,1e400,"\ud800","\u00e9"],"b":2}"#;
     peer.write(format!(
         "{{\"type\":3,\"requestId\":\"x\",\"function\":\"m.f\",\"arguments\":{payload}}}\n"
@@ -177,16 +176,15 @@ async fn a_long_line_is_refused_and_one_without_an_end_ends_the_connection() {
     caller.request(json!({"type": 3, "function": "m.f"})).await;
     let call = peer.receive().await;
     peer.answer(&call, json!(text)).await;
-    assert_eq!(error(&peer.receive().await), 0);
     let answer = caller.receive().await;
     assert_eq!((error(&answer), &answer["data"]["kind"]), (0, &json!("too_large")));
     assert_eq!(answer["data"]["outcome"], "executed");
     let (fault, ()) = tokio::join!(gateway.fault("m.f", json!({})), async {
         let call = peer.receive().await;
         peer.answer(&call, json!(text)).await;
-        assert_eq!(error(&peer.receive().await), 0);
     });
     fault.is("too_large", "executed");
+    peer.is_served().await;
     peer.write("z".repeat(100_000)).await;
     let mut last = Value::Null;
     while let Some(frame) = peer.next().await {

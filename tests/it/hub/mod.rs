@@ -10,7 +10,9 @@ mod node;
 mod operators;
 mod patience;
 mod real;
+mod sizes;
 mod sockets;
+mod strangers;
 mod table;
 
 use std::time::Duration;

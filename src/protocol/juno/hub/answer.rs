@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use tokio::time::Instant;
 
-use super::super::wire::fault::{as_result, data_of, from_callee, number_of};
+use super::super::wire::fault::{data_of, from_callee, number_of};
 use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
-use super::{End, Hub, Note, Refusal, SessionId, World};
+use super::{End, Ended, Hub, Note, Refusal, SessionId, World};
 use crate::call::Payload;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::format_duration;
@@ -24,15 +24,18 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         world: &mut W,
     ) -> Result<(), Refusal> {
-        let Some(id) = self.answered(from, request_id, number::MALFORMED, world)? else {
+        let Some((id, ended)) = self.answered(from, request_id, number::MALFORMED, world)? else {
             return Ok(());
         };
-        let Some(ended) = self.take(id) else { return Ok(()) };
         let data = frame.raw(Key::Data);
         if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
             let rest = Rest::of(frame, &[Key::Type, Key::RequestId, Key::Data]);
-            let request_id = ended.request_id();
-            world.send(&session.peer, &Outgoing::Answer { request_id, data, rest });
+            let answer = Outgoing::Answer { request_id: ended.request_id(), data, rest };
+            if !self.fits(&answer) {
+                self.end_too_long(id, ended, world);
+                return Ok(());
+            }
+            world.send(&session.peer, &answer);
         }
         self.finish(id, ended, End::Answer(data), world);
         Ok(())
@@ -46,49 +49,78 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         world: &mut W,
     ) -> Result<(), Refusal> {
-        let Some(id) = self.answered(from, request_id, number::UNKNOWN_REQUEST, world)? else {
+        let number = number::UNKNOWN_REQUEST;
+        let Some((id, ended)) = self.answered(from, request_id, number, world)? else {
             return Ok(());
         };
-        let Some(ended) = self.take(id) else { return Ok(()) };
         let fault = from_callee(frame, ended.name());
-        if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
-            let request_id = ended.request_id();
-            let code = fault.remote().and_then(|remote| remote.code);
-            let number = code.unwrap_or(number_of(fault.kind()));
-            let (message, data) = (fault.message(), data_of(&fault));
-            if self.settings.errors_as_data {
-                let result = as_result(number, message, &data);
-                let data = Some(result.as_str());
-                let frame = Outgoing::Answer { request_id, data, rest: Rest::NONE };
-                world.send(&session.peer, &frame);
-            } else {
-                let rest = Rest::of(frame, &OWN_KEYS_OF_AN_ERROR);
-                let data = &data;
-                let frame = Outgoing::ForeignError { request_id, number, message, data, rest };
-                world.send(&session.peer, &frame);
-            }
+        if let Some(caller) = ended.waiting.caller {
+            self.pass_error_on(caller, frame, ended.request_id(), &fault, world);
         }
         self.finish(id, ended, End::Fault(Cow::Owned(fault)), world);
         Ok(())
     }
 
-    /// Which call a module answers; none where the call is over already.
-    fn answered<W: World<Peer = P, Ticket = T>>(
+    /// Passes a callee's error on, with whatever else it sent.
+    fn pass_error_on<W: World<Peer = P, Ticket = T>>(
         &self,
+        caller: SessionId,
+        frame: &Frame<'_>,
+        request_id: &str,
+        fault: &Fault,
+        world: &mut W,
+    ) {
+        let Some(session) = self.sessions.get(caller) else { return };
+        let code = fault.remote().and_then(|remote| remote.code);
+        let number = code.unwrap_or(number_of(fault.kind()));
+        if !self.settings.errors_as_data {
+            let rest = Rest::of(frame, &OWN_KEYS_OF_AN_ERROR);
+            let (message, data) = (fault.message(), &data_of(fault));
+            let foreign = Outgoing::ForeignError { request_id, number, message, data, rest };
+            if self.fits(&foreign) {
+                return world.send(&session.peer, &foreign);
+            }
+        }
+        self.refuse_call(caller, request_id, &Refusal { number, fault: fault.clone() }, world);
+    }
+
+    /// Ends a call whose answer is longer than its caller can read.
+    fn end_too_long<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        ended: Ended<T>,
+        world: &mut W,
+    ) {
+        let refusal = Refusal::from(self.answer_too_long());
+        if let Some(caller) = ended.waiting.caller {
+            self.refuse_call(caller, ended.request_id(), &refusal, world);
+        }
+        self.finish(id, ended, End::Fault(Cow::Owned(refusal.fault)), world);
+    }
+
+    /// Takes the call out that a module answers; none where the call is over already.
+    fn answered<W: World<Peer = P, Ticket = T>>(
+        &mut self,
         from: SessionId,
         request_id: &str,
         refused_with: i64,
         world: &mut W,
-    ) -> Result<Option<CallId>, Refusal> {
+    ) -> Result<Option<(CallId, Ended<T>)>, Refusal> {
         if let Some(id) = self.waiting_call(from, request_id) {
-            return Ok(Some(id));
+            return Ok(self.take(id).map(|ended| (id, ended)));
         }
-        if CallId::parse(request_id).is_some_and(|id| self.calls.is_over(id)) {
+        if self.knows_call(from, request_id) {
             world.note(Note::Late);
             return Ok(None);
         }
         let message = "no call with this requestId was sent to this module";
         Err(Refusal::new(refused_with, FaultKind::InvalidRequest, message))
+    }
+
+    /// Whether the id is that of a call which was sent to that module, or of one that is over.
+    pub(super) fn knows_call(&self, callee: SessionId, request_id: &str) -> bool {
+        self.waiting_call(callee, request_id).is_some()
+            || CallId::parse(request_id).is_some_and(|id| self.calls.is_over(id))
     }
 
     /// The call of that id, if it was sent to that module and waits for its answer.
@@ -98,7 +130,7 @@ impl<P, T> Hub<P, T> {
         (waiting.callee == Some(callee)).then_some(id)
     }
 
-    /// Answers a module's call with a result.
+    /// Answers a module's call with a result; with its fault where that is too long.
     pub(super) fn send_answer<W: World<Peer = P, Ticket = T>>(
         &self,
         to: SessionId,
@@ -106,9 +138,12 @@ impl<P, T> Hub<P, T> {
         data: &str,
         world: &mut W,
     ) {
-        if let Some(session) = self.sessions.get(to) {
-            let frame = Outgoing::Answer { request_id, data: Some(data), rest: Rest::NONE };
+        let Some(session) = self.sessions.get(to) else { return };
+        let frame = Outgoing::Answer { request_id, data: Some(data), rest: Rest::NONE };
+        if self.fits(&frame) {
             world.send(&session.peer, &frame);
+        } else {
+            self.refuse_call(to, request_id, &self.answer_too_long().into(), world);
         }
     }
 
@@ -204,7 +239,7 @@ impl<P, T> Hub<P, T> {
     fn finish<W: World<Peer = P, Ticket = T>>(
         &mut self,
         id: CallId,
-        ended: super::Ended<T>,
+        ended: Ended<T>,
         end: End<'_>,
         world: &mut W,
     ) {

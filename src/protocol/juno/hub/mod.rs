@@ -68,6 +68,8 @@ pub(super) struct Limits {
     pub(super) hooks: usize,
     /// Unanswered calls that a module made, and as many that it was sent.
     pub(super) calls: usize,
+    /// The longest line that a module is sent, in bytes.
+    pub(super) argument: usize,
 }
 
 /// What the hub is told once.
@@ -125,6 +127,10 @@ pub(super) enum Note<'a> {
     Ignored,
     /// An answer came when its call was over.
     Late,
+    /// An answer could not be taken.
+    NotTaken { id: &'a str, why: &'a Fault },
+    /// A hook was not delivered: its line is longer than modules are sent.
+    HookTooLarge { id: &'a str, hook: &'a str },
 }
 
 /// Whether the other side of a connection is still there.
@@ -147,6 +153,8 @@ pub(super) enum Dealt {
     /// Nothing has been done about it: it is to be handed in again in a moment, before others of
     /// its session.
     Later,
+    /// It is no JSON, and its session no module's: that is to end, and nothing more to be read.
+    Unfit,
 }
 
 /// What the hub does to the world.
@@ -251,6 +259,7 @@ impl<P, T> Hub<P, T> {
     ) -> Dealt {
         match line {
             Line::Object(members) => return self.frame(from, &Frame::new(members), now, world),
+            Line::Broken if self.sessions.module(from).is_none() => return Dealt::Unfit,
             Line::Broken => world.note(Note::Ignored),
             Line::Other => {
                 let message = "a frame must be a JSON object";
@@ -350,11 +359,16 @@ impl<P, T> Hub<P, T> {
         let mut line = Vec::with_capacity(hook.len() + data.len() + 64);
         Outgoing::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
         let line = Bytes::from(line);
+        let fits = line.len() <= self.settings.limits.argument;
         for listener in listeners {
-            if let Some(session) = self.sessions.get(*listener)
-                && session.is_active()
-            {
+            let Some(session) = self.sessions.get(*listener) else { continue };
+            let Some(module) = session.module.as_deref().filter(|module| module.active) else {
+                continue;
+            };
+            if fits {
                 world.deliver(&session.peer, &line);
+            } else {
+                world.note(Note::HookTooLarge { id: &module.id, hook });
             }
         }
     }

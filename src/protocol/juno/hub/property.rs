@@ -199,16 +199,20 @@ impl Play {
                     self.hub.expire(self.now, &mut self.notes);
                 }
             }
-            Step::Noise(peer, text) => {
-                if let Some(id) = self.connected.get(peer) {
-                    let line = scan(text.as_bytes());
-                    let dealt = self.hub.line(*id, line, self.now, &mut self.notes);
-                    assert_eq!(dealt, Dealt::Done);
-                }
-            }
+            Step::Noise(peer, text) => self.make_noise(*peer, text),
         }
         self.read();
         self.check();
+    }
+
+    /// Whoever is no module leaves with the first thing that is no frame.
+    fn make_noise(&mut self, peer: usize, text: &str) {
+        let Some(id) = self.connected.get(&peer).copied() else { return };
+        let is_module = self.hub.module_id(id).is_some();
+        match self.hub.line(id, scan(text.as_bytes()), self.now, &mut self.notes) {
+            Dealt::Unfit if !is_module => self.leave(peer),
+            dealt => assert_eq!(dealt, Dealt::Done),
+        }
     }
 
     fn leave(&mut self, peer: usize) {

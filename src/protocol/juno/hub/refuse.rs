@@ -6,6 +6,7 @@ use super::super::wire::fault::{as_result, data_of, number_of};
 use super::super::wire::{FrameType, Head, Outgoing, Rest, number};
 use super::{Hub, Note, SessionId, UNDEFINED, World};
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::units::format_size;
 
 /// Juno's number for why a request is refused, and the fault that says it to people.
 pub(super) struct Refusal {
@@ -46,16 +47,44 @@ impl<P, T> Hub<P, T> {
                 world.note(Note::CallRefused { fault: &refusal.fault });
                 self.refuse_call(from, id, &refusal, world);
             }
-            (Some(FrameType::Answer | FrameType::Error), Some(id)) => {
+            (Some(FrameType::Answer | FrameType::Error), Some(id)) if self.knows_call(from, id) => {
                 if let Some(call) = self.waiting_call(from, id) {
                     let message = format!("the answer was refused: {}", refusal.fault.message());
                     let fault = Fault::new(refusal.fault.kind(), Outcome::Executed, message);
                     self.end_with_fault(call, fault, world);
                 }
-                self.refuse(from, id, &refusal, world);
+                self.not_taken(from, &refusal.fault, world);
             }
             _ => self.refuse(from, id.unwrap_or(UNDEFINED), &refusal, world),
         }
+    }
+
+    /// A module's answer cannot be taken. It is told nothing: real modules die of an error frame
+    /// with the id of a call that they have answered (WIRE, section 8).
+    pub(super) fn not_taken<W: World<Peer = P, Ticket = T>>(
+        &self,
+        from: SessionId,
+        why: &Fault,
+        world: &mut W,
+    ) {
+        let id = self.sessions.module(from).map_or("", |module| &module.id);
+        world.note(Note::NotTaken { id, why });
+    }
+
+    /// Whether a frame's line is as short as modules are sent them.
+    pub(super) fn fits(&self, frame: &Outgoing<'_>) -> bool {
+        let limit = self.settings.limits.argument;
+        limit == usize::MAX || frame.length() <= limit
+    }
+
+    /// What becomes of a call whose answer is longer than its caller can read.
+    pub(super) fn answer_too_long(&self) -> Fault {
+        let limit = format_size(self.settings.limits.argument);
+        let message = format!(
+            "the answer is longer than the lines of {limit} that modules are sent ([hub] \
+             max_argument): the call has run"
+        );
+        Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
     }
 
     /// Answers a request with an error frame.
@@ -69,6 +98,12 @@ impl<P, T> Hub<P, T> {
         let Some(session) = self.sessions.get(to) else { return };
         let data = data_of(&refusal.fault);
         let (number, message) = (refusal.number, refusal.fault.message());
+        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
+        if self.fits(&frame) {
+            return world.send(&session.peer, &frame);
+        }
+        let short = shortened(&refusal.fault);
+        let (message, data) = (short.message(), data_of(&short));
         let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
         world.send(&session.peer, &frame);
     }
@@ -88,6 +123,24 @@ impl<P, T> Hub<P, T> {
         let data = data_of(&refusal.fault);
         let result = as_result(refusal.number, refusal.fault.message(), &data);
         let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
+        if self.fits(&frame) {
+            return world.send(&session.peer, &frame);
+        }
+        let short = shortened(&refusal.fault);
+        let result = as_result(refusal.number, short.message(), &data_of(&short));
+        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
         world.send(&session.peer, &frame);
     }
+}
+
+/// How much is kept of a message that is too long for a module.
+const KEPT: usize = 512;
+
+/// A fault without what makes it long: what the callee said beside its message.
+fn shortened(fault: &Fault) -> Fault {
+    let message = fault.message();
+    let end = message.char_indices().nth(KEPT).map_or(message.len(), |(at, _)| at);
+    let cut = if end < message.len() { "…" } else { "" };
+    let message = format!("{}{cut} (cut: [hub] max_argument)", &message[..end]);
+    Fault::new(fault.kind(), fault.outcome(), message)
 }

@@ -11,6 +11,7 @@ use super::calls::NewCall;
 use super::sessions::Module;
 use super::{End, Hub, MAX_NAME, Note, RAW_OUTSIDE, Refusal, SessionId, Way, World};
 use crate::fault::{Fault, FaultKind};
+use crate::units::format_size;
 
 /// What stands for arguments that are missing or no object (WIRE 3.3).
 const EMPTY: &str = "{}";
@@ -175,10 +176,9 @@ impl<P, T> Hub<P, T> {
                 let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
                 let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
                 let placed = Placed { method, caller, arguments: &arguments, rest };
-                if self.send_call(id, &placed, world) {
-                    self.arm(now + timeout, world);
-                } else {
-                    self.end_unsent(id, world);
+                match self.send_call(id, &placed, world) {
+                    Ok(()) => self.arm(now + timeout, world),
+                    Err(fault) => self.end_with_fault(id, fault, world),
                 }
                 Ok(())
             }
@@ -226,8 +226,8 @@ impl<P, T> Hub<P, T> {
             arguments: call.arguments,
             rest: Rest::NONE,
         };
-        if !self.send_call(id, &placed, world) {
-            self.end_unsent(id, world);
+        if let Err(fault) = self.send_call(id, &placed, world) {
+            self.end_with_fault(id, fault, world);
             return None;
         }
         if let Some(timeout) = call.timeout {
@@ -236,32 +236,36 @@ impl<P, T> Hub<P, T> {
         Some(id)
     }
 
-    /// Sends a call to its module; false where that does not read what it is sent.
+    /// Sends a call to its module; else why not.
     fn send_call<W: World<Peer = P, Ticket = T>>(
         &self,
         id: CallId,
         placed: &Placed<'_>,
         world: &mut W,
-    ) -> bool {
+    ) -> Result<(), Fault> {
         let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
-        callee.and_then(|callee| self.sessions.get(callee)).is_none_or(|session| {
-            let Placed { method: function, caller, arguments, rest } = *placed;
-            let frame = Outgoing::Call { id, function, caller, arguments, rest };
-            world.call(&session.peer, &frame)
-        })
-    }
-
-    /// Ends a call that was not sent because its module does not read.
-    fn end_unsent<W: World<Peer = P, Ticket = T>>(&mut self, id: CallId, world: &mut W) {
-        let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
-        let module = callee.and_then(|callee| self.sessions.module(callee));
+        let Some(session) = callee.and_then(|callee| self.sessions.get(callee)) else {
+            return Ok(());
+        };
+        let module = session.module.as_ref().map_or("", |module| &module.id);
+        let Placed { method: function, caller, arguments, rest } = *placed;
+        let frame = Outgoing::Call { id, function, caller, arguments, rest };
+        if !self.fits(&frame) {
+            let message = format!(
+                "the call is longer than the lines of {} that modules are sent ([hub] \
+                 max_argument): it was not sent to `{module}`",
+                format_size(self.settings.limits.argument)
+            );
+            return Err(Fault::not_sent(FaultKind::TooLarge, message));
+        }
+        if world.call(&session.peer, &frame) {
+            return Ok(());
+        }
         let message = format!(
-            "the module `{}` does not read: a quarter of what may wait for it does ([hub] \
-             max_queue)",
-            module.map_or("", |module| &module.id)
+            "the module `{module}` does not read: a quarter of what may wait for it does ([hub] \
+             max_queue)"
         );
-        let fault = Fault::not_sent(FaultKind::Overloaded, message);
-        self.end_with_fault(id, fault, world);
+        Err(Fault::not_sent(FaultKind::Overloaded, message))
     }
 
     fn arm<W: World<Peer = P, Ticket = T>>(&mut self, deadline: Instant, world: &mut W) {

@@ -37,8 +37,8 @@ impl CallId {
         Some(Self { index: number as u32, generation: (number >> 32) as u32 })
     }
 
-    fn write(self, to: &mut Vec<u8>) {
-        to.push(Self::MARK);
+    fn write(self, to: &mut impl Sink) {
+        to.put(&[Self::MARK]);
         write_number(to, (u64::from(self.generation) << 32) | u64::from(self.index));
     }
 }
@@ -61,22 +61,42 @@ impl<'a> Rest<'a> {
         Self { frame: Some(frame), except }
     }
 
-    fn write(self, to: &mut Vec<u8>) {
+    fn write(self, to: &mut impl Sink) {
         let Some(frame) = self.frame else { return };
         for (key, name) in Key::ALL {
             if self.except & (1 << key as u16) == 0
                 && let Some(value) = frame.raw(key)
             {
-                to.extend_from_slice(b",\"");
-                to.extend_from_slice(name.as_bytes());
-                to.extend_from_slice(b"\":");
-                to.extend_from_slice(value.as_bytes());
+                to.put(b",\"");
+                to.put(name.as_bytes());
+                to.put(b"\":");
+                to.put(value.as_bytes());
             }
         }
         for member in frame.others() {
-            to.push(b',');
-            to.extend_from_slice(member.as_bytes());
+            to.put(b",");
+            to.put(member.as_bytes());
         }
+    }
+}
+
+/// What frames are written to.
+pub(in crate::protocol::juno) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Counts.
+struct Length(usize);
+
+impl Sink for Length {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
     }
 }
 
@@ -111,34 +131,41 @@ pub(in crate::protocol::juno) enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// How many bytes [`Outgoing::write`] writes.
+    pub(in crate::protocol::juno) fn length(&self) -> usize {
+        let mut length = Length(0);
+        self.write(&mut length);
+        length.0
+    }
+
     /// Appends the frame and the end of its line.
-    pub(in crate::protocol::juno) fn write(&self, to: &mut Vec<u8>) {
+    pub(in crate::protocol::juno) fn write(&self, to: &mut impl Sink) {
         match *self {
             Outgoing::Error { request_id, number, message, data } => {
                 head(to, request_id, b",\"type\":0,\"error\":");
                 write_signed(to, number);
-                to.extend_from_slice(b",\"message\":");
+                to.put(b",\"message\":");
                 write_text(to, message);
                 member(to, b",\"data\":", data);
             }
             Outgoing::ForeignError { request_id, number, message, data, rest } => {
                 head(to, request_id, b",\"type\":0,\"error\":");
                 write_signed(to, number);
-                to.extend_from_slice(b",\"message\":");
+                to.put(b",\"message\":");
                 write_text(to, message);
                 member(to, b",\"data\":", Some(data));
                 rest.write(to);
             }
             Outgoing::Registered { request_id } => head(to, request_id, b",\"type\":2"),
             Outgoing::Call { id, function, caller, arguments, rest } => {
-                to.extend_from_slice(b"{\"requestId\":\"");
+                to.put(b"{\"requestId\":\"");
                 id.write(to);
-                to.extend_from_slice(b"\",\"type\":3,\"function\":\"");
-                to.extend_from_slice(function.as_bytes());
-                to.extend_from_slice(b"\",\"caller\":");
-                to.extend_from_slice(caller.as_bytes());
-                to.extend_from_slice(b",\"arguments\":");
-                to.extend_from_slice(arguments.as_bytes());
+                to.put(b"\",\"type\":3,\"function\":\"");
+                to.put(function.as_bytes());
+                to.put(b"\",\"caller\":");
+                to.put(caller.as_bytes());
+                to.put(b",\"arguments\":");
+                to.put(arguments.as_bytes());
                 rest.write(to);
             }
             Outgoing::Answer { request_id, data, rest } => {
@@ -149,43 +176,43 @@ impl Outgoing<'_> {
             Outgoing::Listening { request_id } => head(to, request_id, b",\"type\":6"),
             Outgoing::Triggered { request_id } => head(to, request_id, b",\"type\":8"),
             Outgoing::Hook { serial, hook, data } => {
-                to.extend_from_slice(b"{\"requestId\":\"juno");
+                to.put(b"{\"requestId\":\"juno");
                 write_number(to, serial);
-                to.extend_from_slice(b"\",\"type\":8,\"hook\":");
-                to.extend_from_slice(hook.as_bytes());
-                to.extend_from_slice(b",\"data\":");
-                to.extend_from_slice(data.as_bytes());
+                to.put(b"\",\"type\":8,\"hook\":");
+                to.put(hook.as_bytes());
+                to.put(b",\"data\":");
+                to.put(data.as_bytes());
             }
             Outgoing::Declared { request_id, function } => {
                 head(to, request_id, b",\"type\":10");
                 member(to, b",\"function\":", Some(function));
             }
         }
-        to.extend_from_slice(b"}\n");
+        to.put(b"}\n");
     }
 }
 
-fn head(to: &mut Vec<u8>, request_id: &str, rest: &[u8]) {
-    to.extend_from_slice(b"{\"requestId\":");
-    to.extend_from_slice(request_id.as_bytes());
-    to.extend_from_slice(rest);
+fn head(to: &mut impl Sink, request_id: &str, rest: &[u8]) {
+    to.put(b"{\"requestId\":");
+    to.put(request_id.as_bytes());
+    to.put(rest);
 }
 
-fn member(to: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
+fn member(to: &mut impl Sink, key: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        to.extend_from_slice(key);
-        to.extend_from_slice(value.as_bytes());
+        to.put(key);
+        to.put(value.as_bytes());
     }
 }
 
-fn write_signed(to: &mut Vec<u8>, number: i64) {
+fn write_signed(to: &mut impl Sink, number: i64) {
     if number < 0 {
-        to.push(b'-');
+        to.put(b"-");
     }
     write_number(to, number.unsigned_abs());
 }
 
-fn write_number(to: &mut Vec<u8>, mut number: u64) {
+fn write_number(to: &mut impl Sink, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     loop {
@@ -197,12 +224,12 @@ fn write_number(to: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    to.extend_from_slice(&digits[at..]);
+    to.put(&digits[at..]);
 }
 
 /// Appends a text as a JSON string.
-pub(in crate::protocol::juno) fn write_text(to: &mut Vec<u8>, text: &str) {
-    to.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+pub(in crate::protocol::juno) fn write_text(to: &mut impl Sink, text: &str) {
+    to.put(serde_json::Value::from(text).to_string().as_bytes());
 }
 
 /// A text as a raw JSON string.
@@ -220,6 +247,7 @@ mod tests {
     fn line(frame: &Outgoing<'_>) -> String {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
+        assert_eq!(bytes.len(), frame.length());
         String::from_utf8(bytes).expect("UTF-8")
     }
 

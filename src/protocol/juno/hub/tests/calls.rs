@@ -138,12 +138,12 @@ fn a_callees_error_ends_the_call() {
     let id = talk.heard("math")[0]["requestId"].clone();
     let error = json!({"type": 0, "requestId": id, "error": 5, "message": "no", "x": 1});
     assert_eq!(talk.tell("math", error), Vec::<Value>::new());
-    let told =
-        json!({"kind": "unknown_method", "outcome": "rejected", "retryable": false, "code": 5});
+    // It had declared the function: what it passes on is what a call of its own got.
+    let told = json!({"kind": "application", "outcome": "executed", "retryable": false, "code": 5});
     let expected =
         json!({"requestId": "c", "type": 0, "error": 5, "message": "no", "data": told, "x": 1});
     assert_eq!(talk.heard("caller"), [expected]);
-    assert_eq!(talk.notes.ended, [(1, "unknown_method".to_owned())]);
+    assert_eq!(talk.notes.ended, [(1, "application".to_owned())]);
 }
 
 #[test]

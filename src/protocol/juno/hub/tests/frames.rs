@@ -64,16 +64,32 @@ fn wrong_frames() {
         assert_eq!(errors(&heard), [(number, id.to_owned())], "{line}");
     }
     for line in ["", "{", "nonsense", "{\"type\":1,}"] {
-        assert_eq!(talk.say("c", line), Vec::<Value>::new(), "{line:?}");
+        assert_eq!(talk.hand_in("c", line), Dealt::Unfit, "{line:?}");
     }
-    assert_eq!(talk.notes.ignored, 4);
+    assert_eq!(talk.notes.ignored, 0);
     let deep = "[".repeat(200);
     let closed = "]".repeat(200);
     let valid = format!(r#"{{"type":3,"arguments":{deep}{closed},"requestId":"x"}}"#);
     assert_eq!(errors(&talk.say("c", &valid)), [(0, "x".to_owned())]);
     // An array is none of the frames, however deep; what is no JSON is ignored.
     assert_eq!(errors(&talk.say("c", &format!("{deep}{closed}"))), [(2, "undefined".to_owned())]);
-    assert_eq!(talk.say("c", &deep), Vec::<Value>::new());
+    assert_eq!(talk.hand_in("c", &deep), Dealt::Unfit);
+}
+
+/// What a module sends that is no JSON is ignored, whether its dependencies are met or not.
+#[test]
+fn modules_may_send_nonsense() {
+    let mut talk = Talk::new();
+    talk.serving("c", &[]);
+    talk.connect("w");
+    talk.tell("w", json!({"type": 1, "requestId": "r", "moduleId": "w", "version": "1.0.0", "dependencies": {"x": "*"}}));
+    talk.heard("w");
+    for module in ["c", "w"] {
+        for line in ["", "{", "nonsense", "{\"type\":1,}", "POST / HTTP/1.1"] {
+            assert_eq!(talk.say(module, line), Vec::<Value>::new(), "{line:?}");
+        }
+    }
+    assert_eq!(talk.notes.ignored, 10);
 }
 
 #[test]
