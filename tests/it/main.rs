@@ -39,6 +39,7 @@ mod params;
 mod payloads;
 mod readers;
 mod reloading;
+mod secrets;
 mod specification;
 mod unsent;
 mod uploads;

@@ -18,6 +18,7 @@ use super::open::Opened;
 use super::pulse;
 use super::transport::Transport;
 use crate::metrics::UpstreamMetrics;
+use crate::redact::scrub;
 use crate::tasks::Tasks;
 
 /// How long a generation's tasks have to end.
@@ -120,7 +121,7 @@ impl End {
 
     /// The same, because something failed. The broker's own words name its users.
     pub(super) fn because_of(&self, what: &str, error: &lapin::Error) {
-        let said = error.to_string();
+        let said = scrub(&error.to_string()).into_owned();
         let shown = match error.kind() {
             ErrorKind::ProtocolError(refusal) => {
                 format!("{what}: rabbitmq refuses with code {}", refusal.get_id())

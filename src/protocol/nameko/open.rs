@@ -16,6 +16,7 @@ use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 use super::config::Settings;
 use super::outlet::Outlet;
 use super::transport::{self, Transport};
+use crate::redact::scrub;
 use crate::token::random_uuid;
 
 /// Why a generation could not be built.
@@ -44,7 +45,7 @@ impl Failure {
 
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
-            let said = error.to_string();
+            let said = scrub(&error.to_string()).into_owned();
             return Self { reason: said.clone().into(), said, mend: transport::tls_mend(error) };
         };
         let said = refusal.to_string();

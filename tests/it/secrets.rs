@@ -1,0 +1,115 @@
+//! A broker that repeats what it was sent does not bring the gateway's secrets into its log, its
+//! pages or its answers.
+
+use std::io::Result;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::Gateway;
+
+/// Needs escapes in a URL and in JSON.
+const PASSWORD: &str = "h\"unt/er2";
+const IN_URL: &str = "h%22unt%2Fer2";
+
+/// Checks what the gateway shows of a broker's words, which begin with `echo`.
+async fn shows_no_secret(gateway: Gateway, message: &str) {
+    let line = gateway.wait_for_log(0, message).await;
+    let fault = gateway.fault("orders.create", Value::Null).await;
+    fault.is("unavailable", "not_sent");
+    let page = gateway.page("/readyz").await;
+    let shown = [gateway.log_text(), page.text().to_owned(), format!("{fault:?}")];
+    let said = line["said"].as_str().or(line["detail"].as_str()).expect("the broker's words");
+    assert!(said.contains("echo") && said.contains("***"), "{said}");
+    for text in shown {
+        assert!(!text.contains("unt/er2") && !text.contains("unt%2Fer2"), "{text}");
+    }
+}
+
+/// A server for NATS that refuses each client, with what the client sent.
+async fn echoing_nats(stream: TcpStream) -> Result<()> {
+    let mut stream = BufReader::new(stream);
+    let info = json!({
+        "server_id": "N", "server_name": "n", "version": "2.11.0", "host": "h", "port": 1,
+        "headers": true, "max_payload": 1_048_576, "proto": 1, "auth_required": true,
+    });
+    stream.write_all(format!("INFO {info}\r\n").as_bytes()).await?;
+    let mut connect = String::new();
+    stream.read_line(&mut connect).await?;
+    let said = format!("-ERR 'Authorization Violation: echo {}'\r\n", connect.trim());
+    stream.write_all(said.as_bytes()).await
+}
+
+/// A broker for AMQP that refuses each client, with what the client sent.
+async fn echoing_rabbitmq(mut stream: TcpStream) -> Result<()> {
+    stream.read_exact(&mut [0; 8]).await?;
+    let mut start = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 0];
+    for text in ["PLAIN", "en_US"] {
+        start.extend((text.len() as u32).to_be_bytes());
+        start.extend(text.as_bytes());
+    }
+    write_method(&mut stream, &start).await?;
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).await?;
+    let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+    let mut start_ok = vec![0; size + 1];
+    stream.read_exact(&mut start_ok).await?;
+    // `\0user\0password`: what stands before it are the client's properties.
+    let at = start_ok.windows(6).position(|part| part == b"\0till\0").expect("PLAIN's response");
+    let response = &start_ok[at + 6..at + 6 + PASSWORD.len()];
+    let said = [b"ACCESS_REFUSED - echo till:", response].concat();
+    let mut close = vec![0, 10, 0, 50, 1, 147, u8::try_from(said.len()).expect("short")];
+    close.extend(said);
+    close.extend([0; 4]);
+    write_method(&mut stream, &close).await?;
+    // Until the client has read it.
+    stream.read(&mut head).await.map(drop)
+}
+
+async fn write_method(stream: &mut TcpStream, method: &[u8]) -> Result<()> {
+    let mut frame = vec![1, 0, 0];
+    frame.extend((method.len() as u32).to_be_bytes());
+    frame.extend(method);
+    frame.push(0xce);
+    stream.write_all(&frame).await
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    (listener, address)
+}
+
+const ROUTE: &str = "[[routes]]\nmatch = \"*\"\nupstream = \"broker\"\n";
+
+#[tokio::test]
+async fn a_nats_server_that_repeats_the_password() {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(echoing_nats(stream).await);
+        }
+    });
+    let toml = format!(
+        "[log]\nlevel = \"trace\"\n[upstreams.broker]\nprotocol = \"nats\"\n\
+         servers = [\"nats://{address}\"]\nuser = \"till\"\npassword = {}\n{ROUTE}",
+        json!(PASSWORD)
+    );
+    shows_no_secret(Gateway::start(&toml).await, "no connection to NATS").await;
+}
+
+#[tokio::test]
+async fn a_rabbitmq_that_repeats_the_password() {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move { drop(echoing_rabbitmq(stream).await) });
+        }
+    });
+    let toml = format!(
+        "[log]\nlevel = \"trace\"\n[upstreams.broker]\nprotocol = \"nameko\"\n\
+         url = \"amqp://till:{IN_URL}@{address}/\"\n{ROUTE}"
+    );
+    shows_no_secret(Gateway::start(&toml).await, "rabbitmq cannot be used").await;
+}
