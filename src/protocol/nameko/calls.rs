@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Consumer};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::generation::{End, Host};
 use super::outlet::Outlet;
@@ -23,8 +23,19 @@ use crate::call::Request;
 /// How often a message goes out that the broker drops because of others.
 const MOST_TRIES: u32 = 4;
 
+/// What a message is sent for.
+pub(super) enum Wants {
+    /// The service's reply.
+    Reply,
+    /// The same, of a service whose queue was missing when it was last looked for.
+    ReplyOfMissing(Arc<Service>),
+    /// The broker's confirm.
+    Confirm,
+}
+
 /// What calls use of a generation.
 pub(super) struct Calls {
+    upstream: String,
     pub(super) pending: Arc<Pending>,
     /// The routing key on which replies come back.
     pub(super) reply_key: String,
@@ -63,7 +74,17 @@ impl Calls {
         host.spawn("nameko publisher", publisher.run());
         host.spawn("nameko replies", replies);
         host.spawn("nameko prober", prober.run());
-        Self { pending, reply_key, frame_max, publish, services, end: end.clone(), blocked }
+        let upstream = metrics.upstream().to_owned();
+        Self {
+            upstream,
+            pending,
+            reply_key,
+            frame_max,
+            publish,
+            services,
+            end: end.clone(),
+            blocked,
+        }
     }
 
     /// Whether the broker takes no messages, for want of memory or disk.
@@ -77,16 +98,18 @@ impl Calls {
         &self,
         service: &str,
     ) -> Result<Option<Arc<Service>>, Answer> {
-        let finding = match self.services.look(service) {
-            Look::Known(finding) => finding,
+        let (finding, service) = match self.services.look(service) {
+            Look::Known(finding) => (finding, None),
             Look::Missing(service) => return Ok(Some(service)),
-            Look::Asked(asking) => tokio::select! {
-                finding = asking.finding() => finding,
+            Look::Asked(service, asking) => tokio::select! {
+                finding = asking.finding() => (finding, Some(service)),
                 () = self.end.wait() => return Err(Answer::Lost { sent: false }),
             },
         };
         match finding {
             Finding::Deserted { since, waiting } => Err(Answer::Deserted { since, waiting }),
+            Finding::Missing if self.services.diverts() => Err(Answer::Unroutable),
+            Finding::Missing => Ok(service),
             _ => Ok(None),
         }
     }
@@ -97,12 +120,12 @@ impl Calls {
         &self,
         request: &Request<'_>,
         mut routing_key: ShortString,
-        on_ack: OnAck,
+        wants: Wants,
         properties: impl Fn(&str) -> BasicProperties,
     ) -> Answer {
         let mut tries = 0;
         loop {
-            let answer = self.send_once(request, routing_key, on_ack.clone(), &properties).await;
+            let answer = self.send_once(request, routing_key, &wants, &properties).await;
             tries += 1;
             if tries == MOST_TRIES || !matches!(answer, Answer::Dropped) {
                 return answer;
@@ -119,18 +142,63 @@ impl Calls {
         &self,
         request: &Request<'_>,
         routing_key: ShortString,
-        on_ack: OnAck,
+        wants: &Wants,
         properties: &impl Fn(&str) -> BasicProperties,
     ) -> Answer {
         let Some((mut ticket, answer)) = self.pending.enter() else {
             return Answer::Lost { sent: false };
         };
         ticket.hold(request.departure.hold());
+        let (on_ack, doubt) = match wants {
+            Wants::Reply => (OnAck::Wait, None),
+            Wants::ReplyOfMissing(service) => {
+                let taken = Arc::<Notify>::default();
+                (OnAck::Tell(Arc::clone(&taken)), Some((service, taken)))
+            }
+            Wants::Confirm => (OnAck::Confirmed, None),
+        };
         let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
         let message = Message { id: ticket.id(), routing_key, properties, body, on_ack };
         if self.publish.send(message).await.is_err() {
             return Answer::Lost { sent: false };
         }
-        answer.await.unwrap_or(Answer::Lost { sent: true })
+        let answer = async { answer.await.unwrap_or(Answer::Lost { sent: true }) };
+        match doubt {
+            None => answer.await,
+            Some((service, taken)) => self.or_diverted(answer, service, &taken).await,
+        }
+    }
+
+    /// Waits for the answer of a service whose queue was missing, or until it is known that the
+    /// message has not reached one: the broker has `taken` it, and the queue is still missing.
+    async fn or_diverted(
+        &self,
+        answer: impl Future<Output = Answer>,
+        service: &Arc<Service>,
+        taken: &Notify,
+    ) -> Answer {
+        tokio::pin!(answer);
+        let is_diverted = async {
+            taken.notified().await;
+            self.services.is_diverted(service).await
+        };
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            is_diverted = is_diverted => if !is_diverted {
+                service.found();
+                return answer.await;
+            }
+        }
+        if self.services.note_diversion() {
+            tracing::warn!(
+                upstream = self.upstream,
+                mend = "take the RPC exchange out of the policy that sets `alternate-exchange`, or \
+                        leave it: Genkan looks for a service's queue before it sends a call now",
+                "an alternate exchange takes calls to services that do not exist: rabbitmq does not \
+                 return them"
+            );
+        }
+        Answer::Diverted
     }
 }

@@ -8,11 +8,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
 
-use super::calls::Calls;
+use super::calls::{Calls, Wants};
 use super::config::Settings;
 use super::connection::{self, Link};
 use super::pending::Answer;
-use super::unconfirmed::OnAck;
 use super::wire::reply;
 use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
@@ -99,9 +98,9 @@ impl Upstream for NamekoUpstream {
             let missing = calls.someone_serves(request.service).await;
             held.release();
             let missing = missing.map_err(|answer| unanswered(&answer, request))?;
-            let on_ack = missing.clone().map_or(OnAck::Wait, OnAck::Found);
+            let wants = missing.clone().map_or(Wants::Reply, Wants::ReplyOfMissing);
             let answer = calls
-                .send(request, routing_key, on_ack, |correlation_id| {
+                .send(request, routing_key, wants, |correlation_id| {
                     wire::call_properties(request, correlation_id, &calls.reply_key)
                 })
                 .await;
@@ -130,7 +129,7 @@ impl Upstream for NamekoUpstream {
         async move {
             let (routing_key, calls) = self.prepare(request)?;
             let answer = calls
-                .send(request, routing_key, OnAck::Confirmed, |correlation_id| {
+                .send(request, routing_key, Wants::Confirm, |correlation_id| {
                     wire::notification_properties(request, correlation_id, &self.unheard)
                 })
                 .await;
@@ -212,6 +211,13 @@ fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
                 "no service {service:?} is known to rabbitmq: check the name, or start it once so that it makes its queue"
             );
             Fault::not_sent(FaultKind::UnknownService, message)
+        }
+        Answer::Diverted => {
+            let message = format!(
+                "no service {service:?} is known to rabbitmq, and an alternate exchange has taken the \
+                 call: check the name"
+            );
+            Fault::new(FaultKind::UnknownService, Outcome::Unknown, message)
         }
         Answer::NotTaken => {
             unavailable(Outcome::NotSent, "rabbitmq did not take the message: nothing was sent")
@@ -329,6 +335,7 @@ mod tests {
             (Answer::Dropped, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
+            (Answer::Diverted, FaultKind::UnknownService, Outcome::Unknown),
             (Answer::NotTaken, FaultKind::Unavailable, Outcome::NotSent),
             (Answer::Nacked, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Lost { sent: false }, FaultKind::Unavailable, Outcome::NotSent),

@@ -33,6 +33,8 @@ pub(super) enum Answer {
     },
     /// The broker had nowhere to send it.
     Unroutable,
+    /// The broker had nowhere to send it but to an exchange for what nobody takes.
+    Diverted,
     /// The publisher did not give it to the broker, which takes none.
     NotTaken,
     /// The broker could not take it over, and it may be in a queue all the same.
@@ -108,11 +110,6 @@ impl Pending {
         let mut table = self.lock();
         let waiting = table.waiting.get_mut(&id);
         waiting.map(|waiting| waiting.sent = true).is_some()
-    }
-
-    /// Whether somebody still waits.
-    pub(super) fn is_waiting(&self, id: u64) -> bool {
-        self.lock().waiting.contains_key(&id)
     }
 
     /// Whether anybody waits for an answer to what has been sent.

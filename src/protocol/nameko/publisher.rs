@@ -249,11 +249,7 @@ impl Publisher {
         for (id, on_ack) in self.acked.drain(..) {
             match on_ack {
                 OnAck::Wait => {}
-                OnAck::Found(service) => {
-                    if self.pending.is_waiting(id) {
-                        service.found();
-                    }
-                }
+                OnAck::Tell(waiting) => waiting.notify_one(),
                 OnAck::Confirmed => {
                     self.pending.end(id, Answer::Confirmed);
                 }

@@ -81,7 +81,7 @@ impl Refusal {
         };
         let fate = |(index, sent): (usize, &Sent)| match index.cmp(&refused) {
             std::cmp::Ordering::Less => match sent.on_ack {
-                OnAck::Wait | OnAck::Found(_) => None,
+                OnAck::Wait | OnAck::Tell(_) => None,
                 OnAck::Confirmed => Some(Answer::Lost { sent: true }),
             },
             std::cmp::Ordering::Equal => self.answer(Outcome::Rejected),

@@ -5,15 +5,15 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::probe::Service;
+use tokio::sync::Notify;
 
 /// What an ack means for whoever waits.
 #[derive(Clone)]
 pub(super) enum OnAck {
     /// Nothing: a call waits for its reply.
     Wait,
-    /// The same, and that the service is there, which it was not before.
-    Found(Arc<Service>),
+    /// The same, and who waits is told: the service was missing before.
+    Tell(Arc<Notify>),
     /// A notification has been taken over.
     Confirmed,
 }

@@ -48,10 +48,12 @@ impl Prober {
     pub(in super::super) async fn run(mut self) {
         let end = self.end.clone();
         loop {
-            let open = Transport::open(&self.settings, "probe");
+            let settings = Arc::clone(&self.settings);
+            let open = Transport::open(&settings, "probe");
+            let open = tokio::time::timeout(self.settings.connect_timeout, open);
             let opened = tokio::select! {
                 () = end.wait() => return,
-                opened = tokio::time::timeout(self.settings.connect_timeout, open) => opened,
+                opened = without_findings(&mut self.requests, open) => opened,
             };
             match opened {
                 Ok(Ok(transport)) => {
@@ -59,29 +61,17 @@ impl Prober {
                         () = end.wait() => {}
                         () = self.probe_over(&transport) => {}
                     }
-                    transport.close().await;
+                    without_findings(&mut self.requests, transport.close()).await;
                 }
                 _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
             }
             if self.lost_channels < MOST_CHANNELS_LOST {
                 tokio::select! {
                     () = end.wait() => return,
-                    () = self.pause() => {}
+                    () = without_findings(&mut self.requests, tokio::time::sleep(RETRY)) => {}
                 }
             }
             self.lost_channels = 0;
-        }
-    }
-
-    /// Waits before the next attempt to connect; until then, nothing is known.
-    async fn pause(&mut self) {
-        let pause = tokio::time::sleep(RETRY);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return,
-                Some(service) = self.requests.recv() => service.report(Finding::Unknown),
-            }
         }
     }
 
@@ -154,6 +144,21 @@ impl Prober {
                     _ => None,
                 }
             }
+        }
+    }
+}
+
+/// Does something while there is no connection: nothing is found out meanwhile, and no call waits
+/// for it.
+async fn without_findings<T>(
+    requests: &mut mpsc::Receiver<Arc<Service>>,
+    task: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(task);
+    loop {
+        tokio::select! {
+            done = &mut task => return done,
+            Some(service) = requests.recv() => service.report(Finding::Unknown),
         }
     }
 }

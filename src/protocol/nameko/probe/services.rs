@@ -114,6 +114,8 @@ pub(in super::super) struct Services {
     map: Arc<RwLock<Map>>,
     requests: mpsc::Sender<Arc<Service>>,
     interval: Duration,
+    /// Messages that nobody takes are not returned: an alternate exchange gets them.
+    diverts: Arc<AtomicBool>,
 }
 
 /// What the look-up says.
@@ -124,7 +126,7 @@ pub(in super::super) enum Look {
     /// tell what was [found](Service::found).
     Missing(Arc<Service>),
     /// A probe is on its way.
-    Asked(Asking),
+    Asked(Arc<Service>, Asking),
 }
 
 /// A probe that is on its way.
@@ -143,7 +145,7 @@ impl Asking {
 impl Services {
     pub(in super::super) fn new(interval: Duration) -> (Self, mpsc::Receiver<Arc<Service>>) {
         let (requests, asked) = mpsc::channel(REQUESTS);
-        (Self { map: Arc::default(), requests, interval }, asked)
+        (Self { map: Arc::default(), requests, interval, diverts: Arc::default() }, asked)
     }
 
     /// What is known about a service, before a call to it. One read lock and one look-up.
@@ -156,6 +158,8 @@ impl Services {
         let seen = *known.seen.borrow();
         let fresh = match seen.finding {
             Finding::Unprobed => false,
+            // Nothing tells but the probe.
+            Finding::Missing if self.diverts() => seen.at.elapsed() < DESERTED_FOR,
             Finding::Missing => return Look::Missing(known),
             // The background tries again.
             Finding::Unknown => true,
@@ -182,7 +186,34 @@ impl Services {
                 known => known,
             });
         }
-        Look::Asked(Asking(seen))
+        Look::Asked(service, Asking(seen))
+    }
+
+    /// Whether messages that nobody takes are known not to be returned.
+    pub(in super::super) fn diverts(&self) -> bool {
+        self.diverts.load(Ordering::Relaxed)
+    }
+
+    /// Whether a service's queue is missing now, although the broker has taken a message to it: then
+    /// another exchange has got it. The first finding may be of a probe that was made before that.
+    pub(in super::super) async fn is_diverted(&self, service: &Arc<Service>) -> bool {
+        for _ in 0..2 {
+            let before = *service.seen.borrow();
+            let finding = match self.ask(Arc::clone(service), before) {
+                Look::Asked(_, asking) => asking.finding().await,
+                Look::Known(finding) => finding,
+                Look::Missing(_) => Finding::Missing,
+            };
+            if finding != Finding::Missing {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Notes that messages are diverted. True if that is news.
+    pub(in super::super) fn note_diversion(&self) -> bool {
+        !self.diverts.swap(true, Ordering::Relaxed)
     }
 
     fn read(&self, service: &str) -> Option<Arc<Service>> {
@@ -239,15 +270,16 @@ mod tests {
 
     fn services() -> (Services, mpsc::Receiver<Arc<Service>>) {
         let (requests, asked) = mpsc::channel(REQUESTS);
-        let services = Services { map: Arc::default(), requests, interval: Duration::from_secs(1) };
-        (services, asked)
+        let interval = Duration::from_secs(1);
+        let diverts = Arc::default();
+        (Services { map: Arc::default(), requests, interval, diverts }, asked)
     }
 
     fn known(look: Look) -> Finding {
         match look {
             Look::Known(finding) => finding,
             Look::Missing(_) => Finding::Missing,
-            Look::Asked(_) => panic!("a probe was asked for"),
+            Look::Asked(..) => panic!("a probe was asked for"),
         }
     }
 
@@ -259,7 +291,7 @@ mod tests {
         assert!(asked.try_recv().is_err(), "one probe for all");
         request.report(Finding::Consumed);
         for wait in waits {
-            let Look::Asked(wait) = wait else { panic!("unprobed") };
+            let Look::Asked(_, wait) = wait else { panic!("unprobed") };
             assert_eq!(wait.finding().await, Finding::Consumed);
         }
         assert_eq!(known(services.look("orders")), Finding::Consumed);
@@ -268,17 +300,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deserted_service_is_looked_at_again_soon() {
         let (services, mut asked) = services();
-        let Look::Asked(_) = services.look("orders") else { panic!("unprobed") };
+        let Look::Asked(..) = services.look("orders") else { panic!("unprobed") };
         let first = Instant::now();
         let service = asked.recv().await.unwrap();
         service.report(Finding::Deserted { since: first, waiting: 1 });
         assert!(matches!(known(services.look("orders")), Finding::Deserted { waiting: 1, .. }));
         tokio::time::advance(DESERTED_FOR).await;
-        let Look::Asked(wait) = services.look("orders") else { panic!("stale") };
+        let Look::Asked(_, wait) = services.look("orders") else { panic!("stale") };
         asked.recv().await.unwrap().report(Finding::Deserted { since: Instant::now(), waiting: 2 });
         assert_eq!(wait.finding().await, Finding::Deserted { since: first, waiting: 2 });
         tokio::time::advance(DESERTED_FOR).await;
-        let Look::Asked(wait) = services.look("orders") else { panic!("stale") };
+        let Look::Asked(_, wait) = services.look("orders") else { panic!("stale") };
         asked.recv().await.unwrap().report(Finding::Consumed);
         assert_eq!(wait.finding().await, Finding::Consumed);
     }
@@ -298,7 +330,7 @@ mod tests {
         }
         assert_eq!(due(), Vec::<String>::new());
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert!(matches!(services.look("orders"), Look::Asked(_)), "an old finding is none");
+        assert!(matches!(services.look("orders"), Look::Asked(..)), "an old finding is none");
         assert_eq!(known(services.look("gone")), Finding::Missing);
         assert_eq!(services.due().len(), 2, "both have been called");
         for _ in 0..=REMEMBERED_INTERVALS {
@@ -315,7 +347,7 @@ mod tests {
         let Look::Missing(service) = services.look("orders") else { panic!("it is missing") };
         service.found();
         assert_eq!(services.due().len(), 1, "by the background");
-        let Look::Asked(_) = services.look("orders") else { panic!("and by the next call") };
+        let Look::Asked(..) = services.look("orders") else { panic!("and by the next call") };
         asked.recv().await.unwrap().report(Finding::Consumed);
         service.found();
         assert_eq!(known(services.look("orders")), Finding::Consumed, "no news");
@@ -341,7 +373,7 @@ mod tests {
     async fn a_flood_of_first_calls_goes_out_unchecked() {
         let (services, _asked) = services();
         for n in 0..REQUESTS {
-            assert!(matches!(services.look(&format!("s{n}")), Look::Asked(_)));
+            assert!(matches!(services.look(&format!("s{n}")), Look::Asked(..)));
         }
         assert_eq!(known(services.look("one more")), Finding::Unknown);
     }
