@@ -120,7 +120,42 @@ pub struct RemoteError {
     /// Where the class lives: `builtins.ValueError`.
     pub path: Option<String>,
     /// The service's own error code.
-    pub code: Option<i64>,
+    pub code: Option<RemoteCode>,
+}
+
+/// A service's own error code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteCode {
+    /// `404`.
+    Number(i64),
+    /// `E42`.
+    Word(String),
+}
+
+impl RemoteCode {
+    /// Reads a code from text: what looks like a number is one.
+    pub fn parse(text: &str) -> Self {
+        match text.trim().parse() {
+            Ok(number) => Self::Number(number),
+            Err(_) => Self::Word(text.trim().to_owned()),
+        }
+    }
+
+    /// The code, if it is a number.
+    pub fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Word(_) => None,
+        }
+    }
+
+    /// The code as JSON.
+    pub fn to_payload(&self) -> Payload {
+        match self {
+            Self::Number(number) => Payload::from_validated(number.to_string().into()),
+            Self::Word(word) => Payload::from_text(word),
+        }
+    }
 }
 
 /// Why a call has no result. Cheap to move: it travels in `Result`s.

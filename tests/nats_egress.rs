@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use genkan::budget::Budget;
 use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
-use genkan::fault::{Fault, FaultKind, Outcome};
+use genkan::fault::{Fault, FaultKind, Outcome, RemoteCode};
 use genkan::metrics::{Exporter, UpstreamMetrics};
 use genkan::protocol::readers;
 use genkan::tasks::Tasks;
@@ -456,7 +456,7 @@ async fn micro_errors() {
     let fault = egress.fault("orders.bad", "").await;
     is(&fault, FaultKind::Application, Outcome::Executed);
     assert_eq!(fault.message(), "no such order");
-    assert_eq!(fault.remote().unwrap().code, Some(404));
+    assert_eq!(fault.remote().unwrap().code, Some(RemoteCode::Number(404)));
     let reply = at_once(egress.call("orders.good", "")).await.expect("a result");
     assert_eq!(reply.payload, Payload::NULL);
 }

@@ -30,6 +30,7 @@ mod nameko_refusals;
 mod nameko_wire;
 mod nats;
 mod nats_goodbyes;
+mod nats_micro;
 mod nats_peers;
 mod nats_streams;
 mod operators_port;

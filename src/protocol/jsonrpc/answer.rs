@@ -1,7 +1,7 @@
 //! Writes JSON-RPC 2.0 answers, and holds the one table of fault codes (CONTRACT, section 5).
 
 use crate::call::{Payload, Reply};
-use crate::fault::{Fault, FaultKind, Outcome};
+use crate::fault::{Fault, FaultKind, Outcome, RemoteCode};
 
 /// Which of the two forms answers take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub(super) fn write_fault_members(out: &mut Vec<u8>, fault: &Fault) {
     out.extend_from_slice(if fault.retryable() { b"true" } else { b"false" });
     let Some(remote) = fault.remote() else { return };
     let text = |text: &Option<String>| text.as_deref().map(Payload::from_text);
-    let code = remote.code.map(|code| Payload::from_validated(code.to_string().into()));
+    let code = remote.code.as_ref().map(RemoteCode::to_payload);
     let members = [
         ("class", text(&remote.class)),
         ("info", remote.info.clone()),

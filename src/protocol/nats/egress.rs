@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 
 use super::config::Settings;
 use super::connection::{self, Link, State};
+use super::directory::{Directory, Place};
 use super::generation::Generation;
 use super::pending::{Answer, Closed};
-use super::wire::{self, Refused};
+use super::wire::{self, Dialect, Refused};
 use crate::budget::Budget;
 use crate::call::{Held, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
@@ -43,8 +44,14 @@ impl Connector for NatsConnector {
             .map_err(|refusal| refusal.fault)?;
         let body = wire::message(settings.dialect, request)?;
         let pattern = "request with reply to an inbox; a notification without";
+        let mut address = vec![("subject", subject), ("pattern", pattern.to_owned())];
+        if settings.dialect == Dialect::Micro && request.subject.is_none() {
+            let asked = wire::inquiry(request.service.split('.').next().unwrap_or_default());
+            let look_up = format!("{asked}: the endpoint's own subject goes before that one");
+            address.push(("look-up", look_up));
+        }
         Ok(upstream::Envelope {
-            address: vec![("subject", subject), ("pattern", pattern.to_owned())],
+            address,
             headers: wire::describe(request),
             body: String::from_utf8_lossy(&body).into_owned(),
         })
@@ -56,8 +63,11 @@ impl Connector for NatsConnector {
 
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
         let settings = Arc::clone(&self.0);
-        let link = connection::start(settings, budget.upstream(), metrics.clone(), tasks);
-        let upstream = Arc::new(Egress { settings: Arc::clone(&self.0), link, metrics });
+        let link =
+            connection::start(Arc::clone(&settings), budget.upstream(), metrics.clone(), tasks);
+        let directory = (settings.dialect == Dialect::Micro)
+            .then(|| Directory::new(Arc::clone(&link), &settings.inbox_prefix, tasks));
+        let upstream = Arc::new(Egress { settings, link, directory, metrics });
         Connected { upstream }
     }
 }
@@ -65,6 +75,8 @@ impl Connector for NatsConnector {
 struct Egress {
     settings: Arc<Settings>,
     link: Arc<Link>,
+    /// Where micro services have their endpoints.
+    directory: Option<Arc<Directory>>,
     metrics: UpstreamMetrics,
 }
 
@@ -76,7 +88,7 @@ struct Envelope {
 }
 
 impl Egress {
-    fn envelope(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
+    async fn envelope(&self, request: &Request<'_>, anew: bool) -> Result<Envelope, Fault> {
         let settings = &self.settings;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request);
         let subject = subject.map_err(|refusal| {
@@ -84,7 +96,17 @@ impl Egress {
             refusal.fault
         })?;
         let payload = wire::message(settings.dialect, request)?;
-        Ok(Envelope { subject: subject.into(), headers: wire::headers(request), payload })
+        let subject = match &self.directory {
+            Some(directory) if request.subject.is_none() => {
+                match directory.find(&subject, anew).await {
+                    Place::Endpoint(subject) => subject,
+                    Place::Guess => subject.into(),
+                    Place::Unknown(names) => return Err(unknown_method(request, &names)),
+                }
+            }
+            _ => subject.into(),
+        };
+        Ok(Envelope { subject, headers: wire::headers(request), payload })
     }
 
     /// The generation to send through, if there is one and the message is not too large for it.
@@ -111,17 +133,28 @@ impl Egress {
     /// Sends a request, and waits for the end. One whose generation was retired before it could be
     /// sent goes to the next one.
     async fn send(&self, request: &Request<'_>, wants_reply: bool) -> Result<Answer, Fault> {
-        let mut before: Option<Arc<Generation>> = None;
+        let (mut before, mut met_nobody): (Option<Arc<Generation>>, Option<Arc<str>>) =
+            (None, None);
         loop {
-            let envelope = self.envelope(request)?;
-            let generation = self.generation(&envelope)?;
-            if before.is_some_and(|before| Arc::ptr_eq(&before, &generation)) {
-                return Ok(Answer::Lost { sent: false });
-            }
             let held = request.departure.hold();
-            match send_through(&generation, envelope, held, wants_reply).await? {
-                Answer::Lost { sent: false } => before = Some(generation),
-                answer => return Ok(answer),
+            let envelope = self.envelope(request, met_nobody.is_some()).await?;
+            let generation = self.generation(&envelope)?;
+            let subject = Arc::clone(&envelope.subject);
+            let answer = send_through(&generation, envelope, held, wants_reply).await?;
+            let is_first = met_nobody.as_ref().is_none_or(|met_nobody| *met_nobody != subject);
+            match &answer {
+                Answer::Lost { sent: false }
+                    if before.is_none_or(|before| !Arc::ptr_eq(&before, &generation)) =>
+                {
+                    before = Some(generation);
+                }
+                // An endpoint may have moved since its service was asked.
+                Answer::Reply(message)
+                    if self.directory.is_some() && is_first && wire::is_no_responders(message) =>
+                {
+                    (before, met_nobody) = (None, Some(subject));
+                }
+                _ => return Ok(answer),
             }
         }
     }
@@ -170,7 +203,7 @@ async fn send_through(
         Err(Closed::Ended) => return Ok(Answer::Lost { sent: false }),
         Err(Closed::Full) => return Err(full()),
     };
-    if !generation.send(&ticket, subject, headers, payload, wants_reply).await {
+    if !generation.send(ticket.key(), subject, headers, payload, wants_reply).await {
         return Ok(Answer::Lost { sent: false });
     }
     Ok(ticket.answer().await)
@@ -196,6 +229,15 @@ fn too_large(request: &Request<'_>, size: usize, limit: usize) -> Fault {
         request.service, request.method
     );
     Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
+}
+
+fn unknown_method(request: &Request<'_>, names: &str) -> Fault {
+    let (service, method) = (request.service, request.method);
+    let message = match names {
+        "" => format!("`{service}` has no endpoints, and so no `{method}`"),
+        names => format!("`{service}` has no endpoint `{method}`: it has {names}"),
+    };
+    Fault::not_sent(FaultKind::UnknownMethod, message)
 }
 
 fn denied(request: &Request<'_>) -> Fault {

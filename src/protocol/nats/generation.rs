@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::pending::{Answer, Pending, Ticket};
+use super::pending::{Answer, Pending};
 use super::pulse::{Pulse, Verdict};
 use super::transport::{Reader, Writer};
 use super::wire::{self, Incoming, Message, Parser, Violation};
@@ -157,17 +157,17 @@ impl Generation {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Hands a message over to be written. Until it is, it can be taken back by dropping the
-    /// ticket. False where the connection has ended.
+    /// Hands a message over to be written. Until it is, it can be taken back by dropping the place
+    /// in the table that `key` stands for. False where the connection has ended.
     pub(super) async fn send(
         &self,
-        ticket: &Ticket<'_>,
+        key: u64,
         subject: Arc<str>,
         headers: String,
         payload: Bytes,
         wants_reply: bool,
     ) -> bool {
-        let outgoing = Outgoing { key: ticket.key(), subject, headers, payload, wants_reply };
+        let outgoing = Outgoing { key, subject, headers, payload, wants_reply };
         self.outbox.send(outgoing).await.is_ok()
     }
 

@@ -11,6 +11,7 @@
 
 mod config;
 mod connection;
+mod directory;
 mod egress;
 mod generation;
 mod login;

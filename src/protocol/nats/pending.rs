@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{Message, Refused};
 use crate::call::Held;
@@ -19,6 +19,8 @@ use crate::token::{Token, Tokens};
 
 /// How many calls can wait.
 const CAPACITY: usize = 65_536;
+/// How many instances of a service are heard.
+const MOST_ANSWERS: usize = 64;
 /// A key's lower half counts; the 30 bits above it are the subject's.
 const COUNT_BITS: u32 = 32;
 const SUBJECT_BITS: u32 = 30;
@@ -52,8 +54,25 @@ pub(super) enum Closed {
 
 struct Waiter {
     subject: Arc<str>,
-    sender: oneshot::Sender<Answer>,
+    sender: Sender,
     sent: bool,
+}
+
+enum Sender {
+    /// For the one answer to a call.
+    One(oneshot::Sender<Answer>),
+    /// For as many answers to an inquiry as there is room for.
+    Many(mpsc::Sender<Answer>),
+}
+
+impl Sender {
+    /// False where nobody waits any more, or there is no room.
+    fn send(self, answer: Answer) -> bool {
+        match self {
+            Sender::One(sender) => sender.send(answer).is_ok(),
+            Sender::Many(sender) => sender.try_send(answer).is_ok(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -79,6 +98,18 @@ impl Pending {
         held: Held<'a>,
     ) -> Result<Ticket<'a>, Closed> {
         let (sender, receiver) = oneshot::channel();
+        let key = self.enter(subject, Sender::One(sender))?;
+        Ok(Ticket { pending: self, key, receiver, held: Some(held) })
+    }
+
+    /// Enters an inquiry, which several may answer.
+    pub(super) fn gather(&self, subject: Arc<str>) -> Result<Gathering<'_>, Closed> {
+        let (sender, receiver) = mpsc::channel(MOST_ANSWERS);
+        let key = self.enter(subject, Sender::Many(sender))?;
+        Ok(Gathering { pending: self, key, receiver })
+    }
+
+    fn enter(&self, subject: Arc<str>, sender: Sender) -> Result<u64, Closed> {
         let first = self.first_key(&subject);
         let mut table = self.table();
         if table.ended {
@@ -96,8 +127,7 @@ impl Pending {
             }
         };
         table.waiters.insert(key, Waiter { subject, sender, sent: false });
-        drop(table);
-        Ok(Ticket { pending: self, key, receiver, held: Some(held) })
+        Ok(key)
     }
 
     /// Notes that a message is about to be written. False where nobody waits any more: then it
@@ -117,18 +147,23 @@ impl Pending {
     /// nobody ever has: then the token is a forgery.
     pub(super) fn answer(&self, token: &[u8], answer: Answer) -> bool {
         let key = std::str::from_utf8(token).ok().and_then(|token| self.tokens.redeem(token));
-        key.is_some_and(|key| self.end_one(key, answer))
+        key.is_some_and(|key| self.answer_to(key, answer))
+    }
+
+    fn answer_to(&self, key: u64, answer: Answer) -> bool {
+        let mut table = self.table();
+        if let Some(Waiter { sender: Sender::Many(sender), .. }) = table.waiters.get(&key) {
+            return sender.try_send(answer).is_ok();
+        }
+        let waiter = table.waiters.remove(&key);
+        drop(table);
+        waiter.is_some_and(|waiter| waiter.sender.send(answer))
     }
 
     /// Ends the wait for the server to take a notification.
     pub(super) fn taken(&self, key: u64) {
         // Who has stopped waiting, or has been denied, needs no answer.
-        let _waited = self.end_one(key, Answer::Taken);
-    }
-
-    fn end_one(&self, key: u64, answer: Answer) -> bool {
-        let waiter = self.table().waiters.remove(&key);
-        waiter.is_some_and(|waiter| waiter.sender.send(answer).is_ok())
+        let _waited = self.answer_to(key, Answer::Taken);
     }
 
     /// The subject of the call that a token belongs to, and that goes on waiting.
@@ -152,7 +187,7 @@ impl Pending {
         let any = !denied.is_empty();
         for waiter in denied {
             // Who has stopped waiting need not be told.
-            drop(waiter.sender.send(Answer::Denied));
+            let _told = waiter.sender.send(Answer::Denied);
         }
         any
     }
@@ -164,7 +199,7 @@ impl Pending {
         let waiters = std::mem::take(&mut table.waiters);
         drop(table);
         for Waiter { sender, sent, .. } in waiters.into_values() {
-            drop(sender.send(Answer::Lost { sent }));
+            let _told = sender.send(Answer::Lost { sent });
         }
     }
 
@@ -180,6 +215,31 @@ impl Pending {
     fn table(&self) -> MutexGuard<'_, Table> {
         // No code that can panic runs under the lock.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An inquiry's place in the table.
+pub(super) struct Gathering<'a> {
+    pending: &'a Pending,
+    key: u64,
+    receiver: mpsc::Receiver<Answer>,
+}
+
+impl Gathering<'_> {
+    /// The inquiry's place in the table.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// The next answer; `None` after the end.
+    pub(super) async fn next(&mut self) -> Option<Answer> {
+        self.receiver.recv().await
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.pending.table().waiters.remove(&self.key);
     }
 }
 
@@ -225,7 +285,7 @@ mod tests {
     use super::*;
     use crate::call::Departure;
 
-    fn enter<'a>(pending: &'a Pending, subject: &str) -> Result<Ticket<'a>, Closed> {
+    fn call_to<'a>(pending: &'a Pending, subject: &str) -> Result<Ticket<'a>, Closed> {
         pending.register(subject.into(), Box::leak(Box::<Departure>::default()).hold())
     }
 
@@ -242,8 +302,8 @@ mod tests {
     #[tokio::test]
     async fn a_reply_reaches_its_call_once() {
         let pending = Pending::default();
-        let first = enter(&pending, "a.b").expect("open");
-        let second = enter(&pending, "a.b").expect("open");
+        let first = call_to(&pending, "a.b").expect("open");
+        let second = call_to(&pending, "a.b").expect("open");
         assert_ne!(token(&first), token(&second));
         let token = token(&second);
         assert!(pending.answer(&token, reply()));
@@ -255,8 +315,8 @@ mod tests {
     #[test]
     fn a_token_that_was_made_up_reaches_nobody() {
         let (pending, others) = (Pending::default(), Pending::default());
-        let _ticket = enter(&pending, "a.b").expect("open");
-        let forged = token(&enter(&others, "a.b").expect("open"));
+        let _ticket = call_to(&pending, "a.b").expect("open");
+        let forged = token(&call_to(&others, "a.b").expect("open"));
         for token in [&b"1"[..], b"", &[0xff; Token::HEX], &forged] {
             assert!(!pending.answer(token, reply()), "{token:?}");
         }
@@ -266,11 +326,11 @@ mod tests {
     #[tokio::test]
     async fn whoever_stops_waiting_leaves_nothing_behind() {
         let pending = Pending::default();
-        let ticket = enter(&pending, "a.b").expect("open");
+        let ticket = call_to(&pending, "a.b").expect("open");
         let (key, token) = (ticket.key(), token(&ticket));
         drop(ticket);
         assert!(pending.is_empty() && !pending.sending(key));
-        let mut wait = Box::pin(enter(&pending, "a.b").expect("open").answer());
+        let mut wait = Box::pin(call_to(&pending, "a.b").expect("open").answer());
         assert!(futures_util::poll!(&mut wait).is_pending());
         drop(wait);
         assert!(pending.is_empty());
@@ -280,13 +340,13 @@ mod tests {
     #[tokio::test]
     async fn the_end_ends_every_call_and_knows_which_were_sent() {
         let pending = Pending::default();
-        let (sent, unsent) = (enter(&pending, "a.b"), enter(&pending, "a.b"));
+        let (sent, unsent) = (call_to(&pending, "a.b"), call_to(&pending, "a.b"));
         let (sent, unsent) = (sent.expect("open"), unsent.expect("open"));
         assert!(pending.sending(sent.key()));
         pending.end();
         assert!(matches!(sent.answer().await, Answer::Lost { sent: true }));
         assert!(matches!(unsent.answer().await, Answer::Lost { sent: false }));
-        assert_eq!(enter(&pending, "a.b").err(), Some(Closed::Ended));
+        assert_eq!(call_to(&pending, "a.b").err(), Some(Closed::Ended));
     }
 
     #[test]
@@ -301,15 +361,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_inquiry_has_many_answers_and_one_end() {
+        let pending = Pending::default();
+        let mut inquiry = pending.gather("$SRV.INFO.x".into()).expect("open");
+        let mut token = String::new();
+        pending.token(inquiry.key()).push_hex(&mut token);
+        for _ in 0..MOST_ANSWERS {
+            assert!(pending.answer(token.as_bytes(), reply()));
+        }
+        assert!(!pending.answer(token.as_bytes(), reply()), "there is no more room");
+        assert!(matches!(inquiry.next().await, Some(Answer::Reply(_))));
+        drop(inquiry);
+        assert!(!pending.answer(token.as_bytes(), reply()));
+        assert!(pending.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_denied_subject_ends_its_calls_alone() {
         let pending = Pending::default();
-        let denied = enter(&pending, "a.b").expect("open");
-        let other = enter(&pending, "a.c").expect("open");
-        let notification = enter(&pending, "a.b").expect("open");
+        let denied = call_to(&pending, "a.b").expect("open");
+        let other = call_to(&pending, "a.c").expect("open");
+        let notification = call_to(&pending, "a.b").expect("open");
         for ticket in [&denied, &other, &notification] {
             assert!(pending.sending(ticket.key()));
         }
-        let unsent = enter(&pending, "a.b").expect("open");
+        let unsent = call_to(&pending, "a.b").expect("open");
         assert!(pending.deny("a.b"));
         assert!(!pending.deny("a.b"), "nobody is left");
         assert!(matches!(denied.answer().await, Answer::Denied));
@@ -321,8 +397,8 @@ mod tests {
     fn the_table_is_bounded() {
         let pending = Pending::default();
         let tickets: Vec<_> =
-            (0..CAPACITY).map(|_| enter(&pending, "a.b").expect("room")).collect();
-        assert_eq!(enter(&pending, "a.b").err(), Some(Closed::Full));
+            (0..CAPACITY).map(|_| call_to(&pending, "a.b").expect("room")).collect();
+        assert_eq!(call_to(&pending, "a.b").err(), Some(Closed::Full));
         drop(tickets);
         assert!(pending.is_empty());
     }

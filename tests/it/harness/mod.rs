@@ -27,4 +27,4 @@ pub use proxy::Proxy;
 pub use rabbit::RabbitMq;
 pub use raw_nats::RawNats;
 pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};
-pub use services::{GemstoneService, Mailer, NamekoVersion, Shop};
+pub use services::{GemstoneService, Mailer, MicroService, NamekoVersion, Shop};

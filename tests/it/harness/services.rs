@@ -155,6 +155,39 @@ impl Mailer {
     }
 }
 
+/// NATS micro services, running.
+pub struct MicroService {
+    _process: Process,
+    _folder: Folder,
+}
+
+impl MicroService {
+    /// `tests/services/micro_calc.js`: the services `max` and `calc`.
+    pub fn calc(nats: &Nats) -> Self {
+        let mut command = Command::new("node");
+        command.arg(project().join("tests/services/micro_calc.js"));
+        command.env("NODE_PATH", installed("node/node_modules"));
+        Self::begin(nats, command)
+    }
+
+    /// `tests/services/micro_demo.py`: the service `demo_service`.
+    pub fn demo(nats: &Nats) -> Self {
+        let mut command = Command::new(installed("python/bin/python"));
+        command.arg(project().join("tests/services/micro_demo.py"));
+        Self::begin(nats, command)
+    }
+
+    fn begin(nats: &Nats, mut command: Command) -> Self {
+        let folder = Folder::new();
+        let log = folder.path().join("micro.log");
+        touch(&log);
+        command.env("NATS_URL", nats.url());
+        let process = Process::start(&command, Some(&log));
+        process.wait_for_log("ready");
+        Self { _process: process, _folder: folder }
+    }
+}
+
 /// `tests/services/gemstone_hello.py`, running.
 pub struct GemstoneService {
     _process: Process,

@@ -71,7 +71,7 @@ impl<P, T> Hub<P, T> {
         world: &mut W,
     ) {
         let Some(session) = self.sessions.get(caller) else { return };
-        let code = fault.remote().and_then(|remote| remote.code);
+        let code = fault.remote().and_then(|remote| remote.code.as_ref()?.number());
         let number = code.unwrap_or(number_of(fault.kind()));
         if !self.settings.errors_as_data {
             let rest = Rest::of(frame, &OWN_KEYS_OF_AN_ERROR);

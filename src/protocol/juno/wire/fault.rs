@@ -7,7 +7,7 @@ use super::members::Key;
 use super::number;
 use super::outgoing::quoted;
 use crate::call::Payload;
-use crate::fault::{Fault, FaultKind, RemoteError};
+use crate::fault::{Fault, FaultKind, RemoteCode, RemoteError};
 
 /// The number that a Juno caller is told for a fault.
 pub(in crate::protocol::juno) fn number_of(kind: FaultKind) -> i64 {
@@ -37,7 +37,7 @@ pub(in crate::protocol::juno) fn from_callee(frame: &Frame<'_>, called: &str) ->
         (None, Some(number)) => format!("`{called}` answered with error {number}"),
         (None, None) => format!("`{called}` answered with an error"),
     };
-    let (info, code) = (info(frame), number);
+    let (info, code) = (info(frame), number.map(RemoteCode::Number));
     let remote = RemoteError { info, code, ..RemoteError::default() };
     Fault::application(message, remote)
 }
@@ -89,8 +89,8 @@ pub(in crate::protocol::juno) fn data_of(fault: &Fault) -> String {
                 push(&mut data, key, payload.as_str());
             }
         }
-        if let Some(code) = remote.code {
-            push(&mut data, "code", &code.to_string());
+        if let Some(code) = &remote.code {
+            push(&mut data, "code", code.to_payload().as_str());
         }
     }
     data.push('}');
@@ -173,7 +173,7 @@ mod tests {
         let remote = RemoteError {
             class: Some("ValueError".to_owned()),
             info: Some(Payload::from_text("bad 1")),
-            code: Some(-7),
+            code: Some(RemoteCode::Number(-7)),
             ..RemoteError::default()
         };
         let data = data_of(&Fault::application("bad 1", remote));

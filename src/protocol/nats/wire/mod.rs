@@ -4,6 +4,7 @@
 //! A call is a request on the subject `service.method`, with the message as its body. What the
 //! body and the reply look like is the dialect's (WIRE, section 2; ADR-32 for micro).
 
+mod endpoints;
 mod headers;
 mod incoming;
 mod outgoing;
@@ -13,11 +14,12 @@ mod request;
 #[cfg(test)]
 mod testing;
 
+pub(super) use endpoints::{Endpoints, inquiry, split};
 pub(super) use incoming::{Incoming, Info, Malformed, Message, Parser, Refused};
 pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe};
 pub(super) use receipt::receipt;
-pub(super) use reply::{Violation, decode, violation};
-pub(super) use request::{describe, headers, message, subject};
+pub(super) use reply::{Violation, decode, is_no_responders, violation};
+pub(super) use request::{NO_HEADERS, describe, headers, message, subject};
 
 /// How the services behind an upstream speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

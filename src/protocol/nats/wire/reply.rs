@@ -10,7 +10,7 @@ use super::headers::Headers;
 use super::request::{is_falsy, last_token};
 use super::{Dialect, Message};
 use crate::call::{Payload, Reply, Request, TraceParent};
-use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
+use crate::fault::{Fault, FaultKind, Outcome, RemoteCode, RemoteError};
 use crate::json::{self, REPLY_DEPTH};
 
 const TRACE_PARENT: &str = "traceparent";
@@ -27,15 +27,15 @@ pub(in crate::protocol::nats) fn decode(
     message: Message,
     repaired: &mut bool,
 ) -> Result<Reply, Fault> {
-    let block = message.headers;
-    let headers = Headers::new(&block);
-    if message.payload.is_empty() && headers.status() == Some(NO_RESPONDERS) {
+    if is_no_responders(&message) {
         return Err(no_responders(request));
     }
+    let block = message.headers;
+    let headers = Headers::new(&block);
     let payload = match dialect {
         Dialect::Picom => picom(request, message.payload)?,
         Dialect::Plain => plain(request, message.payload, repaired)?,
-        Dialect::Micro => match service_error(headers) {
+        Dialect::Micro => match service_error(headers, &message.payload) {
             Some(fault) => return Err(fault),
             None => plain(request, message.payload, repaired)?,
         },
@@ -43,6 +43,11 @@ pub(in crate::protocol::nats) fn decode(
     check_depth(request, payload.as_bytes())?;
     let trace = headers.get(TRACE_PARENT);
     Ok(Reply { payload, trace: trace.and_then(|trace| TraceParent::parse(&trace)) })
+}
+
+/// Whether the server itself has answered, because nobody listens.
+pub(in crate::protocol::nats) fn is_no_responders(message: &Message) -> bool {
+    message.payload.is_empty() && Headers::new(&message.headers).status() == Some(NO_RESPONDERS)
 }
 
 fn no_responders(request: &Request<'_>) -> Fault {
@@ -53,8 +58,9 @@ fn no_responders(request: &Request<'_>) -> Fault {
     )
 }
 
-/// ADR-32: an error is in the headers, whatever the body holds.
-fn service_error(headers: Headers<'_>) -> Option<Fault> {
+/// ADR-32: an error is in the headers, whatever the body holds. Its description is the message, and
+/// what the service says beside it, in the body, is kept.
+fn service_error(headers: Headers<'_>, body: &Bytes) -> Option<Fault> {
     let text = headers.get(SERVICE_ERROR);
     let code = headers.get(SERVICE_ERROR_CODE);
     if text.is_none() && code.is_none() {
@@ -68,11 +74,23 @@ fn service_error(headers: Headers<'_>) -> Option<Fault> {
         (None, None) => "the service answered with an error".to_owned(),
     };
     let remote = RemoteError {
-        info: described.map(Payload::from_text),
-        code: code.and_then(|code| code.trim().parse().ok()),
+        info: error_body(body).or_else(|| described.map(Payload::from_text)),
+        code: code.map(RemoteCode::parse),
         ..RemoteError::default()
     };
     Some(Fault::application(message, remote))
+}
+
+/// An error's body: JSON as it is, unless it nests too deep; else its text.
+fn error_body(body: &Bytes) -> Option<Payload> {
+    if body.trim_ascii().is_empty() {
+        return None;
+    }
+    let json = serde_json::from_slice::<&RawValue>(body).ok();
+    match json.filter(|_| !json::nests_deeper_than(body, REPLY_DEPTH)) {
+        Some(value) => Some(slice(body, value)),
+        None => Some(Payload::from_text(&String::from_utf8_lossy(body))),
+    }
 }
 
 /// Refuses a result or an error that nests too deep.
@@ -388,7 +406,7 @@ mod tests {
             assert_eq!(fault.message(), message);
             let remote = fault.remote().expect("what the service said");
             assert_eq!(remote.info.as_ref().map(Payload::as_str), Some(info));
-            assert_eq!((&remote.class, &remote.args, remote.code), (&None, &None, None));
+            assert_eq!((&remote.class, &remote.args, &remote.code), (&None, &None, &None));
         }
     }
 
@@ -479,12 +497,24 @@ mod tests {
                 &[(ERROR, "bad \"id\""), (CODE, "422")][..],
                 "bad \"id\"",
                 Some(r#""bad \"id\"""#),
-                Some(422),
+                Some("422"),
             ),
-            ("{\"result\":1}", &[(ERROR, "late")], "late", Some("\"late\""), None),
-            ("not json", &[(CODE, "500")], "the service answered with error 500", None, Some(500)),
-            ("", &[(ERROR, "x"), (CODE, "E42")], "x", Some("\"x\""), None),
-            ("1", &[(ERROR, ""), (CODE, "")], "the service answered with an error", None, None),
+            ("{\"result\":1}", &[(ERROR, "late")], "late", Some("{\"result\":1}"), None),
+            (
+                "not json",
+                &[(CODE, "500")],
+                "the service answered with error 500",
+                Some("\"not json\""),
+                Some("500"),
+            ),
+            ("", &[(ERROR, "x"), (CODE, "E42")], "x", Some("\"x\""), Some("\"E42\"")),
+            (
+                "1",
+                &[(ERROR, ""), (CODE, "")],
+                "the service answered with an error",
+                Some("1"),
+                None,
+            ),
         ] {
             let fault = decoded(Dialect::Micro, reply_with(body.as_bytes(), headers))
                 .expect_err("an error");
@@ -492,7 +522,8 @@ mod tests {
             assert_eq!(fault.message(), message);
             let remote = fault.remote().expect("what the service said");
             assert_eq!(remote.info.as_ref().map(Payload::as_str), info);
-            assert_eq!(remote.code, code);
+            let found = remote.code.as_ref().map(RemoteCode::to_payload);
+            assert_eq!(found.as_ref().map(Payload::as_str), code);
         }
         let others = decoded(Dialect::Picom, reply_with(b"{}", &[(ERROR, "x")]));
         assert!(others.is_ok(), "the headers mean nothing to Picom");

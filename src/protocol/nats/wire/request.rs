@@ -76,7 +76,7 @@ pub(super) fn last_token(subject: &str) -> &str {
 }
 
 /// Why a subject must not be published to: the metric's reason, and the words for a person.
-fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str)> {
+pub(super) fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str)> {
     if subject.len() > LONGEST_SUBJECT {
         return Some(("long_subject", "its name is longer than 1024 bytes"));
     }
@@ -170,6 +170,9 @@ pub(super) fn is_falsy(json: &[u8]) -> bool {
 
 /// A header: its name, and its value without control characters.
 type HeaderRow<'a> = (&'static str, Cow<'a, str>);
+
+/// A block without headers.
+pub(in crate::protocol::nats) const NO_HEADERS: &str = "NATS/1.0\r\n\r\n";
 
 /// The block of a request's headers.
 pub(in crate::protocol::nats) fn headers(request: &Request<'_>) -> String {

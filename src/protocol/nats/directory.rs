@@ -1,0 +1,195 @@
+//! Where the endpoints of NATS micro services are: asked of the services, and remembered.
+//!
+//! One inquiry serves all who want to know. What is known is used while it is asked anew; an
+//! inquiry that nobody answers leaves the guess `service.method`, which older services serve.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::connection::{Link, State};
+use super::pending::Answer;
+use super::wire::{self, Endpoints};
+use crate::tasks::Tasks;
+
+/// How long an answer is used before the service is asked again.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long nobody asks again after an endpoint, or a service, that there was not.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a service has to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long other instances have after the first one has answered.
+const OTHERS: Duration = Duration::from_millis(100);
+/// How many services are remembered.
+const MOST: usize = 1024;
+
+/// The services, and what their endpoints are.
+pub(super) struct Directory {
+    link: Arc<Link>,
+    inbox_prefix: String,
+    tasks: Tasks,
+    services: Mutex<HashMap<Box<str>, watch::Sender<Service>>>,
+}
+
+/// What is known of a service.
+#[derive(Clone)]
+struct Service {
+    endpoints: Endpoints,
+    asked: Instant,
+    state: Known,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It is being asked for the first time, or again.
+    Asking,
+    /// All that could be learnt.
+    Settled,
+    /// Nobody has answered.
+    Silent,
+}
+
+/// Where a call goes.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// To an endpoint's subject.
+    Endpoint(Arc<str>),
+    /// The service lives, and has no such endpoint; the names of those that it has.
+    Unknown(String),
+    /// Nobody has told.
+    Guess,
+}
+
+impl Directory {
+    /// An empty one.
+    pub(super) fn new(link: Arc<Link>, inbox_prefix: &str, tasks: &Tasks) -> Arc<Self> {
+        let (inbox_prefix, tasks) = (inbox_prefix.to_owned(), tasks.clone());
+        Arc::new(Self { link, inbox_prefix, tasks, services: Mutex::default() })
+    }
+
+    /// Where `called`, a call's whole name, goes. `anew`: what is known has proved wrong.
+    pub(super) async fn find(self: &Arc<Self>, called: &str, anew: bool) -> Place {
+        let Some((service, _)) = wire::split(called) else { return Place::Guess };
+        let mut service = self.ask(service, called, anew);
+        let known = service
+            .wait_for(|known| {
+                known.state != Known::Asking || known.endpoints.subject(called).is_some()
+            })
+            .await;
+        // The sender is in the table, and in the inquiry's task.
+        let Ok(known) = known else { return Place::Guess };
+        match known.endpoints.subject(called) {
+            Some(subject) => Place::Endpoint(subject),
+            None if known.state == Known::Settled => Place::Unknown(known.endpoints.names()),
+            None => Place::Guess,
+        }
+    }
+
+    /// What is known of a service, which is asked where there is reason to.
+    fn ask(self: &Arc<Self>, name: &str, called: &str, anew: bool) -> watch::Receiver<Service> {
+        let now = Instant::now();
+        let mut services = self.services();
+        if let Some(sender) = services.get(name) {
+            let is_due = {
+                let known = sender.borrow();
+                let age = now - known.asked;
+                let is_missed = anew || known.endpoints.subject(called).is_none();
+                known.state != Known::Asking && (age >= FRESH || is_missed && age >= PAUSE)
+            };
+            if is_due {
+                sender.send_modify(|known| {
+                    (known.asked, known.state) = (now, Known::Asking);
+                    if anew {
+                        known.endpoints = Endpoints::default();
+                    }
+                });
+                self.inquire(name, sender.clone());
+            }
+            return sender.subscribe();
+        }
+        if services.len() >= MOST {
+            services.retain(|_, known| known.borrow().state != Known::Silent);
+            if services.len() >= MOST {
+                services.clear();
+            }
+        }
+        let state = Known::Asking;
+        let (sender, receiver) =
+            watch::channel(Service { endpoints: Endpoints::default(), asked: now, state });
+        services.insert(name.into(), sender.clone());
+        drop(services);
+        self.inquire(name, sender);
+        receiver
+    }
+
+    fn inquire(self: &Arc<Self>, name: &str, service: watch::Sender<Service>) {
+        let (directory, name) = (Arc::clone(self), name.to_owned());
+        let shutdown = self.tasks.shutdown().clone();
+        self.tasks.spawn_session(async move {
+            let inquiry = directory.inquiry(&name, &service);
+            let _stopped = shutdown.run_until_cancelled(inquiry).await;
+            service.send_modify(|known| {
+                if known.state == Known::Asking {
+                    (known.state, known.endpoints) = (Known::Silent, Endpoints::default());
+                }
+            });
+        });
+    }
+
+    async fn inquiry(&self, name: &str, service: &watch::Sender<Service>) {
+        let State::Up(generation) = &*self.link.state() else { return };
+        let subject: Arc<str> = wire::inquiry(name).into();
+        let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else { return };
+        let headers = wire::NO_HEADERS.to_owned();
+        if !generation.send(answers.key(), subject, headers, bytes::Bytes::new(), true).await {
+            return;
+        }
+        let mut until = Instant::now() + PATIENCE;
+        let mut found: Option<Endpoints> = None;
+        while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
+            match answer {
+                Answer::Reply(message) => {
+                    let Some(one) = Endpoints::read(&message, &self.inbox_prefix) else {
+                        // Nobody is there, or somebody else has answered.
+                        if wire::is_no_responders(&message) {
+                            return;
+                        }
+                        continue;
+                    };
+                    match &mut found {
+                        Some(found) => found.merge(one),
+                        None => {
+                            until = Instant::now() + OTHERS;
+                            found = Some(one);
+                        }
+                    }
+                    // Whoever has waited for this one need not wait for the others.
+                    service
+                        .send_modify(|known| known.endpoints = found.clone().unwrap_or_default());
+                }
+                Answer::Denied => {
+                    warn!(
+                        service = name,
+                        mend = "allow Genkan's user to publish to `$SRV.INFO.>`, or name each \
+                            `subject` in a [[routes]] row",
+                        "NATS does not permit to ask services for their endpoints"
+                    );
+                    return;
+                }
+                Answer::Taken | Answer::Refused(_) | Answer::Lost { .. } => return,
+            }
+        }
+        if found.is_some() {
+            service.send_modify(|known| known.state = Known::Settled);
+        }
+    }
+
+    fn services(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<Service>>> {
+        // Every use leaves the table whole.
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,153 @@
+//! NATS micro services as the libraries' own examples make them: where their endpoints are is asked
+//! of them.
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Answer, Gateway, MicroService, Nats, NatsResponder, RawNats, as_fault, eventually,
+};
+
+#[tokio::test]
+async fn endpoints_are_called_where_their_makers_put_them() {
+    let nats = Nats::start();
+    let _calc = MicroService::calc(&nats);
+    let _demo = MicroService::demo(&nats);
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    for (method, params, result) in [
+        ("max.max", json!([1, 3, 2]), json!(3)),
+        ("calc.sum", json!([1, 3, 2]), json!(6)),
+        ("calc.average", json!([1, 3, 2]), json!(2)),
+        ("demo_service.echo", json!({"a": 1}), json!({"a": 1})),
+    ] {
+        assert_eq!(gateway.result(method, params).await, result, "{method}");
+    }
+    let unknown = gateway.fault("calc.median", json!([1, 2])).await;
+    assert_eq!(unknown.is("unknown_method", "not_sent").code, -32601);
+    assert!(unknown.message.contains("`average`"), "what there is: {unknown:?}");
+    let nobody = gateway.fault("calk.sum", json!([1, 2])).await;
+    assert_eq!(nobody.is("unknown_service", "not_sent").code, -32601);
+}
+
+#[tokio::test]
+async fn errors_keep_their_codes_and_bodies() {
+    let nats = Nats::start();
+    let _calc = MicroService::calc(&nats);
+    let _demo = MicroService::demo(&nats);
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    let fault = gateway.fault("calc.fail", json!([1])).await;
+    assert_eq!(fault.is("application", "executed").message, "no numbers");
+    assert_eq!((&fault.data["code"], &fault.data["info"]), (&json!(422), &json!({"field": "n"})));
+    let fault = gateway.fault("demo_service.fail", json!([1])).await;
+    assert_eq!(fault.is("application", "executed").message, "out of numbers");
+    assert_eq!(
+        (&fault.data["code"], &fault.data["info"]),
+        (&json!("E42"), &json!("see the manual"))
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_starts_later_is_found_and_one_that_moves_too() {
+    let nats = Nats::start();
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    gateway.fault("calc.average", json!([1, 3])).await.is("unknown_service", "not_sent");
+    let calc = MicroService::calc(&nats);
+    let average = async || {
+        let body = r#"{"jsonrpc":"2.0","method":"calc.average","params":[1,3],"id":1}"#;
+        // A process that is being killed takes a call and does not answer it.
+        let timeout = [("X-Request-Timeout", "2s")];
+        gateway.post("/api", &timeout, body).await.json().get("result").cloned()
+    };
+    assert_eq!(eventually("it is found", average).await, 2);
+    drop(calc);
+    // Somebody else serves the same name elsewhere.
+    let mut other = RawNats::serve(&nats, "$SRV.INFO.calc").await;
+    let moved = tokio::spawn(async move {
+        loop {
+            let (_, reply) = other.request().await;
+            let info = r#"{"name":"calc","endpoints":[{"name":"average","subject":"new.place"}]}"#;
+            other.publish(&reply, b"NATS/1.0\r\n\r\n", info.as_bytes()).await;
+        }
+    });
+    let _service = NatsResponder::serve(nats.client().await, "new", |_| Answer::new("7")).await;
+    let found = eventually("it is found again", async || average().await.filter(|n| *n == 7)).await;
+    assert_eq!(found, 7);
+    moved.abort();
+}
+
+/// Many callers, and several instances of which each knows a part.
+#[tokio::test]
+async fn one_inquiry_serves_all_and_all_instances_are_heard() {
+    let nats = Nats::start();
+    let mut asked = Vec::new();
+    for part in ["one", "two"] {
+        let mut instance = RawNats::serve(&nats, "$SRV.INFO.parts").await;
+        asked.push(tokio::spawn(async move {
+            let mut times = 0;
+            while times < 1 {
+                let (_, reply) = instance.request().await;
+                times += 1;
+                let info = json!({"endpoints": [{"name": part, "subject": format!("p.{part}")}]});
+                instance.publish(&reply, b"NATS/1.0\r\n\r\n", info.to_string().as_bytes()).await;
+            }
+            instance
+        }));
+    }
+    let service = NatsResponder::serve(nats.client().await, "p", |seen| {
+        Answer::new(format!("\"{}\"", seen.method))
+    })
+    .await;
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    let calls = (0..40).map(|n| {
+        let part = if n % 2 == 0 { "one" } else { "two" };
+        json!({"jsonrpc": "2.0", "method": format!("parts.{part}"), "id": n})
+    });
+    let answers = gateway.api(Value::from_iter(calls).to_string()).await;
+    for answer in answers.as_array().expect("a batch") {
+        assert!(answer["result"] == "one" || answer["result"] == "two", "{answer}");
+    }
+    assert_eq!(service.requests.count(), 40);
+    // Each instance was asked once: a second inquiry would wait for an answer of theirs.
+    for instance in asked {
+        drop(instance.await.expect("it was asked"));
+    }
+    let unknown = gateway.fault("parts.three", json!([1])).await;
+    unknown.is("unknown_method", "not_sent");
+}
+
+#[tokio::test]
+async fn a_row_names_a_subject_of_its_own() {
+    for dialect in ["picom", "plain", "micro"] {
+        let nats = Nats::start();
+        let service = NatsResponder::serve(nats.client().await, "far", move |_| {
+            Answer::new(if dialect == "picom" { r#"{"payload":7}"# } else { "7" })
+        })
+        .await;
+        let upstream = nats.upstream("nats", dialect);
+        let row =
+            "[[routes]]\nmatch = \"near.get\"\nupstream = \"nats\"\nsubject = \"far.away.get\"\n";
+        let gateway = Gateway::ready(&format!("{upstream}{row}")).await;
+        assert_eq!(gateway.result("near.get", json!(["p"])).await, 7, "{dialect}");
+        assert_eq!(service.requests.count(), 1);
+    }
+}
+
+/// Who may not ask calls as before.
+#[tokio::test]
+async fn where_asking_is_not_permitted_the_name_is_the_subject() {
+    let nats = Nats::configured(
+        r#"authorization { users = [{user: all, password: p},
+            {user: some, password: p, permissions: {publish: ["svc.>", "_INBOX.>"]}}] }"#,
+    );
+    let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "p".into());
+    let client = options.connect(nats.url()).await.expect("the server accepts");
+    let _service = NatsResponder::serve(client, "svc", |_| Answer::new("7")).await;
+    let toml =
+        nats.config("micro").replace("dialect", "user = \"some\"\npassword = \"p\"\ndialect");
+    let gateway = Gateway::ready(&toml).await;
+    assert_eq!(gateway.result("svc.x", json!(["p"])).await, 7);
+    assert!(gateway.log_text().contains("$SRV.INFO.>"), "with the mend");
+    let timeout = [("X-Request-Timeout", "5s")];
+    let body = r#"{"jsonrpc":"2.0","method":"shut.x","id":1}"#;
+    let response = gateway.post("/api", &timeout, body).await;
+    as_fault(&response.json()).is("access_denied", "rejected");
+}
