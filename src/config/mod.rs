@@ -6,6 +6,7 @@
 mod admin;
 mod document;
 pub mod environment;
+pub mod file;
 pub mod ingress;
 mod overlay;
 mod places;
@@ -20,7 +21,7 @@ mod validate;
 mod value;
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use admin::AdminConfig;
@@ -40,6 +41,8 @@ pub const SEARCHED: [&str; 2] = ["genkan.toml", "/etc/genkan/genkan.toml"];
 /// What messages call the configuration that is used where no file is found.
 pub const EMBEDDED: &str = "the embedded default";
 
+/// More than any configuration takes, in bytes.
+const LARGEST: usize = 16 << 20;
 /// How long a call may take where neither its route nor its caller says.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +102,16 @@ impl Origin {
         }
     }
 
-    /// Its text, as the bytes that it is kept in.
+    /// Its text, as the bytes that it is kept in, for a process that must not be held up: only a
+    /// regular file is read.
+    pub fn read_again(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Origin::File(path) => file::read(path, LARGEST),
+            Origin::Embedded => Ok(Vec::new()),
+        }
+    }
+
+    /// The same at the start, from whatever can be read.
     pub fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
             Origin::File(path) => std::fs::read(path),
@@ -130,13 +142,18 @@ impl Loaded {
 /// Reads a configuration from where it lives, with the environment over it.
 pub fn load(origin: &Origin, readers: &Readers) -> Loaded {
     match origin.read() {
-        Ok(text) => parse_bytes(&origin.name(), &text, environment::all(), readers),
+        Ok(text) => load_text(origin, &text, readers),
         Err(error) => {
             let mut loaded = parse(&origin.name(), "", environment::all(), readers);
             loaded.problems.insert(0, unreadable(origin, &error));
             loaded
         }
     }
+}
+
+/// Reads a configuration from the text that was found where it lives.
+pub fn load_text(origin: &Origin, text: &[u8], readers: &Readers) -> Loaded {
+    parse_bytes(&origin.name(), text, environment::all(), readers)
 }
 
 /// Reads a configuration from its text; `name` is how problems call the file.
@@ -240,16 +257,4 @@ fn unreadable(origin: &Origin, error: &std::io::Error) -> Problem {
         _ => format!("cannot be read: {error}"),
     };
     Problem { severity: Severity::Error, place, message }
-}
-
-/// Tells whether a file was changed: its size, its time and which file it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp(u64, Option<std::time::SystemTime>);
-
-impl Stamp {
-    /// The stamp of the file as it is now; `None` where it cannot be looked at.
-    pub fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self(metadata.len(), metadata.modified().ok()))
-    }
 }

@@ -1,24 +1,19 @@
 //! Text that must never show in a log, an error, a metric or the console.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::file;
 use crate::redact;
 
 /// More than any secret or chain of certificates takes.
-const LARGEST_FILE: u64 = 1 << 20;
+const LARGEST_FILE: usize = 1 << 20;
 
 /// Reads a file that a key names. A larger one than any secret is refused.
 pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LARGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1MiB"));
-    }
-    Ok(content)
+    file::read(path, LARGEST_FILE)
 }
 
 /// A secret. Compares equal to its like, and shows as `***`.

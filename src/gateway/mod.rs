@@ -6,6 +6,7 @@ mod ingresses;
 mod reload;
 mod signals;
 mod upstreams;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ use reload::Reload;
 use signals::Signals;
 use upstreams::Upstreams;
 
-/// How often the file is looked at, histograms are folded and floods of faults summed up.
+/// How often histograms are folded and floods of faults summed up.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// What connections get to end once nothing is left for them to wait for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -41,7 +42,6 @@ const PANIC: &str = "a task panicked";
 /// can, and the error says that the process failed.
 pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyhow::Result<()> {
     let tasks = Tasks::new();
-    let stamp = reload::stamp(&origin);
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
     let bound = ingresses::bind(kinds, &config, &tasks)?;
@@ -51,7 +51,7 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     let budget = Budget::new(config.max_memory);
     let mut upstreams =
         Upstreams::new(resident, Arc::clone(&ledger), budget.clone(), tasks.clone());
-    let first = upstreams.prepare(&config);
+    let first = upstreams.prepare(&config, Vec::new());
     let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table, ledger, budget));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
@@ -66,7 +66,7 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
     let (ingress, address) = admin.address();
     info!(ingress, %address, "listening");
 
-    let mut reload = Reload::new(config, origin, stamp);
+    let mut reload = Reload::new(config, origin);
     let mut upkeep = interval(UPKEEP);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let reason = loop {
@@ -77,11 +77,9 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
                 router.sum_up_faults(false);
                 ingresses.sum_up_logs(false);
                 upstreams.end_retired();
-                if reload.file_changed() {
-                    reload.begin("the file changed", &mut upstreams);
-                }
             }
-            _ = signals.hangup.recv() => reload.begin("SIGHUP", &mut upstreams),
+            _ = signals.hangup.recv() => reload.ask(),
+            () = reload.is_time_to_look() => reload.look(&mut upstreams),
             () = reload.is_due() => {
                 reload.complete(&router, &mut upstreams, &ingresses, &admin);
             }

@@ -8,9 +8,10 @@ use tracing::{error, info, warn};
 
 use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
+use super::watch::{Step, Watch};
 use crate::admin::Admin;
 use crate::config::problem::Severity;
-use crate::config::{self, Config, Origin, Stamp};
+use crate::config::{self, Config, Origin};
 use crate::protocol;
 use crate::router::Router;
 
@@ -19,12 +20,15 @@ const TURNOVER: Duration = Duration::from_secs(5);
 /// How often it looks whether they have.
 const TURNOVER_LOOK: Duration = Duration::from_millis(10);
 
+/// What the log says of a configuration that is not put in force.
+const REFUSED: &str = "reload refused: the old configuration stays in force";
+
 /// The configuration in force, what tells that there is another one, and that one while the
 /// upstreams that it brings connect.
 pub(super) struct Reload {
     running: Config,
     origin: Origin,
-    stamp: Option<Stamp>,
+    watch: Watch,
     next: Option<Next>,
 }
 
@@ -37,18 +41,11 @@ struct Next {
     by: Instant,
 }
 
-/// The file's stamp as it is now.
-pub(super) fn stamp(origin: &Origin) -> Option<Stamp> {
-    match origin {
-        Origin::File(path) => Stamp::of(path),
-        Origin::Embedded => None,
-    }
-}
-
 impl Reload {
-    /// Nothing to do yet: `running` is what was read of `origin`, whose stamp was taken before.
-    pub(super) fn new(running: Config, origin: Origin, stamp: Option<Stamp>) -> Self {
-        Self { running, origin, stamp, next: None }
+    /// Nothing to do yet: `running` is what was read of `origin`.
+    pub(super) fn new(running: Config, origin: Origin) -> Self {
+        let watch = Watch::new(origin.read_again());
+        Self { running, origin, watch, next: None }
     }
 
     /// The configuration in force.
@@ -63,42 +60,55 @@ impl Reload {
         }
     }
 
-    /// Whether the file is another one than at the last look. A file that is gone is being
-    /// replaced: it is looked at again.
-    pub(super) fn file_changed(&mut self) -> bool {
-        let now = stamp(&self.origin);
-        if now.is_none() || now == self.stamp {
-            return false;
-        }
-        self.stamp = now;
-        true
+    /// Waits until the file is to be looked at.
+    pub(super) async fn is_time_to_look(&self) {
+        self.watch.is_time().await;
     }
 
-    /// Reads the configuration again, and refuses it whole or prepares to put it in force: calls
-    /// keep to the old upstreams until the new ones are connected.
-    pub(super) fn begin(&mut self, reason: &'static str, upstreams: &mut Upstreams) {
+    /// SIGHUP came.
+    pub(super) fn ask(&mut self) {
         if self.origin == Origin::Embedded {
             // There may be a file by now.
             self.origin = Origin::find(None);
         }
-        self.stamp = stamp(&self.origin);
-        let (config, problems) = match config::load(&self.origin, &protocol::readers()).into_valid()
-        {
+        self.watch.ask();
+    }
+
+    /// Looks at the file, and takes up what is to be read.
+    pub(super) fn look(&mut self, upstreams: &mut Upstreams) {
+        match self.watch.look(self.origin.read_again()) {
+            Step::Wait => {}
+            Step::Load(reason, text) => self.begin(reason, &text, upstreams),
+            Step::Refuse(problem) => {
+                let config = self.origin.name();
+                error!(config, problem, "{REFUSED}");
+            }
+        }
+    }
+
+    /// Reads a configuration, and refuses it whole or prepares to put it in force: calls keep to
+    /// the old upstreams until the new ones are connected.
+    fn begin(&mut self, reason: &'static str, text: &[u8], upstreams: &mut Upstreams) {
+        let loaded = config::load_text(&self.origin, text, &protocol::readers());
+        let (config, problems) = match loaded.into_valid() {
             Ok(valid) => valid,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
                     error!(place = %problem.place, problem = problem.message, "bad configuration");
                 }
-                error!(reason, "reload refused: the old configuration stays in force");
+                error!(reason, "{REFUSED}");
                 return;
             }
         };
         for problem in &problems {
             warn!(place = %problem.place, problem = problem.message, "dubious configuration");
         }
-        self.give_up(upstreams);
-        let by = Instant::now() + TURNOVER;
-        self.next = Some(Next { reason, upstreams: upstreams.prepare(&config), config, by });
+        // Changes that overtake each other do not put off for ever what they bring.
+        let overtaken = self.next.take();
+        let by = overtaken.as_ref().map_or_else(|| Instant::now() + TURNOVER, |next| next.by);
+        let begun = overtaken.map(|next| next.upstreams).unwrap_or_default();
+        let prepared = upstreams.prepare(&config, begun);
+        self.next = Some(Next { reason, upstreams: prepared, config, by });
     }
 
     /// Waits until a configuration can be put in force, for ever where there is none.
@@ -130,7 +140,7 @@ impl Reload {
             Err(problem) => {
                 upstreams.give_up(next);
                 let problem = format!("{problem:#}");
-                error!(reason, problem, "reload refused: the old configuration stays in force");
+                error!(reason, problem, "{REFUSED}");
                 return;
             }
         }

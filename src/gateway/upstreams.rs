@@ -62,16 +62,20 @@ impl Upstreams {
         Self { resident, running: Vec::new(), retired: Vec::new(), ledger, budget, tasks }
     }
 
-    /// The upstreams of a configuration: those that run already, and new ones that begin to
-    /// connect. [`Upstreams::turn_over`] or [`Upstreams::give_up`] must follow.
-    pub(super) fn prepare(&self, config: &Config) -> Vec<Running> {
+    /// The upstreams of a configuration: those that run already or were begun for one that this
+    /// one overtakes, and new ones that begin to connect. [`Upstreams::turn_over`] or
+    /// [`Upstreams::give_up`] must follow.
+    pub(super) fn prepare(&mut self, config: &Config, begun: Vec<Running>) -> Vec<Running> {
         let prepared = config.upstreams.iter().map(|upstream| {
-            let same = self.running.iter().find(|running| {
+            let same = self.running.iter().chain(&begun).find(|running| {
                 running.target.name == upstream.name && running.fingerprint == upstream.fingerprint
             });
             same.cloned().unwrap_or_else(|| start(upstream, &self.budget, self.tasks.subgroup()))
         });
-        prepared.collect()
+        let prepared: Vec<Running> = prepared.collect();
+        let needed = |begun: &Running| prepared.iter().any(|running| running.is(begun));
+        self.give_up(begun.into_iter().filter(|begun| !needed(begun)).collect());
+        prepared
     }
 
     /// Puts prepared upstreams in the place of those that run, retires what is gone or has

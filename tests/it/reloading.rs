@@ -227,3 +227,110 @@ async fn the_first_row_that_matches_wins() {
     assert_eq!(echo.called(), ["first", "second", "second", "third", "third"]);
     gateway.fault("bank.pay", Value::Null).await.is("unknown_service", "not_sent");
 }
+
+#[tokio::test]
+async fn an_empty_file_is_being_written() {
+    let echo = Echo::start().await;
+    // Not by `write_config`, which would fill it.
+    std::fs::write(echo.gateway.config(), "").expect("emptied");
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reload refused").await;
+    for text in ["", "\n"] {
+        std::fs::write(echo.gateway.config(), text).expect("written");
+        echo.gateway.hang_up();
+        for _ in 0..50 {
+            assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+        }
+    }
+    echo.gateway.write_config(&routes(&echo, RENAMED));
+    eventually("the new table is in force", async || {
+        let answer = echo.gateway.rpc("renamed.x", json!(["new"])).await;
+        (answer["result"] == "new").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_grows_is_put_in_force_when_it_is_whole() {
+    let echo = Echo::start().await;
+    let (path, seen) = (echo.gateway.config(), echo.gateway.log().len());
+    // The first half, which is valid, holds no row for `echo.*`.
+    let whole = std::fs::read_to_string(&path).expect("the file");
+    let rows = whole.find("[[routes]]").expect("a row");
+    let writer = async {
+        for round in 0..40 {
+            let half = format!("{}\n{}", "# a comment\n".repeat(round), &whole[..rows]);
+            std::fs::write(&path, half).expect("written");
+            echo.gateway.hang_up();
+            assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+        }
+        std::fs::write(&path, format!("# whole\n{whole}")).expect("written");
+        echo.gateway.hang_up();
+    };
+    writer.await;
+    echo.gateway.wait_for_log(seen, "reloaded").await;
+    assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+    assert_eq!(echo.gateway.logged("reloaded: the new routing table is in force").len(), 1);
+}
+
+#[tokio::test]
+async fn other_content_of_the_same_size_and_time_is_noticed() {
+    let echo = Echo::start().await;
+    let path = echo.gateway.config();
+    let modified = std::fs::metadata(&path).and_then(|file| file.modified()).expect("a time");
+    let text = std::fs::read_to_string(&path).expect("text");
+    std::fs::write(&path, text.replace("echo.*", "ohce.*")).expect("written");
+    let file = std::fs::File::options().write(true).open(&path).expect("the file");
+    file.set_modified(modified).expect("a time");
+    eventually("the new table is in force", async || {
+        let answer = echo.gateway.rpc("echo.x", json!(["old"])).await;
+        (answer["error"]["data"]["kind"] == "unknown_service").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_file_in_its_place_hangs_nothing() {
+    let echo = Echo::start().await;
+    let path = echo.gateway.config();
+    let whole = std::fs::read_to_string(&path).expect("the file");
+    for make in ["mkfifo", "mkdir"] {
+        std::fs::remove_file(&path).expect("removed");
+        let made = std::process::Command::new(make).arg(&path).status().expect("a command");
+        assert!(made.success());
+        let seen = echo.gateway.log().len();
+        echo.gateway.hang_up();
+        let refused = echo.gateway.wait_for_log(seen, "reload refused").await;
+        assert!(refused.to_string().contains("no regular file"), "{refused}");
+        assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+        let removed = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        removed.expect("removed");
+        std::fs::write(&path, format!("{whole}# after {make}\n")).expect("written");
+        echo.gateway.wait_for_log(seen, "reloaded").await;
+    }
+    echo.gateway.terminate();
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+#[tokio::test]
+async fn changes_that_overtake_each_other_take_effect_though_a_broker_is_down() {
+    let echo = Echo::start().await;
+    let down = "[upstreams.down]\nprotocol = \"nats\"\nservers = \"nats://127.0.0.1:1\"\n\
+                [[routes]]\nmatch = \"down.*\"\nupstream = \"down\"\n";
+    let changes = async {
+        for change in 0.. {
+            echo.gateway.write_config(&routes(&echo, &format!("{down}{RENAMED}# {change}\n")));
+            echo.gateway.hang_up();
+            // More often than every five seconds.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let in_force = eventually("a new table is in force", async || {
+        let answer = echo.gateway.rpc("renamed.x", json!(["new"])).await;
+        (answer["result"] == "new").then_some(())
+    });
+    tokio::select! {
+        () = changes => {}
+        () = in_force => {}
+    }
+}

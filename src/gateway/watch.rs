@@ -1,0 +1,191 @@
+//! When the configuration's file is to be read again: when SIGHUP came, or its content is another
+//! one, and it holds still. Somebody may be writing it: half of a file may be valid, and an empty
+//! one is valid too.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often while it changes.
+const CLOSE_LOOK: Duration = Duration::from_millis(50);
+/// How long a file that changed must be the same.
+const STILL: Duration = Duration::from_secs(1);
+/// The same where the operator said that it is ready.
+const STILL_WHEN_ASKED: Duration = Duration::from_millis(200);
+/// How long an empty file is taken for one that is being written without a word.
+const WRITING: Duration = Duration::from_secs(3);
+
+/// What has been seen of the file.
+pub(super) struct Watch {
+    /// What was read last, whether it is in force or was refused.
+    known: Vec<u8>,
+    /// Another content, and since when it is there. An empty one where there is no file.
+    changing: Option<(Vec<u8>, Instant)>,
+    /// SIGHUP came.
+    asked: bool,
+    /// What was said last of a file that cannot be read.
+    said: Option<String>,
+    next_look: Instant,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To look again later.
+    Wait,
+    /// To put it in force; why.
+    Load(&'static str, Vec<u8>),
+    /// To say that it cannot be used.
+    Refuse(String),
+}
+
+impl Watch {
+    /// The content is in force. What cannot be read again has been read once.
+    pub(super) fn new(read: io::Result<Vec<u8>>) -> Self {
+        let next_look = Instant::now() + LOOK;
+        let said = read.as_ref().err().map(cannot_be_read);
+        let known = read.unwrap_or_default();
+        Self { known, changing: None, asked: false, said, next_look }
+    }
+
+    /// Waits until the file is to be looked at.
+    pub(super) async fn is_time(&self) {
+        sleep_until(self.next_look).await;
+    }
+
+    /// The operator says that there is something to read.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+        self.next_look = Instant::now();
+    }
+
+    /// Takes what the file holds now.
+    pub(super) fn look(&mut self, read: io::Result<Vec<u8>>) -> Step {
+        let now = Instant::now();
+        let step = self.step(read, now);
+        if step != Step::Wait {
+            (self.asked, self.changing) = (false, None);
+        }
+        let close = self.asked || self.changing.is_some();
+        self.next_look = now + if close { CLOSE_LOOK } else { LOOK };
+        step
+    }
+
+    fn step(&mut self, read: io::Result<Vec<u8>>, now: Instant) -> Step {
+        let content = match read {
+            Ok(content) => content,
+            // It is being replaced by another one.
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return self.cannot(cannot_be_read(&error)),
+        };
+        if content == self.known {
+            self.said = None;
+            if self.asked {
+                return Step::Load("SIGHUP", content);
+            }
+            self.changing = None;
+            return Step::Wait;
+        }
+        let since = match self.changing.take() {
+            Some((before, since)) if before == content => since,
+            _ => now,
+        };
+        let still = now.duration_since(since);
+        if content.trim_ascii().is_empty() {
+            self.changing = Some((content, since));
+            if still < WRITING {
+                return Step::Wait;
+            }
+            return self.cannot("it is empty, or gone: is somebody writing it?".to_owned());
+        }
+        let (reason, enough) = match self.asked {
+            true => ("SIGHUP", STILL_WHEN_ASKED),
+            false => ("the file changed", STILL),
+        };
+        if still < enough {
+            self.changing = Some((content, since));
+            return Step::Wait;
+        }
+        self.said = None;
+        self.known.clone_from(&content);
+        Step::Load(reason, content)
+    }
+
+    /// Says once what is wrong, and again where the operator asks.
+    fn cannot(&mut self, what: String) -> Step {
+        if self.said.as_ref() == Some(&what) && !self.asked {
+            return Step::Wait;
+        }
+        self.said = Some(what.clone());
+        Step::Refuse(what)
+    }
+}
+
+fn cannot_be_read(error: &io::Error) -> String {
+    format!("it cannot be read: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn changed(content: &str) -> Step {
+        Step::Load("the file changed", content.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_read_when_it_holds_still() {
+        let mut watch = Watch::new(Ok(b"a = 1".to_vec()));
+        for content in ["a", "a = ", "a = 2"] {
+            advance(STILL / 2).await;
+            assert_eq!(watch.look(Ok(content.into())), Step::Wait, "it is still being written");
+        }
+        advance(STILL).await;
+        assert_eq!(watch.look(Ok(b"a = 2".to_vec())), changed("a = 2"));
+        advance(STILL).await;
+        assert_eq!(watch.look(Ok(b"a = 2".to_vec())), Step::Wait, "once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_file_is_being_written() {
+        let mut watch = Watch::new(Ok(b"a = 1".to_vec()));
+        let gone = || Err(io::Error::from(ErrorKind::NotFound));
+        assert_eq!(watch.look(Ok(Vec::new())), Step::Wait);
+        watch.ask();
+        advance(STILL).await;
+        assert_eq!(watch.look(Ok(b"\n".to_vec())), Step::Wait);
+        advance(STILL).await;
+        assert_eq!(watch.look(Ok(b"a = 3".to_vec())), Step::Wait);
+        advance(STILL_WHEN_ASKED).await;
+        let asked = Step::Load("SIGHUP", b"a = 3".to_vec());
+        assert_eq!(watch.look(Ok(b"a = 3".to_vec())), asked, "it is not forgotten meanwhile");
+        assert_eq!(watch.look(gone()), Step::Wait);
+        advance(WRITING).await;
+        assert!(matches!(watch.look(gone()), Step::Refuse(_)));
+        advance(WRITING).await;
+        assert_eq!(watch.look(gone()), Step::Wait, "said once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sighup_reads_what_did_not_change_at_once() {
+        let mut watch = Watch::new(Ok(b"a = 1".to_vec()));
+        watch.ask();
+        watch.is_time().await;
+        assert_eq!(watch.look(Ok(b"a = 1".to_vec())), Step::Load("SIGHUP", b"a = 1".to_vec()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_said_once_and_when_asked() {
+        let mut watch = Watch::new(Ok(b"a = 1".to_vec()));
+        let folder = || Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        assert!(matches!(watch.look(folder()), Step::Refuse(_)));
+        assert_eq!(watch.look(folder()), Step::Wait);
+        watch.ask();
+        assert!(matches!(watch.look(folder()), Step::Refuse(_)));
+    }
+}
