@@ -17,6 +17,7 @@ pub mod section;
 mod source;
 #[cfg(test)]
 mod tests;
+pub mod url;
 mod validate;
 mod value;
 

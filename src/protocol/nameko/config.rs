@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::config::url;
 
 /// The largest frame, unless the URL names another. lapin keeps 32 frames of buffer for each
 /// direction of each connection: RabbitMQ's own 128 KiB would make that 24 MiB for three
@@ -84,31 +85,103 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     }
 }
 
-/// Parses the URL. Messages never repeat any of it but the scheme: it holds the password.
+/// What a URL may say beside where and as whom to connect.
+const URL_KEYS: [&str; 4] = ["heartbeat", "frame_max", "channel_max", "auth_mechanism"];
+/// What other clients let a URL say.
+const OTHERS_KEYS: [(&str, &str); 9] = [
+    ("connection_timeout", "write `connect_timeout = \"…\"` in the table"),
+    ("cacertfile", "write `ca_file = \"…\"` in the table"),
+    ("certfile", "write `cert_file = \"…\"` in the table"),
+    ("keyfile", "write `key_file = \"…\"` in the table"),
+    ("verify", "the certificate of an amqps:// broker is always checked; name its `ca_file`"),
+    ("fail_if_no_peer_cert", "the certificate of an amqps:// broker is always checked"),
+    ("server_name_indication", "it is the host's name"),
+    ("ssl", "write amqps:// for TLS"),
+    ("ssl_options", "write amqps://, and `ca_file` and the like in the table"),
+];
+/// AMQP's own least.
+const LEAST_FRAME: u32 = 4_096;
+
+/// Parses the URL. Messages never repeat any of it but the scheme and keys' names: it holds the
+/// password.
 fn read_url(section: &Section<'_>, key: &str, url: &str) -> Option<AMQPUri> {
+    match parse_url(section, url) {
+        Ok(uri) => Some(uri),
+        Err(complaint) => {
+            section.problem(key, format!("`{key}` in {} {complaint}", section.title()));
+            None
+        }
+    }
+}
+
+fn parse_url(section: &Section<'_>, text: &str) -> Result<AMQPUri, String> {
     const SHAPE: &str = "amqp://USER:PASSWORD@HOST:5672/%2f";
-    let complaint = match url.split_once("://") {
-        None => format!("must be a URL such as {SHAPE}"),
-        Some(("amqp" | "amqps", rest)) => match url.parse::<AMQPUri>() {
-            // The parser would take what follows for a fragment and connect to somewhere else.
-            Ok(_) if rest.contains('#') => {
-                "holds a `#`: write it as %23, and / as %2f, @ as %40, ? as %3f in each part"
-                    .to_owned()
-            }
-            Ok(uri) => return Some(as_nameko_reads_it(uri, rest)),
-            Err(_) => format!(
-                "cannot be read: write {SHAPE}, with / as %2f, @ as %40, # as %23, ? as %3f and % as %25 inside each part"
-            ),
-        },
+    let rest = match text.split_once("://") {
+        None => return Err(format!("must be a URL such as {SHAPE}")),
+        Some(("amqp" | "amqps", rest)) => rest,
         Some((scheme, _))
             if scheme.len() <= 10 && scheme.chars().all(|c| c.is_ascii_alphabetic()) =>
         {
-            format!("must begin with amqp:// or amqps://, not {scheme}://: write {SHAPE}")
+            let shape = format!("write {SHAPE}");
+            return Err(format!("must begin with amqp:// or amqps://, not {scheme}://: {shape}"));
         }
-        Some(_) => format!("must begin with amqp:// or amqps://: write {SHAPE}"),
+        Some(_) => return Err(format!("must begin with amqp:// or amqps://: write {SHAPE}")),
     };
-    section.problem(key, format!("`{key}` in {} {complaint}", section.title()));
-    None
+    let parts = url::split(rest)?;
+    // `amqp://h//` is the virtual host `/`, as Nameko reads it.
+    if parts.path != "/" {
+        url::escaped(parts.path, "its virtual host")?;
+    }
+    if parts.place.contains(',') {
+        return Err(format!("holds several hosts, and a URL names one: write {SHAPE}"));
+    }
+    check_query(section, text.starts_with("amqps:"), &parts)?;
+    let uri: AMQPUri = text.parse().map_err(|_| {
+        format!("cannot be read: write {SHAPE}, with / as %2f, @ as %40, # as %23, ? as %3f and % as %25 inside each part")
+    })?;
+    Ok(as_nameko_reads_it(uri, rest))
+}
+
+/// What a URL's keys say has to be known, safe, and said nowhere else.
+fn check_query(section: &Section<'_>, tls: bool, parts: &url::Rest<'_>) -> Result<(), String> {
+    let tables = ["exchange", "connect_timeout", "probe_interval", "ca_file", "cert_file"];
+    for (key, value) in url::keys(parts.query, &URL_KEYS, &OTHERS_KEYS, &tables)? {
+        match (key, value.to_ascii_lowercase().as_str()) {
+            ("auth_mechanism", "plain" | "amqplain") => {}
+            ("auth_mechanism", "external") if !tls || !section.has("cert_file") => {
+                return Err("has `auth_mechanism=external`, and no certificate to log in with: \
+                            write amqps://, `cert_file` and `key_file`"
+                    .to_owned());
+            }
+            ("auth_mechanism", "external") => {}
+            ("auth_mechanism", "anonymous" | "rabbit-cr-demo") => {
+                return Err("has an `auth_mechanism` that proves nothing: write `plain`, or \
+                            `external` with a client's certificate"
+                    .to_owned());
+            }
+            ("auth_mechanism", _) => {
+                return Err(
+                    "has an unknown `auth_mechanism`: write `plain` or `external`".to_owned()
+                );
+            }
+            ("heartbeat", "0") => {
+                return Err("has `heartbeat=0`, and without one a dead broker is never noticed: \
+                            write seconds"
+                    .to_owned());
+            }
+            ("heartbeat", _) if section.has("heartbeat") => {
+                return Err("has a `heartbeat` beside the one in the table: keep one".to_owned());
+            }
+            ("frame_max", bytes) if bytes.parse().is_ok_and(|bytes: u32| bytes < LEAST_FRAME) => {
+                return Err(format!("has a `frame_max` below AMQP's least, {LEAST_FRAME}"));
+            }
+            (_, number) if number.parse::<u32>().is_err() => {
+                return Err(format!("has a `{key}` that is no whole number"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Mends two places where lapin's parser and Nameko's differ: `amqp://host/` is the virtual host
@@ -284,7 +357,7 @@ mod tests {
             ("http://bob:hunter2@h/", "not http://"),
             ("bob:hunter2@h", "must be a URL"),
             ("amqp://bob:hunter2@h:port/", "cannot be read"),
-            ("amqp://bob:hunter2@h:5672/?heartbeat=x", "cannot be read"),
+            ("amqp://bob:hunter2@h:5672/?heartbeat=x", "`heartbeat` that is no whole number"),
             ("amqp://bob:hun#ter2@h:5672/", "%23"),
             ("hunter2-is-my-password://h", "must begin with amqp://"),
         ];
@@ -294,6 +367,27 @@ mod tests {
             assert!(message.contains(expected), "{message}");
             assert!(!message.contains("hunter2") && !message.contains("ter2"), "{message}");
         }
+        for (url, expected) in [
+            ("amqp://h/?heartbaet=5", "an unknown key `heartbaet`: did you mean `heartbeat`?"),
+            ("amqp://h/?heartbeat=5&heartbeat=6", "the key `heartbeat` twice"),
+            ("amqp://h/?heartbeat=0", "write seconds"),
+            ("amqp://h/?frame_max=64", "AMQP's least, 4096"),
+            ("amqp://h/?verify=verify_none", "always checked"),
+            ("amqp://h/?connection_timeout=5", "write `connect_timeout"),
+            ("amqp://h/?auth_mechanism=anonymous", "write `plain`"),
+            ("amqp://h/?auth_mechanism=external", "write amqps://, `cert_file` and `key_file`"),
+            ("amqp://h/a/b", "a raw `/` in its virtual host: write it as %2F"),
+            ("amqp://h/a;b", "a raw `;` in its virtual host: write it as %3B"),
+            ("amqp://u:hunter,2@h/", "a raw `,` in its credentials: write it as %2C"),
+            ("amqp://u:hunter/2@h/", "a raw `/` in its credentials: write it as %2F"),
+            ("amqp://a:1,b:1/", "several hosts"),
+        ] {
+            let message = problem(&format!("url = \"{url}\""));
+            assert!(message.contains(expected), "{url}: {message}");
+            assert!(!message.contains("hunter"), "{message}");
+        }
+        let twice = problem("url = \"amqp://h/?heartbeat=5\"\nheartbeat = \"9s\"");
+        assert!(twice.contains("beside the one in the table"), "{twice}");
         let message = problem("");
         assert!(message.contains("needs `url`"), "{message}");
     }

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use super::{Auth, SecretSource};
-use crate::config::problem::did_you_mean;
 use crate::config::secret::Secret;
+use crate::config::url;
 
 const PORT: u16 = 4222;
 
@@ -82,40 +82,14 @@ pub(super) fn parse(text: &str) -> Result<Server, String> {
                 .to_owned());
         }
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    if let Some(at) = rest[end..].find('@') {
-        let raw = rest[end..end + at].chars().next().unwrap_or('/');
-        return Err(format!(
-            "holds a raw `{raw}` in its credentials: write it as %{:02X}",
-            u32::from(raw)
-        ));
+    let url::Rest { login, place, path, query } = url::split(rest)?;
+    if !path.is_empty() {
+        return Err("has a path, and NATS has none: write nats://HOST:PORT".to_owned());
     }
-    let (authority, tail) = rest.split_at(end);
-    check_tail(tail)?;
-    let (login, place) = match authority.rsplit_once('@') {
-        Some((login, place)) => (Some(login), place),
-        None => (None, authority),
-    };
+    url::keys(query, &[], &[], &KEYS)?;
     let (host, port) = host_and_port(place)?;
     let auth = login.map_or(Ok(Auth::None), credentials)?;
     Ok(Server { host, port, tls, auth })
-}
-
-/// What stands behind the host.
-fn check_tail(tail: &str) -> Result<(), String> {
-    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-    if tail.contains('#') {
-        return Err("ends in `#…`, which means nothing here: write nats://HOST:PORT".to_owned());
-    }
-    if path.len() > 1 {
-        return Err("has a path, and NATS has none: write nats://HOST:PORT".to_owned());
-    }
-    let Some(key) = query.split(['&', ';']).find(|pair| !pair.is_empty()) else { return Ok(()) };
-    let key = key.split('=').next().unwrap_or_default();
-    let known = key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let key = if known { key } else { "…" };
-    let hint = did_you_mean(key, KEYS.into_iter());
-    Err(format!("has a key `{key}`, and keys stand in the table, not in the URL{hint}"))
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16), String> {
@@ -150,12 +124,6 @@ fn host_and_port(place: &str) -> Result<(String, u16), String> {
 
 /// `user:password` is a user, `token` a token, as every NATS client reads them.
 fn credentials(login: &str) -> Result<Auth, String> {
-    if let Some(raw) = login.chars().find(|c| matches!(c, ';' | ',' | ' ')) {
-        return Err(format!(
-            "holds a raw `{raw}` in its credentials: write it as %{:02X}",
-            u32::from(raw)
-        ));
-    }
     let secret = |text: &str| decoded(text).map(|text| SecretSource::fixed(Secret::new(text)));
     Ok(match login.split_once(':') {
         Some((user, password)) => Auth::User(decoded(user)?, secret(password)?),
@@ -165,13 +133,7 @@ fn credentials(login: &str) -> Result<Auth, String> {
 }
 
 fn decoded(text: &str) -> Result<String, String> {
-    let escapes = text.match_indices('%').map(|(at, _)| text.get(at + 1..at + 3));
-    let mut escapes = escapes.map(|hex| hex.is_some_and(|hex| u8::from_str_radix(hex, 16).is_ok()));
-    if !escapes.all(|is_escape| is_escape) {
-        return Err("holds a raw `%` in its credentials: write it as %25".to_owned());
-    }
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| "holds escapes that are not UTF-8".to_owned())
+    url::decoded(text, "its credentials")
 }
 
 #[cfg(test)]
