@@ -22,6 +22,7 @@ mod limits;
 mod listeners;
 mod log;
 mod logins;
+mod memory;
 mod nameko;
 mod nameko_brokers;
 mod nameko_egress;

@@ -7,12 +7,15 @@ use std::time::Duration;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::super::{answer, envelope, name};
 use super::{Http, HttpRequest, HttpState, body, headers, json, rpc};
-use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
+use crate::budget::Account;
+use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_duration;
 
@@ -27,10 +30,11 @@ pub(super) async fn call(
         return refuse(&http, request.headers(), StatusCode::BAD_REQUEST, &rpc::unreadable_path());
     };
     let mut received = Instant::now();
+    let account = http.account(&request);
     let (parts, body) = request.into_parts();
     let forward = http.config.forward_authorization;
     let context = Arc::new(headers::read_context(&parts.headers, forward));
-    let read = read(&http, (service, method), &parts.headers, body, &mut received).await;
+    let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
     let (name, params, timeout) = match read {
         Ok(read) => read,
         Err(Declined { fault, status }) => {
@@ -44,18 +48,29 @@ pub(super) async fn call(
     let call = Call { name, params, kind, context: Arc::clone(&context), received, timeout };
     let dispatched = http.router.dispatch(http.ingress, call).await;
     let service_time = dispatched.service_time;
-    let (mut response, trace) = match dispatched.result {
-        Ok(reply) => {
-            let body = axum::body::Body::from(reply.payload.into_bytes());
-            let mut response = Response::new(body);
+    let result = dispatched.result.and_then(|reply| keep(&account, reply));
+    let (mut response, trace) = match result {
+        Ok((body, trace)) => {
+            let mut response = Response::new(axum::body::Body::from(body));
             let content_type = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-            (response, reply.trace)
+            (response, trace)
         }
         Err(fault) => (problem(&fault, answer::status(fault.kind())), None),
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     response
+}
+
+/// Takes a result over. A large one is copied: the message that it came in counts as the
+/// upstream's, which is nobody's to hold who reads slowly.
+fn keep(account: &Account, reply: Reply) -> Result<(Bytes, Option<TraceParent>), Fault> {
+    let body = reply.payload.into_bytes();
+    let body = match body::place(account, body.len())? {
+        Some(share) => share.keep_with(Bytes::copy_from_slice(&body)),
+        None => body,
+    };
+    Ok((body, reply.trace))
 }
 
 /// A path that nothing is served at.
@@ -94,14 +109,16 @@ fn unsupported(fault: Fault) -> Declined {
 
 async fn read(
     http: &Http,
+    account: &Account,
     (service, method): (String, String),
-    request_headers: &HeaderMap,
+    parts: &Parts,
     body: axum::body::Body,
     received: &mut Instant,
 ) -> Result<(CallName, Params, Option<Duration>), Declined> {
+    let request_headers = &parts.headers;
     let timeout = headers::read_timeout(request_headers)?;
     headers::check_content_encoding(request_headers).map_err(unsupported)?;
-    let body = body::read(request_headers, body, &http.config, http.draining()).await;
+    let body = body::read(parts, body, &http.config, account, http.draining()).await;
     // What the client took to send it is no part of its call.
     *received = Instant::now();
     let body = body?;

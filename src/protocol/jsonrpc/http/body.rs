@@ -1,12 +1,13 @@
-//! Reads a request's body: not beyond its limit, not beyond its time, without a copy where it
-//! came in one piece.
+//! Reads a request's body: not beyond its limit, not beyond its time, not beyond what its
+//! connection may hold, and without a copy where it came in one piece.
 
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::request::Parts;
+use http::{Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
@@ -14,19 +15,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::config::HttpConfig;
 use super::super::envelope::invalid;
-use crate::fault::{Fault, FaultKind};
+use crate::budget::{Account, Exceeded, Share};
+use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
 
 /// How much of a body that is too large is read off and thrown away.
 const LARGEST_DISCARDED: usize = 16 << 20;
-/// How long after the gateway was told to end a body that is on its way may take to come.
+/// Up to this size, a body that is there and an answer are not counted: the limits on calls and
+/// streams are enough.
+pub(super) const UNCOUNTED: usize = 16 * 1024;
+/// How long a body whose call is refused anyway, or that the gateway is about to end under, may
+/// take to go on.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
 pub(super) async fn read<B>(
-    headers: &HeaderMap,
+    Parts { headers, version, .. }: &Parts,
     body: B,
     config: &HttpConfig,
+    account: &Account,
     draining: &CancellationToken,
 ) -> Result<Bytes, Fault>
 where
@@ -37,13 +44,13 @@ where
     if announced.is_some_and(|size| size > config.max_body as u64) {
         // Who asked first has sent nothing yet, and need not.
         if !headers.contains_key(header::EXPECT) {
-            discard(body, config.read_timeout, draining).await;
+            discard(*version, body, config.read_timeout, draining).await;
         }
         return Err(too_large(config.max_body));
     }
     let mut body = body;
     let read = {
-        let mut reading = pin!(collect(&mut body, config.max_body));
+        let mut reading = pin!(collect(&mut body, config.max_body, account.share()));
         // Nearly every body came with its head, and needs no clock.
         match futures_util::poll!(&mut reading) {
             Poll::Ready(read) => Ok(read),
@@ -54,8 +61,8 @@ where
         }
     };
     match read {
-        Ok(Err(fault)) if fault.kind() == FaultKind::TooLarge => {
-            discard(body, config.read_timeout, draining).await;
+        Ok(Err(fault)) if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::Overloaded) => {
+            discard(*version, body, config.read_timeout, draining).await;
             Err(fault)
         }
         Ok(read) => read,
@@ -69,13 +76,27 @@ where
     }
 }
 
+/// A place for an answer until its reader has taken it.
+pub(super) fn place(account: &Account, size: usize) -> Result<Option<Share>, Fault> {
+    if size <= UNCOUNTED {
+        return Ok(None);
+    }
+    let mut share = account.share();
+    let no_place = |exceeded: Exceeded| {
+        let message = format!("the call ran, and its answer has no place: {exceeded}");
+        Fault::new(FaultKind::Overloaded, Outcome::Executed, message)
+    };
+    share.grow(size).map_err(no_place)?;
+    Ok(Some(share))
+}
+
 /// Waits until the gateway drains, and then a little for what is under way.
 async fn after(draining: &CancellationToken) {
     draining.cancelled().await;
     sleep(LAST_CALL).await;
 }
 
-async fn collect<B>(body: &mut B, limit: usize) -> Result<Bytes, Fault>
+async fn collect<B>(body: &mut B, limit: usize, mut share: Share) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -88,6 +109,7 @@ where
         if so_far + chunk.len() > limit {
             return Err(too_large(limit));
         }
+        share.grow(chunk.len()).map_err(|exceeded| exceeded.fault(Outcome::NotSent))?;
         match &mut rest {
             Some(rest) => rest.extend_from_slice(&chunk),
             None if first.is_empty() => first = chunk,
@@ -99,18 +121,24 @@ where
             }
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    let body = rest.map_or(first, BytesMut::freeze);
+    Ok(if body.len() > UNCOUNTED { share.keep_with(body) } else { body })
 }
 
 /// Takes a refused body off the wire, within reason: most clients read the answer only when
 /// they have sent everything, and a connection closed under them would cost them the answer.
-async fn discard<B>(mut body: B, patience: Duration, draining: &CancellationToken)
+/// HTTP/2 ends a stream without ending its connection.
+async fn discard<B>(version: Version, mut body: B, patience: Duration, draining: &CancellationToken)
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    if version == Version::HTTP_2 {
+        return;
+    }
     let drain = async {
         let mut left = LARGEST_DISCARDED;
-        while let Some(Ok(frame)) = body.frame().await {
+        // Who sends nothing more may be waiting for the answer.
+        while let Ok(Some(Ok(frame))) = timeout(LAST_CALL, body.frame()).await {
             let size = frame.data_ref().map_or(0, Bytes::len);
             left = match left.checked_sub(size) {
                 Some(left) => left,

@@ -25,6 +25,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::config::{CorsConfig, HttpConfig};
+use crate::budget::Account;
 use crate::router::Router;
 use crate::router::ledger::IngressLabel;
 use crate::tasks::Tasks;
@@ -44,6 +45,12 @@ pub(super) struct Http {
 }
 
 impl Http {
+    /// What a request's connection holds; the server put it there.
+    fn account<B>(&self, request: &::http::Request<B>) -> Account {
+        let account = request.extensions().get::<Account>();
+        account.cloned().unwrap_or_else(|| self.router.budget().connection())
+    }
+
     /// Fires when no new calls are taken.
     fn draining(&self) -> &CancellationToken {
         self.notifications.shutdown()

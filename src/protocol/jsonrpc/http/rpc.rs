@@ -17,6 +17,7 @@ use super::super::answer::{self, Dialect};
 use super::super::envelope::{self, Entry, Envelope, invalid};
 use super::super::name;
 use super::{Http, HttpRequest, HttpState, body, headers};
+use crate::budget::{Account, Share};
 use crate::call::{Call, CallKind, Context, Payload, Reply};
 use crate::fault::Fault;
 use crate::router::Dispatched;
@@ -29,7 +30,8 @@ const BATCH_AT_ONCE: usize = 64;
 type Response = http::Response<Full<Bytes>>;
 
 pub(super) async fn api(State(http): HttpState, request: HttpRequest) -> axum::response::Response {
-    serve(&http, None, request).await.map(Body::new)
+    let account = http.account(&request);
+    serve(&http, &account, None, request).await.map(Body::new)
 }
 
 pub(super) async fn service_api(
@@ -37,12 +39,10 @@ pub(super) async fn service_api(
     service: Result<Path<String>, PathRejection>,
     request: HttpRequest,
 ) -> axum::response::Response {
+    let account = http.account(&request);
     let response = match service {
-        Ok(Path(service)) => serve(&http, Some(service), request).await,
-        Err(_) => {
-            let exchange = Exchange::new(&http, None, request.headers(), Instant::now());
-            exchange.refuse(&unreadable_path())
-        }
+        Ok(Path(service)) => serve(&http, &account, Some(service), request).await,
+        Err(_) => refuse(&http, request.headers(), StatusCode::OK, &unreadable_path()),
     };
     response.map(Body::new)
 }
@@ -70,7 +70,8 @@ pub(super) fn refuse(
     status: StatusCode,
     fault: &Fault,
 ) -> Response {
-    let mut response = Exchange::new(http, None, request_headers, Instant::now()).refuse(fault);
+    let exchange = Exchange::new(http, None, request_headers, Instant::now());
+    let mut response = exchange.refuse(fault);
     *response.status_mut() = status;
     response
 }
@@ -78,6 +79,7 @@ pub(super) fn refuse(
 /// Answers a request, whose path has been looked at already.
 pub(super) async fn serve<B>(
     http: &Arc<Http>,
+    account: &Account,
     service: Option<String>,
     request: http::Request<B>,
 ) -> Response
@@ -87,25 +89,27 @@ where
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut exchange = Exchange::new(http, service, &parts.headers, started);
-    let envelope = match exchange.read(&parts.headers, body).await {
+    let envelope = match exchange.read(&parts, body, account).await {
         Ok(envelope) => envelope,
         Err(fault) => return exchange.refuse(&fault),
     };
     match envelope {
         Envelope::Single(entry) => match exchange.read_call(entry) {
-            (Some(id), call) => exchange.respond_single(&exchange.answer(id, call).await),
+            (Some(id), call) => exchange.respond_single(exchange.answer(id, call).await, account),
             (None, call) => {
                 exchange.notify(call.into_iter().collect());
-                exchange.respond(Vec::new(), None, None)
+                exchange.respond(Vec::new(), None, None, None)
             }
         },
-        Envelope::Batch(entries) => exchange.respond_batch(&exchange.answer_all(entries).await),
+        Envelope::Batch(entries) => {
+            exchange.respond_batch(exchange.answer_all(entries).await, account)
+        }
         Envelope::TooLong(ids, fault) => {
             let answers = ids.into_iter().map(|id| {
                 exchange.count(&fault);
                 Answer { id, dispatched: refused(fault.clone()) }
             });
-            exchange.respond_batch(&answers.collect::<Vec<_>>())
+            exchange.respond_batch(answers.collect(), account)
         }
     }
 }
@@ -152,16 +156,18 @@ impl<'a> Exchange<'a> {
 
     async fn read<B>(
         &mut self,
-        request_headers: &http::HeaderMap,
+        parts: &http::request::Parts,
         body: B,
+        account: &Account,
     ) -> Result<Envelope, Fault>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        headers::check_content_type(request_headers)?;
-        headers::check_content_encoding(request_headers)?;
-        self.timeout = headers::read_timeout(request_headers)?;
-        let body = body::read(request_headers, body, &self.http.config, self.http.draining()).await;
+        headers::check_content_type(&parts.headers)?;
+        headers::check_content_encoding(&parts.headers)?;
+        self.timeout = headers::read_timeout(&parts.headers)?;
+        let Http { config, .. } = &**self.http;
+        let body = body::read(parts, body, config, account, self.http.draining()).await;
         // What the client took to send it is no part of its calls.
         self.started = Instant::now();
         envelope::parse(&body?, self.http.config.max_batch)
@@ -234,30 +240,44 @@ impl<'a> Exchange<'a> {
         self.http.router.refuse(self.http.ingress, &self.context.trace, self.started, fault);
     }
 
-    fn respond_single(&self, answer: &Answer) -> Response {
+    fn respond_single(&self, mut answer: Answer, account: &Account) -> Response {
+        let size = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
+        let place = body::place(account, size(&answer)).unwrap_or_else(|fault| {
+            answer.dispatched.result = Err(fault);
+            None
+        });
         let result = &answer.dispatched.result;
-        let mut out = Vec::with_capacity(answer::size_hint(&answer.id, result));
+        let mut out = Vec::with_capacity(size(&answer));
         answer::write(&mut out, self.dialect, &answer.id, result);
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
-        self.respond(out, trace, answer.dispatched.service_time)
+        self.respond(out, place, trace, answer.dispatched.service_time)
     }
 
-    fn respond_batch(&self, answers: &[Answer]) -> Response {
+    fn respond_batch(&self, mut answers: Vec<Answer>, account: &Account) -> Response {
         let service_time = answers.iter().filter_map(|answer| answer.dispatched.service_time).max();
         if answers.is_empty() {
             let nothing =
                 if self.dialect == Dialect::Gemstone { b"[]".to_vec() } else { Vec::new() };
-            return self.respond(nothing, None, service_time);
+            return self.respond(nothing, None, None, service_time);
         }
-        let size_hint = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
-        let size = answers.iter().map(|answer| size_hint(answer) + 1).sum::<usize>();
-        let mut out = Vec::with_capacity(size + 1);
+        let size = |answers: &[Answer]| {
+            let one =
+                |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result) + 1;
+            answers.iter().map(one).sum::<usize>() + 1
+        };
+        let place = body::place(account, size(&answers)).unwrap_or_else(|fault| {
+            for answer in answers.iter_mut().filter(|answer| answer.dispatched.result.is_ok()) {
+                answer.dispatched.result = Err(fault.clone());
+            }
+            None
+        });
+        let mut out = Vec::with_capacity(size(&answers));
         for (index, answer) in answers.iter().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
             answer::write(&mut out, self.dialect, &answer.id, &answer.dispatched.result);
         }
         out.push(b']');
-        self.respond(out, None, service_time)
+        self.respond(out, place, None, service_time)
     }
 
     fn refuse(&self, fault: &Fault) -> Response {
@@ -265,12 +285,13 @@ impl<'a> Exchange<'a> {
         let result = Err(fault.clone());
         let mut out = Vec::with_capacity(answer::size_hint(&Payload::NULL, &result));
         answer::write(&mut out, self.dialect, &Payload::NULL, &result);
-        self.respond(out, None, None)
+        self.respond(out, None, None, None)
     }
 
     fn respond(
         &self,
         body: Vec<u8>,
+        place: Option<Share>,
         trace: Option<crate::call::TraceParent>,
         service_time: Option<Duration>,
     ) -> Response {
@@ -278,6 +299,11 @@ impl<'a> Exchange<'a> {
             (header::CONTENT_LENGTH, "0")
         } else {
             (header::CONTENT_TYPE, "application/json")
+        };
+        let body = Bytes::from(body);
+        let body = match place {
+            Some(share) => share.keep_with(body),
+            None => body,
         };
         let mut response = Response::new(Full::from(body));
         response.headers_mut().insert(name, HeaderValue::from_static(value));

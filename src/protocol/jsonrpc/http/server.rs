@@ -28,7 +28,11 @@ use crate::router::Router;
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
 
-const MAX_HTTP2_STREAMS: u32 = 256;
+const MAX_HTTP2_STREAMS: u32 = 128;
+/// What a connection over HTTP/2 may send before anybody has looked at it.
+const HTTP2_WINDOW: u32 = 1 << 20;
+/// What hyper keeps of a connection, each way: the longest head, and the next piece of an answer.
+const BUFFER: usize = 64 * 1024;
 /// How long a client that nothing is under way for has to take the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -80,8 +84,11 @@ impl Server {
             builder = builder.http1_only();
         }
         // `Progress` watches the head: hyper's own timer is made anew for every request.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
+        let http2 = &mut builder.http2();
+        http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
+        http2.max_send_buf_size(BUFFER).initial_connection_window_size(HTTP2_WINDOW);
+        http2.initial_stream_window_size(HTTP2_WINDOW / 4);
         builder
     }
 }
@@ -116,16 +123,19 @@ impl Session {
     {
         let progress = Arc::new(Progress::new());
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress)));
+        let account = server.http.router.budget().connection();
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
+            let account = account.clone();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
-            let request = request.map(|body| RequestBody::new(body, progress));
+            let mut request = request.map(|body| RequestBody::new(body, progress));
             async move {
                 let answer = if let Err(turned_away) = door::check(&server.policy, &request) {
                     Ok(turned_away.answer(&server.http, &request).map(Either::Right))
                 } else if server.is_plain_call(&request) {
-                    Ok(rpc::serve(&server.http, None, request).await.map(Either::Left))
+                    Ok(rpc::serve(&server.http, &account, None, request).await.map(Either::Left))
                 } else {
+                    request.extensions_mut().insert(account);
                     let answer = server.routes.clone().call(request).await;
                     answer.map(|answer| answer.map(Either::Right))
                 };

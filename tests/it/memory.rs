@@ -1,0 +1,125 @@
+//! What callers send and do not finish, and what they ask for and do not read, is held within
+//! `max_memory`: beyond it they are told to come back, and everybody else is served.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+
+use crate::harness::{Echo, Gateway};
+
+const CONNECTIONS: usize = 4;
+const STREAMS: usize = 100;
+const MIB: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(40);
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn connect(gateway: &Gateway) -> SendRequest<Body> {
+    let stream = tokio::net::TcpStream::connect(&gateway.http).await.expect("it accepts");
+    // An answer has hardly any room, and yet none stands in another's way.
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(65_535).initial_connection_window_size(1 << 30);
+    let connected = builder.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = connected.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
+fn post(gateway: &Gateway, body: Body) -> http::Request<Body> {
+    let request = http::Request::post(format!("{}/call/echo/x", gateway.url()));
+    request.header("content-type", "application/json").body(body).expect("a request")
+}
+
+/// A body that begins and does not end.
+fn unfinished(size: usize) -> Body {
+    let piece = Bytes::from(vec![b' '; size]);
+    let begun = stream::iter([Ok(Frame::data(piece))]).chain(stream::pending());
+    BodyExt::boxed(StreamBody::new(begun))
+}
+
+async fn resident(gateway: &Gateway) -> f64 {
+    gateway.metric("process_resident_memory_bytes", &[]).await
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_end_fill_no_memory() {
+    let echo = Echo::with("max_memory = \"32MiB\"\n[http]\nread_timeout = \"10m\"\n").await;
+    let gateway = &echo.gateway;
+    let before = resident(gateway).await;
+    let (mut senders, waiting) = (Vec::new(), FuturesUnordered::new());
+    for _ in 0..CONNECTIONS {
+        let sender = connect(gateway).await;
+        for _ in 0..STREAMS {
+            let request = post(gateway, unfinished(900_000));
+            waiting.push(sender.clone().send_request(request));
+        }
+        senders.push(sender);
+    }
+    // 360 MB have begun to come; what has no place is answered, so that all but 35 are.
+    let refused = waiting.take(CONNECTIONS * STREAMS - 36);
+    let refused = refused.map(|answer| answer.expect("an answer")).collect::<Vec<_>>();
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("answers in time");
+    for answer in refused {
+        assert_eq!(answer.status(), 429);
+        assert!(answer.headers().contains_key("retry-after"));
+        let problem = answer.into_body().collect().await.expect("a body").to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&problem).expect("JSON");
+        assert_eq!(
+            (&problem["kind"], &problem["outcome"]),
+            (&json!("overloaded"), &json!("not_sent"))
+        );
+    }
+    let grown = resident(gateway).await - before;
+    assert!(grown < 100e6, "{grown} bytes");
+    assert_eq!(gateway.result("echo.x", json!(["small"])).await, "small");
+    drop(senders);
+    // What they held is given back.
+    gateway.wait_for_metric("genkan_calls_total", &[("outcome", "overloaded")], 300.0).await;
+    let large = format!("[\"{}\"]", "x".repeat(900_000));
+    crate::harness::eventually("a large body fits again", async || {
+        (gateway.post("/call/echo/x", &[], &large).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_fill_no_memory() {
+    let echo = Echo::with("max_memory = \"16MiB\"\n[http]\nwrite_timeout = \"10m\"\n").await;
+    let gateway = &echo.gateway;
+    let text = format!("[\"{}\"]", "x".repeat(900_000));
+    let (mut senders, mut unread, mut refused) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..3 {
+        let mut sender = connect(gateway).await;
+        for _ in 0..10 {
+            let body = BodyExt::boxed(Full::from(text.clone()));
+            let answer = sender.send_request(post(gateway, body)).await.expect("a head");
+            if answer.status() == 200 {
+                unread.push(answer);
+                continue;
+            }
+            assert_eq!(answer.status(), 429);
+            let problem = answer.into_body().collect().await.expect("a body").to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&problem).expect("JSON");
+            assert_eq!(problem["kind"], "overloaded");
+            // Where it ran, and only its answer had no place, that is said.
+            assert!(problem["outcome"] == "executed" || problem["outcome"] == "not_sent");
+            refused += 1;
+        }
+        senders.push(sender);
+    }
+    assert!(unread.len() * 900_000 <= 16 * MIB, "{} answers are held", unread.len());
+    assert_eq!(unread.len() + refused, 30);
+    assert_eq!(gateway.result("echo.x", json!(["small"])).await, "small");
+    for answer in unread {
+        let body = answer.into_body().collect().await.expect("all of it").to_bytes();
+        assert_eq!(body.len(), 900_002);
+    }
+}
