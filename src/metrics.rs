@@ -308,6 +308,8 @@ pub struct HubMetrics {
     pub hooks_too_large: Counter,
     /// Connections ended because they did not take what was sent to them.
     pub slow: Counter,
+    /// Connections ended because there was no memory for what they did not take.
+    pub no_memory: Counter,
     /// Connections ended because of a line without an end.
     pub endless_lines: Counter,
     /// Connections ended because the rest of a line did not come.
@@ -333,6 +335,7 @@ impl HubMetrics {
             hooks_dropped: counter!(HUB_HOOKS, "outcome" => "dropped"),
             hooks_too_large: counter!(HUB_HOOKS, "outcome" => "too_large"),
             slow: counter!(HUB_DISCONNECTS, "reason" => "slow"),
+            no_memory: counter!(HUB_DISCONNECTS, "reason" => "no_memory"),
             endless_lines: counter!(HUB_DISCONNECTS, "reason" => "endless_line"),
             half_lines: counter!(HUB_DISCONNECTS, "reason" => "half_line"),
             strangers: counter!(HUB_DISCONNECTS, "reason" => "no_module"),

@@ -33,7 +33,8 @@ enum Sort {
     HalfLine,
     Stranger,
     NotTaken,
-    HookTooLarge,
+    HookNotDelivered,
+    NoMemory,
 }
 
 impl Sort {
@@ -59,8 +60,10 @@ impl Sort {
                  listen)"
             }
             Sort::NotTaken => "a module's answer was not taken",
-            Sort::HookTooLarge => {
-                "hook not delivered: its line is longer than modules are sent ([hub] max_argument)"
+            Sort::HookNotDelivered => "hook not delivered",
+            Sort::NoMemory => {
+                "disconnected: the module does not read, and there is no memory for what waits \
+                 (max_memory)"
             }
         }
     }
@@ -77,7 +80,8 @@ impl Sort {
             | Sort::HalfLine
             | Sort::Stranger
             | Sort::NotTaken
-            | Sort::HookTooLarge => true,
+            | Sort::HookNotDelivered
+            | Sort::NoMemory => true,
         }
     }
 }
@@ -107,8 +111,10 @@ pub(super) enum Entry {
     Stranger { spoke: Spoken },
     /// Its answer could not be taken.
     NotTaken { why: String },
-    /// A hook that it listens to had too long a line.
-    HookTooLarge { hook: String },
+    /// It did not get a hook that it listens to.
+    HookNotDelivered { hook: String, why: String },
+    /// It did not read, and there was no memory for what waited.
+    NoMemory,
 }
 
 impl Entry {
@@ -126,7 +132,8 @@ impl Entry {
             Entry::HalfLine { .. } => Sort::HalfLine,
             Entry::Stranger { .. } => Sort::Stranger,
             Entry::NotTaken { .. } => Sort::NotTaken,
-            Entry::HookTooLarge { .. } => Sort::HookTooLarge,
+            Entry::HookNotDelivered { .. } => Sort::HookNotDelivered,
+            Entry::NoMemory => Sort::NoMemory,
         }
     }
 
@@ -141,13 +148,13 @@ impl Entry {
             Entry::Left { unanswered_calls } => info!(module, unanswered_calls, "{message}"),
             Entry::Refused { why } | Entry::NotTaken { why } => warn!(module, why, "{message}"),
             Entry::Stranger { spoke } => warn!(%spoke, "{message}"),
-            Entry::HookTooLarge { hook } => warn!(module, hook, "{message}"),
+            Entry::HookNotDelivered { hook, why } => warn!(module, hook, why, "{message}"),
             Entry::Shadowed(shadow) => {
                 let Shadow { name, row, r#match, upstream, .. } = shadow;
                 warn!(module, name, row, r#match, upstream, "{message}");
             }
             Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
-            Entry::Inactive | Entry::EndlessLine => warn!(module, "{message}"),
+            Entry::Inactive | Entry::EndlessLine | Entry::NoMemory => warn!(module, "{message}"),
         }
     }
 }

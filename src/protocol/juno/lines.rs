@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::wire::{Head, Skim};
+use crate::budget::{Account, Exceeded, Share};
 
 /// A line this many times longer than the limit is taken to have no end.
 const ENDLESS: usize = 8;
@@ -10,19 +11,30 @@ const ENDLESS: usize = 8;
 const KEPT: usize = 1024;
 
 /// What has come in of a line that has not ended.
-#[derive(Default)]
 pub(super) struct Lines {
     half: Vec<u8>,
-    long: Option<Box<Long>>,
+    /// The memory of `half`.
+    share: Share,
+    passed_over: Option<Box<PassedOver>>,
 }
 
-/// A line that is too long, and is passed over.
-struct Long {
+/// A line that is not kept.
+struct PassedOver {
+    why: Unkept,
     length: usize,
     skim: Skim,
 }
 
-impl Long {
+/// Why a line is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unkept {
+    /// It is too long.
+    TooLong,
+    /// There is no memory for it.
+    NoRoom(Exceeded),
+}
+
+impl PassedOver {
     fn pass(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         self.skim.pass(bytes);
@@ -30,27 +42,32 @@ impl Long {
 }
 
 impl Lines {
-    /// Whether a line has begun and not ended.
-    pub(super) fn is_half(&self) -> bool {
-        self.long.is_some() || !self.half.is_empty()
+    /// For a connection, which holds its half line's memory.
+    pub(super) fn new(account: &Account) -> Self {
+        Self { half: Vec::new(), share: account.share(), passed_over: None }
     }
 
-    /// Cuts bytes into lines; of one that is longer than `max`, only its head is told. False
-    /// where a line seems to have no end.
+    /// Whether a line has begun and not ended.
+    pub(super) fn is_half(&self) -> bool {
+        self.passed_over.is_some() || !self.half.is_empty()
+    }
+
+    /// Cuts bytes into lines; of one that is longer than `max`, or that there is no room for, only
+    /// its head is told. False where a line seems to have no end.
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
         max: usize,
-        mut line: impl FnMut(Result<&[u8], Head>),
+        mut line: impl FnMut(Result<&[u8], (Unkept, Head)>),
     ) -> bool {
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
             let whole = &rest[..end];
             rest = &rest[end + 1..];
-            if self.long.is_some() || self.half.len() + whole.len() > max {
-                self.pass(whole);
-                if let Some(long) = self.long.take() {
-                    line(Err(long.skim.head()));
+            if self.passed_over.is_some() || self.half.len() + whole.len() > max {
+                self.pass_over(whole, Unkept::TooLong);
+                if let Some(passed_over) = self.passed_over.take() {
+                    line(Err((passed_over.why, passed_over.skim.head())));
                 }
             } else if self.half.is_empty() {
                 if !whole.trim_ascii().is_empty() {
@@ -62,26 +79,40 @@ impl Lines {
                 self.half.clear();
                 if self.half.capacity() > KEPT {
                     self.half = Vec::new();
+                    self.share.shrink(usize::MAX);
                 }
             }
         }
-        if self.long.is_some() || self.half.len() + rest.len() > max {
-            self.pass(rest);
-        } else {
-            self.half.extend_from_slice(rest);
+        if self.passed_over.is_some() || self.half.len() + rest.len() > max {
+            self.pass_over(rest, Unkept::TooLong);
+        } else if let Err(exceeded) = self.keep(rest, max) {
+            self.pass_over(rest, Unkept::NoRoom(exceeded));
         }
-        self.long.as_ref().is_none_or(|long| long.length / ENDLESS <= max)
+        self.passed_over.as_ref().is_none_or(|line| line.length / ENDLESS <= max)
     }
 
-    /// Passes over more of a line that is too long.
-    fn pass(&mut self, bytes: &[u8]) {
+    /// Keeps more of a line, whose buffer grows to twice of what it was, and to no more than `max`.
+    fn keep(&mut self, bytes: &[u8], max: usize) -> Result<(), Exceeded> {
+        let (length, room) = (self.half.len() + bytes.len(), self.half.capacity());
+        if length > room {
+            let larger = length.max((2 * room).min(max));
+            self.share.grow(larger - room)?;
+            self.half.reserve_exact(larger - self.half.len());
+        }
+        self.half.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Passes over more of a line that is not kept.
+    fn pass_over(&mut self, bytes: &[u8], why: Unkept) {
         let begun = std::mem::take(&mut self.half);
-        let long = self.long.get_or_insert_with(|| {
-            let mut long = Box::new(Long { length: 0, skim: Skim::default() });
-            long.pass(&begun);
-            long
+        self.share.shrink(usize::MAX);
+        let line = self.passed_over.get_or_insert_with(|| {
+            let mut line = Box::new(PassedOver { why, length: 0, skim: Skim::default() });
+            line.pass(&begun);
+            line
         });
-        long.pass(bytes);
+        line.pass(bytes);
     }
 }
 
@@ -90,10 +121,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn what_has_no_room_is_passed_over_and_given_back() {
+        let budget = Budget::new(400);
+        let (account, other) = (budget.connection(), budget.connection());
+        let (mut lines, mut others) = (Lines::new(&account), Lines::new(&other));
+        let mut told = Vec::new();
+        assert!(lines.take(&[b'x'; 90], 1_000, |_| {}) && others.take(&[b'y'; 90], 1_000, |_| {}));
+        assert_eq!((account.held(), budget.held()), (90, 180));
+        // A quarter of the whole is a connection's part.
+        let end = b"more than is left\n{\"type\":4,\"requestId\":\"g1\",";
+        assert!(lines.take(&[b'x'; 20], 1_000, |_| {}));
+        assert_eq!(account.held(), 0);
+        lines.take(end, 1_000, |line| told.push(line.map(<[u8]>::to_vec).map_err(|(why, _)| why)));
+        assert_eq!(told, [Err(Unkept::NoRoom(Exceeded::Connection { cap: 100 }))]);
+        // The next line fits again.
+        let mut heads = Vec::new();
+        assert!(lines.take(b"}\n", 1_000, |line| heads.push(line.is_ok())));
+        assert_eq!(heads, [true]);
+        drop((lines, others));
+        assert_eq!(budget.held(), 0);
+    }
 
     /// The lines that come of bytes that arrive in pieces; `None` for one that is too long.
     fn cut(pieces: &[&[u8]], max: usize) -> (Vec<Option<Vec<u8>>>, bool) {
-        let (mut lines, mut got, mut within) = (Lines::default(), Vec::new(), true);
+        let account = Budget::new(1 << 20).connection();
+        let (mut lines, mut got, mut within) = (Lines::new(&account), Vec::new(), true);
         for piece in pieces {
             within &= lines.take(piece, max, |line| got.push(line.ok().map(<[u8]>::to_vec)));
         }

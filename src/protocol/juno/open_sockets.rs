@@ -103,8 +103,10 @@ impl OpenSockets {
         let acceptor = Acceptor { ingress: NAME, places: Arc::clone(&self.places), closed };
         let shared = Arc::clone(&self.shared);
         let serve = move |(read, write), place: Place| {
-            let peer = Peer::new(write, shared.config().max_queue);
-            let session = Session::open(Arc::clone(&shared), peer, read);
+            // A hub that has no router yet accepts nobody.
+            let Some(account) = shared.account() else { return };
+            let peer = Peer::new(write, shared.config().max_queue, &account);
+            let session = Session::open(Arc::clone(&shared), peer, read, &account);
             if shared.tasks.shutdown().is_cancelled() {
                 // It came too late for `HubIngress::end` to know of it.
                 session.close();

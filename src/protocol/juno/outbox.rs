@@ -40,6 +40,8 @@ pub(super) struct Full;
 pub(super) struct Outbox {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Those of them that are not shared.
+    own: usize,
     /// A buffer to be used again.
     spare: Vec<u8>,
 }
@@ -55,6 +57,7 @@ impl Outbox {
         let (waited, before) = (self.bytes, buffer.len());
         frame.write(buffer);
         self.bytes += buffer.len() - before;
+        self.own += buffer.len() - before;
         if before > 0 && buffer.len() > BATCH {
             let line = buffer.split_off(before);
             self.pieces.push_back(Piece::Own(line));
@@ -79,6 +82,11 @@ impl Outbox {
         self.bytes
     }
 
+    /// The same without the lines that others get too: who made those has counted them.
+    pub(super) fn own(&self) -> usize {
+        self.own
+    }
+
     /// Takes the oldest lines that may be written at once.
     pub(super) fn take(&mut self, to: &mut Vec<Piece>) {
         let mut taken = 0;
@@ -88,6 +96,9 @@ impl Outbox {
                 break;
             }
             taken += length;
+            if let Piece::Own(_) = piece {
+                self.own -= length;
+            }
             to.extend(self.pieces.pop_front());
         }
         self.bytes -= taken;

@@ -18,6 +18,7 @@ use tokio::net::{tcp, unix};
 
 use super::outbox::{Full, Outbox, Piece};
 use super::wire::Outgoing;
+use crate::budget::{Account, Exceeded, Share};
 
 /// How many pieces are written at once.
 const SLICES: usize = 64;
@@ -31,6 +32,8 @@ pub(super) enum Closing {
     Gone,
     /// The other side does not read.
     Slow,
+    /// The other side does not read, and there is no memory for what waits.
+    NoMemory,
     /// A line has no end.
     EndlessLine,
     /// The rest of a line does not come.
@@ -54,6 +57,7 @@ impl Closing {
         let all = [
             Closing::Gone,
             Closing::Slow,
+            Closing::NoMemory,
             Closing::EndlessLine,
             Closing::HalfLine,
             Closing::Unregistered,
@@ -129,9 +133,10 @@ impl ReadEnd {
     }
 }
 
-#[derive(Default)]
 struct Queue {
     outbox: Outbox,
+    /// The memory of what waits while the socket takes no more. What is written at once needs none.
+    share: Share,
     /// What is being written, or is half written.
     batch: Vec<Piece>,
     /// How much of its first piece has been written.
@@ -146,6 +151,35 @@ struct Queue {
     written: u64,
 }
 
+impl Queue {
+    /// How many bytes wait, those that are half written among them.
+    fn waiting(&self) -> usize {
+        self.batch.iter().map(|piece| piece.bytes().len()).sum::<usize>() + self.outbox.own()
+    }
+
+    /// Makes room for more, where it would wait.
+    fn make_room(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), Exceeded> {
+        if self.blocked { self.share.grow(bytes()) } else { Ok(()) }
+    }
+
+    /// Counts what waits, now that something was written or cannot be.
+    fn count(&mut self) -> Result<(), Exceeded> {
+        let (held, waiting) = (self.share.held(), if self.blocked { self.waiting() } else { 0 });
+        if waiting > held {
+            return self.share.grow(waiting - held);
+        }
+        self.share.shrink(held - waiting);
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.offset = 0;
+        self.outbox.clear();
+        self.share.shrink(usize::MAX);
+    }
+}
+
 /// The way to one connection.
 pub(super) struct Peer {
     write: WriteEnd,
@@ -157,9 +191,20 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The way over a connection; `limit` bounds the bytes that wait for it.
-    pub(super) fn new(write: WriteEnd, limit: usize) -> Self {
-        let (queue, closing) = (Mutex::default(), AtomicU8::new(OPEN));
+    /// The way over a connection; `limit` bounds the bytes that wait for it, and so does what its
+    /// account may hold.
+    pub(super) fn new(write: WriteEnd, limit: usize, account: &Account) -> Self {
+        let queue = Mutex::new(Queue {
+            outbox: Outbox::default(),
+            share: account.share(),
+            batch: Vec::new(),
+            offset: 0,
+            writing: false,
+            blocked: false,
+            listed: false,
+            written: 0,
+        });
+        let closing = AtomicU8::new(OPEN);
         let limit = AtomicUsize::new(limit);
         Self { write, queue, limit, closing, waker: AtomicWaker::new() }
     }
@@ -175,7 +220,11 @@ impl Peer {
 
     /// Queues a frame. True where [`Peer::flush`] must follow.
     pub(super) fn push(&self, frame: &Outgoing<'_>) -> bool {
-        self.enqueue(|queue, limit| Ok(queue.outbox.push(frame, limit)?)) == Pushed::ToFlush
+        let push = |queue: &mut Queue, limit| {
+            queue.make_room(|| frame.length())?;
+            Ok(queue.outbox.push(frame, limit)?)
+        };
+        self.enqueue(push) == Pushed::ToFlush
     }
 
     /// Queues a call. `None` where so much waits already, because the module does not read, that
@@ -183,8 +232,9 @@ impl Peer {
     pub(super) fn push_call(&self, frame: &Outgoing<'_>) -> Option<bool> {
         let pushed = self.enqueue(|queue, limit| {
             if queue.blocked && queue.outbox.len() > limit / PAUSE_AT {
-                return Err(Refusal::Busy);
+                return Err(Unqueued::Busy);
             }
+            queue.make_room(|| frame.length()).map_err(|_| Unqueued::Busy)?;
             Ok(queue.outbox.push(frame, limit)?)
         });
         (pushed != Pushed::Refused).then_some(pushed == Pushed::ToFlush)
@@ -199,18 +249,18 @@ impl Peer {
         }
     }
 
-    fn enqueue(&self, push: impl FnOnce(&mut Queue, usize) -> Result<(), Refusal>) -> Pushed {
+    fn enqueue(&self, push: impl FnOnce(&mut Queue, usize) -> Result<(), Unqueued>) -> Pushed {
         if self.closing().is_some() {
             return Pushed::Dropped;
         }
         let mut queue = self.lock();
         match push(&mut queue, self.limit()) {
             Ok(()) => {}
-            Err(Refusal::Busy) => return Pushed::Refused,
-            Err(Refusal::Full) => {
+            Err(Unqueued::Busy) => return Pushed::Refused,
+            Err(Unqueued::Full(reason)) => {
                 queue.outbox.clear();
                 drop(queue);
-                self.close(Closing::Slow);
+                self.close(reason);
                 return Pushed::Dropped;
             }
         }
@@ -253,10 +303,9 @@ impl Peer {
                 Err(_) => Some(Closing::Gone),
             };
             (queue.batch, queue.offset) = (batch, offset);
+            let end = end.or_else(|| queue.count().is_err().then_some(Closing::NoMemory));
             if let Some(reason) = end {
-                queue.batch.clear();
-                queue.offset = 0;
-                queue.outbox.clear();
+                queue.clear();
                 drop(queue);
                 return self.close(reason);
             }
@@ -326,16 +375,22 @@ enum Pushed {
 }
 
 /// Why something is not queued.
-enum Refusal {
+enum Unqueued {
     /// So much waits that the connection takes no more calls.
     Busy,
     /// So much waits that the connection ends.
-    Full,
+    Full(Closing),
 }
 
-impl From<Full> for Refusal {
+impl From<Full> for Unqueued {
     fn from(_: Full) -> Self {
-        Refusal::Full
+        Unqueued::Full(Closing::Slow)
+    }
+}
+
+impl From<Exceeded> for Unqueued {
+    fn from(_: Exceeded) -> Self {
+        Unqueued::Full(Closing::NoMemory)
     }
 }
 

@@ -17,13 +17,14 @@ use tracing::debug;
 use super::give_way::give_way;
 use super::hub::{Dealt, SessionId};
 use super::journal::Entry;
-use super::lines::Lines;
+use super::lines::{Lines, Unkept};
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::{Io, Shared};
 use super::stranger::Spoken;
 use super::wire::{Head, scan};
-use crate::fault::{Fault, FaultKind};
+use crate::budget::Account;
+use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
 
 /// How much is read at once.
@@ -59,7 +60,7 @@ enum Turn {
 
 impl Session {
     /// Makes the connection known to the hub.
-    pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd) -> Self {
+    pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd, account: &Account) -> Self {
         let peer = Arc::new(peer);
         let now = Instant::now();
         let patience = Patience::new(now, &shared.config());
@@ -67,7 +68,7 @@ impl Session {
             io.modules_changed();
             hub.connect(Arc::clone(&peer), io)
         });
-        let (lines, held) = (Lines::default(), Vec::new());
+        let (lines, held) = (Lines::new(account), Vec::new());
         Self { shared, id, peer, read, lines, held, patience }
     }
 
@@ -157,14 +158,18 @@ impl Session {
                 match line {
                     _ if stranger.is_some() => {}
                     Ok(line) => stranger = hand_in(line, held, id, now, &mut io),
-                    Err(head) => io.act(|hub, io| hub.refuse_line(id, &head, too_long(max), io)),
+                    Err((why, head)) => {
+                        let fault = why.fault(max);
+                        io.act(|hub, io| hub.refuse_line(id, &head, fault, io));
+                    }
                 }
             });
         if let Some(spoke) = stranger {
             return Some(self.turn_away(spoke, io));
         }
         if !within {
-            io.act(|hub, io| hub.refuse_line(id, &Head::default(), too_long(max), io));
+            let fault = Unkept::TooLong.fault(max);
+            io.act(|hub, io| hub.refuse_line(id, &Head::default(), fault, io));
         }
         io.finish();
         self.patience.line_ended_or_began(self.lines.is_half(), memrchr(b'\n', bytes), now);
@@ -221,6 +226,7 @@ impl Session {
             }
             Closing::Gone
             | Closing::Slow
+            | Closing::NoMemory
             | Closing::EndlessLine
             | Closing::NoModule
             | Closing::Shutdown => return reason,
@@ -241,6 +247,10 @@ impl Session {
             Closing::Slow => {
                 metrics.slow.increment(1);
                 say(Entry::Slow { limit: format_size(self.shared.config().max_queue) });
+            }
+            Closing::NoMemory => {
+                metrics.no_memory.increment(1);
+                say(Entry::NoMemory);
             }
             Closing::EndlessLine => {
                 metrics.endless_lines.increment(1);
@@ -297,8 +307,16 @@ fn hand_in(
     None
 }
 
-fn too_long(max: usize) -> Fault {
-    let message =
-        format!("a line is longer than the limit of {} ([hub] max_line)", format_size(max));
-    Fault::not_sent(FaultKind::TooLarge, message)
+impl Unkept {
+    /// What whoever waits for the line is told.
+    fn fault(self, max: usize) -> Fault {
+        match self {
+            Unkept::TooLong => {
+                let max = format_size(max);
+                let message = format!("a line is longer than the limit of {max} ([hub] max_line)");
+                Fault::not_sent(FaultKind::TooLarge, message)
+            }
+            Unkept::NoRoom(exceeded) => exceeded.fault(Outcome::NotSent),
+        }
+    }
 }

@@ -21,6 +21,7 @@ use super::journal::{Entry, Journal};
 use super::peer::{Closing, Peer};
 use super::shadow;
 use super::wire::{CallId, Frame, Key, Outgoing};
+use crate::budget::{Account, Budget};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::{HubMetrics, UpstreamMetrics};
@@ -42,12 +43,21 @@ pub(super) enum Owed {
     Away(#[expect(dead_code, reason = "its drop is the message")] oneshot::Sender<()>),
 }
 
+/// What the hub learns when the gateway stands.
+struct Routing {
+    router: Weak<Router>,
+    /// What modules' calls are counted under there.
+    label: IngressLabel,
+    budget: Budget,
+    /// What hooks that wait for their listeners may hold together.
+    hooks: Account,
+}
+
 /// The hub and its surroundings.
 pub(super) struct Shared {
     hub: Mutex<Hub<Arc<Peer>, Owed>>,
     config: ArcSwap<HubConfig>,
-    /// The router, and what modules' calls are counted under there.
-    router: OnceLock<(Weak<Router>, IngressLabel)>,
+    routing: OnceLock<Routing>,
     pub(super) metrics: HubMetrics,
     pub(super) upstream: UpstreamMetrics,
     pub(super) tasks: Tasks,
@@ -63,7 +73,7 @@ impl Shared {
         Self {
             hub: Mutex::new(Hub::new(config.settings())),
             config: ArcSwap::from_pointee(config),
-            router: OnceLock::new(),
+            routing: OnceLock::new(),
             metrics: HubMetrics::new(),
             upstream,
             tasks,
@@ -75,7 +85,13 @@ impl Shared {
 
     /// Tells the hub of the router, which was made after it.
     pub(super) fn set_router(&self, router: &Arc<Router>) {
-        let again = self.router.set((Arc::downgrade(router), router.ingress(NAME))).is_err();
+        let routing = Routing {
+            router: Arc::downgrade(router),
+            label: router.ingress(NAME),
+            budget: router.budget().clone(),
+            hooks: router.budget().upstream(),
+        };
+        let again = self.routing.set(routing).is_err();
         debug_assert!(!again, "a hub has one router");
     }
 
@@ -84,8 +100,13 @@ impl Shared {
     }
 
     fn routing(&self) -> Option<(Arc<Router>, IngressLabel)> {
-        let (router, ingress) = self.router.get()?;
-        Some((router.upgrade()?, *ingress))
+        let Routing { router, label, .. } = self.routing.get()?;
+        Some((router.upgrade()?, *label))
+    }
+
+    /// What a new connection may hold. There is none before there is a router.
+    pub(super) fn account(&self) -> Option<Account> {
+        self.routing.get().map(|routing| routing.budget.connection())
     }
 
     /// The settings in force.
@@ -274,6 +295,13 @@ impl World for Io<'_> {
         pushed.is_some()
     }
 
+    fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault> {
+        let Some(routing) = self.shared.routing.get() else { return Ok(Bytes::from(line)) };
+        let mut share = routing.hooks.share();
+        share.grow(line.len()).map_err(|exceeded| exceeded.fault(Outcome::NotSent))?;
+        Ok(share.keep_with(Bytes::from(line)))
+    }
+
     fn deliver(&mut self, to: &Arc<Peer>, line: &Bytes) {
         let pushed = to.push_shared(line);
         let metrics = &self.shared.metrics;
@@ -402,10 +430,14 @@ impl World for Io<'_> {
                 let why = why.message().to_owned();
                 self.entries.push((id.to_owned(), Entry::NotTaken { why }));
             }
-            Note::HookTooLarge { id, hook } => {
-                self.shared.metrics.hooks_too_large.increment(1);
-                let hook = hook.to_owned();
-                self.entries.push((id.to_owned(), Entry::HookTooLarge { hook }));
+            Note::HookNotDelivered { id, hook, why } => {
+                let metrics = &self.shared.metrics;
+                let too_large = why.kind() == FaultKind::TooLarge;
+                let count =
+                    if too_large { &metrics.hooks_too_large } else { &metrics.hooks_dropped };
+                count.increment(1);
+                let (hook, why) = (hook.to_owned(), why.message().to_owned());
+                self.entries.push((id.to_owned(), Entry::HookNotDelivered { hook, why }));
             }
             Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
             Note::Late => self.shared.upstream.late_reply(),

@@ -138,7 +138,7 @@ async fn a_callee_that_does_not_read_gets_no_more_calls() {
 
 impl Peer {
     /// Asks something that is answered at once; what came before that answer, if anything did.
-    async fn ask_again(&mut self) -> Option<serde_json::Value> {
+    pub async fn ask_again(&mut self) -> Option<serde_json::Value> {
         let id = self.request(json!({"type": 77})).await;
         let first = self.receive().await;
         if first["requestId"] == json!(id) {

@@ -5,6 +5,7 @@ mod flapping;
 mod lifecycle;
 mod limits;
 mod lines;
+mod memory;
 mod modules;
 mod node;
 mod operators;

@@ -34,6 +34,7 @@ use super::wire::outgoing::quoted;
 use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, Outgoing, number};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
+use crate::units::format_size;
 use calls::{Calls, Ended};
 use refuse::Refusal;
 use sessions::Sessions;
@@ -129,8 +130,8 @@ pub(super) enum Note<'a> {
     Late,
     /// An answer could not be taken.
     NotTaken { id: &'a str, why: &'a Fault },
-    /// A hook was not delivered: its line is longer than modules are sent.
-    HookTooLarge { id: &'a str, hook: &'a str },
+    /// A hook was not delivered to a listener.
+    HookNotDelivered { id: &'a str, hook: &'a str, why: &'a Fault },
 }
 
 /// Whether the other side of a connection is still there.
@@ -169,6 +170,8 @@ pub(super) trait World {
     /// Sends a call to a session; false where so much waits for it already that it is not to be
     /// asked for more.
     fn call(&mut self, to: &Self::Peer, frame: &Outgoing<'_>) -> bool;
+    /// Makes a hook's line one that its listeners can share, where there is memory for it.
+    fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault>;
     /// Sends a hook's line, which all of its listeners share.
     fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
     /// Asks the routing table about a call that a module makes.
@@ -358,17 +361,24 @@ impl<P, T> Hub<P, T> {
         self.serial += 1;
         let mut line = Vec::with_capacity(hook.len() + data.len() + 64);
         Outgoing::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
-        let line = Bytes::from(line);
-        let fits = line.len() <= self.settings.limits.argument;
+        let limit = self.settings.limits.argument;
+        let line = if line.len() <= limit {
+            world.hold(line)
+        } else {
+            let message = format!(
+                "its line is longer than those of {} that modules are sent ([hub] max_argument)",
+                format_size(limit)
+            );
+            Err(Fault::not_sent(FaultKind::TooLarge, message))
+        };
         for listener in listeners {
             let Some(session) = self.sessions.get(*listener) else { continue };
             let Some(module) = session.module.as_deref().filter(|module| module.active) else {
                 continue;
             };
-            if fits {
-                world.deliver(&session.peer, &line);
-            } else {
-                world.note(Note::HookTooLarge { id: &module.id, hook });
+            match &line {
+                Ok(line) => world.deliver(&session.peer, line),
+                Err(why) => world.note(Note::HookNotDelivered { id: &module.id, hook, why }),
             }
         }
     }
