@@ -38,6 +38,17 @@ pub(super) fn read(
         whole = false;
         lines.spoil(spoilt);
     }
+    if let Some(at) = text.iter().position(|byte| *byte == 0) {
+        // What a crash may leave of a file that was being written.
+        let line = line_of(text, at) - 1;
+        let message =
+            "it holds a NUL byte: it was not written to its end, or is no text".to_owned();
+        let mistake = Mistake { line, message, word: String::new() };
+        let spoilt = lines.around(&mistake);
+        report(file, &[mistake], &spoilt, whole, &lines, problems);
+        whole = false;
+        lines.spoil(spoilt);
+    }
     for _ in 0..MOST_SPOILT {
         let text = lines.text();
         let (document, errors) = DeTable::parse_recoverable(&text);

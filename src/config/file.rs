@@ -13,6 +13,11 @@ pub fn read(path: &Path, largest: usize) -> io::Result<Vec<u8>> {
     if !metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
     }
+    read_any(path, largest)
+}
+
+/// Reads what is there, whatever it is: a pipe that the shell made, say. It may wait.
+pub fn read_any(path: &Path, largest: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(largest as u64 + 1).read_to_end(&mut content)?;
     if content.len() > largest {
@@ -20,4 +25,16 @@ pub fn read(path: &Path, largest: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(ErrorKind::FileTooLarge, message));
     }
     Ok(content)
+}
+
+/// Why a file cannot be read, and the mend where there is one.
+pub fn complaint(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::IsADirectory => "it is a folder: name a file in it".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "permission denied: let the user that runs genkan read it, and enter its folder"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
 }

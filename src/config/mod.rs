@@ -115,7 +115,7 @@ impl Origin {
     /// The same at the start, from whatever can be read.
     pub fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
-            Origin::File(path) => std::fs::read(path),
+            Origin::File(path) => file::read_any(path, LARGEST),
             Origin::Embedded => Ok(Vec::new()),
         }
     }
@@ -255,7 +255,7 @@ fn unreadable(origin: &Origin, error: &std::io::Error) -> Problem {
              the embedded default"
                 .to_owned()
         }
-        _ => format!("cannot be read: {error}"),
+        _ => format!("cannot be read: {}", file::complaint(error)),
     };
     Problem { severity: Severity::Error, place, message }
 }

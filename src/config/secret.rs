@@ -95,9 +95,15 @@ pub(super) fn read_secret(file: &Path) -> Result<Secret, String> {
     let text = match read_file(file).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         Ok(Err(_)) => return Err(format!("{shown} is not UTF-8")),
-        Err(error) => return Err(format!("cannot read {shown}: {error}")),
+        Err(error) => return Err(format!("cannot read {shown}: {}", file::complaint(&error))),
     };
-    let text = text.trim_end_matches(['\r', '\n']);
+    // An editor's mark of the encoding is no part of a secret.
+    let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+    if text.contains('\0') {
+        return Err(format!(
+            "{shown} holds a NUL byte: it was not written to its end, or is no text"
+        ));
+    }
     if text.is_empty() {
         return Err(format!("{shown} is empty: write the secret into it"));
     }

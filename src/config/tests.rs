@@ -1,5 +1,7 @@
 //! What is made of a file and of the environment over it, and what is said about both.
 
+use std::path::Path;
+
 use super::*;
 use crate::protocol::jsonrpc::HttpConfig;
 use crate::protocol::readers;
@@ -300,7 +302,7 @@ fn a_file_that_holds_no_secret_is_told() {
     }
     let (_, problems) =
         read_with("secret_file = \"/dev/zero\"", &[], |root| root.secret("secret", "secret_file"));
-    assert!(problems[0].message.contains("larger than 1MiB"), "{problems:?}");
+    assert!(problems[0].message.contains("no regular file 1MiB"), "{problems:?}");
 }
 
 #[test]
@@ -347,4 +349,48 @@ fn a_connections_part_of_the_memory_holds_a_message() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with("genkan.toml:2: one"), "{problems:?}");
     assert!(problems[0].ends_with("set `max_memory` to 256MiB at least, or `http.max_body` lower"));
+}
+
+#[test]
+fn what_is_no_configuration_is_told_with_its_mend() {
+    let folder = std::env::temp_dir().join(format!("genkan-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("genkan.toml");
+    let loaded = |path: &Path| {
+        let problems = load(&Origin::File(path.to_owned()), &readers()).problems;
+        problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>()
+    };
+    std::fs::write(&path, "\u{feff}workers = 1\r\n[hub]\r\nlisten = []\r\n").expect("written");
+    assert_eq!(loaded(&path), [] as [&str; 0], "a mark of the encoding, and Windows' line ends");
+    let too_large = "#".repeat(LARGEST + 1);
+    for (content, expected) in [
+        (&b"workers = 1\n\0\0\0"[..], "it holds a NUL byte"),
+        (b"\xff\xfew\0", "not UTF-8: save the file in that encoding"),
+        (too_large.as_bytes(), "it is larger than 16MiB"),
+    ] {
+        std::fs::write(&path, content).expect("written");
+        let problems = loaded(&path);
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{problems:?}");
+    }
+    assert_eq!(loaded(&folder), ["cannot be read: it is a folder: name a file in it"]);
+    // It has no end.
+    assert!(loaded(Path::new("/dev/zero"))[0].contains("it is larger than"));
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn what_a_secrets_file_may_hold() {
+    let folder = std::env::temp_dir().join(format!("genkan-secret-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("token");
+    let read = |content: &str| {
+        std::fs::write(&path, content).expect("written");
+        secret::read_secret(&path).map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(read("\u{feff}a token\r\n"), Ok("a token".to_owned()));
+    assert!(read("\0\0").is_err_and(|complaint| complaint.contains("NUL byte")));
+    assert!(read("\n").is_err_and(|complaint| complaint.contains("is empty")));
+    let folder_itself = secret::read_secret(&folder);
+    assert!(folder_itself.is_err_and(|complaint| complaint.contains("no regular file")));
+    std::fs::remove_dir_all(&folder).expect("removed");
 }
