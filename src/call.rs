@@ -76,11 +76,12 @@ pub enum CallKind {
     Notification,
 }
 
-/// `service.method`, split at the last dot where nobody says otherwise. Both parts are non-empty.
+/// `service.method`, split at the last dot where nobody says otherwise; or a method alone, which a row
+/// of the routing table gives to a service. What is there is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallName {
     text: String,
-    dot: usize,
+    dot: Option<usize>,
 }
 
 impl CallName {
@@ -88,7 +89,7 @@ impl CallName {
     /// empty.
     pub fn parse(text: String) -> Result<Self, String> {
         match text.rfind('.') {
-            Some(dot) if dot > 0 && dot + 1 < text.len() => Ok(Self { text, dot }),
+            Some(dot) if dot > 0 && dot + 1 < text.len() => Ok(Self { text, dot: Some(dot) }),
             _ => Err(text),
         }
     }
@@ -106,7 +107,15 @@ impl CallName {
     /// `None` where either is empty.
     pub fn of(service: &str, method: &str) -> Option<Self> {
         let named = !service.is_empty() && !method.is_empty();
-        named.then(|| Self { text: format!("{service}.{method}"), dot: service.len() })
+        named.then(|| Self { text: format!("{service}.{method}"), dot: Some(service.len()) })
+    }
+
+    /// The same, and a name without a dot is a method alone.
+    pub fn parse_bare(text: String) -> Result<Self, String> {
+        match text.contains('.') {
+            false if !text.is_empty() => Ok(Self { text, dot: None }),
+            _ => Self::parse(text),
+        }
     }
 
     /// All of it: `service.method`.
@@ -114,14 +123,14 @@ impl CallName {
         &self.text
     }
 
-    /// What stands before the last dot.
+    /// What stands before the dot; empty where there is none.
     pub fn service(&self) -> &str {
-        &self.text[..self.dot]
+        self.dot.map_or("", |dot| &self.text[..dot])
     }
 
-    /// What stands after the last dot.
+    /// What stands after the dot.
     pub fn method(&self) -> &str {
-        &self.text[self.dot + 1..]
+        self.dot.map_or(&self.text, |dot| &self.text[dot + 1..])
     }
 }
 
@@ -429,6 +438,11 @@ mod tests {
         }
         assert_eq!(CallName::join("a.b", "c").expect("valid").as_str(), "a.b.c");
         assert!(CallName::join("a", "b.c").is_none());
+        let bare = CallName::parse_bare("greet".to_owned()).expect("valid");
+        assert_eq!((bare.service(), bare.method()), ("", "greet"));
+        for text in [".greet", "hello.", ".", ""] {
+            assert_eq!(CallName::parse_bare(text.to_owned()), Err(text.to_owned()));
+        }
         let apart = CallName::of("a.b", "c.d").expect("valid");
         assert_eq!((apart.service(), apart.method(), apart.as_str()), ("a.b", "c.d", "a.b.c.d"));
         assert!(CallName::of("a", "").or(CallName::of("", "a")).is_none());

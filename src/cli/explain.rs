@@ -31,7 +31,7 @@ use crate::upstream::Envelope;
     ])
 )]
 pub struct Args {
-    /// What would be called: service.method
+    /// What would be called: service.method, or a method that a row gives to a service
     #[arg(value_name = "NAME.METHOD")]
     pub name: String,
     #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
@@ -44,7 +44,7 @@ pub struct Args {
 
 /// Explains a call.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let name = CallName::parse(args.name)
+    let name = CallName::parse_bare(args.name)
         .map_err(|name| CommandError::Usage(format!("`{name}` is not of the form NAME.METHOD")))?;
     let params = params::read(&args.params)?;
     let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
@@ -85,7 +85,7 @@ struct Decision<'a> {
 impl<'a> Decision<'a> {
     fn new(name: &'a CallName, config: &'a Config) -> Self {
         let mut rules = config.routes.iter().enumerate();
-        let rule = rules.find(|(_, rule)| rule.pattern.matches(name.as_str()));
+        let rule = rules.find(|(_, rule)| rule.matches(name.as_str()));
         let upstream = rule.and_then(|(_, rule)| {
             config.upstreams.iter().find(|upstream| upstream.name == rule.upstream)
         });
@@ -133,7 +133,9 @@ fn human(
     let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
     line("upstream", &format!("{upstream} ({}{address})", protocol(upstream, config)));
     if decision.service() != decision.name.service() {
-        line("service", &format!("{} → {}", decision.name.service(), decision.service()));
+        let said = decision.name.service();
+        let said = if said.is_empty() { "(none)" } else { said };
+        line("service", &format!("{said} → {}", decision.service()));
     }
     if decision.method() != decision.name.method() {
         line("method", &format!("{} → {}", decision.name.method(), decision.method()));

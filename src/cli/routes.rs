@@ -8,7 +8,7 @@ use super::table::Table;
 use super::{ConfigArgs, Status, help};
 use crate::config::Config;
 use crate::config::ingress::Resident;
-use crate::route::Rule;
+use crate::route::{Dialect, Rule};
 use crate::units::format_duration;
 
 /// The arguments of `genkan routes`.
@@ -82,6 +82,7 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
     params: &'a [String],
+    dialect: &'static str,
     timeout: String,
     /// Whether it stands in no file: the last row, which is always there.
     implicit: bool,
@@ -97,6 +98,7 @@ impl<'a> Row<'a> {
             method: rule.method.as_deref(),
             subject: rule.subject.as_deref(),
             params: &rule.params,
+            dialect: rule.dialect.as_str(),
             timeout: format_duration(rule.timeout),
             implicit: false,
         }
@@ -111,6 +113,7 @@ impl<'a> Row<'a> {
             method: None,
             subject: None,
             params: &[],
+            dialect: Dialect::Strict.as_str(),
             timeout: format_duration(resident.timeout),
             implicit: true,
         }

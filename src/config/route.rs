@@ -10,7 +10,7 @@ use super::secret::quoted;
 use super::section::Section;
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
 use crate::route::pattern::Pattern;
-use crate::route::{HUB, Rule};
+use crate::route::{Dialect, HUB, Rule};
 use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;
@@ -86,14 +86,17 @@ pub(super) fn read_route(
     timeout: Duration,
 ) -> Option<Rule> {
     let pattern = section.required_text("match");
-    if let Some(pattern) = pattern.as_deref().filter(|pattern| !can_match(pattern)) {
-        section.problem("match", never_matches(pattern, section.title()));
-    }
     let upstream = section.required_text("upstream");
     if let Some(upstream) = &upstream {
         check_upstream(section, upstream, names);
     }
     let (service, method) = (read_name(section, "service"), read_name(section, "method"));
+    let can = |pattern: &str| {
+        can_match(pattern) || (service.is_some() && !pattern.is_empty() && !pattern.contains('.'))
+    };
+    if let Some(pattern) = pattern.as_deref().filter(|pattern| !can(pattern)) {
+        section.problem("match", never_matches(pattern, section.title()));
+    }
     let connector = upstreams.iter().find(|known| Some(&known.name) == upstream.as_ref());
     if let Some(UpstreamConfig { connector, .. }) = connector {
         let names = (service.as_deref(), method.as_deref());
@@ -111,9 +114,11 @@ pub(super) fn read_route(
         section.problem("subject", message);
     }
     let params = read_params(section);
+    let dialect = section.choice("dialect", &Dialect::WORDS, Dialect::Strict);
     let timeout = section.duration("timeout", timeout);
     let pattern = Pattern::new(&pattern?);
-    Some(Rule { pattern, upstream: upstream?, service, method, subject, params, timeout })
+    let upstream = upstream?;
+    Some(Rule { pattern, upstream, service, method, subject, params, dialect, timeout })
 }
 
 /// Whether the glob matches any `service.method`, of which neither part is empty.
@@ -129,7 +134,10 @@ fn can_match(pattern: &str) -> bool {
 fn never_matches(pattern: &str, title: &str) -> String {
     let mend = match pattern.trim_matches('.') {
         name if quoted(name).starts_with('"') && !name.is_empty() && !name.contains('.') => {
-            format!("\"{name}.*\" for all methods of a service")
+            format!(
+                "\"{name}.*\" for all methods of a service, or add `service` to give the method \
+                 {name} to one"
+            )
         }
         _ => "\"SERVICE.METHOD\", or \"SERVICE.*\" for all methods of a service".to_owned(),
     };

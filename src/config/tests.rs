@@ -48,7 +48,6 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
         ("GENKAN__HTTP__MAX_BODY", "65536"),
         ("GENKAN__HTTP__HTTP2", "False"),
         ("GENKAN__HTTP__COMPRESSION", "true"),
-        ("GENKAN__HTTP__DIALECT", "gemstone"),
         ("GENKAN__HTTP__CORS__ORIGINS", "https://a.example, https://b.example"),
         ("GENKAN__ADMIN__LISTEN", "127.0.0.1:7"),
         ("GENKAN__HUB__MAX_LINE", "64KiB"),
@@ -61,7 +60,7 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
     let http = config.ingresses.iter().find_map(|ingress| ingress.settings.of::<HttpConfig>());
     let http = http.expect("[http]").clone();
     assert_eq!(http.max_body, 65_536);
-    assert!(!http.http2 && http.compression && http.gemstone);
+    assert!(!http.http2 && http.compression);
     let origins = http.cors.map(|cors| cors.origins).unwrap_or_default();
     assert_eq!(origins, ["https://a.example", "https://b.example"]);
     assert_eq!(config.admin.listen.port(), 7);
@@ -225,7 +224,12 @@ fn rows_that_no_call_can_take_are_told_each_once() {
         ("match = \".\"\nupstream = \"bus\"", 5, "\"SERVICE.METHOD\""),
         ("match = \"*.\"\nupstream = \"bus\"", 5, "can match no call"),
         ("match = \"??\"\nupstream = \"bus\"", 5, "can match no call"),
-        ("match = \"d\"\nupstream = \"bus\"", 5, "write \"d.*\""),
+        (
+            "match = \"d\"\nupstream = \"bus\"",
+            5,
+            "write \"d.*\" for all methods of a service, or add",
+        ),
+        ("match = \"d.\"\nupstream = \"bus\"\nservice = \"a\"", 5, "can match no call"),
         ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"a b\"", 7, "holds a blank"),
         ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"*\"", 7, "holds a wildcard"),
         ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"\"", 7, "`service` in"),

@@ -15,7 +15,7 @@ use crate::units::format_size;
 pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &[Option<Rule>]) {
     let earlier = earlier.iter().enumerate();
     let mut read = earlier.filter_map(|(index, other)| Some((index, other.as_ref()?)));
-    if let Some((index, other)) = read.find(|(_, other)| other.pattern.covers(&rule.pattern)) {
+    if let Some((index, other)) = read.find(|(_, other)| other.covers(rule)) {
         let message = format!(
             "{} can never match: [[routes]] #{} with {} takes every call that {} would: \
              move this row above it",

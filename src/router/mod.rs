@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::call::{Call, TraceParent};
 use crate::fault::Fault;
+use crate::route::Dialect;
 pub use ending::Ending;
 use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;
@@ -55,6 +56,12 @@ impl Router {
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
         self.table.load_full()
+    }
+
+    /// The form of a service's answers where they are not about one of its methods: its whole
+    /// row's.
+    pub fn dialect(&self, service: &str) -> Dialect {
+        self.table.load().find(&format!("{service}.*")).rule.dialect
     }
 
     /// Puts a new table in force. Calls under way keep the row that they were found by.
@@ -105,8 +112,9 @@ impl Router {
             Ok(ticket) => ticket.carry_out(&call).await,
             Err(declined) => {
                 let Declined { ending, fault } = *declined;
+                let dialect = Some(ending.row().rule.dialect);
                 ending.write(call.name.as_str(), Err(&fault));
-                Dispatched { result: Err(fault), service_time: None }
+                Dispatched { result: Err(fault), service_time: None, dialect }
             }
         }
     }

@@ -77,7 +77,7 @@ impl Table {
 
     /// The row that decides about calls of `service.method`: the first that matches.
     pub fn find(&self, name: &str) -> &Arc<Row> {
-        self.rows.iter().find(|row| row.rule.pattern.matches(name)).unwrap_or(&self.last)
+        self.rows.iter().find(|row| row.rule.matches(name)).unwrap_or(&self.last)
     }
 
     /// The rows in the order of the file, without the implicit last one.

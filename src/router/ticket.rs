@@ -11,6 +11,7 @@ use super::table::Row;
 use super::target::Permit;
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, Outcome};
+use crate::route::Dialect;
 
 /// How a call ended, and how much of the time was the service's.
 pub struct Dispatched {
@@ -19,6 +20,8 @@ pub struct Dispatched {
     /// The time between handing the call to the upstream and its answer; `None` where it was
     /// never sent.
     pub service_time: Option<Duration>,
+    /// The form that the row asks for; `None` where no row was asked.
+    pub dialect: Option<Dialect>,
 }
 
 /// A call that was admitted, by [`Router::admit`](super::Router::admit). Dropped before its end,
@@ -70,9 +73,10 @@ impl Ticket {
         let sent = Instant::now();
         let result = self.send(call).instrument(self.ending.span().clone()).await;
         let now = Instant::now();
+        let dialect = Some(self.row().rule.dialect);
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
         self.release().write_at(now, call.name.as_str(), result.as_ref().map(|_| ()));
-        Dispatched { result, service_time: was_sent.then(|| now - sent) }
+        Dispatched { result, service_time: was_sent.then(|| now - sent), dialect }
     }
 
     async fn send(&self, call: &Call) -> Result<Reply, Fault> {

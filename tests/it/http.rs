@@ -343,11 +343,11 @@ async fn the_callers_trace_is_kept_and_one_begins_where_there_is_none() {
 }
 
 #[tokio::test]
-async fn gemstones_dialect_for_its_client_and_by_configuration() {
+async fn gemstones_dialect_for_its_client() {
     let echo = Echo::start().await;
-    let configured = Echo::with("[http]\ndialect = \"gemstone\"\n").await;
     let agent = ("User-Agent", "gemstone-client");
-    for (gateway, headers) in [(&echo.gateway, &[agent][..]), (&configured.gateway, &[][..])] {
+    let (gateway, headers) = (&echo.gateway, &[agent]);
+    {
         let result = gateway.post("/api", headers, CALL).await.json();
         assert_eq!(result, json!({"jsonrpc": "2.0", "result": "p", "error": null, "id": 1}));
         let fail = r#"{"jsonrpc":"2.0","method":"echo.fail","id":2}"#;

@@ -41,6 +41,7 @@ mod params;
 mod payloads;
 mod readers;
 mod reloading;
+mod rows;
 mod secrets;
 mod specification;
 mod unsent;

@@ -2,15 +2,7 @@
 
 use crate::call::{Payload, Reply};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteCode};
-
-/// Which of the two forms answers take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// JSON-RPC 2.0 to the letter: either `result` or `error`.
-    Strict,
-    /// Gemstone's clients need both keys, always (WIRE, sections 4.2 and 4.7).
-    Gemstone,
-}
+use crate::route::Dialect;
 
 /// The JSON-RPC code of a fault.
 fn code(kind: FaultKind, outcome: Outcome) -> i64 {

@@ -9,7 +9,6 @@ use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::answer::Dialect;
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
@@ -40,8 +39,6 @@ pub struct HttpConfig {
     pub compression: bool,
     /// Whether `Authorization` travels on to services.
     pub forward_authorization: bool,
-    /// Whether every client is answered in Gemstone's dialect.
-    pub gemstone: bool,
     /// Which web pages may call.
     pub cors: Option<CorsConfig>,
     /// The certificate and key, for HTTPS.
@@ -86,7 +83,6 @@ impl IngressSettings for HttpConfig {
 impl HttpConfig {
     /// Reads `[http]`.
     pub fn read(section: &mut Section<'_>) -> Self {
-        let dialects = [("strict", Dialect::Strict), ("gemstone", Dialect::Gemstone)];
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             hosts: read_hosts(section),
@@ -99,7 +95,6 @@ impl HttpConfig {
             http2: section.flag("http2", true),
             compression: section.flag("compression", false),
             forward_authorization: section.flag("forward_authorization", false),
-            gemstone: section.choice("dialect", &dialects, Dialect::Strict) == Dialect::Gemstone,
             cors: CorsConfig::read(section),
             tls: TlsConfig::read(section),
         }

@@ -8,8 +8,8 @@ const LONGEST: usize = 1024;
 /// How much of a name that is none is repeated to whoever sent it.
 const LONGEST_ECHO: usize = 100;
 
-/// Reads what is called: `service.method`, or at a service's own address its method alone, whose
-/// dots are its own.
+/// Reads what is called: `service.method`, or a method alone that a row may give to a service; at a
+/// service's own address its method, whose dots are its own.
 pub(super) fn read(service: Option<&str>, method: String) -> Result<CallName, Fault> {
     if service.map_or(0, str::len) + method.len() >= LONGEST {
         let start = excerpt(&method);
@@ -25,7 +25,7 @@ pub(super) fn read(service: Option<&str>, method: String) -> Result<CallName, Fa
             "`{}` is none of JSON-RPC's own methods, to which names that begin with `rpc.` belong",
             excerpt(&method)
         ))),
-        None => CallName::parse(method).map_err(|method| {
+        None => CallName::parse_bare(method).map_err(|method| {
             unknown(format!("`{}` is not of the form `service.method`", excerpt(&method)))
         }),
     }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn what_names_nothing_is_repeated_in_part() {
         for (service, method) in [
-            (None, "nodot".to_owned()),
+            (None, "nodot.".to_owned()),
             (None, "rpc.x".to_owned()),
             (Some("a"), String::new()),
             (None, "é".repeat(100_000)),

@@ -1,15 +1,23 @@
-//! There must be an upstream by the name that the row says.
+//! The row must say an upstream that there is, and a service where the caller says none.
 
 use std::sync::Arc;
 
 use super::Arrival;
 use crate::fault::{Fault, FaultKind};
+use crate::route::names_a_service;
 use crate::router::table::Row;
 use crate::router::target::Target;
 
 pub(super) fn target<'a>(row: &'a Row, arrival: &Arrival<'_>) -> Result<&'a Arc<Target>, Fault> {
+    let name = arrival.name;
+    if !names_a_service(name) && row.rule.service.is_none() {
+        let message = format!(
+            "nobody serves `{name}`: call it as `service.{name}`, or give it to a service with a \
+             [[routes]] row: match = \"{name}\", service = \"…\""
+        );
+        return Err(Fault::not_sent(FaultKind::UnknownService, message));
+    }
     row.target.as_ref().ok_or_else(|| {
-        let name = arrival.name;
         let service = name.rsplit_once('.').map_or(name, |(service, _)| service);
         let message = format!(
             "nobody serves `{name}`: no [[routes]] row matches it, and no module `{service}` is \

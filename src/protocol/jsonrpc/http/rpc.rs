@@ -13,13 +13,14 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use super::super::answer::{self, Dialect};
+use super::super::answer;
 use super::super::envelope::{self, Entry, Envelope, invalid};
 use super::super::name;
 use super::{Http, HttpRequest, HttpState, body, headers};
 use crate::budget::{Account, Share};
 use crate::call::{Call, CallKind, Context, Payload, Reply};
 use crate::fault::Fault;
+use crate::route::Dialect;
 use crate::router::Dispatched;
 use std::sync::Arc;
 
@@ -118,7 +119,8 @@ where
 struct Exchange<'a> {
     http: &'a Arc<Http>,
     service: Option<String>,
-    dialect: Dialect,
+    /// Whether the client said that it is one of Gemstone's.
+    gemstone: bool,
     context: Arc<Context>,
     timeout: Option<Duration>,
     /// When all of it had come.
@@ -132,7 +134,7 @@ struct Answer {
 }
 
 fn refused(fault: Fault) -> Dispatched {
-    Dispatched { result: Err(fault), service_time: None }
+    Dispatched { result: Err(fault), service_time: None, dialect: None }
 }
 
 impl<'a> Exchange<'a> {
@@ -142,12 +144,11 @@ impl<'a> Exchange<'a> {
         request_headers: &http::HeaderMap,
         started: Instant,
     ) -> Self {
-        let gemstone = http.config.gemstone || headers::is_gemstone(request_headers);
         let forward = http.config.forward_authorization;
         Self {
             http,
             service,
-            dialect: if gemstone { Dialect::Gemstone } else { Dialect::Strict },
+            gemstone: headers::is_gemstone(request_headers),
             context: Arc::new(headers::read_context(request_headers, forward)),
             timeout: None,
             started,
@@ -240,6 +241,15 @@ impl<'a> Exchange<'a> {
         self.http.router.refuse(self.http.ingress, &self.context.trace, self.started, fault);
     }
 
+    /// The form of an answer: at a service's own address, the one of the row that decided.
+    fn dialect(&self, of_row: Option<Dialect>) -> Dialect {
+        match &self.service {
+            _ if self.gemstone => Dialect::Gemstone,
+            Some(service) => of_row.unwrap_or_else(|| self.http.router.dialect(service)),
+            None => Dialect::Strict,
+        }
+    }
+
     fn respond_single(&self, mut answer: Answer, account: &Account) -> Response {
         let size = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
         let place = body::place(account, size(&answer)).unwrap_or_else(|fault| {
@@ -248,7 +258,7 @@ impl<'a> Exchange<'a> {
         });
         let result = &answer.dispatched.result;
         let mut out = Vec::with_capacity(size(&answer));
-        answer::write(&mut out, self.dialect, &answer.id, result);
+        answer::write(&mut out, self.dialect(answer.dispatched.dialect), &answer.id, result);
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
         self.respond(out, place, trace, answer.dispatched.service_time)
     }
@@ -256,8 +266,8 @@ impl<'a> Exchange<'a> {
     fn respond_batch(&self, mut answers: Vec<Answer>, account: &Account) -> Response {
         let service_time = answers.iter().filter_map(|answer| answer.dispatched.service_time).max();
         if answers.is_empty() {
-            let nothing =
-                if self.dialect == Dialect::Gemstone { b"[]".to_vec() } else { Vec::new() };
+            let gemstone = self.dialect(None) == Dialect::Gemstone;
+            let nothing = if gemstone { b"[]".to_vec() } else { Vec::new() };
             return self.respond(nothing, None, None, service_time);
         }
         let size = |answers: &[Answer]| {
@@ -274,7 +284,8 @@ impl<'a> Exchange<'a> {
         let mut out = Vec::with_capacity(size(&answers));
         for (index, answer) in answers.iter().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
-            answer::write(&mut out, self.dialect, &answer.id, &answer.dispatched.result);
+            let Answer { id, dispatched } = answer;
+            answer::write(&mut out, self.dialect(dispatched.dialect), id, &dispatched.result);
         }
         out.push(b']');
         self.respond(out, place, None, service_time)
@@ -284,7 +295,7 @@ impl<'a> Exchange<'a> {
         self.count(fault);
         let result = Err(fault.clone());
         let mut out = Vec::with_capacity(answer::size_hint(&Payload::NULL, &result));
-        answer::write(&mut out, self.dialect, &Payload::NULL, &result);
+        answer::write(&mut out, self.dialect(None), &Payload::NULL, &result);
         self.respond(out, None, None, None)
     }
 
