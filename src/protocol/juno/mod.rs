@@ -7,9 +7,10 @@
 //! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
 //! - `stranger`: who speaks to the hub and is no module, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
-//! - `peer`, `session`, `patience`, `socket`: connections; `give_way`: when their other ends run
+//! - `peer`, `connection`, `patience`, `socket`: connections; `give_way`: when their other ends run
 //!   first.
-//! - `shared`: the hub behind its lock, and what it does to the world; `journal`: its log lines.
+//! - `shared`: the hub behind its lock; `world`: what it does to the world; `leaving`: its modules'
+//!   calls to other upstreams; `journal`: its log lines.
 //! - `ingress`, `open_sockets`, `deadlines`, `egress`: the hub's life, and the upstream by the name
 //!   `hub`.
 //! - `page`: the modules for operators.
@@ -21,25 +22,27 @@
 //! callers from outside of the hub.
 
 mod config;
+mod connection;
 mod deadlines;
 mod egress;
 mod give_way;
 mod hub;
 mod ingress;
 mod journal;
+mod leaving;
 mod lines;
 mod open_sockets;
 mod outbox;
 mod page;
 mod patience;
 mod peer;
-mod session;
 mod shadow;
 mod shared;
 mod socket;
 mod stranger;
 mod version;
 mod wire;
+mod world;
 
 use crate::ingress::IngressKind;
 

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::NAME;
 use super::config::{HubConfig, Listen};
+use super::connection::Connection;
 use super::peer::Peer;
-use super::session::Session;
 use super::shared::Shared;
 use super::socket::Socket;
 use crate::listener::{Acceptor, Place, Places};
@@ -106,13 +106,13 @@ impl OpenSockets {
             // A hub that has no router yet accepts nobody.
             let Some(account) = shared.account() else { return };
             let peer = Peer::new(write, shared.config().max_queue, &account);
-            let session = Session::open(Arc::clone(&shared), peer, read, &account);
+            let connection = Connection::open(Arc::clone(&shared), peer, read, &account);
             if shared.tasks.shutdown().is_cancelled() {
                 // It came too late for `HubIngress::end` to know of it.
-                session.close();
+                connection.close();
             }
             shared.tasks.spawn_session(async move {
-                session.run().await;
+                connection.run().await;
                 drop(place);
             });
         };

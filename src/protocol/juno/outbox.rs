@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::wire::Outgoing;
+use super::wire::OutgoingFrame;
 
 /// At most so much is written at once, unless one line is longer.
 const BATCH: usize = 60 * 1024;
@@ -48,7 +48,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Adds a frame's line. `limit` bounds what waits; a line that waits alone may be longer.
-    pub(super) fn push(&mut self, frame: &Outgoing<'_>, limit: usize) -> Result<(), Full> {
+    pub(super) fn push(&mut self, frame: &OutgoingFrame<'_>, limit: usize) -> Result<(), Full> {
         let has_room = |piece: &Piece| matches!(piece, Piece::Own(own) if own.len() < BATCH / 2);
         if !self.pieces.back().is_some_and(has_room) {
             self.pieces.push_back(Piece::Own(std::mem::take(&mut self.spare)));
@@ -155,7 +155,7 @@ mod tests {
             let mut expected = String::new();
             for (index, (shared, length)) in lines.iter().enumerate() {
                 let id = format!("\"{index}{}\"", "x".repeat(*length));
-                let frame = Outgoing::Listening { request_id: &id };
+                let frame = OutgoingFrame::Listening { request_id: &id };
                 let mut line = Vec::new();
                 frame.write(&mut line);
                 expected.push_str(std::str::from_utf8(&line).expect("UTF-8"));

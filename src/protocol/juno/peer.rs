@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::{tcp, unix};
 
 use super::outbox::{Full, Outbox, Piece};
-use super::wire::Outgoing;
+use super::wire::OutgoingFrame;
 use crate::budget::{Account, Exceeded, Share};
 
 /// How many pieces are written at once.
@@ -219,7 +219,7 @@ impl Peer {
     }
 
     /// Queues a frame. True where [`Peer::flush`] must follow.
-    pub(super) fn push(&self, frame: &Outgoing<'_>) -> bool {
+    pub(super) fn push(&self, frame: &OutgoingFrame<'_>) -> bool {
         let push = |queue: &mut Queue, limit| {
             queue.make_room(|| frame.length())?;
             Ok(queue.outbox.push(frame, limit)?)
@@ -229,7 +229,7 @@ impl Peer {
 
     /// Queues a call. `None` where so much waits already, because the module does not read, that
     /// it is not to be asked for more.
-    pub(super) fn push_call(&self, frame: &Outgoing<'_>) -> Option<bool> {
+    pub(super) fn push_call(&self, frame: &OutgoingFrame<'_>) -> Option<bool> {
         let pushed = self.enqueue(|queue, limit| {
             if queue.blocked && queue.outbox.len() > limit / PAUSE_AT {
                 return Err(Unqueued::Busy);

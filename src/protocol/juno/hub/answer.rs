@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use super::super::wire::fault::{data_of, from_callee, number_of};
-use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
-use super::{End, Ended, Hub, Note, Refusal, SessionId, World};
+use super::super::wire::{CallId, Frame, Key, OutgoingFrame, Rest, number};
+use super::{End, Ended, Hub, Note, NumberedFault, SessionId, World};
 use crate::call::Payload;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::format_duration;
@@ -23,14 +23,14 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         let Some((id, ended)) = self.answered(from, request_id, number::MALFORMED, world)? else {
             return Ok(());
         };
         let data = frame.raw(Key::Data);
         if let Some(session) = ended.waiting.caller.and_then(|caller| self.sessions.get(caller)) {
             let rest = Rest::of(frame, &[Key::Type, Key::RequestId, Key::Data]);
-            let answer = Outgoing::Answer { request_id: ended.request_id(), data, rest };
+            let answer = OutgoingFrame::Answer { request_id: ended.request_id(), data, rest };
             if !self.fits(&answer) {
                 self.end_too_long(id, ended, world);
                 return Ok(());
@@ -48,7 +48,7 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         let number = number::UNKNOWN_REQUEST;
         let Some((id, ended)) = self.answered(from, request_id, number, world)? else {
             return Ok(());
@@ -76,12 +76,17 @@ impl<P, T> Hub<P, T> {
         if !self.settings.errors_as_data {
             let rest = Rest::of(frame, &OWN_KEYS_OF_AN_ERROR);
             let (message, data) = (fault.message(), &data_of(fault));
-            let foreign = Outgoing::ForeignError { request_id, number, message, data, rest };
+            let foreign = OutgoingFrame::ForeignError { request_id, number, message, data, rest };
             if self.fits(&foreign) {
                 return world.send(&session.peer, &foreign);
             }
         }
-        self.refuse_call(caller, request_id, &Refusal { number, fault: fault.clone() }, world);
+        self.refuse_call(
+            caller,
+            request_id,
+            &NumberedFault { number, fault: fault.clone() },
+            world,
+        );
     }
 
     /// Ends a call whose answer is longer than its caller can read.
@@ -91,7 +96,7 @@ impl<P, T> Hub<P, T> {
         ended: Ended<T>,
         world: &mut W,
     ) {
-        let refusal = Refusal::from(self.answer_too_long());
+        let refusal = NumberedFault::from(self.answer_too_long());
         if let Some(caller) = ended.waiting.caller {
             self.refuse_call(caller, ended.request_id(), &refusal, world);
         }
@@ -105,7 +110,7 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         refused_with: i64,
         world: &mut W,
-    ) -> Result<Option<(CallId, Ended<T>)>, Refusal> {
+    ) -> Result<Option<(CallId, Ended<T>)>, NumberedFault> {
         if let Some(id) = self.waiting_call(from, request_id) {
             return Ok(self.take(id).map(|ended| (id, ended)));
         }
@@ -114,7 +119,7 @@ impl<P, T> Hub<P, T> {
             return Ok(None);
         }
         let message = "no call with this requestId was sent to this module";
-        Err(Refusal::new(refused_with, FaultKind::InvalidRequest, message))
+        Err(NumberedFault::new(refused_with, FaultKind::InvalidRequest, message))
     }
 
     /// Whether the id is that of a call which was sent to that module, or of one that is over.
@@ -139,7 +144,7 @@ impl<P, T> Hub<P, T> {
         world: &mut W,
     ) {
         let Some(session) = self.sessions.get(to) else { return };
-        let frame = Outgoing::Answer { request_id, data: Some(data), rest: Rest::NONE };
+        let frame = OutgoingFrame::Answer { request_id, data: Some(data), rest: Rest::NONE };
         if self.fits(&frame) {
             world.send(&session.peer, &frame);
         } else {
@@ -159,7 +164,7 @@ impl<P, T> Hub<P, T> {
             match result {
                 Ok(data) => self.send_answer(caller, ended.request_id(), data.as_str(), world),
                 Err(fault) => {
-                    let refusal = Refusal::from(fault.clone());
+                    let refusal = NumberedFault::from(fault.clone());
                     self.refuse_call(caller, ended.request_id(), &refusal, world);
                 }
             }
@@ -219,7 +224,7 @@ impl<P, T> Hub<P, T> {
         world: &mut W,
     ) {
         let Some(ended) = self.take(id) else { return };
-        let refusal = Refusal::from(fault);
+        let refusal = NumberedFault::from(fault);
         if let Some(caller) = ended.waiting.caller {
             self.refuse_call(caller, ended.request_id(), &refusal, world);
         }

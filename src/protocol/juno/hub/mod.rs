@@ -31,12 +31,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::wire::outgoing::quoted;
-use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, Outgoing, number};
+use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, OutgoingFrame, number};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
 use calls::{Calls, Ended};
-use refuse::Refusal;
+use refuse::NumberedFault;
 use sessions::Sessions;
 
 pub(super) use requests::OutsideCall;
@@ -166,10 +166,10 @@ pub(super) trait World {
     type Ticket;
 
     /// Sends a frame to a session.
-    fn send(&mut self, to: &Self::Peer, frame: &Outgoing<'_>);
+    fn send(&mut self, to: &Self::Peer, frame: &OutgoingFrame<'_>);
     /// Sends a call to a session; false where so much waits for it already that it is not to be
     /// asked for more.
-    fn call(&mut self, to: &Self::Peer, frame: &Outgoing<'_>) -> bool;
+    fn call(&mut self, to: &Self::Peer, frame: &OutgoingFrame<'_>) -> bool;
     /// Makes a hook's line one that its listeners can share, where there is memory for it.
     fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault>;
     /// Sends a hook's line, which all of its listeners share.
@@ -267,7 +267,7 @@ impl<P, T> Hub<P, T> {
             Line::Other => {
                 let message = "a frame must be a JSON object";
                 let refusal =
-                    Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
+                    NumberedFault::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
                 self.refuse(from, UNDEFINED, &refusal, world);
             }
             Line::TooDeep(head) => {
@@ -288,7 +288,8 @@ impl<P, T> Hub<P, T> {
     ) -> Dealt {
         let Ok(frame_type) = frame.frame_type() else {
             let message = "`type` is missing or no integer";
-            let refusal = Refusal::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
+            let refusal =
+                NumberedFault::new(number::UNKNOWN_REQUEST, FaultKind::InvalidRequest, message);
             self.refuse(from, UNDEFINED, &refusal, world);
             return Dealt::Done;
         };
@@ -299,8 +300,11 @@ impl<P, T> Hub<P, T> {
                     Some(_) => format!("`requestId` is longer than {MAX_REQUEST_ID} bytes"),
                     None => "`requestId` is missing or no string".to_owned(),
                 };
-                let refusal =
-                    Refusal::new(number::INVALID_REQUEST_ID, FaultKind::InvalidRequest, message);
+                let refusal = NumberedFault::new(
+                    number::INVALID_REQUEST_ID,
+                    FaultKind::InvalidRequest,
+                    message,
+                );
                 self.refuse(from, UNDEFINED, &refusal, world);
                 return Dealt::Done;
             }
@@ -322,7 +326,7 @@ impl<P, T> Hub<P, T> {
             Some(FrameType::Declare) => self.declare(from, frame, request_id, world),
             Some(FrameType::Listen) => self.listen(from, frame, request_id, world),
             Some(FrameType::Trigger) => self.trigger(from, frame, request_id, world),
-            None => Err(Refusal::new(
+            None => Err(NumberedFault::new(
                 number::UNKNOWN_REQUEST,
                 FaultKind::InvalidRequest,
                 "no request of this `type` is known: a module may send 0, 1, 3, 4, 5, 7 and 9",
@@ -360,7 +364,7 @@ impl<P, T> Hub<P, T> {
         let Some(listeners) = self.listeners.get(hook) else { return };
         self.serial += 1;
         let mut line = Vec::with_capacity(hook.len() + data.len() + 64);
-        Outgoing::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
+        OutgoingFrame::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
         let limit = self.settings.limits.argument;
         let line = if line.len() <= limit {
             world.hold(line)
@@ -387,7 +391,7 @@ impl<P, T> Hub<P, T> {
     fn force<W: World<Peer = P, Ticket = T>>(&mut self, to: SessionId, hook: &str, world: &mut W) {
         self.serial += 1;
         if let Some(session) = self.sessions.get(to) {
-            let frame = Outgoing::Hook { serial: self.serial, hook, data: "{}" };
+            let frame = OutgoingFrame::Hook { serial: self.serial, hook, data: "{}" };
             world.send(&session.peer, &frame);
         }
     }

@@ -3,24 +3,24 @@
 use std::borrow::Cow;
 
 use super::super::wire::fault::{as_result, data_of, number_of};
-use super::super::wire::{FrameType, Head, Outgoing, Rest, number};
+use super::super::wire::{FrameType, Head, OutgoingFrame, Rest, number};
 use super::{Hub, Note, SessionId, UNDEFINED, World};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::format_size;
 
 /// Juno's number for why a request is refused, and the fault that says it to people.
-pub(super) struct Refusal {
+pub(super) struct NumberedFault {
     pub(super) number: i64,
     pub(super) fault: Fault,
 }
 
-impl From<Fault> for Refusal {
+impl From<Fault> for NumberedFault {
     fn from(fault: Fault) -> Self {
         Self { number: number_of(fault.kind()), fault }
     }
 }
 
-impl Refusal {
+impl NumberedFault {
     pub(super) fn new(number: i64, kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { number, fault: Fault::not_sent(kind, message) }
     }
@@ -41,7 +41,7 @@ impl<P, T> Hub<P, T> {
         world: &mut W,
     ) {
         let id = head.request_id.as_deref();
-        let refusal = Refusal::from(fault);
+        let refusal = NumberedFault::from(fault);
         match (head.frame_type, id) {
             (Some(FrameType::Call), Some(id)) => {
                 world.note(Note::CallRefused { fault: &refusal.fault });
@@ -72,7 +72,7 @@ impl<P, T> Hub<P, T> {
     }
 
     /// Whether a frame's line is as short as modules are sent them.
-    pub(super) fn fits(&self, frame: &Outgoing<'_>) -> bool {
+    pub(super) fn fits(&self, frame: &OutgoingFrame<'_>) -> bool {
         let limit = self.settings.limits.argument;
         limit == usize::MAX || frame.length() <= limit
     }
@@ -92,19 +92,19 @@ impl<P, T> Hub<P, T> {
         &self,
         to: SessionId,
         request_id: &str,
-        refusal: &Refusal,
+        refusal: &NumberedFault,
         world: &mut W,
     ) {
         let Some(session) = self.sessions.get(to) else { return };
         let data = data_of(&refusal.fault);
         let (number, message) = (refusal.number, refusal.fault.message());
-        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
+        let frame = OutgoingFrame::Error { request_id, number, message, data: Some(&data) };
         if self.fits(&frame) {
             return world.send(&session.peer, &frame);
         }
         let short = shortened(&refusal.fault);
         let (message, data) = (short.message(), data_of(&short));
-        let frame = Outgoing::Error { request_id, number, message, data: Some(&data) };
+        let frame = OutgoingFrame::Error { request_id, number, message, data: Some(&data) };
         world.send(&session.peer, &frame);
     }
 
@@ -113,7 +113,7 @@ impl<P, T> Hub<P, T> {
         &self,
         to: SessionId,
         request_id: &str,
-        refusal: &Refusal,
+        refusal: &NumberedFault,
         world: &mut W,
     ) {
         if !self.settings.errors_as_data {
@@ -122,13 +122,13 @@ impl<P, T> Hub<P, T> {
         let Some(session) = self.sessions.get(to) else { return };
         let data = data_of(&refusal.fault);
         let result = as_result(refusal.number, refusal.fault.message(), &data);
-        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
+        let frame = OutgoingFrame::Answer { request_id, data: Some(&result), rest: Rest::NONE };
         if self.fits(&frame) {
             return world.send(&session.peer, &frame);
         }
         let short = shortened(&refusal.fault);
         let result = as_result(refusal.number, short.message(), &data_of(&short));
-        let frame = Outgoing::Answer { request_id, data: Some(&result), rest: Rest::NONE };
+        let frame = OutgoingFrame::Answer { request_id, data: Some(&result), rest: Rest::NONE };
         world.send(&session.peer, &frame);
     }
 }

@@ -7,12 +7,12 @@ use semver::Version;
 use serde_json::value::RawValue;
 
 use super::super::version::Range;
-use super::super::wire::{Frame, Key, Outgoing, number, text};
+use super::super::wire::{Frame, Key, OutgoingFrame, number, text};
 use super::requests::{check_length, name};
 use super::sessions::{Dependency, Module};
 use super::{
-    Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, OUTSIDE, Presence, Refusal, SessionId, World,
-    quoted,
+    Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
+    World, quoted,
 };
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
@@ -24,7 +24,7 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         let module = match self.introduce(from, frame) {
             Ok(module) => module,
             Err(refusal) => {
@@ -42,7 +42,7 @@ impl<P, T> Hub<P, T> {
         session.module = Some(Box::new(module));
         self.registered += 1;
         self.modules.entry(Arc::clone(&id)).or_default().push(from);
-        world.send(&session.peer, &Outgoing::Registered { request_id });
+        world.send(&session.peer, &OutgoingFrame::Registered { request_id });
         let risen = self.who_rises_with(from);
         let waits_for = self.waits_for(from).filter(|_| !risen.contains(&from));
         world.note(Note::Registered { id: &id, version: &version, waits_for });
@@ -75,9 +75,9 @@ impl<P, T> Hub<P, T> {
     }
 
     /// Reads a register frame, and decides whether the module may come in.
-    fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, Refusal> {
+    fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, NumberedFault> {
         let duplicate = |message: String| {
-            Refusal::new(number::DUPLICATE_MODULE, FaultKind::InvalidRequest, message)
+            NumberedFault::new(number::DUPLICATE_MODULE, FaultKind::InvalidRequest, message)
         };
         if let Some(module) = self.sessions.module(from) {
             let message = format!("this connection has registered as `{}` already", module.id);
@@ -87,7 +87,7 @@ impl<P, T> Hub<P, T> {
         let version = frame.text(Key::Version).filter(|text| text.len() <= MAX_NAME);
         let version = version.and_then(|text| Version::parse(&text).ok());
         let version = version.ok_or_else(|| {
-            Refusal::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
+            NumberedFault::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
         })?;
         let dependencies = dependencies(frame.raw(Key::Dependencies))?;
         self.check_token(&id, frame.text(Key::Token).as_deref())?;
@@ -118,7 +118,7 @@ impl<P, T> Hub<P, T> {
         })
     }
 
-    fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), Refusal> {
+    fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), NumberedFault> {
         let Some(token) = self.settings.tokens.get(id) else { return Ok(()) };
         if shown.is_some_and(|shown| is_token(token, shown)) {
             return Ok(());
@@ -131,10 +131,10 @@ impl<P, T> Hub<P, T> {
     }
 }
 
-fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, Refusal> {
+fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, NumberedFault> {
     let Some(raw) = raw.filter(|raw| *raw != "null") else { return Ok(Vec::new()) };
     let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| {
-        Refusal::malformed("`dependencies` must be an object: {\"module\": \"^1.0.0\"}")
+        NumberedFault::malformed("`dependencies` must be an object: {\"module\": \"^1.0.0\"}")
     })?;
     if map.len() > MAX_DEPENDENCIES {
         let message = format!("a module has at most {MAX_DEPENDENCIES} dependencies");
@@ -146,7 +146,7 @@ fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, Refusal> {
             check_length(raw.get(), "dependencies", MAX_NAME)?;
             let range = text(raw.get()).and_then(|text| Some((Range::parse(&text)?, text)));
             let (range, text) = range.ok_or_else(|| {
-                Refusal::malformed(format!(
+                NumberedFault::malformed(format!(
                     "the dependency `{id}` must be a SemVer range, such as \"^1.0.0\""
                 ))
             })?;

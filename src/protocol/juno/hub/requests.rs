@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::super::wire::{CallId, Frame, Key, Outgoing, Rest, number};
+use super::super::wire::{CallId, Frame, Key, OutgoingFrame, Rest, number};
 use super::callee::{Callee, is_word};
 use super::calls::NewCall;
 use super::sessions::Module;
-use super::{End, Hub, MAX_NAME, Note, RAW_OUTSIDE, Refusal, SessionId, Way, World};
+use super::{End, Hub, MAX_NAME, Note, NumberedFault, RAW_OUTSIDE, SessionId, Way, World};
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
 
@@ -31,7 +31,7 @@ impl<P, T> Hub<P, T> {
         self.sessions.module(session).filter(|module| module.active)
     }
 
-    fn require_active(&self, from: SessionId) -> Result<&Module, Refusal> {
+    fn require_active(&self, from: SessionId) -> Result<&Module, NumberedFault> {
         self.active_module(from).ok_or_else(|| {
             let message = match (self.sessions.module(from), self.waits_for(from)) {
                 (Some(module), Some(dependency)) => {
@@ -39,7 +39,7 @@ impl<P, T> Hub<P, T> {
                 }
                 _ => "this connection has not registered a module".to_owned(),
             };
-            Refusal::new(number::UNREGISTERED, FaultKind::AccessDenied, message)
+            NumberedFault::new(number::UNREGISTERED, FaultKind::AccessDenied, message)
         })
     }
 
@@ -49,7 +49,7 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         self.require_active(from)?;
         let function = name(frame, Key::Function, "function")?;
         let limit = self.settings.limits.functions;
@@ -58,7 +58,7 @@ impl<P, T> Hub<P, T> {
         let is_new = !module.functions.contains_key(&*function);
         remember(&mut module.functions, &function, limit, "functions")?;
         let raw = frame.raw(Key::Function).unwrap_or_default();
-        world.send(&session.peer, &Outgoing::Declared { request_id, function: raw });
+        world.send(&session.peer, &OutgoingFrame::Declared { request_id, function: raw });
         if is_new {
             world.note(Note::Declared { id: &module.id, function: &function });
         }
@@ -71,7 +71,7 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         self.require_active(from)?;
         let hook = name(frame, Key::Hook, "hook")?;
         let limit = self.settings.limits.hooks;
@@ -80,7 +80,7 @@ impl<P, T> Hub<P, T> {
         if remember(&mut module.hooks, &hook, limit, "hooks")? {
             self.listeners.entry(hook.as_ref().into()).or_default().push(from);
         }
-        world.send(&session.peer, &Outgoing::Listening { request_id });
+        world.send(&session.peer, &OutgoingFrame::Listening { request_id });
         Ok(())
     }
 
@@ -90,13 +90,13 @@ impl<P, T> Hub<P, T> {
         frame: &Frame<'_>,
         request_id: &str,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         let module = self.require_active(from)?;
         let hook = name(frame, Key::Hook, "hook")?;
         let whole = format!("{}.{hook}", module.id);
         self.emit(&whole, frame.object(Key::Data).unwrap_or(EMPTY), world);
         if let Some(session) = self.sessions.get(from) {
-            world.send(&session.peer, &Outgoing::Triggered { request_id });
+            world.send(&session.peer, &OutgoingFrame::Triggered { request_id });
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         now: Instant,
         world: &mut W,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NumberedFault> {
         let caller = self.require_active(from)?;
         let Some(name) = frame.text(Key::Function) else {
             let message = "`function` must be a string: \"module.function\"";
@@ -249,7 +249,7 @@ impl<P, T> Hub<P, T> {
         };
         let module = session.module.as_ref().map_or("", |module| &module.id);
         let Placed { method: function, caller, arguments, rest } = *placed;
-        let frame = Outgoing::Call { id, function, caller, arguments, rest };
+        let frame = OutgoingFrame::Call { id, function, caller, arguments, rest };
         if !self.fits(&frame) {
             let message = format!(
                 "the call is longer than the lines of {} that modules are sent ([hub] \
@@ -309,19 +309,19 @@ fn arguments<'a>(
 }
 
 /// A name such as `a.b.c` can be no module's function: Juno calls that an unknown function.
-fn unknown(service: &str, fault: Fault) -> Refusal {
+fn unknown(service: &str, fault: Fault) -> NumberedFault {
     let plain = service.chars().all(|char| is_word(char) || char == '-');
     if fault.kind() == FaultKind::UnknownService && !plain {
-        return Refusal { number: number::UNKNOWN_FUNCTION, fault };
+        return NumberedFault { number: number::UNKNOWN_FUNCTION, fault };
     }
     fault.into()
 }
 
 /// Splits at the last dot, as everywhere in Genkan.
-fn split(name: &str) -> Result<(&str, &str), Refusal> {
+fn split(name: &str) -> Result<(&str, &str), NumberedFault> {
     let malformed = || {
         let message = format!("`{name}` is no `module.function`");
-        Refusal::from(Fault::not_sent(FaultKind::UnknownMethod, message))
+        NumberedFault::from(Fault::not_sent(FaultKind::UnknownMethod, message))
     };
     let (service, method) = name.rsplit_once('.').ok_or_else(malformed)?;
     if method.is_empty() {
@@ -334,7 +334,11 @@ fn split(name: &str) -> Result<(&str, &str), Refusal> {
     Ok((service, method))
 }
 
-pub(super) fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a, str>, Refusal> {
+pub(super) fn name<'a>(
+    frame: &Frame<'a>,
+    key: Key,
+    word: &str,
+) -> Result<Cow<'a, str>, NumberedFault> {
     let name = frame.text(key).filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| {
         no_text(frame, key, &format!("`{word}` must be a string that is not empty"))
@@ -344,15 +348,15 @@ pub(super) fn name<'a>(frame: &Frame<'a>, key: Key, word: &str) -> Result<Cow<'a
 }
 
 /// Why the value of a key is no name: it may be a string that stands for no text.
-fn no_text(frame: &Frame<'_>, key: Key, message: &str) -> Refusal {
+fn no_text(frame: &Frame<'_>, key: Key, message: &str) -> NumberedFault {
     let is_string = frame.raw(key).is_some_and(|raw| raw.len() > 2 && raw.starts_with('"'));
     let reason =
         if is_string { ", and no half of a surrogate pair (\\ud800) may be in it" } else { "" };
-    Refusal::malformed(format!("{message}{reason}"))
+    NumberedFault::malformed(format!("{message}{reason}"))
 }
 
 /// What a module calls things is remembered, sent back in messages, and logged.
-pub(super) fn check_length(text: &str, word: &str, limit: usize) -> Result<(), Refusal> {
+pub(super) fn check_length(text: &str, word: &str, limit: usize) -> Result<(), NumberedFault> {
     if text.len() > limit {
         let message = format!("`{word}` is longer than the limit of {limit} bytes");
         return Err(Fault::not_sent(FaultKind::TooLarge, message).into());
@@ -366,7 +370,7 @@ fn remember(
     name: &str,
     limit: usize,
     what: &str,
-) -> Result<bool, Refusal> {
+) -> Result<bool, NumberedFault> {
     if names.contains_key(name) {
         return Ok(false);
     }

@@ -102,7 +102,7 @@ impl Sink for Length {
 
 /// A frame for a module. Ids and texts are raw JSON strings with their quotes, payloads raw JSON.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::protocol::juno) enum Outgoing<'a> {
+pub(in crate::protocol::juno) enum OutgoingFrame<'a> {
     /// Type 0.
     Error { request_id: &'a str, number: i64, message: &'a str, data: Option<&'a str> },
     /// Type 0, from a callee, with whatever else it sent: clients decode `error` as an integer and
@@ -130,8 +130,8 @@ pub(in crate::protocol::juno) enum Outgoing<'a> {
     Declared { request_id: &'a str, function: &'a str },
 }
 
-impl Outgoing<'_> {
-    /// How many bytes [`Outgoing::write`] writes.
+impl OutgoingFrame<'_> {
+    /// How many bytes [`OutgoingFrame::write`] writes.
     pub(in crate::protocol::juno) fn length(&self) -> usize {
         let mut length = Length(0);
         self.write(&mut length);
@@ -141,14 +141,14 @@ impl Outgoing<'_> {
     /// Appends the frame and the end of its line.
     pub(in crate::protocol::juno) fn write(&self, to: &mut impl Sink) {
         match *self {
-            Outgoing::Error { request_id, number, message, data } => {
+            OutgoingFrame::Error { request_id, number, message, data } => {
                 head(to, request_id, b",\"type\":0,\"error\":");
                 write_signed(to, number);
                 to.put(b",\"message\":");
                 write_text(to, message);
                 member(to, b",\"data\":", data);
             }
-            Outgoing::ForeignError { request_id, number, message, data, rest } => {
+            OutgoingFrame::ForeignError { request_id, number, message, data, rest } => {
                 head(to, request_id, b",\"type\":0,\"error\":");
                 write_signed(to, number);
                 to.put(b",\"message\":");
@@ -156,8 +156,8 @@ impl Outgoing<'_> {
                 member(to, b",\"data\":", Some(data));
                 rest.write(to);
             }
-            Outgoing::Registered { request_id } => head(to, request_id, b",\"type\":2"),
-            Outgoing::Call { id, function, caller, arguments, rest } => {
+            OutgoingFrame::Registered { request_id } => head(to, request_id, b",\"type\":2"),
+            OutgoingFrame::Call { id, function, caller, arguments, rest } => {
                 to.put(b"{\"requestId\":\"");
                 id.write(to);
                 to.put(b"\",\"type\":3,\"function\":\"");
@@ -168,14 +168,14 @@ impl Outgoing<'_> {
                 to.put(arguments.as_bytes());
                 rest.write(to);
             }
-            Outgoing::Answer { request_id, data, rest } => {
+            OutgoingFrame::Answer { request_id, data, rest } => {
                 head(to, request_id, b",\"type\":4");
                 member(to, b",\"data\":", data);
                 rest.write(to);
             }
-            Outgoing::Listening { request_id } => head(to, request_id, b",\"type\":6"),
-            Outgoing::Triggered { request_id } => head(to, request_id, b",\"type\":8"),
-            Outgoing::Hook { serial, hook, data } => {
+            OutgoingFrame::Listening { request_id } => head(to, request_id, b",\"type\":6"),
+            OutgoingFrame::Triggered { request_id } => head(to, request_id, b",\"type\":8"),
+            OutgoingFrame::Hook { serial, hook, data } => {
                 to.put(b"{\"requestId\":\"juno");
                 write_number(to, serial);
                 to.put(b"\",\"type\":8,\"hook\":");
@@ -183,7 +183,7 @@ impl Outgoing<'_> {
                 to.put(b",\"data\":");
                 to.put(data.as_bytes());
             }
-            Outgoing::Declared { request_id, function } => {
+            OutgoingFrame::Declared { request_id, function } => {
                 head(to, request_id, b",\"type\":10");
                 member(to, b",\"function\":", Some(function));
             }
@@ -244,7 +244,7 @@ mod tests {
     use super::super::scan::{Line, scan};
     use super::*;
 
-    fn line(frame: &Outgoing<'_>) -> String {
+    fn line(frame: &OutgoingFrame<'_>) -> String {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
         assert_eq!(bytes.len(), frame.length());
@@ -256,17 +256,20 @@ mod tests {
         let rest = Rest::NONE;
         let id = CallId { index: 7, generation: 1 };
         let cases = [
-            (Outgoing::Registered { request_id: "\"a-1\"" }, r#"{"requestId":"a-1","type":2}"#),
             (
-                Outgoing::Hook { serial: 12, hook: "\"juno.activated\"", data: "{}" },
+                OutgoingFrame::Registered { request_id: "\"a-1\"" },
+                r#"{"requestId":"a-1","type":2}"#,
+            ),
+            (
+                OutgoingFrame::Hook { serial: 12, hook: "\"juno.activated\"", data: "{}" },
                 r#"{"requestId":"juno12","type":8,"hook":"juno.activated","data":{}}"#,
             ),
             (
-                Outgoing::Declared { request_id: "\"i\"", function: "\"add\"" },
+                OutgoingFrame::Declared { request_id: "\"i\"", function: "\"add\"" },
                 r#"{"requestId":"i","type":10,"function":"add"}"#,
             ),
             (
-                Outgoing::Call {
+                OutgoingFrame::Call {
                     id,
                     function: "add",
                     caller: "\"c\"",
@@ -276,17 +279,17 @@ mod tests {
                 r#"{"requestId":"g4294967303","type":3,"function":"add","caller":"c","arguments":{"a":1}}"#,
             ),
             (
-                Outgoing::Answer { request_id: "\"i\"", data: Some("7.0"), rest },
+                OutgoingFrame::Answer { request_id: "\"i\"", data: Some("7.0"), rest },
                 r#"{"requestId":"i","type":4,"data":7.0}"#,
             ),
             (
-                Outgoing::Answer { request_id: "\"i\"", data: None, rest },
+                OutgoingFrame::Answer { request_id: "\"i\"", data: None, rest },
                 r#"{"requestId":"i","type":4}"#,
             ),
-            (Outgoing::Listening { request_id: "\"i\"" }, r#"{"requestId":"i","type":6}"#),
-            (Outgoing::Triggered { request_id: "\"i\"" }, r#"{"requestId":"i","type":8}"#),
+            (OutgoingFrame::Listening { request_id: "\"i\"" }, r#"{"requestId":"i","type":6}"#),
+            (OutgoingFrame::Triggered { request_id: "\"i\"" }, r#"{"requestId":"i","type":8}"#),
             (
-                Outgoing::Error {
+                OutgoingFrame::Error {
                     request_id: "\"undefined\"",
                     number: 2,
                     message: "a \"b\"",
@@ -306,7 +309,7 @@ mod tests {
         let Line::Object(members) = scan(came.as_bytes()) else { panic!("an object") };
         let frame = Frame::new(members);
         let rest = Rest::of(&frame, &[Key::Type, Key::RequestId, Key::Data]);
-        let out = Outgoing::Answer { request_id: "\"i\"", data: frame.raw(Key::Data), rest };
+        let out = OutgoingFrame::Answer { request_id: "\"i\"", data: frame.raw(Key::Data), rest };
         let expected = r#"{"requestId":"i","type":4,"data":2,"error":"é","x":1.10,"y\u0031":[ ]}"#;
         assert_eq!(line(&out), format!("{expected}\n"));
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::wire::{CallId, Frame, FrameType, Head, Outgoing, scan};
+use super::super::wire::{CallId, Frame, FrameType, Head, OutgoingFrame, scan};
 use super::*;
 use crate::call::Payload;
 
@@ -54,13 +54,13 @@ impl World for Notes {
     type Peer = &'static str;
     type Ticket = u32;
 
-    fn send(&mut self, to: &&'static str, frame: &Outgoing<'_>) {
+    fn send(&mut self, to: &&'static str, frame: &OutgoingFrame<'_>) {
         let mut line = Vec::new();
         frame.write(&mut line);
         self.write(to, &line);
     }
 
-    fn call(&mut self, to: &&'static str, frame: &Outgoing<'_>) -> bool {
+    fn call(&mut self, to: &&'static str, frame: &OutgoingFrame<'_>) -> bool {
         let busy = self.busy.contains(to);
         if !busy {
             self.send(to, frame);

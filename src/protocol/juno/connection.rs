@@ -20,9 +20,10 @@ use super::journal::Entry;
 use super::lines::{Lines, Unkept};
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
-use super::shared::{Io, Shared};
+use super::shared::Shared;
 use super::stranger::Spoken;
 use super::wire::{Head, scan};
+use super::world::Io;
 use crate::budget::Account;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
@@ -38,8 +39,8 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
-/// A connection that the hub knows of.
-pub(super) struct Session {
+/// A connection that the hub knows of, by the id of its session there.
+pub(super) struct Connection {
     shared: Arc<Shared>,
     id: SessionId,
     peer: Arc<Peer>,
@@ -58,7 +59,7 @@ enum Turn {
     Hold,
 }
 
-impl Session {
+impl Connection {
     /// Makes the connection known to the hub.
     pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd, account: &Account) -> Self {
         let peer = Arc::new(peer);
@@ -270,7 +271,7 @@ impl Session {
 }
 
 /// However a session ends, by a panic too: its module is gone.
-impl Drop for Session {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.with(Instant::now(), |hub, io| {
             io.modules_changed();

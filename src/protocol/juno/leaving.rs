@@ -1,0 +1,67 @@
+//! The calls of modules that leave the hub for another upstream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use super::wire::{CallId, Frame, Key};
+use crate::call::{Call, CallKind, CallName, Context, Params, Payload};
+use crate::router::Ticket;
+
+/// One of them.
+pub(super) struct Leaving {
+    id: CallId,
+    call: Call,
+    ticket: Ticket,
+    caller_gone: oneshot::Receiver<()>,
+}
+
+impl Leaving {
+    /// The call that a frame makes; none where its name is no call's.
+    pub(super) fn new(
+        id: CallId,
+        name: &str,
+        frame: &Frame<'_>,
+        received: Instant,
+        mut ticket: Ticket,
+        caller_gone: oneshot::Receiver<()>,
+    ) -> Option<Self> {
+        let call = Call {
+            name: CallName::parse(name.to_owned()).ok()?,
+            params: params(frame),
+            kind: CallKind::Call,
+            context: Arc::new(Context::new(ticket.trace())),
+            received,
+            timeout: None,
+        };
+        Some(Self { id, call, ticket, caller_gone })
+    }
+
+    /// Carries it out, for as long as the module is there.
+    pub(super) async fn carry_out(self, shared: Arc<Shared>) {
+        let Self { id, call, ticket, caller_gone } = self;
+        let dispatched = tokio::select! {
+            dispatched = ticket.carry_out(&call) => dispatched,
+            _ = caller_gone => return,
+        };
+        let result = dispatched.result.as_ref().map(|reply| &reply.payload);
+        shared.with(Instant::now(), |hub, io| hub.returned(id, result, io));
+    }
+}
+
+/// The arguments of a call. No arguments and an empty object are told apart.
+fn params(frame: &Frame<'_>) -> Params {
+    match frame.raw(Key::Arguments) {
+        Some(raw) if raw.starts_with('{') => Params::Object(payload(raw)),
+        Some(raw) if raw.starts_with('[') => Params::Array(payload(raw)),
+        _ => Params::None,
+    }
+}
+
+/// A copy of a part of a frame.
+pub(super) fn payload(raw: &str) -> Payload {
+    Payload::from_validated(Bytes::copy_from_slice(raw.as_bytes()))
+}
