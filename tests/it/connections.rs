@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::Echo;
 use crate::harness::http::encode;
+use crate::harness::{Echo, as_fault};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","method":"echo.x","params":["p"],"id":1}"#;
 
@@ -73,6 +73,32 @@ async fn a_broken_request_gets_its_answer_before_the_connection_ends() {
         assert!(connection.is_closed_within(Duration::from_secs(5)).await, "{what}");
     }
     assert_eq!(echo.called(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_body_in_tiny_chunks_is_a_body_and_one_of_extensions_is_none() {
+    let echo = Echo::start().await;
+    let head = encode("POST", "/api", &[("Transfer-Encoding", "chunked")], b"");
+    let chunk = |byte: u8| [b"1\r\n", &[byte][..], b"\r\n"].concat();
+    let body = format!("{}{CALL}", " ".repeat(100_000));
+    let mut tiny = echo.gateway.connect().await;
+    let chunks = body.bytes().flat_map(chunk).collect::<Vec<u8>>();
+    tiny.send(&[head.clone(), chunks, b"0\r\n\r\n".to_vec()].concat()).await;
+    assert_eq!(tiny.receive().await.expect("an answer").json()["result"], "p");
+    // What is said beside the chunks has an end, too.
+    let mut chatty = echo.gateway.connect().await;
+    chatty.send(&head).await;
+    let extended = format!("1;{}\r\n \r\n", "x".repeat(1_000));
+    for _ in 0..1_000 {
+        if chatty.try_send(extended.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    if let Some(answer) = chatty.receive().await {
+        as_fault(&answer.json()).is("invalid_request", "not_sent");
+    }
+    assert!(chatty.is_closed_within(Duration::from_secs(20)).await);
+    assert_eq!(echo.called(), ["x"]);
 }
 
 #[tokio::test]

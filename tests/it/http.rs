@@ -150,10 +150,13 @@ async fn http_2_with_prior_knowledge_carries_many_calls_at_once() {
             serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")
         }
     };
-    let started = Instant::now();
-    let slow = futures_util::future::join_all((0..10).map(|id| call("slow", id)));
-    let (answers, quick) = tokio::join!(slow, call("x", 99));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let slow = futures_util::future::join_all((0..10).map(|id| call("later", id)));
+    let quick = async {
+        let of = [("upstream", "nats")];
+        echo.gateway.wait_for_metric("genkan_calls_in_flight", &of, 10.0).await;
+        call("x", 99).await
+    };
+    let (answers, quick) = tokio::join!(slow, quick);
     assert_eq!(quick, json!({"jsonrpc": "2.0", "result": "p", "id": 99}));
     for (id, answer) in answers.iter().enumerate() {
         assert_eq!(*answer, json!({"jsonrpc": "2.0", "result": "p", "id": id}));
@@ -275,16 +278,14 @@ async fn a_caller_may_shorten_the_deadline_and_not_lengthen_it() {
     );
     let gateway = Gateway::ready(&toml).await;
     let never = r#"{"jsonrpc":"2.0","method":"echo.never","id":1}"#;
-    for (header, low, high) in [("200ms", 200, 650), ("60s", 700, 3_000), ("", 700, 3_000)] {
-        let started = Instant::now();
+    for (header, deadline) in [("200ms", "200ms"), ("60s", "700ms"), ("", "700ms")] {
         let response = gateway.post("/api", &[("X-Request-Timeout", header)], never).await;
-        let elapsed = started.elapsed();
         let fault = as_fault(&response.json());
         assert_eq!(fault.is("timeout", "unknown").code, -32003);
-        assert!(fault.message.contains(if low == 200 { "200ms" } else { "700ms" }), "{fault:?}");
-        let range = Duration::from_millis(low)..Duration::from_millis(high);
-        assert!(range.contains(&elapsed), "`{header}`: {elapsed:?}");
+        assert!(fault.message.contains(deadline), "`{header}`: {fault:?}");
     }
+    let twice = [("X-Request-Timeout", "5s"), ("X-Request-Timeout", "5s")];
+    as_fault(&gateway.post("/api", &twice, CALL).await.json()).is("invalid_request", "not_sent");
     for nonsense in ["soon", "5", "-1s", "0s", "1e9s"] {
         let response = gateway.post("/api", &[("X-Request-Timeout", nonsense)], CALL).await;
         let fault = as_fault(&response.json());
@@ -298,15 +299,18 @@ async fn server_timing_tells_the_gateways_share_from_the_services() {
     for (path, body) in
         [("/api", r#"{"jsonrpc":"2.0","method":"echo.slow","id":1}"#), ("/call/echo/slow", "")]
     {
+        let asked = Instant::now();
         let response = echo.gateway.post(path, &[], body).await;
+        let all = asked.elapsed().as_secs_f64() * 1e3;
         let timing = response.header("server-timing").expect("the header").to_owned();
         let share = |name: &str| -> f64 {
             let part = timing.split(',').find(|part| part.trim().starts_with(name));
             let duration = part.and_then(|part| part.split("dur=").nth(1));
             duration.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{timing}"))
         };
-        assert!((400.0..3_000.0).contains(&share("service")), "{timing}");
-        assert!(share("gateway") < 100.0, "{timing}");
+        // The service sleeps that long, and nothing else has a part in it.
+        let (service, gateway) = (share("service"), share("gateway"));
+        assert!(service >= 400.0 && service + gateway <= all, "{timing} of {all}");
     }
 }
 
@@ -340,6 +344,10 @@ async fn the_callers_trace_is_kept_and_one_begins_where_there_is_none() {
         assert_eq!(made.len(), 55);
         assert_ne!(made[3..35], trace[3..35]);
     }
+    echo.gateway.post("/api", &[("traceparent", trace), ("traceparent", trace)], CALL).await;
+    let seen = echo.service.requests.last();
+    let made = seen.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("traceparent"));
+    assert_ne!(made.expect("a trace on NATS").1[3..35], trace[3..35], "of two, neither");
 }
 
 #[tokio::test]

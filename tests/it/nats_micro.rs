@@ -43,6 +43,15 @@ async fn errors_keep_their_codes_and_bodies() {
         (&fault.data["code"], &fault.data["info"]),
         (&json!("E42"), &json!("see the manual"))
     );
+    // Without an envelope, a code that is a status is the status.
+    for (path, status, code) in
+        [("/call/calc/fail", 422, json!(422)), ("/call/demo_service/fail", 500, json!("E42"))]
+    {
+        let problem = gateway.post(path, &[], "[1]").await;
+        assert_eq!((problem.status, &problem.json()["code"]), (status, &code), "{path}");
+        assert_eq!(problem.json()["status"], status);
+        assert_eq!(problem.json()["kind"], "application");
+    }
 }
 
 #[tokio::test]

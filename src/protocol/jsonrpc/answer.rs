@@ -1,5 +1,7 @@
 //! Writes JSON-RPC 2.0 answers, and holds the one table of fault codes (CONTRACT, section 5).
 
+use http::StatusCode;
+
 use crate::call::{Payload, Reply};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteCode};
 use crate::route::Dialect;
@@ -23,9 +25,16 @@ fn code(kind: FaultKind, outcome: Outcome) -> i64 {
     }
 }
 
-/// The HTTP status of a fault where there is no envelope: `/call`.
-pub(super) fn status(kind: FaultKind) -> http::StatusCode {
-    use http::StatusCode;
+/// The HTTP status of a fault where there is no envelope: `/call`. Where the service's own error
+/// has a code that is one, it is that.
+pub(super) fn status(fault: &Fault) -> StatusCode {
+    let code = fault.remote().and_then(|remote| remote.code.as_ref()?.number());
+    let own = code.filter(|code| fault.kind() == FaultKind::Application && *code >= 400);
+    let own = own.and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+    own.filter(|own| own.as_u16() < 600).unwrap_or_else(|| status_of(fault.kind()))
+}
+
+fn status_of(kind: FaultKind) -> StatusCode {
     match kind {
         FaultKind::ParseError | FaultKind::InvalidRequest => StatusCode::BAD_REQUEST,
         FaultKind::UnknownMethod | FaultKind::UnknownService => StatusCode::NOT_FOUND,
@@ -204,7 +213,28 @@ mod tests {
             let of_one_that_ran = if internal { -32007 } else { expected_code };
             assert_eq!(code(kind, Outcome::Executed), of_one_that_ran);
             assert_eq!(code(kind, Outcome::Unknown), of_one_that_ran);
-            assert_eq!(status(kind).as_u16(), expected_status);
+            assert_eq!(status_of(kind).as_u16(), expected_status);
+        }
+    }
+
+    #[test]
+    fn an_error_whose_code_is_a_status_has_that() {
+        for (code, expected) in [
+            ("404", 404),
+            ("503", 503),
+            ("599", 599),
+            ("200", 500),
+            ("399", 500),
+            ("600", 500),
+            ("-404", 500),
+            ("66040", 500),
+            ("E42", 500),
+        ] {
+            let remote = RemoteError { code: Some(RemoteCode::parse(code)), ..Default::default() };
+            let fault = Fault::application("no", remote.clone());
+            assert_eq!(status(&fault).as_u16(), expected, "{code}");
+            let ours = Fault::new(FaultKind::Internal, Outcome::Unknown, "no").with_remote(remote);
+            assert_eq!(status(&ours).as_u16(), 500, "{code}: the service's errors alone");
         }
     }
 

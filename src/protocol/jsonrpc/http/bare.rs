@@ -56,7 +56,7 @@ pub(super) async fn call(
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             (response, trace)
         }
-        Err(fault) => (problem(&fault, answer::status(fault.kind())), None),
+        Err(fault) => (problem(&fault, answer::status(&fault)), None),
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     response
@@ -98,7 +98,7 @@ struct Declined {
 
 impl From<Fault> for Declined {
     fn from(fault: Fault) -> Self {
-        let status = answer::status(fault.kind());
+        let status = answer::status(&fault);
         Self { fault, status }
     }
 }

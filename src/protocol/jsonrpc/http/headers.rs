@@ -19,7 +19,8 @@ pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-tim
 /// Reads what travels with the call. A header that is not visible text is left behind.
 pub(super) fn read_context(headers: &HeaderMap, forward_authorization: bool) -> Context {
     let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
-    let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    // Which of two it belongs to, nobody can say.
+    let trace = single(headers, &TRACEPARENT).and_then(|value| value.to_str().ok());
     let known = trace.and_then(TraceParent::parse);
     let mut context = Context::new(known.unwrap_or_else(TraceParent::generate));
     if known.is_some() {
@@ -36,11 +37,18 @@ pub(super) fn read_context(headers: &HeaderMap, forward_authorization: bool) -> 
 
 /// The caller's own limit: `X-Request-Timeout: 800ms`.
 pub(super) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
-    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
-    let parsed = value.to_str().ok().and_then(parse_duration);
-    parsed.map(Some).ok_or_else(|| {
-        invalid("the header X-Request-Timeout must be a duration such as `800ms` or `5s`")
+    if !headers.contains_key(REQUEST_TIMEOUT) {
+        return Ok(None);
+    }
+    let value = single(headers, &REQUEST_TIMEOUT).and_then(|value| value.to_str().ok());
+    value.and_then(parse_duration).map(Some).ok_or_else(|| {
+        invalid("the header X-Request-Timeout must be one duration such as `800ms` or `5s`")
     })
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).into_iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether a body says that it is JSON: `application/json` or `application/json-rpc`, with
