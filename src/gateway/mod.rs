@@ -5,6 +5,8 @@
 mod ingresses;
 mod reload;
 mod signals;
+#[cfg(test)]
+mod tests;
 mod upstreams;
 mod watch;
 

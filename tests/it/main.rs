@@ -36,7 +36,6 @@ mod nats_peers;
 mod nats_streams;
 mod operators_port;
 mod outages;
-mod panics;
 mod params;
 mod payloads;
 mod readers;

@@ -314,12 +314,14 @@ async fn a_call_that_waited_longer_than_its_caller_is_never_executed() {
     let gateway = Gateway::ready(&vhost.config()).await;
     let shop = Shop::start(NamekoVersion::Two, &vhost.url(), "late");
     assert_eq!(gateway.result("late.note", json!(["first"])).await, 1);
-    // The workers are all taken and the prefetch is full: what comes then waits in the queue.
-    let busy: Vec<_> = (0..10).map(|_| gateway.result("late.slow", json!([4]))).collect();
+    // Ten workers are taken and the prefetch is full: what comes behind the eleventh waits.
+    let busy: Vec<_> = (0..11).map(|_| gateway.result("late.slow", json!([1.5]))).collect();
     let queued = async {
-        until("the prefetch is full", async || {
-            let queue = format!("queues/{}/rpc-late", vhost.name());
-            RabbitMq::shared().get(&queue)["messages_unacknowledged"] == 10
+        let rabbit = [("upstream", "rabbit")];
+        gateway.wait_for_metric("genkan_calls_in_flight", &rabbit, 11.0).await;
+        until("the eleventh is in the queue", async || {
+            let state = crate::harness::responder::queue_state(&vhost.url(), "rpc-late").await;
+            state.is_some_and(|(_, messages)| messages > 0)
         })
         .await;
         let body = r#"{"jsonrpc":"2.0","method":"late.note","params":["expired"],"id":1}"#;

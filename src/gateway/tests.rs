@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use genkan::config::ingress::IngressSettings;
-use genkan::config::{self, Origin, Readers};
-use genkan::ingress::{Bound, Change, Ingress, IngressKind};
-use genkan::router::Router;
-use genkan::tasks::Tasks;
 
-use crate::harness::process::PATIENCE;
+use crate::config::ingress::IngressSettings;
+use crate::config::{self, Origin, Readers};
+use crate::ingress::{Bound, Change, Ingress, IngressKind};
+use crate::router::Router;
+use crate::tasks::Tasks;
+
+/// Long enough for anything that happens, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An ingress whose acceptor panics as soon as it runs.
 const BROKEN: IngressKind = IngressKind {
@@ -65,7 +67,7 @@ async fn an_acceptor_that_panics_ends_the_process_with_an_error() {
     let text = "admin.listen = \"127.0.0.1:0\"";
     let loaded = config::parse("genkan.toml", text, config::Variables::new(), &readers);
     let Ok((config, _)) = loaded.into_valid() else { panic!("a valid configuration") };
-    let ran = genkan::gateway::run(config, Origin::Embedded, &[BROKEN]);
+    let ran = crate::gateway::run(config, Origin::Embedded, &[BROKEN]);
     let ended = tokio::time::timeout(PATIENCE, ran).await.expect("it does not run on");
     let error = ended.expect_err("the process fails");
     assert!(error.to_string().contains("panicked"), "{error:#}");
