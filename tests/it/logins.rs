@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::certs::Certs;
+use crate::harness::process::Folder;
 use crate::harness::{Answer, Gateway, NamekoResponder, Nats, NatsResponder, RabbitMq, eventually};
 
 /// An operator, an account and a user, made for these tests alone: they guard nothing.
@@ -211,4 +212,74 @@ async fn rabbitmq_with_a_clients_certificate() {
     let url = format!("amqps://127.0.0.1:{port}/%2f?auth_mechanism=external");
     let gateway = Gateway::ready(&rabbit_config(&url, &identity(&certs))).await;
     assert_eq!(gateway.result("svc.x", json!([])).await, "ok");
+}
+
+/// What the configuration names is read for every connection, and no signal says so.
+#[tokio::test]
+async fn nats_with_a_password_that_is_rotated_in_its_file() {
+    let wants = |password: &str| format!("authorization {{ user: till, password: {password} }}");
+    let (nats, folder) = (Nats::configured(&wants("old")), Folder::new());
+    let file = folder.write("password", "old\n");
+    let keys = format!("user = \"till\"\npassword_file = \"{}\"", file.display());
+    let gateway = Gateway::ready(&config(&nats, &keys)).await;
+    let connections = async |count: f64| {
+        gateway.wait_for_metric("genkan_upstream_reconnects_total", &[], count).await;
+        gateway.wait_until_ready().await;
+        gateway.fault("nobody.x", json!(["p"])).await.is("unknown_service", "not_sent");
+    };
+    // The file is ahead of its broker, which disturbs nobody.
+    folder.write("password", "new\n");
+    gateway.fault("nobody.x", json!(["p"])).await.is("unknown_service", "not_sent");
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
+    nats.configure(&wants("new"));
+    nats.stop();
+    nats.restart();
+    connections(1.0).await;
+    // One that cannot be read keeps the old, loudly.
+    std::fs::remove_file(&file).expect("it is there");
+    nats.stop();
+    nats.restart();
+    connections(2.0).await;
+    assert!(gateway.log_text().contains("the old one stays"), "{}", gateway.log_text());
+    assert!(!gateway.log_text().contains("new\\n"));
+}
+
+#[tokio::test]
+async fn nats_with_certificates_that_are_rotated_in_their_files() {
+    let (old, new, used) = (Certs::new(), Certs::new(), Folder::new());
+    let put = |certs: &Certs| {
+        for name in ["ca.pem", "client.pem", "client.key"] {
+            std::fs::copy(certs.file(name), used.path().join(name)).expect("a copy");
+        }
+    };
+    let serves = |certs: &Certs| {
+        format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}",
+            certs.path("server.pem"),
+            certs.path("server.key"),
+            certs.path("ca.pem")
+        )
+    };
+    put(&old);
+    let nats = Nats::configured(&serves(&old));
+    let path = |name: &str| used.path().join(name).display().to_string();
+    let keys = format!(
+        "ca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"",
+        path("ca.pem"),
+        path("client.pem"),
+        path("client.key")
+    );
+    let gateway = Gateway::ready(&config(&nats, &keys)).await;
+    put(&new);
+    nats.configure(&serves(&new));
+    nats.stop();
+    nats.restart();
+    gateway.wait_for_metric("genkan_upstream_reconnects_total", &[], 1.0).await;
+    // A key that does not fit its certificate is no reason to go without.
+    std::fs::copy(old.file("client.key"), used.path().join("client.key")).expect("a copy");
+    nats.stop();
+    nats.restart();
+    gateway.wait_for_metric("genkan_upstream_reconnects_total", &[], 2.0).await;
+    gateway.wait_until_ready().await;
+    assert!(gateway.log_text().contains("the old ones stay"), "{}", gateway.log_text());
 }

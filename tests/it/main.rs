@@ -30,6 +30,7 @@ mod nameko_peers;
 mod nameko_refusals;
 mod nameko_wire;
 mod nats;
+mod nats_egress;
 mod nats_goodbyes;
 mod nats_micro;
 mod nats_peers;

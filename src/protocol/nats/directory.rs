@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::{Link, State};
+use super::generation::Publication;
 use super::pending::Answer;
 use super::wire::{self, Endpoints};
 use crate::tasks::Tasks;
@@ -55,7 +57,7 @@ enum Known {
 
 /// Where a call goes.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// To an endpoint's subject.
     Endpoint(Arc<str>),
     /// The service lives, and has no such endpoint; the names of those that it has.
@@ -72,8 +74,8 @@ impl Directory {
     }
 
     /// Where `called`, a call's whole name, goes. `anew`: what is known has proved wrong.
-    pub(super) async fn find(self: &Arc<Self>, called: &str, anew: bool) -> Place {
-        let Some((service, _)) = wire::split(called) else { return Place::Guess };
+    pub(super) async fn find(self: &Arc<Self>, called: &str, anew: bool) -> Location {
+        let Some((service, _)) = wire::split(called) else { return Location::Guess };
         let mut service = self.ask(service, called, anew);
         let known = service
             .wait_for(|known| {
@@ -81,11 +83,11 @@ impl Directory {
             })
             .await;
         // The sender is in the table, and in the inquiry's task.
-        let Ok(known) = known else { return Place::Guess };
+        let Ok(known) = known else { return Location::Guess };
         match known.endpoints.subject(called) {
-            Some(subject) => Place::Endpoint(subject),
-            None if known.state == Known::Settled => Place::Unknown(known.endpoints.names()),
-            None => Place::Guess,
+            Some(subject) => Location::Endpoint(subject),
+            None if known.state == Known::Settled => Location::Unknown(known.endpoints.names()),
+            None => Location::Guess,
         }
     }
 
@@ -144,8 +146,9 @@ impl Directory {
         let State::Up(generation) = &*self.link.state() else { return };
         let subject: Arc<str> = wire::inquiry(name).into();
         let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else { return };
-        let headers = wire::NO_HEADERS.to_owned();
-        if !generation.send(answers.key(), subject, headers, bytes::Bytes::new(), true).await {
+        let (headers, payload) = (wire::NO_HEADERS.to_owned(), Bytes::new());
+        let publication = Publication { subject, headers, payload };
+        if !generation.send(answers.key(), publication, true).await {
             return;
         }
         let mut until = Instant::now() + PATIENCE;
@@ -180,7 +183,7 @@ impl Directory {
                     );
                     return;
                 }
-                Answer::Taken | Answer::Refused(_) | Answer::Lost { .. } => return,
+                Answer::Taken | Answer::Unkept(_) | Answer::Lost { .. } => return,
             }
         }
         if found.is_some() {

@@ -1,16 +1,15 @@
-//! Calls on their way out: envelope, table, wait, and the reply's meaning.
+//! Calls on their way out: publication, table, wait, and the reply's meaning.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::config::Settings;
 use super::connection::{self, Link, State};
-use super::directory::{Directory, Place};
-use super::generation::Generation;
+use super::directory::{Directory, Location};
+use super::generation::{Generation, Publication};
 use super::pending::{Answer, Closed};
-use super::wire::{self, Dialect, Refused};
+use super::wire::{self, Dialect, Unkept};
 use crate::budget::Budget;
 use crate::call::{Held, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
@@ -80,15 +79,8 @@ struct Egress {
     metrics: UpstreamMetrics,
 }
 
-/// A request that may be sent.
-struct Envelope {
-    subject: Arc<str>,
-    headers: String,
-    payload: Bytes,
-}
-
 impl Egress {
-    async fn envelope(&self, request: &Request<'_>, anew: bool) -> Result<Envelope, Fault> {
+    async fn publication(&self, request: &Request<'_>, anew: bool) -> Result<Publication, Fault> {
         let settings = &self.settings;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request);
         let subject = subject.map_err(|refusal| {
@@ -99,24 +91,24 @@ impl Egress {
         let subject = match &self.directory {
             Some(directory) if request.subject.is_none() => {
                 match directory.find(&subject, anew).await {
-                    Place::Endpoint(subject) => subject,
-                    Place::Guess => subject.into(),
-                    Place::Unknown(names) => return Err(unknown_method(request, &names)),
+                    Location::Endpoint(subject) => subject,
+                    Location::Guess => subject.into(),
+                    Location::Unknown(names) => return Err(unknown_method(request, &names)),
                 }
             }
             _ => subject.into(),
         };
-        Ok(Envelope { subject, headers: wire::headers(request), payload })
+        Ok(Publication { subject, headers: wire::headers(request), payload })
     }
 
     /// The generation to send through, if there is one and the message is not too large for it.
-    fn generation(&self, envelope: &Envelope) -> Result<Arc<Generation>, Fault> {
+    fn generation(&self, publication: &Publication) -> Result<Arc<Generation>, Fault> {
         let state = self.link.state();
         let generation = match &*state {
             State::Up(generation) => Arc::clone(generation),
             State::Down(why) => return Err(unavailable(why)),
         };
-        let size = envelope.payload.len() + envelope.headers.len();
+        let size = publication.payload.len() + publication.headers.len();
         let limit = generation.max_payload();
         if size > limit {
             return Err(Fault::not_sent(
@@ -137,10 +129,10 @@ impl Egress {
             (None, None);
         loop {
             let held = request.departure.hold();
-            let envelope = self.envelope(request, met_nobody.is_some()).await?;
-            let generation = self.generation(&envelope)?;
-            let subject = Arc::clone(&envelope.subject);
-            let answer = send_through(&generation, envelope, held, wants_reply).await?;
+            let publication = self.publication(request, met_nobody.is_some()).await?;
+            let generation = self.generation(&publication)?;
+            let subject = Arc::clone(&publication.subject);
+            let answer = send_through(&generation, publication, held, wants_reply).await?;
             let is_first = met_nobody.as_ref().is_none_or(|met_nobody| *met_nobody != subject);
             match &answer {
                 Answer::Lost { sent: false }
@@ -183,10 +175,10 @@ impl Egress {
         match answer {
             Answer::Denied => denied(request),
             Answer::Lost { sent: false } => unavailable("the connection to NATS was lost"),
-            Answer::Refused(Refused::TooLarge(size)) => {
+            Answer::Unkept(Unkept::TooLarge(size)) => {
                 too_large(request, *size, self.settings.max_reply)
             }
-            Answer::Refused(Refused::NoRoom(exceeded)) => exceeded.fault(Outcome::Executed),
+            Answer::Unkept(Unkept::NoRoom(exceeded)) => exceeded.fault(Outcome::Executed),
             Answer::Lost { sent: true } | Answer::Reply(_) | Answer::Taken => lost(request),
         }
     }
@@ -194,16 +186,16 @@ impl Egress {
 
 async fn send_through(
     generation: &Generation,
-    Envelope { subject, headers, payload }: Envelope,
+    publication: Publication,
     held: Held<'_>,
     wants_reply: bool,
 ) -> Result<Answer, Fault> {
-    let ticket = match generation.pending().register(Arc::clone(&subject), held) {
+    let ticket = match generation.pending().register(Arc::clone(&publication.subject), held) {
         Ok(ticket) => ticket,
         Err(Closed::Ended) => return Ok(Answer::Lost { sent: false }),
         Err(Closed::Full) => return Err(full()),
     };
-    if !generation.send(ticket.key(), subject, headers, payload, wants_reply).await {
+    if !generation.send(ticket.key(), publication, wants_reply).await {
         return Ok(Answer::Lost { sent: false });
     }
     Ok(ticket.answer().await)

@@ -55,13 +55,19 @@ impl End {
     }
 }
 
-/// A message on its way out.
-pub(super) struct Outgoing {
+/// A message to publish, but for its reply subject.
+pub(super) struct Publication {
+    pub(super) subject: Arc<str>,
+    /// The block of headers.
+    pub(super) headers: String,
+    pub(super) payload: Bytes,
+}
+
+/// A message on its way to the writer.
+struct Queued {
     /// Who waits for it.
     key: u64,
-    subject: Arc<str>,
-    headers: String,
-    payload: Bytes,
+    publication: Publication,
     /// Whether a reply is asked for; else the server's word that it has read it.
     wants_reply: bool,
 }
@@ -72,7 +78,7 @@ pub(super) struct Io {
     pub(super) writer: Writer,
     pub(super) parser: Parser,
     pub(super) buffer: BytesMut,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::Receiver<Queued>,
 }
 
 /// One connection and what belongs to it.
@@ -83,7 +89,7 @@ pub(super) struct Generation {
     max_payload: AtomicUsize,
     ping_interval: Duration,
     /// Messages on their way to the writer.
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: mpsc::Sender<Queued>,
     /// The notifications that each `PING` under way stands for.
     pings: Mutex<VecDeque<Vec<u64>>>,
     pulse: Mutex<Pulse>,
@@ -159,16 +165,8 @@ impl Generation {
 
     /// Hands a message over to be written. Until it is, it can be taken back by dropping the place
     /// in the table that `key` stands for. False where the connection has ended.
-    pub(super) async fn send(
-        &self,
-        key: u64,
-        subject: Arc<str>,
-        headers: String,
-        payload: Bytes,
-        wants_reply: bool,
-    ) -> bool {
-        let outgoing = Outgoing { key, subject, headers, payload, wants_reply };
-        self.outbox.send(outgoing).await.is_ok()
+    pub(super) async fn send(&self, key: u64, publication: Publication, wants_reply: bool) -> bool {
+        self.outbox.send(Queued { key, publication, wants_reply }).await.is_ok()
     }
 
     /// Reads, writes and watches until the end, which every call that waits gets to know.
@@ -220,8 +218,8 @@ impl Generation {
     fn take(&self, operation: Incoming) -> Option<End> {
         match operation {
             Incoming::Message(message) => self.reply(message),
-            Incoming::Refused { subject, refused } => {
-                self.hand_out(&subject, Answer::Refused(refused));
+            Incoming::Unkept { subject, why } => {
+                self.hand_out(&subject, Answer::Unkept(why));
             }
             Incoming::Ping => {
                 self.is_asked.store(true, Ordering::Relaxed);
@@ -299,7 +297,7 @@ impl Generation {
         }
     }
 
-    async fn write(&self, mut writer: Writer, outbox: &mut mpsc::Receiver<Outgoing>) -> End {
+    async fn write(&self, mut writer: Writer, outbox: &mut mpsc::Receiver<Queued>) -> End {
         let mut batch = Vec::with_capacity(BATCH);
         let mut out = Vec::with_capacity(WRITE);
         loop {
@@ -318,25 +316,25 @@ impl Generation {
     async fn write_all(
         &self,
         writer: &mut Writer,
-        batch: &mut Vec<Outgoing>,
+        batch: &mut Vec<Queued>,
         out: &mut Vec<u8>,
     ) -> std::io::Result<()> {
         let mut notifications = Vec::new();
-        for outgoing in batch.drain(..) {
-            if !self.pending.sending(outgoing.key) {
+        for Queued { key, publication, wants_reply } in batch.drain(..) {
+            if !self.pending.sending(key) {
                 continue;
             }
-            self.encode(&outgoing, out);
-            if outgoing.payload.len() >= LARGE {
+            self.encode(wants_reply.then_some(key), &publication, out);
+            if publication.payload.len() >= LARGE {
                 self.put(writer, out).await?;
                 out.clear();
-                self.put(writer, &outgoing.payload).await?;
+                self.put(writer, &publication.payload).await?;
             } else {
-                out.extend_from_slice(&outgoing.payload);
+                out.extend_from_slice(&publication.payload);
             }
             out.extend_from_slice(b"\r\n");
-            if !outgoing.wants_reply {
-                notifications.push(outgoing.key);
+            if !wants_reply {
+                notifications.push(key);
             }
             if out.len() >= WRITE / 2 {
                 self.put(writer, out).await?;
@@ -355,12 +353,12 @@ impl Generation {
         writer.flush().await
     }
 
-    fn encode(&self, outgoing: &Outgoing, out: &mut Vec<u8>) {
-        let Outgoing { key, subject, headers, payload, wants_reply } = outgoing;
-        let reply = wants_reply.then(|| {
+    fn encode(&self, reply_to: Option<u64>, publication: &Publication, out: &mut Vec<u8>) {
+        let Publication { subject, headers, payload } = publication;
+        let reply = reply_to.map(|key| {
             let mut reply = String::with_capacity(self.inbox.len() + Token::HEX);
             reply.push_str(&self.inbox);
-            self.pending.token(*key).push_hex(&mut reply);
+            self.pending.token(key).push_hex(&mut reply);
             reply
         });
         wire::publish(out, subject, reply.as_deref(), headers, payload.len());

@@ -125,7 +125,7 @@ async fn welcome(
             Incoming::Info(info) => max_payload = info.max_payload,
             Incoming::Error(text) => return Err(refusal(&text, auth)),
             // It takes its time to ask for life; whoever answers here is asked again.
-            Incoming::Ping | Incoming::Ok | Incoming::Message(_) | Incoming::Refused { .. } => {}
+            Incoming::Ping | Incoming::Ok | Incoming::Message(_) | Incoming::Unkept { .. } => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::wire::{Message, Refused};
+use super::wire::{Message, Unkept};
 use crate::call::Held;
 use crate::token::{Token, Tokens};
 
@@ -31,7 +31,7 @@ pub(super) enum Answer {
     /// With a reply.
     Reply(Message),
     /// With a reply that was not taken in.
-    Refused(Refused),
+    Unkept(Unkept),
     /// The server has read the notification, and let it pass.
     Taken,
     /// The server does not let us publish to the subject.

@@ -46,6 +46,16 @@ impl Nats {
         nats
     }
 
+    /// Writes its configuration file anew, for the next start or [reload](Nats::reload).
+    pub fn configure(&self, conf: &str) {
+        self.folder.write("nats.conf", conf);
+    }
+
+    /// Lets it read its configuration file again.
+    pub fn reload(&self) {
+        self.process.lock().unwrap().as_ref().expect("it runs").signal("HUP");
+    }
+
     /// Starts it again, on the same port.
     pub fn restart(&self) {
         let log = self.folder.path().join("nats.log");

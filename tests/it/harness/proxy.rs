@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// A proxy. It ends with its test.
 pub struct Proxy {
     address: String,
     /// How often the cable has been cut: connections of an earlier time are dead.
     cuts: Arc<AtomicU32>,
+    /// How often all have been hung up on.
+    hang_ups: watch::Sender<u32>,
 }
 
 impl Proxy {
@@ -22,21 +25,36 @@ impl Proxy {
         let address = listener.local_addr().expect("bound").to_string();
         let cuts = Arc::new(AtomicU32::new(0));
         let so_far = Arc::clone(&cuts);
+        let (hang_ups, hung_up) = watch::channel(0);
         tokio::spawn(async move {
             while let Ok((inner, _)) = listener.accept().await {
                 let Ok(outer) = TcpStream::connect(&to).await else { continue };
                 let (inner_in, inner_out) = inner.into_split();
                 let (outer_in, outer_out) = outer.into_split();
-                tokio::spawn(carry(inner_in, outer_out, Arc::clone(&so_far)));
-                tokio::spawn(carry(outer_in, inner_out, Arc::clone(&so_far)));
+                for (from, to) in [(inner_in, outer_out), (outer_in, inner_out)] {
+                    let (carried, mut hung_up) =
+                        (carry(from, to, Arc::clone(&so_far)), hung_up.clone());
+                    hung_up.mark_unchanged();
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = carried => {}
+                            _ = hung_up.changed() => {}
+                        }
+                    });
+                }
             }
         });
-        Self { address, cuts }
+        Self { address, cuts, hang_ups }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Closes the connections that there are, on both sides.
+    pub fn hang_up(&self) {
+        self.hang_ups.send_modify(|times| *times += 1);
     }
 
     /// From now on nothing passes on the connections that there are, and neither side is told. New

@@ -34,17 +34,17 @@ pub(in crate::protocol::nats) enum Incoming {
     /// A message for a subscription of ours.
     Message(Message),
     /// One that was not wanted; its bytes have been thrown away as they came.
-    Refused {
+    Unkept {
         /// Its subject.
         subject: Bytes,
         /// Why.
-        refused: Refused,
+        why: Unkept,
     },
 }
 
 /// Why a message was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol::nats) enum Refused {
+pub(in crate::protocol::nats) enum Unkept {
     /// It has so many bytes, headers included, and that is too many.
     TooLarge(usize),
     /// The process or this upstream holds too much already.
@@ -110,7 +110,7 @@ struct Begun {
     headers: usize,
     size: usize,
     /// What the message holds, or why it may not.
-    share: Result<Share, Refused>,
+    share: Result<Share, Unkept>,
     /// How many of its bytes are still to come, with the line break, where it may not.
     rest: usize,
 }
@@ -123,12 +123,12 @@ impl Parser {
 
     fn begin(&self, subject: Bytes, headers: usize, size: usize) -> Begun {
         let share = if size > self.largest {
-            Err(Refused::TooLarge(size))
+            Err(Unkept::TooLarge(size))
         } else {
             let mut share = self.account.share();
             // Small ones pass in a buffer of a fixed size.
             let counted = if size >= COUNTED { size } else { 0 };
-            share.grow(counted).map(|()| share).map_err(Refused::NoRoom)
+            share.grow(counted).map(|()| share).map_err(Unkept::NoRoom)
         };
         Begun { subject, headers, size, share, rest: size + 2 }
     }
@@ -176,7 +176,7 @@ impl Parser {
         };
         let share = match share {
             Ok(share) => share,
-            Err(refused) => return Ok(Some(Incoming::Refused { subject, refused })),
+            Err(why) => return Ok(Some(Incoming::Unkept { subject, why })),
         };
         let headers = buffer.split_to(headers).freeze();
         let payload = buffer.split_to(size - headers.len()).freeze();
@@ -304,8 +304,8 @@ mod tests {
     fn what_is_too_large_is_thrown_away_as_it_comes() {
         let text = b"MSG a.b 1 30\r\n012345678901234567890123456789\r\nPING\r\n";
         for piece in 1..text.len() {
-            let refused = Refused::TooLarge(30);
-            let too_large = Incoming::Refused { subject: "a.b".into(), refused };
+            let why = Unkept::TooLarge(30);
+            let too_large = Incoming::Unkept { subject: "a.b".into(), why };
             assert_eq!(all(text, piece, 29).expect("well formed"), [too_large, Incoming::Ping]);
         }
         let (mut parser, mut buffer) = (parser(10), BytesMut::from(&text[..40]));
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(budget.held(), 15_000);
         let refused = next(15_000);
         let no_room = |incoming: &Option<Incoming>| {
-            matches!(incoming, Some(Incoming::Refused { refused: Refused::NoRoom(_), .. }))
+            matches!(incoming, Some(Incoming::Unkept { why: Unkept::NoRoom(_), .. }))
         };
         assert!(no_room(&refused), "half of the whole is an upstream's: {refused:?}");
         drop(kept);

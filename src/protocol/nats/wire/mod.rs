@@ -15,7 +15,7 @@ mod request;
 mod testing;
 
 pub(super) use endpoints::{Endpoints, inquiry, split};
-pub(super) use incoming::{Incoming, Info, Malformed, Message, Parser, Refused};
+pub(super) use incoming::{Incoming, Info, Malformed, Message, Parser, Unkept};
 pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe};
 pub(super) use receipt::receipt;
 pub(super) use reply::{Violation, decode, is_no_responders, violation};

@@ -35,7 +35,7 @@ const OBJECT_PROTOTYPE: [&str; 12] = [
 
 /// A call that was refused because it would harm a peer.
 #[derive(Debug)]
-pub(in crate::protocol::nats) struct Refusal {
+pub(in crate::protocol::nats) struct Unsendable {
     /// For the metric.
     pub(in crate::protocol::nats) reason: &'static str,
     /// For the caller.
@@ -48,14 +48,17 @@ pub(in crate::protocol::nats) fn subject(
     dialect: Dialect,
     inbox_prefix: &str,
     request: &Request<'_>,
-) -> Result<String, Refusal> {
+) -> Result<String, Unsendable> {
     let subject = match request.subject {
         Some(subject) => subject.to_owned(),
         None => [request.service, ".", request.method].concat(),
     };
     if let Some((reason, flaw)) = flaw(&subject, inbox_prefix) {
         let message = format!("{} cannot be called over NATS: {flaw}", shown(&subject));
-        return Err(Refusal { reason, fault: Fault::not_sent(FaultKind::InvalidRequest, message) });
+        return Err(Unsendable {
+            reason,
+            fault: Fault::not_sent(FaultKind::InvalidRequest, message),
+        });
     }
     let method = last_token(&subject);
     if dialect == Dialect::Picom && OBJECT_PROTOTYPE.contains(&method) {
@@ -65,7 +68,7 @@ pub(in crate::protocol::nats) fn subject(
             shown(method)
         );
         let fault = Fault::not_sent(FaultKind::UnknownMethod, message);
-        return Err(Refusal { reason: "object_prototype", fault });
+        return Err(Unsendable { reason: "object_prototype", fault });
     }
     Ok(subject)
 }
