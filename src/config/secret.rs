@@ -32,22 +32,27 @@ impl Secret {
         &self.0
     }
 
-    /// For a URL: the same without its user name, password and query, to show to an operator.
-    /// Where it is broken so that they cannot be told from the host, without that too.
+    /// For a URL: what may be shown of it.
     pub fn url_without_credentials(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        // `u:pass/word@h`, or `u:pass` and a comma behind it: a password where the port should be.
-        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-        let is_port = port.bytes().all(|b| b.is_ascii_digit()) || host.ends_with(']');
-        if !is_port || path.contains('@') {
-            return format!("{scheme}://***");
-        }
-        format!("{scheme}://{host}{path}")
+        url_without_credentials(&self.0)
     }
+}
+
+/// A URL without its user name, password and query, to show to an operator. Where it is broken so
+/// that they cannot be told from the host, without that too.
+pub fn url_without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    // `u:pass/word@h`, or `u:pass` and a comma behind it: a password where the port should be.
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) || host.ends_with(']');
+    if !is_port || path.contains('@') {
+        return format!("{scheme}://***");
+    }
+    format!("{scheme}://{host}{path}")
 }
 
 /// A secret that may stand in a file. The file is read again whenever the secret is needed: one

@@ -15,7 +15,7 @@ pub(super) use self::server::Server;
 use super::login;
 use super::transport;
 use super::wire::Dialect;
-use crate::config::secret::{Secret, SecretSource, shown_path};
+use crate::config::secret::{Secret, SecretSource, shown_path, url_without_credentials};
 use crate::config::section::Section;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,7 +137,7 @@ fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Server> {
 
 /// Reads one URL. The text may hold a password: no message repeats more of it than its host.
 fn read_server(section: &Section<'_>, text: &str, auth: &Auth) -> Option<Server> {
-    let shown = Secret::new(text.to_owned()).url_without_credentials();
+    let shown = url_without_credentials(text);
     let fail = |what: &str| {
         let title = section.title();
         section.problem("servers", format!("a server in {title}, {shown}, {what}"));
