@@ -30,7 +30,7 @@ const fn row(
 const ROWS: [Row; 10] = [
     row(("parse_error", -32700, 400), ("not_sent", false), ("svc", "x", "{")),
     row(("invalid_request", -32600, 400), ("not_sent", false), ("svc", "x", "7")),
-    row(("unknown_method", -32601, 404), ("rejected", false), ("svc", "nope", "[1]")),
+    row(("unknown_method", -32601, 404), ("unknown", false), ("svc", "nope", "[1]")),
     row(("unknown_service", -32601, 404), ("not_sent", false), ("nobody", "x", "[1]")),
     row(("invalid_params", -32602, 422), ("not_sent", false), ("svc", "x", "[null]")),
     row(("internal", -32007, 500), ("executed", false), ("svc", "broken", "[1]")),

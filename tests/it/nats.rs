@@ -70,8 +70,20 @@ async fn what_a_javascript_service_rejects_with() {
     assert_eq!(gateway.result("mailer.reject_nothing", Value::Null).await, Value::Null);
     assert_eq!(gateway.result("mailer.reject_empty", Value::Null).await, Value::Null);
     let unknown = gateway.fault("mailer.nope", Value::Null).await;
-    assert_eq!(unknown.is("unknown_method", "rejected").code, -32601);
+    assert_eq!(unknown.is("unknown_method", "unknown").code, -32601);
     assert!(mailer.lives());
+}
+
+#[tokio::test]
+async fn what_a_picom_service_passes_on_is_never_told_as_rejected() {
+    let (_nats, _mailer, gateway) = mailer().await;
+    for (method, token) in [("pass_on", "one"), ("pass_bad_on", "two")] {
+        let fault = gateway.fault(&format!("mailer.{method}"), json!([token])).await;
+        let ran = gateway.result("mailer.noted", Value::Null).await;
+        assert!(ran.as_array().is_some_and(|ran| ran.contains(&json!(token))), "{ran}");
+        assert_ne!(fault.data["outcome"], "rejected", "it has run: {fault:?}");
+        assert_ne!(fault.data["outcome"], "not_sent", "it has run: {fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,9 @@ const methods = {
   reject_object: () => Promise.reject({ message: 'not good', n: 1 }),
   reject_nothing: () => Promise.reject(undefined),
   reject_empty: () => Promise.reject(''),
+  // What a call of its own to another service's method of the same name got.
+  pass_on: async (message) => { noted.push(message); throw new Error('Method not found "pass_on"'); },
+  pass_bad_on: async (message) => { noted.push(message); throw new Error('Bad JSON request'); },
   never: () => new Promise(() => {}),
   no_promise: () => 'a plain value ends the process when it was requested',
   throws: () => { throw new Error('synchronously: ends the process'); },

@@ -9,8 +9,8 @@ use crate::route::Dialect;
 /// The JSON-RPC code of a fault.
 fn code(kind: FaultKind, outcome: Outcome) -> i64 {
     match kind {
-        // Clients such as viem repeat a call by themselves that ended with JSON-RPC's own code.
-        FaultKind::Internal if outcome.may_have_run() => -32007,
+        // Clients such as viem repeat a call by themselves that ended with -32603 or -32005.
+        FaultKind::Internal | FaultKind::Overloaded if outcome.may_have_run() => -32007,
         FaultKind::ParseError => -32700,
         FaultKind::InvalidRequest => -32600,
         FaultKind::UnknownMethod | FaultKind::UnknownService => -32601,
@@ -209,8 +209,8 @@ mod tests {
         assert_eq!(rows.map(|row| row.0), FaultKind::ALL);
         for (kind, expected_code, expected_status) in rows {
             assert_eq!(code(kind, Outcome::NotSent), expected_code);
-            let internal = kind == FaultKind::Internal;
-            let of_one_that_ran = if internal { -32007 } else { expected_code };
+            let repeated = matches!(kind, FaultKind::Internal | FaultKind::Overloaded);
+            let of_one_that_ran = if repeated { -32007 } else { expected_code };
             assert_eq!(code(kind, Outcome::Executed), of_one_that_ran);
             assert_eq!(code(kind, Outcome::Unknown), of_one_that_ran);
             assert_eq!(status_of(kind).as_u16(), expected_status);

@@ -141,15 +141,16 @@ fn picom_error(request: &Request<'_>, body: &Bytes, error: &RawValue) -> Fault {
         let remote = RemoteError { info: Some(info), ..RemoteError::default() };
         return Fault::application(error.get().to_owned(), remote);
     };
-    // The name must be ours: a service may pass on what a third one told it.
+    // The name must be ours. Even then nothing is certain: a service that ran, and passes on what a
+    // call of its own got, says the same where the other method has the same name.
     let unknown = text.strip_prefix("Method not found \"").and_then(|rest| rest.strip_suffix('"'));
     if unknown == Some(last_token(request.method)) {
         let message = format!("`{}` has no method `{}`", request.service, request.method);
-        return Fault::new(FaultKind::UnknownMethod, Outcome::Rejected, message);
+        return Fault::new(FaultKind::UnknownMethod, Outcome::Unknown, message);
     }
     if text == "Bad JSON request" {
         let message = format!("`{}` could not read the params: {text}", request.service);
-        return Fault::new(FaultKind::InvalidParams, Outcome::Rejected, message);
+        return Fault::new(FaultKind::InvalidParams, Outcome::Unknown, message);
     }
     let remote = RemoteError { info: Some(info), ..RemoteError::default() };
     Fault::application(text, remote)
@@ -417,7 +418,7 @@ mod tests {
             (r#"{"error":"Bad JSON request"}"#, FaultKind::InvalidParams),
         ] {
             let fault = result(Dialect::Picom, body).expect_err(body);
-            assert_eq!((fault.kind(), fault.outcome()), (kind, Outcome::Rejected), "{body}");
+            assert_eq!((fault.kind(), fault.outcome()), (kind, Outcome::Unknown), "{body}");
             assert!(fault.message().contains("mailer"), "{}", fault.message());
         }
     }
