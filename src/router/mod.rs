@@ -28,7 +28,7 @@ pub use ending::Ending;
 use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;
 use table::Table;
-pub use ticket::{Declined, Dispatched, Ticket};
+pub use ticket::{Dispatched, Ticket, Unadmitted};
 
 /// The routing table at work.
 pub struct Router {
@@ -71,14 +71,14 @@ impl Router {
 
     /// Finds the row of a call, and applies the policies. Does not wait: it can be asked under a
     /// lock. Writing the end of what was declined can take longer, and is left to who asked.
-    pub fn admit(&self, arrival: &Arrival<'_>) -> Result<Ticket, Box<Declined>> {
+    pub fn admit(&self, arrival: &Arrival<'_>) -> Result<Ticket, Box<Unadmitted>> {
         let row = Arc::clone(self.table.load().find(arrival.name));
         let deadline = policy::timeout::deadline(&row, arrival);
         let admitted = policy::admit(&row, arrival);
         let ending = Ending::of(row, arrival);
         match admitted {
             Ok(permit) => Ok(Ticket { ending, permit, deadline }),
-            Err(fault) => Err(Box::new(Declined { ending, fault })),
+            Err(fault) => Err(Box::new(Unadmitted { ending, fault })),
         }
     }
 
@@ -110,8 +110,8 @@ impl Router {
         };
         match self.admit(&arrival) {
             Ok(ticket) => ticket.carry_out(&call).await,
-            Err(declined) => {
-                let Declined { ending, fault } = *declined;
+            Err(unadmitted) => {
+                let Unadmitted { ending, fault } = *unadmitted;
                 let dialect = Some(ending.row().rule.dialect);
                 ending.write(call.name.as_str(), Err(&fault));
                 Dispatched { result: Err(fault), service_time: None, dialect }

@@ -33,7 +33,7 @@ pub struct Ticket {
 }
 
 /// A call that was not admitted. Its end is still to be written.
-pub struct Declined {
+pub struct Unadmitted {
     /// Its end.
     pub ending: Ending,
     /// Why it was not.

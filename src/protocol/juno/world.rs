@@ -21,7 +21,7 @@ use crate::call::{Payload, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::params;
 use crate::route::HUB;
-use crate::router::{Arrival, Declined, Ending, Ticket};
+use crate::router::{Arrival, Ending, Ticket, Unadmitted};
 
 /// A module's call that ended with a fault.
 struct Failed {
@@ -187,8 +187,8 @@ impl World for Io<'_> {
         let arrival = Arrival { ingress, name, received, timeout: None, trace: None };
         let ticket = match router.admit(&arrival) {
             Ok(ticket) => ticket,
-            Err(declined) => {
-                let Declined { ending, fault } = *declined;
+            Err(unadmitted) => {
+                let Unadmitted { ending, fault } = *unadmitted;
                 let (name, told) = (name.to_owned(), fault.clone());
                 self.faults.push(Failed { ending, name, fault });
                 return Way::Refused(told);
