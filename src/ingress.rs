@@ -57,6 +57,10 @@ pub trait Ingress: Send + Sync {
     /// The routing table is another one.
     fn routes_changed(&self) {}
 
+    /// Reads again the files that its settings name, where they are others. To be called every
+    /// second or so.
+    fn look(&self) {}
+
     /// Writes how many like lines were left out of the log lately. To be called every second or
     /// so; at the end with `all`.
     fn sum_up_log(&self, _all: bool) {}

@@ -35,10 +35,13 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     };
     let log = log::start(config.log).context("cannot start the log")?;
     tasks::log_panics();
+    let workers = config.workers;
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
-    let ended = runtime(config.workers)?.block_on(gateway::run(config, origin, INGRESSES));
+    let apply_log = |before, next| log.apply(before, next);
+    let run = gateway::run(config, origin, INGRESSES, &apply_log);
+    let ended = runtime(workers)?.block_on(run);
     if ended.is_err() && !log.flush() {
         // Nobody reads standard error: to say there why it ended would wait for ever.
         return Ok(Status::Fault);

@@ -95,6 +95,11 @@ impl Ingresses {
         self.0.iter().for_each(|(_, ingress)| ingress.routes_changed());
     }
 
+    /// Lets them read again the files that their settings name.
+    pub(super) fn look(&self) {
+        self.0.iter().for_each(|(_, ingress)| ingress.look());
+    }
+
     /// Writes what their logs have summed up.
     pub(super) fn sum_up_logs(&self, all: bool) {
         self.0.iter().for_each(|(_, ingress)| ingress.sum_up_log(all));

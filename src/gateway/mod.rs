@@ -26,7 +26,7 @@ use crate::metrics::Exporter;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::tasks::Tasks;
-use reload::Reload;
+use reload::{ApplyLog, House, Reload};
 use signals::Signals;
 use upstreams::Upstreams;
 
@@ -42,7 +42,12 @@ const PANIC: &str = "a task panicked";
 ///
 /// A long-lived task that panics is an end too: what is in flight gets its answers as far as it
 /// can, and the error says that the process failed.
-pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    origin: Origin,
+    kinds: &[IngressKind],
+    log: &ApplyLog<'_>,
+) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
@@ -78,12 +83,14 @@ pub async fn run(config: Config, origin: Origin, kinds: &[IngressKind]) -> anyho
                 router.budget().upkeep();
                 router.sum_up_faults(false);
                 ingresses.sum_up_logs(false);
+                ingresses.look();
                 upstreams.end_retired();
             }
             _ = signals.hangup.recv() => reload.ask(),
             () = reload.is_time_to_look() => reload.look(&mut upstreams),
             () = reload.is_due() => {
-                reload.complete(&router, &mut upstreams, &ingresses, &admin);
+                let house = House { router: &router, ingresses: &ingresses, admin: &admin, log };
+                reload.complete(&house, &mut upstreams);
             }
             () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",

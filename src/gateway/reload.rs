@@ -12,6 +12,7 @@ use super::watch::{Step, Watch};
 use crate::admin::Admin;
 use crate::config::problem::Severity;
 use crate::config::{self, Config, Origin};
+use crate::log::LogConfig;
 use crate::protocol;
 use crate::router::Router;
 
@@ -30,6 +31,17 @@ pub(super) struct Reload {
     origin: Origin,
     watch: Watch,
     next: Option<Next>,
+}
+
+/// Puts the settings of the log in force that replace others. False where some take a new start.
+pub(super) type ApplyLog<'a> = dyn Fn(LogConfig, LogConfig) -> bool + 'a;
+
+/// What a reload changes, beside the upstreams.
+pub(super) struct House<'a> {
+    pub(super) router: &'a Router,
+    pub(super) ingresses: &'a Ingresses,
+    pub(super) admin: &'a Admin,
+    pub(super) log: &'a ApplyLog<'a>,
 }
 
 /// A configuration that is about to be in force.
@@ -120,13 +132,8 @@ impl Reload {
     }
 
     /// Puts it in force.
-    pub(super) fn complete(
-        &mut self,
-        router: &Router,
-        upstreams: &mut Upstreams,
-        ingresses: &Ingresses,
-        admin: &Admin,
-    ) {
+    pub(super) fn complete(&mut self, house: &House<'_>, upstreams: &mut Upstreams) {
+        let House { router, ingresses, admin, log } = house;
         let Some(Next { reason, config, upstreams: next, .. }) = self.next.take() else { return };
         let applied = ingresses.apply(&config).and_then(|change| {
             let admin = admin.apply(&config.admin)?;
@@ -145,7 +152,7 @@ impl Reload {
             }
         }
         let fixed = [
-            ("[log]", config.log != self.running.log),
+            ("[log] format", !log(self.running.log, config.log)),
             ("workers", config.workers != self.running.workers),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

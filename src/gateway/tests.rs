@@ -67,7 +67,7 @@ async fn an_acceptor_that_panics_ends_the_process_with_an_error() {
     let text = "admin.listen = \"127.0.0.1:0\"";
     let loaded = config::parse("genkan.toml", text, config::Variables::new(), &readers);
     let Ok((config, _)) = loaded.into_valid() else { panic!("a valid configuration") };
-    let ran = crate::gateway::run(config, Origin::Embedded, &[BROKEN]);
+    let ran = crate::gateway::run(config, Origin::Embedded, &[BROKEN], &|_, _| true);
     let ended = tokio::time::timeout(PATIENCE, ran).await.expect("it does not run on");
     let error = ended.expect_err("the process fails");
     assert!(error.to_string().contains("panicked"), "{error:#}");

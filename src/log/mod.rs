@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::section::Section;
 use format::Style;
@@ -51,13 +52,25 @@ impl LogConfig {
 }
 
 /// The log at work. Dropped, it waits a moment for what is not written yet.
-pub struct Log(Queue);
+pub struct Log {
+    queue: Queue,
+    filter: reload::Handle<Targets, Registry>,
+}
 
 impl Log {
     /// Waits a moment until everything is written. False where it is not: nobody reads standard
     /// error, and whoever writes there himself would wait for ever.
     pub fn flush(&self) -> bool {
-        self.0.flush(LAST_WORDS)
+        self.queue.flush(LAST_WORDS)
+    }
+}
+
+impl Log {
+    /// Puts another level in force. True where nothing else has changed, which takes a new start.
+    pub fn apply(&self, before: LogConfig, next: LogConfig) -> bool {
+        // It fails where this is not the log that is at work.
+        drop(self.filter.reload(filter(next.level)));
+        before.format == next.format
     }
 }
 
@@ -81,10 +94,11 @@ pub fn start(config: LogConfig) -> io::Result<Log> {
     let layer = tracing_subscriber::fmt::layer().with_writer(queue.clone());
     // Each value is escaped already, where it is written.
     let layer = layer.with_ansi(style.colours()).fmt_fields(style).event_format(style);
-    let registry = tracing_subscriber::registry().with(filter(config.level));
+    let (filter, handle) = reload::Layer::new(filter(config.level));
+    let registry = tracing_subscriber::registry().with(filter);
     // It fails where logging has been started before: that one goes on.
     drop(registry.with(layer).try_init());
-    Ok(Log(queue))
+    Ok(Log { queue, filter: handle })
 }
 
 fn filter(level: Level) -> Targets {

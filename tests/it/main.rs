@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "the harness's own interface")]
 
 mod bare_calls;
+mod certificates;
 mod client_lines;
 mod clients;
 mod command_line;

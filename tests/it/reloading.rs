@@ -334,3 +334,20 @@ async fn changes_that_overtake_each_other_take_effect_though_a_broker_is_down() 
         () = in_force => {}
     }
 }
+
+#[tokio::test]
+async fn the_logs_level_changes() {
+    let echo = Echo::start().await;
+    let quiet = echo.gateway.log().len();
+    echo.gateway.result("echo.x", json!(["p"])).await;
+    assert!(!log_has(&echo, quiet, "\"level\":\"DEBUG\""));
+    echo.gateway.write_config(&routes(&echo, &format!("{ECHO}[log]\nlevel = \"debug\"\n")));
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(quiet, "reloaded").await;
+    let seen = echo.gateway.log().len();
+    echo.gateway.result("echo.x", json!(["p"])).await;
+    eventually("it is in the log", async || {
+        log_has(&echo, seen, "\"level\":\"DEBUG\"").then_some(())
+    })
+    .await;
+}

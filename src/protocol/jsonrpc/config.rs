@@ -1,7 +1,7 @@
 //! `[http]`: the listener, its limits, and who may call from a browser.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,14 @@ use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::config::file;
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
 use crate::web::{self, WebPolicy};
+
+/// More than any chain of certificates takes, in bytes.
+pub(super) const LARGEST_PEM: usize = 1 << 20;
 
 /// The settings of the HTTP ingress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,10 +187,11 @@ impl TlsConfig {
 
     /// Reports files that no listener could start with.
     fn check(&self, section: &Section<'_>) {
-        let chain = CertificateDer::pem_file_iter(&self.cert_file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        let read = |path: &Path| file::read(path, LARGEST_PEM).map_err(pem::Error::Io);
+        let chain = read(&self.cert_file)
+            .and_then(|cert| CertificateDer::pem_slice_iter(&cert).collect::<Result<Vec<_>, _>>())
             .and_then(|chain| if chain.is_empty() { Err(NoItemsFound) } else { Ok(chain) });
-        let key = PrivateKeyDer::from_pem_file(&self.key_file);
+        let key = read(&self.key_file).and_then(|key| PrivateKeyDer::from_pem_slice(&key));
         let (cert_file, key_file) = (shown_path(&self.cert_file), shown_path(&self.key_file));
         let complain = |name: &str, file: &str, what: &str, error: pem::Error| {
             let complaint = match error {

@@ -1,17 +1,19 @@
 //! HTTP as an ingress: how it is bound, run, changed and ended.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
 
 use super::super::config::HttpConfig;
+use super::NAME;
 use super::server::{Server, Session};
-use super::{NAME, tls};
+use super::tls::{Pair, Watch};
 use crate::config::ingress::IngressSettings;
 use crate::ingress::{Bound, Change, Ingress};
 use crate::listener::{BoundListener, Listening};
@@ -23,7 +25,7 @@ pub(crate) fn bind(settings: &dyn IngressSettings, tasks: Tasks) -> anyhow::Resu
     let config = of(settings)?;
     let bound = BoundListener::bind(config.listen);
     let listener = bound.with_context(|| cannot_listen(config.listen))?;
-    let tls = acceptor(&config)?;
+    let tls = read_tls(&config)?;
     Ok(Box::new(BoundHttp { listener, config, tls, tasks }))
 }
 
@@ -35,15 +37,20 @@ fn cannot_listen(address: SocketAddr) -> String {
     format!("cannot listen on {address} ([http] listen): is another program using it?")
 }
 
-fn acceptor(config: &HttpConfig) -> anyhow::Result<Option<TlsAcceptor>> {
-    config.tls.as_ref().map(|tls| tls::acceptor(tls, config.http2)).transpose()
+/// What accepts TLS, and what tells that its files are others.
+type Tls = Option<(TlsAcceptor, Watch)>;
+
+fn read_tls(config: &HttpConfig) -> anyhow::Result<Tls> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let pair = Pair::read(tls);
+    Ok(Some((pair.acceptor(tls, config.http2)?, Watch::new(pair.fingerprint()))))
 }
 
 /// The listener, before it takes calls.
 struct BoundHttp {
     listener: BoundListener,
     config: HttpConfig,
-    tls: Option<TlsAcceptor>,
+    tls: Tls,
     tasks: Tasks,
 }
 
@@ -51,6 +58,7 @@ impl Bound for BoundHttp {
     fn run(self: Box<Self>, router: &Arc<Router>) -> Box<dyn Ingress> {
         let Self { listener, config, tls, tasks } = *self;
         let limit = config.max_connections;
+        let (tls, watch) = tls.unzip();
         let server = Server::new(config, tls, Arc::clone(router), tasks.clone());
         let in_force = Arc::new(ArcSwap::from_pointee(server));
         let (sessions, serving) = (tasks.clone(), Arc::clone(&in_force));
@@ -62,7 +70,13 @@ impl Bound for BoundHttp {
                     drop(place);
                 });
             });
-        Box::new(HttpIngress { router: Arc::clone(router), in_force, listening, tasks })
+        Box::new(HttpIngress {
+            router: Arc::clone(router),
+            in_force,
+            listening,
+            certificate: Mutex::new(watch),
+            tasks,
+        })
     }
 }
 
@@ -71,8 +85,15 @@ struct HttpIngress {
     router: Arc<Router>,
     in_force: Arc<ArcSwap<Server>>,
     listening: Listening,
+    certificate: Mutex<Option<Watch>>,
     /// The sessions, and the notifications that outlive them.
     tasks: Tasks,
+}
+
+impl HttpIngress {
+    fn certificate(&self) -> MutexGuard<'_, Option<Watch>> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Ingress for HttpIngress {
@@ -86,13 +107,37 @@ impl Ingress for HttpIngress {
         let config = of(next)?;
         let new = self.listening.bind_new(config.listen);
         let new = new.with_context(|| cannot_listen(config.listen))?;
-        let tls = acceptor(&config)?;
+        let tls = read_tls(&config)?;
         Ok(Box::new(move || {
             let (listen, limit) = (config.listen, config.max_connections);
+            let (tls, watch) = tls.unzip();
+            *self.certificate() = watch;
             let (router, tasks) = (Arc::clone(&self.router), self.tasks.clone());
             self.in_force.store(Arc::new(Server::new(config, tls, router, tasks)));
             self.listening.change(listen, new, limit);
         }))
+    }
+
+    /// A certificate that was replaced serves the connections to come.
+    fn look(&self) {
+        let server = self.in_force.load_full();
+        let Some(tls) = &server.config().tls else { return };
+        let pair = Pair::read(tls);
+        let mut watch = self.certificate();
+        if !watch.as_mut().is_some_and(|watch| watch.is_other(pair.fingerprint())) {
+            return;
+        }
+        let cert_file = tls.cert_file.display();
+        match pair.acceptor(tls, server.config().http2) {
+            Ok(acceptor) => {
+                self.in_force.store(Arc::new(server.with_tls(acceptor)));
+                info!(%cert_file, "the certificate was replaced: new connections get the new one");
+            }
+            Err(error) => {
+                let problem = format!("{error:#}");
+                error!(problem, "the new certificate cannot be used: the old one stays");
+            }
+        }
     }
 
     fn drain(&self, patience: Duration) -> BoxFuture<'_, bool> {

@@ -64,6 +64,24 @@ impl Server {
         Self { routes: routes(Arc::clone(&http)), http, layered, config, policy, tls, tasks }
     }
 
+    /// The same with another certificate.
+    pub(super) fn with_tls(&self, tls: TlsAcceptor) -> Self {
+        Self {
+            http: Arc::clone(&self.http),
+            routes: self.routes.clone(),
+            layered: self.layered,
+            config: self.config.clone(),
+            policy: self.policy.clone(),
+            tls: Some(tls),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// What it was made of.
+    pub(super) fn config(&self) -> &HttpConfig {
+        &self.config
+    }
+
     /// Whether it is the one request that nearly all are, and no layer has a say in it: then
     /// looking the route up and boxing the body would be a tenth of the gateway's work.
     fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
