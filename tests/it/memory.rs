@@ -123,3 +123,24 @@ async fn answers_that_nobody_reads_fill_no_memory() {
         assert_eq!(body.len(), 900_002);
     }
 }
+
+#[tokio::test]
+async fn heads_that_do_not_end_fill_no_memory() {
+    let limits = "max_memory = \"4MiB\"\n[http]\nread_timeout = \"10m\"\nmax_body = \"64KiB\"\n";
+    let echo = Echo::with(limits).await;
+    let half = format!("POST /api HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(60_000));
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut connection = echo.gateway.connect().await;
+        drop(connection.try_send(half.as_bytes()).await);
+        held.push(connection);
+    }
+    let refused = "genkan_memory_refused_total";
+    echo.gateway.wait_for_metric(refused, &[], 50.0).await;
+    drop(held);
+    crate::harness::eventually("there is place again", async || {
+        let large = format!("[\"{}\"]", "x".repeat(60_000));
+        (echo.gateway.post("/call/echo/x", &[], large).await.status == 200).then_some(())
+    })
+    .await;
+}

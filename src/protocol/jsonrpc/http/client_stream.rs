@@ -12,9 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::progress::Progress;
+use crate::budget::{Account, Share};
 
 /// What every answer over HTTP/1 begins with.
 const BEGINNING: &[u8] = b"HTTP/1.";
+/// Up to this size a head is not counted.
+const UNCOUNTED_HEAD: usize = 8 * 1024;
 /// How long after the end of what it says a client is first sought.
 const FIRST_SEARCH: Duration = Duration::from_millis(50);
 
@@ -27,6 +30,9 @@ pub(super) struct ClientStream<S> {
     blocked: bool,
     /// What hyper has begun to write may not be all of it.
     unflushed: bool,
+    /// How much of a head has come, and what is counted of it.
+    head: usize,
+    share: Share,
     /// How many bytes of the last words have gone.
     said: usize,
     search: Option<Search>,
@@ -42,13 +48,15 @@ struct Search {
 }
 
 impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(stream: S, progress: Arc<Progress>, account: &Account) -> Self {
         Self {
             stream,
             progress,
             has_read: false,
             blocked: false,
             unflushed: false,
+            head: 0,
+            share: account.share(),
             said: 0,
             search: None,
             ahead: 0,
@@ -96,6 +104,21 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
         Poll::Pending
     }
 
+    /// Counts the bytes of a head, which hyper keeps until it is whole. Nearly every one is small.
+    fn count_head(&mut self, size: usize, begins: bool) -> io::Result<()> {
+        if begins {
+            self.head = 0;
+        }
+        if !self.progress.is_in_head() {
+            return Ok(());
+        }
+        self.head += size;
+        if self.head <= UNCOUNTED_HEAD {
+            return Ok(());
+        }
+        self.share.grow(size).map_err(|exceeded| io::Error::other(exceeded.to_string()))
+    }
+
     fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
         self.blocked = written.is_pending();
         self.unflushed = true;
@@ -124,8 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
                 let first = !std::mem::replace(&mut self.has_read, true);
-                progress.has_read(bytes, first);
-                return Poll::Ready(Ok(()));
+                let (size, begins) = (bytes.len(), progress.has_read(bytes, first));
+                return Poll::Ready(self.count_head(size, begins));
             }
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
@@ -161,6 +184,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
         self.unflushed = false;
+        if self.share.held() > 0 && !self.progress.is_in_head() {
+            self.share.shrink(usize::MAX);
+        }
         if self.progress.has_flushed() && self.progress.is_ended() {
             // The end has been kept from hyper until now.
             cx.waker().wake_by_ref();
@@ -203,7 +229,8 @@ mod tests {
     async fn cut(before: &[u8]) -> String {
         let (near, mut far) = tokio::io::duplex(16);
         let progress = Arc::new(Progress::new());
-        let mut stream = ClientStream::new(near, Arc::clone(&progress));
+        let account = crate::budget::Budget::new(1 << 20).connection();
+        let mut stream = ClientStream::new(near, Arc::clone(&progress), &account);
         let mut left = before;
         while let Ok(Ok(written)) =
             tokio::time::timeout(READ, stream.write(left)).await.map_err(drop)

@@ -156,14 +156,23 @@ impl Progress {
         if since(&self.last_used) >= limits.idle { Verdict::Idle } else { Verdict::Keep }
     }
 
-    /// Bytes have come in; `first` where they are the connection's first.
-    pub(super) fn has_read(&self, bytes: &[u8], first: bool) {
+    /// Bytes have come in; `first` where they are the connection's first. True where a request's
+    /// head begins with them.
+    pub(super) fn has_read(&self, bytes: &[u8], first: bool) -> bool {
         if first && bytes.starts_with(b"PRI ") {
             self.http2.store(true, Ordering::Relaxed);
         }
-        if self.busy.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+        let begins =
+            self.busy.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        if begins {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
+        begins
+    }
+
+    /// Whether a head is coming in. HTTP/2 mixes them with other frames, and has its own limits.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.head_since.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed)
     }
 
     /// The peer has taken bytes.

@@ -140,8 +140,8 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
-        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress)));
         let account = server.http.router.budget().connection();
+        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress), &account));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
             let account = account.clone();
