@@ -87,6 +87,12 @@ impl Tasks {
     }
 }
 
+/// Does heavy work on a thread of its own, so that no worker is kept from its calls. `None` where it
+/// panicked. Whoever calls bounds how much of it there is; dropping the future does not stop it.
+pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// Lets every panic of the process be a line of the log, with its place.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {

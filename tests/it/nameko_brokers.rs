@@ -1,13 +1,16 @@
 //! What brokers do that are alive, or seem to be: cut connections, goodbyes, other policies.
 
+use std::io::Write;
 use std::time::Duration;
 
+use flate2::write::GzEncoder;
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::harness::process::Folder;
 use crate::harness::proxy::Proxy;
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, queue_state};
@@ -135,4 +138,124 @@ async fn a_probe_that_cannot_connect_makes_no_call_wait() {
     let config = config.replace(&format!("127.0.0.1:{port}"), &address);
     let gateway = Gateway::ready(&config).await;
     assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+}
+
+/// The names of a gateway's connections as the broker's operator sees them, by what they are for.
+fn connections(vhost: &Vhost<'_>, purpose: &str) -> Vec<String> {
+    let all = RabbitMq::shared().get(&format!("vhosts/{}/connections", vhost.name()));
+    let is_for = |it: &&Value| {
+        let name = it["client_properties"]["connection_name"].as_str().unwrap_or_default();
+        name.starts_with("genkan") && name.ends_with(purpose)
+    };
+    let all = all.as_array().expect("a list").clone();
+    all.iter().filter(is_for).filter_map(|it| Some(it["name"].as_str()?.to_owned())).collect()
+}
+
+/// Closes them as an operator does.
+async fn close(vhost: &Vhost<'_>, purpose: &str) {
+    let listed = eventually("the broker lists it", async || {
+        let listed = connections(vhost, purpose);
+        (!listed.is_empty()).then_some(listed)
+    });
+    for name in listed.await {
+        let name = name.replace(' ', "%20").replace('>', "%3E");
+        RabbitMq::shared().delete(&format!("connections/{name}"));
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_closes_a_connection_ends_no_call_that_others_carry() {
+    let vhost = RabbitMq::shared().vhost();
+    let service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    let gateway = Gateway::ready(&vhost.config()).await;
+    let call = gateway.result("orders.wait", json!([]));
+    let closing = async {
+        eventually("it waits", async || (service.requests.count() == 1).then_some(())).await;
+        let waiting = service.requests.last();
+        close(&vhost, "publish").await;
+        gateway.wait_for_log(0, "an operator closes the connection to publish on").await;
+        eventually("a call is served", async || {
+            (gateway.rpc("orders.x", json!([])).await["result"] == "ok").then_some(())
+        })
+        .await;
+        service.say(&waiting, Answer::new(OK).remove(0)).await;
+    };
+    let (result, ()) = tokio::join!(call, closing);
+    assert_eq!(result, "ok");
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_node_that_is_down_is_passed_over() {
+    let vhost = RabbitMq::shared().vhost();
+    let _service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    let down = vhost.url().replace(&format!(":{}/", vhost.port()), ":1/");
+    let list = format!("urls = [\"{down}\", \"{}\"]", vhost.url());
+    let config = vhost.config().replace(&format!("url = \"{}\"", vhost.url()), &list);
+    let gateway = Gateway::ready(&config).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+        close(&vhost, "receive").await;
+        gateway.wait_for_log(0, "connection to rabbitmq lost").await;
+        gateway.wait_until_ready().await;
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_rotated_is_in_force_without_a_signal() {
+    let vhost = RabbitMq::shared().vhost();
+    let _service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    let user = format!("kaguya-{}", vhost.name());
+    let password = |password: &str| {
+        let tags = json!({"password": password, "tags": ""});
+        RabbitMq::shared().put(&format!("users/{user}"), &tags);
+    };
+    password("take-1");
+    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    RabbitMq::shared().put(&format!("permissions/{}/{user}", vhost.name()), &everything);
+    let folder = Folder::new();
+    let address = format!("127.0.0.1:{}/{}", vhost.port(), vhost.name());
+    let file = folder.write("url", &format!("amqp://{user}:take-1@{address}"));
+    let by_file = format!("url_file = {file:?}");
+    let config = vhost.config().replace(&format!("url = \"{}\"", vhost.url()), &by_file);
+    let gateway = Gateway::ready(&config).await;
+    // The file is ahead of the broker, which disturbs nobody who is connected.
+    folder.write("url", &format!("amqp://{user}:take-2@{address}"));
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    password("take-2");
+    close(&vhost, "receive").await;
+    gateway.wait_for_log(0, "connection to rabbitmq lost").await;
+    eventually("a call is served", async || {
+        (gateway.rpc("orders.x", json!([])).await["result"] == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reply_that_is_too_large_costs_its_own_call() {
+    let vhost = RabbitMq::shared().vhost();
+    let answer = |seen: &Seen| {
+        let large = format!(r#"{{"result": "{}"}}"#, "x".repeat(200_000));
+        let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(large.as_bytes()).expect("a buffer");
+        let packed = packed.finish().expect("a buffer");
+        match seen.method.as_str() {
+            "large" => Answer::new(large),
+            "packed" => vec![Answer {
+                headers: vec![("compression".to_owned(), "application/x-gzip".to_owned())],
+                ..Answer::new(packed).remove(0)
+            }],
+            _ => Answer::new(OK),
+        }
+    };
+    let _service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    let config = vhost.config().replace("protocol =", "max_reply = \"64KiB\"\nprotocol =");
+    let gateway = Gateway::ready(&config).await;
+    for method in ["orders.large", "orders.packed"] {
+        let fault = gateway.fault(method, json!([])).await;
+        fault.is("too_large", "executed");
+        assert!(fault.message.contains("`max_reply`"), "{}", fault.message);
+        assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    }
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
 }

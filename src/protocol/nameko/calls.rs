@@ -55,22 +55,27 @@ impl Calls {
         consumer: Consumer,
         reply_key: String,
     ) -> Self {
-        let Host { settings, metrics, end, .. } = *host;
+        let Host { settings, node, account, metrics, end, .. } = *host;
         let (publish, queue) = mpsc::channel(publisher::QUEUE);
         let (services, requests) = Services::new(settings.probe_interval);
         let (pending, blocked) = (Pending::new(), Arc::<AtomicBool>::default());
         let frame_max = outlet.frame_max();
-        let publisher = Publisher::new(
-            Arc::clone(settings),
-            outlet,
-            queue,
+        let publisher =
+            Publisher::new(host, outlet, queue, Arc::clone(&pending), Arc::clone(&blocked));
+        let replies = replies::run(
+            consumer,
             Arc::clone(&pending),
-            Arc::clone(&blocked),
+            account.clone(),
             metrics.clone(),
             end.clone(),
         );
-        let replies = replies::run(consumer, Arc::clone(&pending), metrics.clone(), end.clone());
-        let prober = Prober::new(Arc::clone(settings), services.clone(), requests, end.clone());
+        let prober = Prober::new(
+            Arc::clone(settings),
+            Arc::clone(node),
+            services.clone(),
+            requests,
+            end.clone(),
+        );
         host.spawn("nameko publisher", publisher.run());
         host.spawn("nameko replies", replies);
         host.spawn("nameko prober", prober.run());

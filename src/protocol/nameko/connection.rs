@@ -5,6 +5,7 @@
 //! the one code path that opened the first. Nothing is carried over.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::config::Settings;
 use super::generation::{Generation, Reason};
 use super::open::{self, Failure, Opened};
 use crate::backoff::Backoff;
+use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 
@@ -48,112 +50,131 @@ impl Link {
 }
 
 /// Starts the supervisor. It ends, and the connections with it, when `tasks` are told to.
-pub(super) fn start(settings: Arc<Settings>, metrics: UpstreamMetrics, tasks: &Tasks) -> Arc<Link> {
+pub(super) fn start(
+    settings: Arc<Settings>,
+    account: Account,
+    metrics: UpstreamMetrics,
+    tasks: &Tasks,
+) -> Arc<Link> {
     let link = Arc::new(Link::new());
-    let supervise = supervise(settings, Arc::clone(&link), metrics, tasks.clone());
-    tasks.spawn("nameko connection", supervise);
+    let (tasks, own) = (tasks.clone(), tasks);
+    let supervisor = Supervisor { settings, link: Arc::clone(&link), account, metrics, tasks };
+    own.spawn("nameko connection", supervise(supervisor));
     link
 }
 
-/// Keeps a generation alive until `tasks` are told to end.
-async fn supervise(
+struct Supervisor {
     settings: Arc<Settings>,
     link: Arc<Link>,
+    /// What replies hold of the memory.
+    account: Account,
     metrics: UpstreamMetrics,
     tasks: Tasks,
-) {
+}
+
+/// Keeps a generation alive until the tasks are told to end.
+async fn supervise(supervisor: Supervisor) {
+    let Supervisor { settings, link, metrics, tasks, .. } = &supervisor;
     let shutdown = tasks.shutdown();
     let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
     let mut reports = Reports::default();
-    let mut built = false;
+    let (mut built, mut failures) = (false, 0);
+    let mut turn = fastrand::usize(..1 << 16);
     while !shutdown.is_cancelled() {
+        let nodes = settings.nodes();
+        // Without a node, which `check` refuses, there is nothing to do.
+        let Some(node) = nodes.get(turn % nodes.len().max(1)) else { return };
+        turn += 1;
         let limit = settings.connect_timeout;
-        let opened = tokio::time::timeout(limit, open::open(&settings));
+        let opened = tokio::time::timeout(limit, open::open(settings, node));
         let opened = tokio::select! {
             () = shutdown.cancelled() => break,
             opened = opened => opened.unwrap_or_else(|_| Err(Failure::slow(limit))),
         };
-        match opened {
+        let pause = match opened {
             Ok(opened) => {
                 if std::mem::replace(&mut built, true) {
                     metrics.reconnected();
                 }
                 reports.connected();
+                failures = 0;
                 let since = Instant::now();
-                run(opened, &settings, &link, &metrics, &tasks).await;
+                supervisor.run(opened).await;
                 let life = since.elapsed();
                 backoff.lived(life);
-                if life >= STABLE {
-                    continue;
-                }
+                life < STABLE
             }
             Err(failure) => {
                 link.down.store(Arc::new(failure.reason.to_string()));
-                reports.failed(&failure, metrics.upstream(), &settings.address);
+                reports.failed(&failure, metrics.upstream(), &node.address);
+                failures += 1;
+                // The other nodes are tried at once, the same one after a pause.
+                failures % nodes.len() == 0
             }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(backoff.failed()) => {}
+        };
+        if pause {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(backoff.failed()) => {}
+            }
         }
     }
 }
 
-/// Runs a generation to its end.
-async fn run(
-    opened: Opened,
-    settings: &Arc<Settings>,
-    link: &Link,
-    metrics: &UpstreamMetrics,
-    tasks: &Tasks,
-) {
-    let shutdown = tasks.shutdown();
-    let generation = Generation::start(opened, settings, metrics);
-    link.current.store(Some(Arc::clone(&generation.calls)));
-    metrics.set_up(true);
-    let (upstream, address) = (metrics.upstream(), settings.address.as_str());
-    tracing::info!(upstream, address, "connected to rabbitmq");
-    tokio::select! {
-        () = generation.ended() => {}
-        () = shutdown.cancelled() => {}
-    }
-    link.current.store(None);
-    metrics.set_up(false);
-    let Reason { shown: reason, said } = generation.over("genkan is shutting down");
-    link.down.store(Arc::new(format!("the connection to rabbitmq was lost: {reason}")));
-    if shutdown.is_cancelled() {
-        tracing::info!(upstream, address, "disconnecting from rabbitmq");
-    } else {
-        tracing::warn!(upstream, address, %reason, said, "connection to rabbitmq lost");
-    }
-    // The next one does not wait for a peer that may not answer any more.
-    let upstream = upstream.to_owned();
-    tasks.spawn("nameko clearing", async move {
-        if !generation.clear_away().await {
-            tracing::warn!(upstream, "a task of the lost connection does not end");
+impl Supervisor {
+    /// Runs a generation to its end.
+    async fn run(&self, opened: Opened) {
+        let Self { settings, link, account, metrics, tasks } = self;
+        let shutdown = tasks.shutdown();
+        let node = Arc::clone(&opened.node);
+        let generation = Generation::start(opened, settings, account, metrics);
+        link.current.store(Some(Arc::clone(&generation.calls)));
+        metrics.set_up(true);
+        let (upstream, address) = (metrics.upstream(), node.address.as_str());
+        tracing::info!(upstream, address, "connected to rabbitmq");
+        tokio::select! {
+            () = generation.ended() => {}
+            () = shutdown.cancelled() => {}
         }
-    });
+        link.current.store(None);
+        metrics.set_up(false);
+        let Reason { shown: reason, said } = generation.over("genkan is shutting down");
+        link.down.store(Arc::new(format!("the connection to rabbitmq was lost: {reason}")));
+        if shutdown.is_cancelled() {
+            tracing::info!(upstream, address, "disconnecting from rabbitmq");
+        } else {
+            tracing::warn!(upstream, address, %reason, said, "connection to rabbitmq lost");
+        }
+        // The next one does not wait for a peer that may not answer any more.
+        let upstream = upstream.to_owned();
+        tasks.spawn("nameko clearing", async move {
+            if !generation.clear_away().await {
+                tracing::warn!(upstream, "a task of the lost connection does not end");
+            }
+        });
+    }
 }
 
 /// What has been said about failures to connect.
 #[derive(Default)]
 struct Reports {
-    last: Option<Cow<'static, str>>,
+    /// By node.
+    last: HashMap<String, Cow<'static, str>>,
 }
 
 impl Reports {
     fn connected(&mut self) {
-        self.last = None;
+        self.last.clear();
     }
 
     /// Each new reason is said once, at a level that fits who must act; repetitions at debug.
     fn failed(&mut self, failure: &Failure, upstream: &str, address: &str) {
         let Failure { reason, said, mend } = failure;
-        if self.last.as_ref() == Some(reason) {
+        if self.last.get(address) == Some(reason) {
             tracing::debug!(upstream, address, %reason, "rabbitmq still cannot be used");
             return;
         }
-        self.last = Some(reason.clone());
+        self.last.insert(address.to_owned(), reason.clone());
         match mend {
             Some(mend) => {
                 tracing::error!(upstream, address, %reason, said, mend, "rabbitmq cannot be used");

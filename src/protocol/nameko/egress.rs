@@ -7,21 +7,26 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
+use tokio::sync::Semaphore;
 
 use super::calls::{Calls, Wants};
 use super::config::Settings;
 use super::connection::{self, Link};
 use super::pending::Answer;
-use super::wire::reply;
+use super::wire::compression::is_packed;
+use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::token::random_uuid;
 use crate::units::format_duration;
 use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
+
+/// How many replies of an upstream are unpacked at once.
+const UNPACKERS: usize = 2;
 
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.
 pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
@@ -56,12 +61,14 @@ impl Connector for NamekoConnector {
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
     }
 
-    fn connect(&self, metrics: UpstreamMetrics, _budget: &Budget, tasks: &Tasks) -> Connected {
-        let link = connection::start(Arc::clone(&self.0), metrics.clone(), tasks);
+    fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
+        let account = budget.upstream();
+        let link = connection::start(Arc::clone(&self.0), account, metrics.clone(), tasks);
         let upstream = Arc::new(NamekoUpstream {
             link,
             metrics,
-            keep_tagged: self.0.keep_tagged,
+            rules: Rules { keep_tagged: self.0.keep_tagged, largest: self.0.max_reply },
+            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             unheard: random_uuid(),
             odd_reply: AtomicBool::new(false),
         });
@@ -82,7 +89,9 @@ fn check(request: &Request<'_>) -> Result<ShortString, Unsendable> {
 struct NamekoUpstream {
     link: Arc<Link>,
     metrics: UpstreamMetrics,
-    keep_tagged: bool,
+    rules: Rules,
+    /// How many replies can be unpacked at once.
+    unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to, for notifications' replies. One word: Nameko
     /// binds two.
     unheard: String,
@@ -110,7 +119,7 @@ impl Upstream for NamekoUpstream {
                         service.found();
                     }
                     let (service, method) = (request.service, request.method);
-                    let decoded = reply::decode(*delivered, service, method, self.keep_tagged);
+                    let decoded = self.decode(*delivered, service, method).await?;
                     if decoded.repaired || decoded.odd.is_some() {
                         self.metrics.repaired_reply();
                     }
@@ -153,6 +162,28 @@ impl Upstream for NamekoUpstream {
 const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or disk space";
 
 impl NamekoUpstream {
+    /// Reads a reply. To unpack one may take long: that is done apart, a few at a time.
+    async fn decode(
+        &self,
+        delivered: Delivered,
+        service: &str,
+        method: &str,
+    ) -> Result<Decoded, Fault> {
+        let rules = self.rules;
+        if !is_packed(&delivered.properties) {
+            return Ok(reply::decode(delivered, service, method, rules));
+        }
+        let permit = Arc::clone(&self.unpackers).acquire_owned().await;
+        let (service, method) = (service.to_owned(), method.to_owned());
+        let unpack = move || {
+            let _permit = permit;
+            reply::decode(delivered, &service, &method, rules)
+        };
+        tasks::apart(unpack).await.ok_or_else(|| {
+            Fault::new(FaultKind::Internal, Outcome::Executed, "the reply could not be unpacked")
+        })
+    }
+
     /// Tells the operator: once, since a service that sends one sends many.
     fn tell_of_an_odd_reply(&self, service: &str, method: &str, odd: &str) {
         let upstream = self.metrics.upstream();
@@ -212,6 +243,7 @@ fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
             );
             Fault::not_sent(FaultKind::UnknownService, message)
         }
+        Answer::Overfull(exceeded) => exceeded.fault(Outcome::Executed),
         Answer::Diverted => {
             let message = format!(
                 "no service {service:?} is known to rabbitmq, and an alternate exchange has taken the \

@@ -13,10 +13,11 @@ use lapin::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Calls;
-use super::config::Settings;
+use super::config::{Node, Settings};
 use super::open::Opened;
 use super::pulse;
 use super::transport::Transport;
+use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
 use crate::redact::scrub;
 use crate::tasks::Tasks;
@@ -40,12 +41,13 @@ impl Generation {
     pub(super) fn start(
         opened: Opened,
         settings: &Arc<Settings>,
+        account: &Account,
         metrics: &UpstreamMetrics,
     ) -> Self {
-        let Opened { outlet, receiving, channel, consumer, reply_key } = opened;
+        let Opened { node, outlet, receiving, channel, consumer, reply_key } = opened;
         let tasks = Tasks::new();
         let end = End(Arc::new(Inner { token: tasks.shutdown().clone(), reason: OnceLock::new() }));
-        let host = Host { settings, metrics, tasks: &tasks, end: &end };
+        let host = Host { settings, node: &node, account, metrics, tasks: &tasks, end: &end };
         let calls = Arc::new(Calls::start(&host, outlet, consumer, reply_key));
         let (heard, pending) = (Arc::clone(&receiving.heard), Arc::clone(&calls.pending));
         host.spawn("nameko pulse", pulse::watch(channel, heard, pending, end.clone()));
@@ -75,6 +77,8 @@ impl Generation {
 /// What a generation gives to its roles.
 pub(super) struct Host<'a> {
     pub(super) settings: &'a Arc<Settings>,
+    pub(super) node: &'a Arc<Node>,
+    pub(super) account: &'a Account,
     pub(super) metrics: &'a UpstreamMetrics,
     pub(super) end: &'a End,
     tasks: &'a Tasks,

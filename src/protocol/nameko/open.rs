@@ -5,6 +5,7 @@
 //! needed, and RabbitMQ 4.3, which refuses transient queues that are not exclusive, takes it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{
@@ -13,7 +14,7 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 
-use super::config::Settings;
+use super::config::{Node, Settings};
 use super::outlet::Outlet;
 use super::transport::{self, Transport};
 use crate::redact::scrub;
@@ -80,6 +81,8 @@ impl Failure {
 
 /// What a generation lives on.
 pub(super) struct Opened {
+    /// Where it is connected to.
+    pub(super) node: Arc<Node>,
     pub(super) outlet: Outlet,
     pub(super) receiving: Transport,
     /// A channel of it.
@@ -91,16 +94,18 @@ pub(super) struct Opened {
 }
 
 /// The one code path by which generations come into being.
-pub(super) async fn open(settings: &Settings) -> Result<Opened, Failure> {
+pub(super) async fn open(settings: &Settings, node: &Arc<Node>) -> Result<Opened, Failure> {
     let at = |step: Step| move |error: lapin::Error| Failure::new(step, &error);
-    let opened = tokio::try_join!(Outlet::open(settings), Transport::open(settings, "receive"));
+    let opened =
+        tokio::try_join!(Outlet::open(settings, node), Transport::open(settings, node, "receive"));
     let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
     let exchange = ShortString::from(settings.exchange.as_str());
     declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
     let reply_key = random_uuid();
     let consume = consume_replies(&receiving.connection, exchange, &reply_key);
     let (channel, consumer) = consume.await.map_err(at(Step::ReplyQueue))?;
-    Ok(Opened { outlet, receiving, channel, consumer, reply_key })
+    let node = Arc::clone(node);
+    Ok(Opened { node, outlet, receiving, channel, consumer, reply_key })
 }
 
 /// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.

@@ -5,7 +5,7 @@ use futures_util::stream::BoxStream;
 use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, ConnectionStatus, Event};
 
-use super::config::Settings;
+use super::config::{Node, Settings};
 use super::stream::Heard;
 use super::transport::Transport;
 
@@ -22,8 +22,8 @@ pub(super) struct Outlet {
 
 impl Outlet {
     /// Opens one. The time limit is the caller's.
-    pub(super) async fn open(settings: &Settings) -> lapin::Result<Self> {
-        let transport = Transport::open(settings, "publish").await?;
+    pub(super) async fn open(settings: &Settings, node: &Node) -> lapin::Result<Self> {
+        let transport = Transport::open(settings, node, "publish").await?;
         let channel = transport.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let status = transport.connection.status().clone();

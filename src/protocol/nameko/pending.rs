@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::wire::reply::Delivered;
+use crate::budget::Exceeded;
 use crate::call::Held;
 use crate::fault::Outcome;
 use crate::token::Tokens;
@@ -22,6 +23,8 @@ use crate::token::Tokens;
 pub(super) enum Answer {
     /// The service's reply.
     Replied(Box<Delivered>),
+    /// The service's reply, for which there was no room.
+    Overfull(Exceeded),
     /// The broker has taken a notification over.
     Confirmed,
     /// The service's queue is there, and nobody consumes it: nothing was sent.

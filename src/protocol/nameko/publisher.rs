@@ -25,12 +25,12 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Confirmation, Event};
+use lapin::{BasicProperties, Confirmation, ErrorKind, Event};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::config::Settings;
-use super::generation::End;
+use super::config::{Node, Settings};
+use super::generation::{End, Host};
 use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
 use super::pulse;
@@ -77,6 +77,7 @@ struct Lost(Option<lapin::Error>);
 /// What the publisher works with.
 pub(super) struct Publisher {
     settings: Arc<Settings>,
+    node: Arc<Node>,
     outlet: Outlet,
     exchange: ShortString,
     queue: mpsc::Receiver<Message>,
@@ -98,19 +99,18 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(
-        settings: Arc<Settings>,
+        host: &Host<'_>,
         outlet: Outlet,
         queue: mpsc::Receiver<Message>,
         pending: Arc<Pending>,
         blocked: Arc<AtomicBool>,
-        metrics: UpstreamMetrics,
-        end: End,
     ) -> Self {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            exchange: settings.exchange.as_str().into(),
-            settings,
+            exchange: host.settings.exchange.as_str().into(),
+            settings: Arc::clone(host.settings),
+            node: Arc::clone(host.node),
             outlet,
             queue,
             pending,
@@ -122,8 +122,8 @@ impl Publisher {
             blocked,
             look,
             asked: None,
-            metrics,
-            end,
+            metrics: host.metrics.clone(),
+            end: host.end.clone(),
         }
     }
 
@@ -303,9 +303,11 @@ impl Publisher {
         confirms: &mut FuturesUnordered<F>,
     ) {
         let mut refusal = error.as_ref().and_then(Refusal::of);
+        let mut goodbye = error.as_ref().is_some_and(is_goodbye);
         let settle = async {
             while let Some(confirmed) = confirms.next().await {
                 if let Some(Lost(Some(error))) = self.confirmed(confirmed) {
+                    goodbye |= is_goodbye(&error);
                     refusal = refusal.take().or_else(|| Refusal::of(&error));
                 }
             }
@@ -315,6 +317,10 @@ impl Publisher {
         confirms.clear();
         self.acknowledge();
         let Some(refusal) = refusal else {
+            if goodbye {
+                self.part().await;
+                return;
+            }
             match error {
                 Some(error) => self.end.because_of("messages cannot be published", &error),
                 None => self.end.because("the publish connection is closed"),
@@ -334,13 +340,27 @@ impl Publisher {
         self.reopen().await;
     }
 
+    /// Goes on after an operator has closed this connection alone: replies come over another one.
+    async fn part(&mut self) {
+        let upstream = self.metrics.upstream();
+        tracing::info!(
+            upstream,
+            "an operator closes the connection to publish on: opening another"
+        );
+        for sent in self.unconfirmed.drain() {
+            self.pending.end(sent.id, Answer::Lost { sent: true });
+        }
+        self.reopen().await;
+    }
+
     /// Goes on over a new connection.
     async fn reopen(&mut self) {
         let pause = self.pauses.next();
         let limit = self.settings.connect_timeout;
+        let node = self.settings.renewed(&self.node);
         let open = async {
             tokio::time::sleep(pause).await;
-            tokio::time::timeout(limit, Outlet::open(&self.settings)).await
+            tokio::time::timeout(limit, Outlet::open(&self.settings, &node)).await
         };
         let opened = tokio::select! {
             () = self.end.wait() => return,
@@ -360,6 +380,12 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Whether the broker has closed the connection because somebody told it to.
+fn is_goodbye(error: &lapin::Error) -> bool {
+    const CONNECTION_FORCED: u16 = 320;
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == CONNECTION_FORCED)
 }
 
 /// Waits for what was asked.

@@ -40,9 +40,8 @@ pub(super) struct Sifted {
 }
 
 impl Sifted {
-    /// A stream whose frames are at most `frame_max` long.
-    pub(super) fn new(raw: Raw, frame_max: usize, heard: Arc<Heard>) -> Self {
-        let sieve = Sieve::new(frame_max);
+    /// A stream that is read through a sieve.
+    pub(super) fn new(raw: Raw, sieve: Sieve, heard: Arc<Heard>) -> Self {
         Self { raw, sieve, held: Vec::new(), ready: Vec::new(), gone: 0, heard }
     }
 
@@ -198,7 +197,9 @@ impl Reactor for Sifting {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connect = self.0.tcp_connect_addr(address);
-        async move { Ok(Sifted::new(AsyncTcpStream::Plain(connect.await?), 0, Arc::default())) }
+        async move {
+            Ok(Sifted::new(AsyncTcpStream::Plain(connect.await?), Sieve::default(), Arc::default()))
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
 
-use super::config::Settings;
+use super::config::{Node, Settings};
 use super::stream::{Heard, Sifted, sifted_runtime};
+use super::wire::frames::Sieve;
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,13 +33,18 @@ pub(super) struct Transport {
 impl Transport {
     /// Opens a connection; `purpose` names it in RabbitMQ's list of connections. No time limit of
     /// its own but for the socket: dropping the future ends what it started.
-    pub(super) async fn open(settings: &Settings, purpose: &str) -> lapin::Result<Self> {
+    pub(super) async fn open(
+        settings: &Settings,
+        node: &Node,
+        purpose: &str,
+    ) -> lapin::Result<Self> {
         let socket = SocketGuard::default();
         let handle = Arc::clone(&socket.0);
-        let (tls, limit) = (settings.tls.clone(), settings.connect_timeout);
+        let (tls, limit) = (settings.tls(), settings.connect_timeout);
         let heard = Arc::<Heard>::default();
         let (listener, reactor) = (Arc::clone(&heard), lapin::runtime::default_runtime()?);
-        let frame_max = settings.uri.query.frame_max.unwrap_or(0) as usize;
+        let largest = settings.max_reply as u64;
+        let frame_max = node.uri.query.frame_max.unwrap_or(0) as usize;
         let connect = async move |uri: AMQPUri, _| {
             let open = async {
                 let host = uri.authority.host.as_str();
@@ -55,15 +61,18 @@ impl Transport {
             };
             let opened = tokio::time::timeout(limit, open).await;
             let raw = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
-            Ok(AsyncTcpStream::Plain(Sifted::new(raw, frame_max, Arc::clone(&listener))))
+            Ok(AsyncTcpStream::Plain(Sifted::new(
+                raw,
+                Sieve::new(frame_max, largest),
+                Arc::clone(&listener),
+            )))
         };
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("genkan {purpose}").into())
             .with_client_property("product".into(), "Genkan".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection =
-            Connection::connector(settings.uri.clone(), sifted_runtime(), connect, properties)
-                .await?;
+            Connection::connector(node.uri.clone(), sifted_runtime(), connect, properties).await?;
         Ok(Self { connection, heard, _socket: socket })
     }
 

@@ -9,7 +9,7 @@ use lapin::{Channel, ErrorKind};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::super::config::Settings;
+use super::super::config::{Node, Settings};
 use super::super::generation::End;
 use super::super::transport::Transport;
 use super::services::{Finding, Service, Services};
@@ -27,6 +27,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The task that makes the probes.
 pub(in super::super) struct Prober {
     settings: Arc<Settings>,
+    node: Arc<Node>,
     services: Services,
     requests: mpsc::Receiver<Arc<Service>>,
     end: End,
@@ -37,19 +38,20 @@ pub(in super::super) struct Prober {
 impl Prober {
     pub(in super::super) fn new(
         settings: Arc<Settings>,
+        node: Arc<Node>,
         services: Services,
         requests: mpsc::Receiver<Arc<Service>>,
         end: End,
     ) -> Self {
-        Self { settings, services, requests, end, misses: 0, lost_channels: 0 }
+        Self { settings, node, services, requests, end, misses: 0, lost_channels: 0 }
     }
 
     /// Probes until the generation ends, over one connection after the other.
     pub(in super::super) async fn run(mut self) {
         let end = self.end.clone();
         loop {
-            let settings = Arc::clone(&self.settings);
-            let open = Transport::open(&settings, "probe");
+            let (settings, node) = (Arc::clone(&self.settings), self.settings.renewed(&self.node));
+            let open = Transport::open(&settings, &node, "probe");
             let open = tokio::time::timeout(self.settings.connect_timeout, open);
             let opened = tokio::select! {
                 () = end.wait() => return,

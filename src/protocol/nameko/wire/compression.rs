@@ -7,21 +7,36 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
-/// The largest body that is unpacked: what RabbitMQ 4 accepts as a message by default. Without
-/// a limit, a few kilobytes could fill the memory.
-pub(super) const LARGEST: u64 = 16 * 1024 * 1024;
+/// Why a body cannot be unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Packed {
+    /// It is larger than it may be. Without a limit, a few kilobytes could fill the memory.
+    TooLarge,
+    /// What is wrong with it, as the end of a sentence.
+    Broken(String),
+}
 
-/// Unpacks a body that its properties call compressed. The error says what is wrong with it, as
-/// the end of a sentence.
-pub(super) fn unpack(properties: &BasicProperties, body: Bytes) -> Result<Bytes, String> {
+/// Whether a body is packed: then to unpack it may be heavy work.
+pub(in super::super) fn is_packed(properties: &BasicProperties) -> bool {
+    method(properties).is_some()
+}
+
+/// Unpacks a body that its properties call compressed, to `largest` bytes at the most.
+pub(super) fn unpack(
+    properties: &BasicProperties,
+    body: Bytes,
+    largest: usize,
+) -> Result<Bytes, Packed> {
     let Some(method) = method(properties) else { return Ok(body) };
     match method.as_str() {
         "application/x-gzip" | "application/gzip" | "application/zlib" | "application/x-zlib"
-        | "gzip" | "x-gzip" | "zlib" | "deflate" => inflate(&body),
+        | "gzip" | "x-gzip" | "zlib" | "deflate" => inflate(&body, largest),
         // The name comes from the peer: its beginning is enough to find it.
         _ => {
             let name: String = method.chars().take(40).collect();
-            Err(format!("compressed with {name}, which Genkan cannot read: use gzip or none"))
+            let complaint =
+                format!("compressed with {name}, which Genkan cannot read: use gzip or none");
+            Err(Packed::Broken(complaint))
         }
     }
 }
@@ -37,18 +52,16 @@ fn method(properties: &BasicProperties) -> Option<String> {
     matches!(encoding.as_str(), "gzip" | "x-gzip" | "zlib" | "deflate").then_some(encoding)
 }
 
-fn inflate(body: &[u8]) -> Result<Bytes, String> {
-    let mut plain = Vec::new();
+fn inflate(body: &[u8], largest: usize) -> Result<Bytes, Packed> {
+    let (mut plain, limit) = (Vec::new(), largest as u64 + 1);
     let read = if body.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(body).take(LARGEST + 1).read_to_end(&mut plain)
+        flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain)
     } else {
-        flate2::read::ZlibDecoder::new(body).take(LARGEST + 1).read_to_end(&mut plain)
+        flate2::read::ZlibDecoder::new(body).take(limit).read_to_end(&mut plain)
     };
     match read {
-        Err(_) => Err("called compressed, and is neither gzip nor zlib".to_owned()),
-        Ok(_) if plain.len() as u64 > LARGEST => {
-            Err(format!("more than {} MiB when unpacked", LARGEST / (1024 * 1024)))
-        }
+        Err(_) => Err(Packed::Broken("called compressed, and is neither gzip nor zlib".to_owned())),
+        Ok(_) if plain.len() > largest => Err(Packed::TooLarge),
         Ok(_) => Ok(Bytes::from(plain)),
     }
 }
@@ -85,11 +98,11 @@ mod tests {
     fn kombus_names_and_both_streams() {
         let body = Bytes::from_static(b"{}");
         for method in ["application/x-gzip", "gzip", "zlib"] {
-            assert_eq!(unpack(&with_header(method), zlib(&body)), Ok(body.clone()));
-            assert_eq!(unpack(&with_header(method), gzip(&body)), Ok(body.clone()));
+            assert_eq!(unpack(&with_header(method), zlib(&body), 99), Ok(body.clone()));
+            assert_eq!(unpack(&with_header(method), gzip(&body), 99), Ok(body.clone()));
         }
         let encoded = BasicProperties::default().with_content_encoding("gzip".into());
-        assert_eq!(unpack(&encoded, gzip(&body)), Ok(body.clone()));
+        assert_eq!(unpack(&encoded, gzip(&body), 99), Ok(body.clone()));
     }
 
     #[test]
@@ -100,18 +113,22 @@ mod tests {
             BasicProperties::default().with_content_encoding("utf-8".into()),
             with_header(""),
         ] {
-            assert_eq!(unpack(&properties, body.clone()), Ok(body.clone()));
+            assert_eq!(unpack(&properties, body.clone(), 99), Ok(body.clone()));
         }
     }
 
     #[test]
     fn what_cannot_be_unpacked_says_so() {
-        let error = unpack(&with_header("application/x-bz2"), Bytes::new()).unwrap_err();
+        let broken = |method: &str, body| match unpack(&with_header(method), body, 99) {
+            Err(Packed::Broken(complaint)) => complaint,
+            other => panic!("{other:?}"),
+        };
+        let error = broken("application/x-bz2", Bytes::new());
         assert!(error.contains("application/x-bz2"), "{error}");
-        let error = unpack(&with_header("gzip"), Bytes::from_static(b"{}")).unwrap_err();
+        let error = broken("gzip", Bytes::from_static(b"{}"));
         assert!(error.contains("neither gzip nor zlib"), "{error}");
-        let bomb = zlib(&vec![b' '; LARGEST as usize + 1]);
-        let error = unpack(&with_header("gzip"), bomb).unwrap_err();
-        assert!(error.contains("16 MiB"), "{error}");
+        let (fits, bomb) = (zlib(&[b' '; 99]), zlib(&[b' '; 100]));
+        assert_eq!(unpack(&with_header("gzip"), fits, 99).map(|plain| plain.len()), Ok(99));
+        assert_eq!(unpack(&with_header("gzip"), bomb, 99), Err(Packed::TooLarge));
     }
 }

@@ -30,6 +30,8 @@ const FIXED: usize = 12;
 
 /// The header by which a message says that it is not as it was sent, and why.
 pub(in super::super) const MENDED: &str = "genkan.mended";
+/// What [`MENDED`] says of a message whose body was left out, before the size of it.
+pub(in super::super) const TOO_LARGE: &str = "larger than max_reply: ";
 /// The headers that replies are read for.
 const KEPT: [&[u8]; 2] = [b"compression", b"traceparent"];
 
@@ -44,6 +46,10 @@ pub(in super::super) struct Sieve {
     frame_max: usize,
     /// What is agreed upon at the most.
     asked: usize,
+    /// The largest message; 0 for no limit.
+    largest: u64,
+    /// Of a message that is too large: its channel, and how much of its body is still to come.
+    dropping: ([u8; 2], u64),
 }
 
 /// What a look at some bytes has found.
@@ -58,9 +64,10 @@ pub(in super::super) enum Found {
 }
 
 impl Sieve {
-    /// For a connection that asks for frames of at most `asked` bytes.
-    pub(in super::super) fn new(asked: usize) -> Self {
-        Self { asked, ..Self::default() }
+    /// For a connection that asks for frames of at most `asked` bytes. The body of a message that is
+    /// larger than `largest` is left out; 0 for no limit.
+    pub(in super::super) fn new(asked: usize, largest: u64) -> Self {
+        Self { asked, largest, ..Self::default() }
     }
 
     /// Looks at what has come, from the first byte that has not gone on. Tells how many bytes can
@@ -93,6 +100,14 @@ impl Sieve {
                 }
                 HEADER if whole <= LONGEST => {
                     let Some(frame) = rest.get(..whole) else { return (at, Found::More) };
+                    let body = body_size(frame);
+                    if self.largest > 0 && body > self.largest {
+                        self.dropping = ([frame[1], frame[2]], body);
+                        let mut bodiless = frame.to_vec();
+                        bodiless[HEAD + 4..HEAD + FIXED].fill(0);
+                        let why = format!("{TOO_LARGE}{body}");
+                        return (at, Found::Instead(mended(&bodiless, &why), whole));
+                    }
                     let why = match complaint(&frame[HEAD..whole - 1]) {
                         None if self.frame_max > 0 && whole > self.frame_max => "too large",
                         Some(why) => why,
@@ -107,6 +122,10 @@ impl Sieve {
                     let Some(begun) = rest.get(..HEAD + FIXED) else { return (at, Found::More) };
                     self.skipping = (whole - begun.len()) as u64;
                     return (at, Found::Instead(mended(begun, "too large"), begun.len()));
+                }
+                BODY if self.dropping.1 > 0 && self.dropping.0 == [rest[1], rest[2]] => {
+                    self.dropping.1 = self.dropping.1.saturating_sub(size as u64);
+                    self.skipping = whole as u64;
                 }
                 METHOD | BODY | HEARTBEAT => self.passing = whole as u64,
                 // Not AMQP: lapin says so.
@@ -143,6 +162,12 @@ impl Sieve {
             _ => {}
         }
     }
+}
+
+/// How large the message is whose header this is.
+fn body_size(frame: &[u8]) -> u64 {
+    let size = frame.get(HEAD + 4..HEAD + FIXED).and_then(|size| size.try_into().ok());
+    size.map_or(0, u64::from_be_bytes)
 }
 
 fn length(bytes: u64) -> usize {
@@ -397,7 +422,7 @@ mod tests {
 
     /// What comes out of a connection over which these bytes come, so many at a time.
     fn sifted(bytes: &[u8], step: usize) -> Vec<u8> {
-        let (mut sieve, mut held, mut out) = (Sieve::new(16_384), Vec::new(), Vec::new());
+        let (mut sieve, mut held, mut out) = (Sieve::new(16_384, 100_000), Vec::new(), Vec::new());
         for come in bytes.chunks(step) {
             held.extend_from_slice(come);
             loop {
@@ -493,6 +518,28 @@ mod tests {
         assert!(out.len() < 100 && out.ends_with(&frame(BODY, b"{}")), "{}", out.len());
         let header = &out[..out.len() - frame(BODY, b"{}").len()];
         assert_eq!(complaint_of(header), None);
+    }
+
+    #[test]
+    fn the_body_of_a_message_that_is_too_large_is_left_out() {
+        let sized = |size: u64| {
+            let fixed = [&[0, 60, 0, 0][..], &size.to_be_bytes(), &[4, 0], &short(b"id-7")];
+            frame(HEADER, &fixed.concat())
+        };
+        let large = [sized(150_000), frame(BODY, &[b'x'; 90_000]), frame(BODY, &[b'x'; 60_000])];
+        let fits = [sized(90_000), frame(BODY, &[b'x'; 90_000])].concat();
+        let stream = [large.concat(), frame(HEARTBEAT, b""), fits.clone()].concat();
+        for step in [999, 70_000, stream.len()] {
+            let out = sifted(&stream, step);
+            assert!(out.ends_with(&[frame(HEARTBEAT, b""), fits.clone()].concat()), "{step}");
+            let header = &out[..out.len() - fits.len() - AROUND];
+            assert_eq!((complaint_of(header), body_size(header)), (None, 0), "{step}");
+            let text = String::from_utf8_lossy(header).into_owned();
+            assert!(
+                text.contains("larger than max_reply: 150000") && text.contains("id-7"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@ use lapin::types::{AMQPValue, ShortString};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::frames::MENDED;
+use super::compression::Packed;
+use super::frames::{MENDED, TOO_LARGE};
 use super::{compression, exception, tagged};
 use crate::call::{Payload, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::json::{self, REPLY_DEPTH};
+use crate::units::format_size;
 
 /// A message from the reply queue.
 #[derive(Debug)]
@@ -34,24 +36,44 @@ pub(in super::super) struct Decoded {
     pub(in super::super) odd: Option<String>,
 }
 
+/// How replies are read.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Rules {
+    /// Whether tagged values stay as kombu wrote them.
+    pub(in super::super) keep_tagged: bool,
+    /// The largest reply, unpacked.
+    pub(in super::super) largest: usize,
+}
+
 /// Reads a reply to `service.method`. The content type is not looked at: what can be read is.
 pub(in super::super) fn decode(
     delivered: Delivered,
     service: &str,
     method: &str,
-    keep_tagged: bool,
+    rules: Rules,
 ) -> Decoded {
     let Delivered { properties, body } = delivered;
     let (mut repaired, odd) = (false, odd(&properties));
-    let parts = compression::unpack(&properties, body)
-        .and_then(|body| split(body, &mut repaired))
-        .map_err(|complaint| broken(service, method, &complaint, &properties));
+    if let Some(size) = odd.as_deref().and_then(|odd| odd.strip_prefix(TOO_LARGE)) {
+        let size = format!("{size} bytes");
+        let result = Err(too_large(service, method, &size, rules.largest));
+        return Decoded { result, repaired, odd: None };
+    }
+    let parts = match compression::unpack(&properties, body, rules.largest) {
+        Ok(body) => split(body, &mut repaired)
+            .map_err(|complaint| broken(service, method, &complaint, &properties)),
+        Err(Packed::Broken(complaint)) => Err(broken(service, method, &complaint, &properties)),
+        Err(Packed::TooLarge) => {
+            Err(too_large(service, method, "more when it is unpacked", rules.largest))
+        }
+    };
     let result = parts.and_then(|parts| match parts {
         Parts::Error(error) => {
             Err(exception::fault(std::str::from_utf8(&error).unwrap_or_default(), method))
         }
         Parts::Result(result) => {
-            let plain = if keep_tagged { None } else { tagged::unwrap_tagged_values(&result) };
+            let plain =
+                if rules.keep_tagged { None } else { tagged::unwrap_tagged_values(&result) };
             let payload = Payload::from_validated(plain.map_or(result, Bytes::from));
             Ok(Reply { payload, trace: trace(&properties) })
         }
@@ -101,6 +123,15 @@ fn broken(service: &str, method: &str, complaint: &str, properties: &BasicProper
         message.extend([" (it says ", &says.chars().take(40).collect::<String>(), ")"]);
     }
     Fault::new(FaultKind::Internal, Outcome::Executed, message)
+}
+
+fn too_large(service: &str, method: &str, size: &str, largest: usize) -> Fault {
+    let message = format!(
+        "the reply to `{service}.{method}` is {size}, and {} are taken at most: answer less, or raise \
+         the upstream's `max_reply`",
+        format_size(largest)
+    );
+    Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
 }
 
 fn odd(properties: &BasicProperties) -> Option<String> {
@@ -219,7 +250,12 @@ mod tests {
 
     fn decode_as(properties: BasicProperties, body: &[u8], keep_tagged: bool) -> Decoded {
         let body = Bytes::copy_from_slice(body);
-        decode(Delivered { properties, body }, "orders", "create", keep_tagged)
+        decode(
+            Delivered { properties, body },
+            "orders",
+            "create",
+            Rules { keep_tagged, largest: 1 << 20 },
+        )
     }
 
     #[test]
@@ -260,7 +296,8 @@ mod tests {
         let body = Bytes::from_static(br#"{"result": [1,2,3], "error": null}"#);
         let message = body.as_ptr() as usize;
         let delivered = Delivered { properties: BasicProperties::default(), body };
-        let decoded = decode(delivered, "orders", "create", false);
+        let decoded =
+            decode(delivered, "orders", "create", Rules { keep_tagged: false, largest: 1 << 20 });
         let payload = decoded.result.unwrap().payload.into_bytes();
         assert_eq!(payload.as_ptr() as usize - message, 11);
     }
