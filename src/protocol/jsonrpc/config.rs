@@ -156,6 +156,15 @@ impl CorsConfig {
                 );
             }
         }
+        for origin in cors.origins.iter().filter(|origin| !is_as_sent(origin)) {
+            section.problem(
+                "origins",
+                format!(
+                    "no page has the origin `{origin}`: browsers write it in lower case, without \
+                     the port where it is the scheme's own (80, 443)"
+                ),
+            );
+        }
         if cors.credentials && cors.origins.iter().any(|origin| origin == "*") {
             section.problem(
                 "credentials",
@@ -164,6 +173,13 @@ impl CorsConfig {
         }
         Some(cors)
     }
+}
+
+/// Whether a browser could send an origin so.
+fn is_as_sent(origin: &str) -> bool {
+    let own_port = |(scheme, port)| origin.starts_with(scheme) && origin.ends_with(port);
+    let has_own_port = [("http://", ":80"), ("https://", ":443")].into_iter().any(own_port);
+    origin.contains('@') || (!has_own_port && !origin.contains(|c: char| c.is_ascii_uppercase()))
 }
 
 impl TlsConfig {
@@ -244,6 +260,23 @@ mod tests {
         let empty = read(manifest, manifest);
         assert!(empty[0].contains("Cargo.toml holds no certificate"), "{empty:?}");
         assert!(empty[1].contains("Cargo.toml holds no private key"), "{empty:?}");
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_send_it() {
+        for (origin, fits) in [
+            ("https://app.example", true),
+            ("http://app.example:8080", true),
+            ("http://app.example:443", true),
+            ("https://App.example", false),
+            ("https://app.example:443", false),
+            ("http://app.example:80", false),
+        ] {
+            let text = format!("[http.cors]\norigins = \"{origin}\"");
+            let (_, problems) =
+                read_for_test(&text, |root| HttpConfig::read(&mut root.section("http")));
+            assert_eq!(problems.is_empty(), fits, "{origin}: {problems:?}");
+        }
     }
 
     #[test]
