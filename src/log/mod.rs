@@ -105,10 +105,9 @@ fn filter(level: Level) -> Targets {
     let quiet = LevelFilter::from_level(level).min(LevelFilter::WARN);
     Targets::new()
         .with_default(level)
-        // lapin writes whole messages, with what users sent, into its warnings; both libraries'
-        // connections are watched by supervisors that say in Genkan's words what happened.
+        // lapin writes whole messages, with what users sent, into its warnings; its connections are
+        // watched by supervisors that say in Genkan's words what happened.
         .with_target("lapin", LevelFilter::OFF)
-        .with_target("async_nats", LevelFilter::OFF)
         .with_target("hyper", quiet)
         .with_target("h2", quiet)
         .with_target("rustls", quiet)

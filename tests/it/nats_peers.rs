@@ -170,18 +170,18 @@ async fn a_flood_of_denied_subjects_holds_nobody_up() {
     let toml =
         nats.config("picom").replace("dialect", "user = \"some\"\npassword = \"p\"\ndialect");
     let gateway = Gateway::ready(&toml).await;
-    let denied = async {
-        for batch in 0..20 {
-            let calls = (0..50).map(
-                |n| json!({"jsonrpc": "2.0", "method": format!("shut{batch}x{n}.x"), "id": n}),
-            );
-            let body = Value::from_iter(calls).to_string();
+    let denied = futures_util::future::join_all((0..20).map(|batch| {
+        let calls = (0..50).map(
+            move |n| json!({"jsonrpc": "2.0", "method": format!("shut{batch}x{n}.x"), "id": n}),
+        );
+        let (gateway, body) = (&gateway, Value::from_iter(calls).to_string());
+        async move {
             let answers = gateway.api(body).await;
             for answer in answers.as_array().expect("a batch") {
                 assert_eq!(answer["error"]["data"]["kind"], "access_denied", "{answer}");
             }
         }
-    };
+    }));
     let served = async {
         for _ in 0..50 {
             assert_eq!(gateway.result("svc.x", json!(["p"])).await, "mine");

@@ -123,6 +123,7 @@ impl Supervisor {
                 next = self.successor(&living.generation) => {
                     info!(server = living.server, "the server that is about to go serves its last calls");
                     living.generation.retire();
+                    self.backoff.lived(living.born.elapsed());
                     next
                 }
             };
@@ -167,7 +168,9 @@ impl Supervisor {
         let (sender, ended) = oneshot::channel();
         let (running, shutdown) = (Arc::clone(&generation), self.tasks.shutdown().clone());
         self.tasks.spawn("nats generation", async move {
-            if let Some(end) = shutdown.run_until_cancelled(running.run(io)).await {
+            let end = shutdown.run_until_cancelled(running.run(io)).await;
+            running.pending().end();
+            if let Some(end) = end {
                 // A retired generation's end is nobody's concern any more.
                 drop(sender.send(end));
             }

@@ -4,6 +4,7 @@
 //! inquiry that nobody answers leaves the guess `service.method`, which older services serve.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Directory {
     inbox_prefix: String,
     tasks: Tasks,
     services: Mutex<HashMap<Box<str>, watch::Sender<Service>>>,
+    /// That asking is not permitted has been told.
+    is_denied: AtomicBool,
 }
 
 /// What is known of a service.
@@ -42,16 +45,18 @@ pub(super) struct Directory {
 struct Service {
     endpoints: Endpoints,
     asked: Instant,
+    /// An inquiry is under way.
+    busy: bool,
     state: Known,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// It is being asked for the first time, or again.
-    Asking,
+    /// Nothing yet.
+    Nothing,
     /// All that could be learnt.
     Settled,
-    /// Nobody has answered.
+    /// That nobody answers.
     Silent,
 }
 
@@ -70,20 +75,24 @@ impl Directory {
     /// An empty one.
     pub(super) fn new(link: Arc<Link>, inbox_prefix: &str, tasks: &Tasks) -> Arc<Self> {
         let (inbox_prefix, tasks) = (inbox_prefix.to_owned(), tasks.clone());
-        Arc::new(Self { link, inbox_prefix, tasks, services: Mutex::default() })
+        let (services, is_denied) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { link, inbox_prefix, tasks, services, is_denied })
     }
 
     /// Where `called`, a call's whole name, goes. `anew`: what is known has proved wrong.
     pub(super) async fn find(self: &Arc<Self>, called: &str, anew: bool) -> Location {
         let Some((service, _)) = wire::split(called) else { return Location::Guess };
+        if let State::Down(_) = &*self.link.state() {
+            return Location::Guess;
+        }
         let mut service = self.ask(service, called, anew);
-        let known = service
-            .wait_for(|known| {
-                known.state != Known::Asking || known.endpoints.subject(called).is_some()
-            })
-            .await;
+        let suffices = |known: &Service| {
+            let has_told = known.endpoints.subject(called).is_some() && !anew;
+            // Who never answers is asked again, and nobody waits for that.
+            !known.busy || has_told || known.state == Known::Silent && !anew
+        };
         // The sender is in the table, and in the inquiry's task.
-        let Ok(known) = known else { return Location::Guess };
+        let Ok(known) = service.wait_for(suffices).await else { return Location::Guess };
         match known.endpoints.subject(called) {
             Some(subject) => Location::Endpoint(subject),
             None if known.state == Known::Settled => Location::Unknown(known.endpoints.names()),
@@ -100,28 +109,23 @@ impl Directory {
                 let known = sender.borrow();
                 let age = now - known.asked;
                 let is_missed = anew || known.endpoints.subject(called).is_none();
-                known.state != Known::Asking && (age >= FRESH || is_missed && age >= PAUSE)
+                !known.busy && (age >= FRESH || is_missed && age >= PAUSE)
             };
             if is_due {
-                sender.send_modify(|known| {
-                    (known.asked, known.state) = (now, Known::Asking);
-                    if anew {
-                        known.endpoints = Endpoints::default();
-                    }
-                });
+                sender.send_modify(|known| (known.asked, known.busy) = (now, true));
                 self.inquire(name, sender.clone());
             }
             return sender.subscribe();
         }
         if services.len() >= MOST {
-            services.retain(|_, known| known.borrow().state != Known::Silent);
+            services.retain(|_, known| known.borrow().state == Known::Settled);
             if services.len() >= MOST {
                 services.clear();
             }
         }
-        let state = Known::Asking;
+        let (endpoints, state) = (Endpoints::default(), Known::Nothing);
         let (sender, receiver) =
-            watch::channel(Service { endpoints: Endpoints::default(), asked: now, state });
+            watch::channel(Service { endpoints, asked: now, busy: true, state });
         services.insert(name.into(), sender.clone());
         drop(services);
         self.inquire(name, sender);
@@ -133,23 +137,33 @@ impl Directory {
         let shutdown = self.tasks.shutdown().clone();
         self.tasks.spawn_session(async move {
             let inquiry = directory.inquiry(&name, &service);
-            let _stopped = shutdown.run_until_cancelled(inquiry).await;
+            let heard = shutdown.run_until_cancelled(inquiry).await.flatten();
             service.send_modify(|known| {
-                if known.state == Known::Asking {
-                    (known.state, known.endpoints) = (Known::Silent, Endpoints::default());
+                known.busy = false;
+                match heard {
+                    Some(true) => known.state = Known::Settled,
+                    Some(false) => {
+                        (known.state, known.endpoints) = (Known::Silent, Endpoints::default());
+                    }
+                    // It was not asked: what was known stays, and the next call asks.
+                    None => known.asked = known.asked.checked_sub(FRESH).unwrap_or(known.asked),
                 }
             });
         });
     }
 
-    async fn inquiry(&self, name: &str, service: &watch::Sender<Service>) {
-        let State::Up(generation) = &*self.link.state() else { return };
+    /// Asks a service, and gathers what its instances say. False where there is
+    /// none, and nothing where it could not be asked.
+    async fn inquiry(&self, name: &str, service: &watch::Sender<Service>) -> Option<bool> {
+        let State::Up(generation) = &*self.link.state() else { return None };
         let subject: Arc<str> = wire::inquiry(name).into();
-        let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else { return };
+        let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else {
+            return None;
+        };
         let (headers, payload) = (wire::NO_HEADERS.to_owned(), Bytes::new());
         let publication = Publication { subject, headers, payload };
         if !generation.send(answers.key(), publication, true).await {
-            return;
+            return None;
         }
         let mut until = Instant::now() + PATIENCE;
         let mut found: Option<Endpoints> = None;
@@ -159,7 +173,7 @@ impl Directory {
                     let Some(one) = Endpoints::read(&message, &self.inbox_prefix) else {
                         // Nobody is there, or somebody else has answered.
                         if wire::is_no_responders(&message) {
-                            return;
+                            return Some(false);
                         }
                         continue;
                     };
@@ -174,6 +188,9 @@ impl Directory {
                     service
                         .send_modify(|known| known.endpoints = found.clone().unwrap_or_default());
                 }
+                Answer::Denied if self.is_denied.swap(true, Ordering::Relaxed) => {
+                    return Some(false);
+                }
                 Answer::Denied => {
                     warn!(
                         service = name,
@@ -181,14 +198,12 @@ impl Directory {
                             `subject` in a [[routes]] row",
                         "NATS does not permit to ask services for their endpoints"
                     );
-                    return;
+                    return Some(false);
                 }
-                Answer::Taken | Answer::Unkept(_) | Answer::Lost { .. } => return,
+                Answer::Taken | Answer::Unkept(_) | Answer::Lost { .. } => return None,
             }
         }
-        if found.is_some() {
-            service.send_modify(|known| known.state = Known::Settled);
-        }
+        Some(found.is_some())
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<Service>>> {

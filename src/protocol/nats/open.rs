@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use super::config::{Auth, Server, Settings};
 use super::generation::{Generation, Io};
 use super::login::{self, Proof};
-use super::transport;
+use super::transport::{self, Unreachable};
 use super::wire::{self, Connect, Incoming, Info, Parser, Violation};
 use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
@@ -61,7 +61,8 @@ async fn attempt(
     account: &Account,
     metrics: &UpstreamMetrics,
 ) -> Result<(Arc<Generation>, Io), Failure> {
-    let mut stream = transport::connect(server).await.map_err(|error| unreachable(&error))?;
+    let connected = transport::connect(server, settings.connect_timeout).await;
+    let mut stream = connected.map_err(|error| unreachable(&error))?;
     let (mut parser, mut buffer) =
         (Parser::new(settings.max_reply, account.clone()), BytesMut::new());
     let first = next(&mut stream, &mut parser, &mut buffer).await;
@@ -188,13 +189,14 @@ fn refusal(text: &str, auth: &Auth) -> Failure {
     }
 }
 
-fn unreachable(error: &io::Error) -> Failure {
-    // The only error of a look-up that has no number of the system's own.
-    let reason = match error.raw_os_error() {
-        None => "the server's name cannot be resolved",
-        Some(_) => "the server cannot be reached",
-    };
-    Failure::passing(reason, error)
+fn unreachable(unreachable: &Unreachable) -> Failure {
+    match unreachable {
+        Unreachable::Name(error) => Failure::passing("the server's name cannot be resolved", error),
+        Unreachable::Address(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Failure::passing("the server does not answer", error)
+        }
+        Unreachable::Address(error) => Failure::passing("the server cannot be reached", error),
+    }
 }
 
 /// The connection ended while it was being made.

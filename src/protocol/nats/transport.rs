@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_rustls::ConfigBuilderExt;
 use rustls::pki_types::pem::PemObject;
@@ -19,12 +20,33 @@ pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 /// What goes out.
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Connects to the first of the server's addresses that takes us.
-pub(super) async fn connect(server: &Server) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
-    // Calls are gathered before they are written.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Why there is no connection.
+pub(super) enum Unreachable {
+    /// The server's name is no address's.
+    Name(io::Error),
+    /// None of its addresses takes us; the last one's reason.
+    Address(io::Error),
+}
+
+/// Connects to the first of the server's addresses that takes us. Each has its part of `limit`: one
+/// that says nothing leaves time for the others.
+pub(super) async fn connect(server: &Server, limit: Duration) -> Result<TcpStream, Unreachable> {
+    let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
+    let addresses: Vec<_> = found.map_err(Unreachable::Name)?.collect();
+    let part = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match tokio::time::timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Calls are gathered before they are written.
+                stream.set_nodelay(true).map_err(Unreachable::Address)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(Unreachable::Address(last))
 }
 
 /// A connection without TLS.
