@@ -8,7 +8,7 @@ use super::client::{self, ClientArgs, address::Address};
 use super::output::{Form, Output, Paint, Role};
 use super::table::Table;
 use super::{Status, help};
-use crate::printable::{printable, printable_line};
+use crate::printable::printable_line;
 
 /// The gateway's admin address, where `--admin` names no other.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
@@ -106,7 +106,7 @@ fn human(hub: &Hub, paint: Paint) -> String {
     for module in &hub.modules {
         for line in warnings(module) {
             let word = paint.paint(Role::Warning, "warning:");
-            text.push_str(&format!("{word} {}\n", printable(&line)));
+            text.push_str(&format!("{word} {}\n", printable_line(&line)));
         }
     }
     let places = match hub.listen.as_slice() {
@@ -118,7 +118,7 @@ fn human(hub: &Hub, paint: Paint) -> String {
         1 => " 1 connection has not registered a module.".to_owned(),
         count => format!(" {count} connections have not registered a module."),
     };
-    let note = format!("The hub listens {}.{unregistered}", printable(&places));
+    let note = format!("The hub listens {}.{unregistered}", printable_line(&places));
     text.push('\n');
     text.push_str(&paint.paint(Role::Faint, note));
     text
@@ -195,6 +195,25 @@ warning: `orders` waits for a module `math` of version ^2.0.0
 
 The hub listens on tcp://127.0.0.1:2203. 1 connection has not registered a module.";
         assert_eq!(shown(page), expected);
+    }
+
+    /// A module chooses all of its words.
+    #[test]
+    fn no_word_of_a_module_steers_the_terminal() {
+        let word = "\\u001b[2J\\u0007\\n\\u202e\\u009b31m";
+        let page = format!(
+            r#"{{"listen":["unix:///{word}"],"active":1,"waiting":0,"unregistered":0,"modules":[
+            {{"id":"{word}","version":"1.0.0-{word}","connection":1,"state":"{word}",
+             "functions":["{word}"],"hooks":["{word}"],
+             "dependencies":[{{"id":"{word}","range":"{word}","met":false}}],
+             "unmet":[],"calls":{{"to_answer":0,"awaited":0}},
+             "shadowed":[{{"name":"{word}","row":1,"match":"{word}","upstream":"{word}"}}]}}]}}"#
+        );
+        let shown = shown(&page);
+        let steering = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(steering), "{shown:?}");
+        // The table, two warnings, an empty line and a note: no word has made a line of its own.
+        assert_eq!(shown.lines().count(), 6, "{shown}");
     }
 
     #[test]
