@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{HUB, Peer, address};
+use super::{HUB, Peer, SILENCE, address};
 use crate::harness::process::{Folder, Process, program, project, run};
 use crate::harness::{Gateway, eventually};
 
@@ -133,11 +133,14 @@ async fn a_rust_module_waits_for_what_it_depends_on() {
         rust(&[&at, "needy", "call", "calc.add", r#"{"a":1}"#, "math", "^1.0.0"]).await
     });
     gateway.wait_for_metric("genkan_hub_modules", &[("state", "waiting")], 1.0).await;
-    // The library must have buffered its call: one that it makes in the very moment in which
-    // `juno.activated` arrives, it forgets.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let _math = Peer::module(&gateway, "math", &[]).await;
-    let asked = calc.receive().await;
+    // A call that the library makes in the very moment in which `juno.activated` arrives stays in
+    // its buffer, until the next one: so what it depends on comes until the call is there.
+    let asked = loop {
+        let _math = Peer::module(&gateway, "math", &[]).await;
+        if let Ok(asked) = tokio::time::timeout(SILENCE, calc.receive()).await {
+            break asked;
+        }
+    };
     assert_eq!((&asked["caller"], &asked["arguments"]), (&json!("needy"), &json!({"a": 1})));
     calc.answer(&asked, json!("here")).await;
     assert_eq!(call.await.unwrap(), json!("here"));
