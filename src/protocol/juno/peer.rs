@@ -9,12 +9,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::{tcp, unix};
+use tracing::debug;
 
 use super::outbox::{Full, Outbox, Piece};
 use super::wire::OutgoingFrame;
@@ -24,6 +27,10 @@ use crate::budget::{Account, Exceeded, Share};
 const SLICES: usize = 64;
 /// A connection for which this part of the limit waits is read no further, and sent no calls.
 const PAUSE_AT: usize = 4;
+
+/// How soon, how often and how many times a machine is asked whether it still answers.
+const ASK: Duration = Duration::from_secs(1);
+const ASKS: u32 = 3;
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,6 +358,17 @@ impl Peer {
         }
     }
 
+    /// Lets the system find out within seconds whether the other machine still answers. It answers
+    /// for a module that is busy or stopped, so that none is ended that lives; a dead machine's
+    /// connection breaks, and ends as any other.
+    pub(super) fn ask_after(&self) {
+        let WriteEnd::Tcp(half) = &self.write else { return };
+        let ask = TcpKeepalive::new().with_time(ASK).with_interval(ASK).with_retries(ASKS);
+        if let Err(error) = SockRef::from(half.as_ref()).set_tcp_keepalive(&ask) {
+            debug!(%error, "cannot ask whether a module's machine still answers");
+        }
+    }
+
     /// Whether the other side has hung up, or the connection is to end anyhow.
     pub(super) fn has_hung_up(&self) -> bool {
         self.closing().is_some() || self.write.is_ended()
@@ -411,5 +429,30 @@ fn advance(batch: &mut Vec<Piece>, offset: &mut usize, written: usize, outbox: &
     *offset = left;
     for piece in batch.drain(..done) {
         outbox.recycle(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[tokio::test]
+    async fn a_machine_is_asked_within_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let (_module, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_read, write) = accepted.expect("accepted").0.into_split();
+        let peer = Peer::new(WriteEnd::Tcp(write), 1_000, &Budget::new(1_000).connection());
+        peer.ask_after();
+        let WriteEnd::Tcp(half) = &peer.write else { panic!("TCP") };
+        let socket = SockRef::from(half.as_ref());
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), ASK);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), ASK);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), ASKS);
+        assert!(!peer.has_hung_up());
     }
 }

@@ -255,6 +255,10 @@ impl World for Io<'_> {
         }
     }
 
+    fn ask_after(&mut self, peer: &Arc<Peer>) {
+        peer.ask_after();
+    }
+
     fn forgotten(&mut self, peer: &Arc<Peer>) {
         self.modules_changed = true;
         peer.close(Closing::Gone);

@@ -190,6 +190,9 @@ pub(super) trait World {
     fn ended(&mut self, ticket: Self::Ticket, name: &str, end: End<'_>);
     /// Whether the other side of a session is still there.
     fn presence(&self, peer: &Self::Peer) -> Presence;
+    /// Finds out within seconds whether the other side of a session that seems to be there is. Who
+    /// is there notices nothing.
+    fn ask_after(&mut self, peer: &Self::Peer);
     /// The hub has forgotten a session whose other side is gone: its connection is to end.
     fn forgotten(&mut self, peer: &Self::Peer);
     /// [`Hub::expire`] wants to be called at that time.

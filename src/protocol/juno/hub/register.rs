@@ -31,6 +31,9 @@ impl<P, T> Hub<P, T> {
                 let id = frame.text(Key::ModuleId).filter(|id| id.len() <= MAX_NAME);
                 let id = id.unwrap_or_default();
                 world.note(Note::NotLetIn { id: &id, why: &refusal.fault });
+                if refusal.number == number::DUPLICATE_MODULE {
+                    self.ask_after(&id, from, world);
+                }
                 return Err(refusal);
             }
         };
@@ -96,7 +99,11 @@ impl<P, T> Hub<P, T> {
             return Err(duplicate(message));
         }
         if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
-            return Err(duplicate(format!("a module `{id}` is connected already")));
+            let message = format!(
+                "a module `{id}` is connected already; if it is gone without a word, its id is free \
+                 in some seconds"
+            );
+            return Err(duplicate(message));
         }
         if self.draining {
             let message = "the hub is shutting down: it takes no new modules";
@@ -116,6 +123,17 @@ impl<P, T> Hub<P, T> {
             functions: HashMap::new(),
             hooks: HashMap::new(),
         })
+    }
+
+    /// A module may come back from another machine before anybody knows that it is gone from the
+    /// first.
+    fn ask_after<W: World<Peer = P, Ticket = T>>(&self, id: &str, from: SessionId, world: &mut W) {
+        let holders = self.modules.get(id).into_iter().flatten();
+        for holder in holders.filter(|holder| **holder != from) {
+            if let Some(session) = self.sessions.get(*holder) {
+                world.ask_after(&session.peer);
+            }
+        }
     }
 
     fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), NumberedFault> {

@@ -38,6 +38,8 @@ pub(super) struct Notes {
     pub(super) hung_up: HashMap<&'static str, Presence>,
     /// Who does not read.
     pub(super) busy: Vec<&'static str>,
+    /// Who may be gone without a word.
+    pub(super) asked_after: Vec<&'static str>,
     /// Whose connections are to end.
     pub(super) forgotten: Vec<&'static str>,
 }
@@ -118,6 +120,10 @@ impl World for Notes {
 
     fn presence(&self, peer: &&'static str) -> Presence {
         self.hung_up.get(peer).copied().unwrap_or(Presence::There)
+    }
+
+    fn ask_after(&mut self, peer: &&'static str) {
+        self.asked_after.push(peer);
     }
 
     fn forgotten(&mut self, peer: &&'static str) {

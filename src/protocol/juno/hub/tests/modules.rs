@@ -174,3 +174,18 @@ fn tokens_keep_strangers_out() {
     }
     assert_eq!(talk.tell("x", register(json!("s3cret")))[0]["type"], 2);
 }
+
+/// Whoever holds an id that another one asks for may be gone without a word: the system is to find
+/// out. Nobody is ended for it.
+#[test]
+fn who_holds_an_id_is_asked_after_when_another_wants_it() {
+    let mut talk = Talk::new();
+    talk.serving("math", &["add"]);
+    talk.connect("new");
+    let register = json!({"type": 1, "requestId": "r", "moduleId": "math", "version": "1.0.0"});
+    assert_eq!(errors(&talk.tell("new", register.clone())), [(7, "r".to_owned())]);
+    assert_eq!((talk.notes.asked_after.as_slice(), talk.active("math")), (&["math"][..], true));
+    // One that registers twice knows that it lives, and a token is needed to ask.
+    talk.tell("math", register);
+    assert_eq!(talk.notes.asked_after.len(), 1);
+}
