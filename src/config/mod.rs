@@ -8,6 +8,7 @@ mod document;
 pub mod environment;
 pub mod file;
 pub mod ingress;
+pub mod log;
 mod overlay;
 mod places;
 pub mod problem;
@@ -30,9 +31,9 @@ pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
 use crate::budget;
-use crate::log::LogConfig;
 use crate::route::Rule;
 use ingress::{IngressConfig, ReadIngress, Resident};
+use log::LogConfig;
 use problem::{Problem, Severity};
 use section::Section;
 use source::Source;

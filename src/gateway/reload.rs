@@ -10,9 +10,9 @@ use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
 use super::watch::{Step, Watch};
 use crate::admin::Admin;
+use crate::config::log::LogConfig;
 use crate::config::problem::Severity;
 use crate::config::{self, Config, Origin};
-use crate::log::LogConfig;
 use crate::protocol;
 use crate::router::Router;
 

@@ -12,44 +12,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::section::Section;
+use crate::config::log::{Format, LogConfig};
 use format::Style;
 use queue::Queue;
 
 /// How long the end of the process waits for whoever reads standard error.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    level: Level,
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Auto,
-    Human,
-    Json,
-}
-
-impl LogConfig {
-    /// Reads `[log]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
-        let levels = [
-            ("error", Level::ERROR),
-            ("warn", Level::WARN),
-            ("info", Level::INFO),
-            ("debug", Level::DEBUG),
-            ("trace", Level::TRACE),
-        ];
-        let formats = [("auto", Format::Auto), ("human", Format::Human), ("json", Format::Json)];
-        Self {
-            level: section.choice("level", &levels, Level::INFO),
-            format: section.choice("format", &formats, Format::Auto),
-        }
-    }
-}
 
 /// The log at work. Dropped, it waits a moment for what is not written yet.
 pub struct Log {
