@@ -3,8 +3,12 @@
 
 use std::cell::Cell;
 
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
+use crate::harness::responder::connect;
 use crate::harness::{Gateway, NamekoVersion, RabbitMq, Shop, as_fault, eventually, until};
 
 const BOTH: [NamekoVersion; 2] = [NamekoVersion::Two, NamekoVersion::Three];
@@ -380,4 +384,58 @@ async fn a_service_with_another_serializer_answers_in_json_where_it_accepts_it()
         (fault.data["kind"] != "unavailable").then_some(fault)
     });
     fault.await.is("timeout", "unknown");
+}
+
+/// Calls `note` with a deadline, in milliseconds since 1970, and returns the reply.
+async fn note_by(url: &str, token: &str, deadline: i64) -> String {
+    let channel = connect(url).await.create_channel().await.expect("a channel");
+    let none = FieldTable::default;
+    let (key, exclusive) = (format!("reply-{token}"), QueueDeclareOptions::default());
+    channel.queue_declare(key.as_str().into(), exclusive, none()).await.expect("a queue");
+    let bind = QueueBindOptions::default();
+    let bound = channel.queue_bind(
+        key.as_str().into(),
+        "nameko-rpc".into(),
+        key.as_str().into(),
+        bind,
+        none(),
+    );
+    bound.await.expect("a binding");
+    let mut headers = none();
+    headers.insert("nameko.deadline".into(), AMQPValue::LongLongInt(deadline));
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_reply_to(key.as_str().into())
+        .with_headers(headers);
+    let body = json!({"args": [token], "kwargs": {}}).to_string();
+    let options = BasicPublishOptions::default();
+    let sent = channel.basic_publish(
+        "nameko-rpc".into(),
+        "shop.note".into(),
+        options,
+        body.as_bytes(),
+        properties,
+    );
+    drop(sent.await.expect("the broker is there"));
+    let get = async || {
+        let options = BasicGetOptions { no_ack: true };
+        let got = channel.basic_get(key.as_str().into(), options).await.expect("the queue");
+        got.map(|message| String::from_utf8(message.delivery.data).expect("text"))
+    };
+    eventually("a reply", get).await
+}
+
+#[tokio::test]
+async fn the_example_guard_refuses_what_has_expired_and_lets_the_rest_run() {
+    for version in BOTH {
+        let vhost = RabbitMq::shared().vhost();
+        let shop = Shop::start(version, &vhost.url(), "shop");
+        let gateway = Gateway::ready(&shop.config()).await;
+        let expired = note_by(&vhost.url(), "late", 1_000).await;
+        assert!(expired.contains("DeadlineExceeded"), "{expired}");
+        let in_time = note_by(&vhost.url(), "early", i64::MAX / 2).await;
+        assert!(in_time.contains(r#""error": null"#), "{in_time}");
+        assert_eq!(gateway.result("shop.ran", json!(["late"])).await, json!([]));
+        assert_eq!(gateway.result("shop.ran", json!(["early"])).await, json!([[]]));
+    }
 }

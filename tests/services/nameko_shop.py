@@ -11,6 +11,7 @@ the shop calls. Every call is noted, so that a test can see what ran: `ran(token
 import datetime
 import decimal
 import os
+import sys
 import uuid
 
 import eventlet
@@ -23,6 +24,9 @@ try:  # Nameko 3
     from nameko.rpc import ServiceRpc
 except ImportError:  # Nameko 2
     from nameko.rpc import RpcProxy as ServiceRpc
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../examples/nameko"))
+from deadline import Deadline  # noqa: E402
 
 Publisher.compression = os.environ.get("SHOP_COMPRESSION")
 
@@ -65,6 +69,7 @@ class Shop:
 
     call_context = CallContext()
     pantry = ServiceRpc(NAME + "_pantry")
+    deadline = Deadline()
 
     @rpc
     def context(self):
