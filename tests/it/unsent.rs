@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Nats, NatsResponder, RabbitMq, as_fault, eventually};
+use crate::harness::{
+    Answer, Gateway, NamekoResponder, Nats, NatsResponder, RabbitMq, as_fault, eventually,
+};
 
 const SOON: [(&str, &str); 1] = [("X-Request-Timeout", "500ms")];
 
@@ -16,6 +18,12 @@ async fn nameko_calls_whose_service_is_still_looked_for_are_not_sent() {
     let vhost = rabbit.vhost();
     let routes = "[[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n";
     let gateway = Gateway::ready(&format!("{}{routes}", vhost.upstream("rabbit"))).await;
+    // Whoever looks for services is connected from here on.
+    let _other = NamekoResponder::serve(&vhost.url(), "other", |_| {
+        Answer::new(r#"{"result": 1, "error": null}"#)
+    })
+    .await;
+    assert_eq!(gateway.result("other.x", json!({})).await, 1);
     let frozen = rabbit.freeze();
     let call = r#"{"jsonrpc":"2.0","method":"orders.create","id":1}"#;
     let answer = gateway.post("/api", &SOON, call).await.json();
