@@ -183,6 +183,21 @@ async fn https_by_configuration() {
     assert_eq!(version, "2");
 }
 
+/// Over HTTP/2 the rest of a body that nobody reads costs some clients the answer.
+#[tokio::test]
+async fn an_http2_client_hears_why_its_content_type_is_refused() {
+    let gateway = Gateway::start("").await;
+    for _ in 0..30 {
+        let mut command = std::process::Command::new(program("curl", &[]));
+        let url = format!("{}/api", gateway.url());
+        command.args(["-sS", "--http2-prior-knowledge", "-d", CALL, &url]);
+        let ran = tokio::task::spawn_blocking(move || run(&mut command)).await;
+        let (status, out, err) = ran.expect("no panic");
+        assert_eq!(status, 0, "{err}");
+        assert!(out.contains("Content-Type"), "{out}");
+    }
+}
+
 #[tokio::test]
 async fn a_browser_on_a_configured_origin_may_call() {
     let echo = Echo::with("[http.cors]\norigins = [\"https://app.example\"]\n").await;

@@ -164,13 +164,21 @@ impl<'a> Exchange<'a> {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        headers::check_content_type(&parts.headers)?;
-        headers::check_content_encoding(&parts.headers)?;
-        self.timeout = headers::read_timeout(&parts.headers)?;
+        let checked = headers::check_content_type(&parts.headers)
+            .and_then(|()| headers::check_content_encoding(&parts.headers))
+            .and_then(|()| headers::read_timeout(&parts.headers));
+        // Who asked first need not send the body. Else it is read whatever it is: over HTTP/2 some
+        // clients lose the answer to what was refused unread.
+        if parts.headers.contains_key(header::EXPECT)
+            && let Err(fault) = checked
+        {
+            return Err(fault);
+        }
         let Http { config, .. } = &**self.http;
         let body = body::read(parts, body, config, account, self.http.draining()).await;
         // What the client took to send it is no part of its calls.
         self.started = Instant::now();
+        self.timeout = checked?;
         envelope::parse(&body?, self.http.config.max_batch)
     }
 
