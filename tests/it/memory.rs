@@ -13,6 +13,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
+use crate::harness::http::encode;
 use crate::harness::{Echo, Gateway};
 
 const CONNECTIONS: usize = 4;
@@ -141,6 +142,37 @@ async fn heads_that_do_not_end_fill_no_memory() {
     crate::harness::eventually("there is place again", async || {
         let large = format!("[\"{}\"]", "x".repeat(60_000));
         (echo.gateway.post("/call/echo/x", &[], large).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_burst_the_memory_is_given_back() {
+    let gateway = Gateway::start("").await;
+    let call =
+        json!({"jsonrpc": "2.0", "method": "nobody.x", "params": ["x".repeat(MIB - 100)], "id": 1});
+    let headers = [("Content-Type", "application/json")];
+    let request = encode("POST", "/api", &headers, call.to_string().as_bytes());
+    let (most, last) = request.split_at(request.len() - 10);
+    let before = resident(&gateway).await;
+    for _ in 0..3 {
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut client = gateway.connect().await;
+            client.send(most).await;
+            clients.push(client);
+        }
+        crate::harness::until("the bodies are held", async || {
+            resident(&gateway).await - before > 64.0 * MIB as f64
+        })
+        .await;
+        for client in &mut clients {
+            client.send(last).await;
+            client.receive().await.expect("an answer");
+        }
+    }
+    crate::harness::until("what they took is given back", async || {
+        resident(&gateway).await - before < 16.0 * MIB as f64
     })
     .await;
 }
