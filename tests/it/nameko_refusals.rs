@@ -232,6 +232,43 @@ async fn denied_topics_among_many_calls_cost_no_other_caller() {
 }
 
 #[tokio::test]
+async fn a_flood_of_denied_names_holds_up_nobody_who_is_permitted() {
+    let vhost = RabbitMq::shared().vhost();
+    let service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    user(vhost.name(), "issunboushi", ".*");
+    let topics = json!({"exchange": "nameko-rpc", "write": "^orders\\..*", "read": ".*"});
+    RabbitMq::shared().put(&format!("topic-permissions/{}/issunboushi", vhost.name()), &topics);
+    let gateway = Gateway::ready(&as_user(&vhost.config(), "issunboushi")).await;
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    let flooding = std::cell::Cell::new(true);
+    let flood = async {
+        let parts = (0..8).map(async |part| {
+            for name in 0..25 {
+                let name = format!("x{part}n{name}.m");
+                let fault = gateway.fault(&name, json!([])).await;
+                assert_eq!(fault.data["kind"], "access_denied", "{fault:?}");
+                assert_ne!(fault.data["outcome"], "unknown", "{fault:?}");
+            }
+        });
+        futures_util::future::join_all(parts).await;
+        flooding.set(false);
+    };
+    let served = std::cell::Cell::new(0);
+    let calls = async {
+        while flooding.get() {
+            // One that is known to be permitted, and one that has to be found out.
+            for method in ["orders.x".to_owned(), format!("orders.y{}", served.get())] {
+                assert_eq!(gateway.result(&method, json!([])).await, "ok");
+                served.set(served.get() + 1);
+            }
+        }
+    };
+    tokio::join!(flood, calls);
+    assert_eq!(service.requests.count(), served.get() + 1, "each once");
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
 async fn a_user_who_may_not_write_at_all_is_denied() {
     let vhost = RabbitMq::shared().vhost();
     let connection = connect(&vhost.url()).await;

@@ -15,6 +15,7 @@ use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
 use super::probe::{Finding, Look, Prober, Service, Services};
 use super::publisher::{self, Message, Publisher};
+use super::quarantine;
 use super::replies;
 use super::unconfirmed::OnAck;
 use super::wire::request as wire;
@@ -60,8 +61,15 @@ impl Calls {
         let (services, requests) = Services::new(settings.probe_interval);
         let (pending, blocked) = (Pending::new(), Arc::<AtomicBool>::default());
         let frame_max = outlet.frame_max();
-        let publisher =
-            Publisher::new(host, outlet, queue, Arc::clone(&pending), Arc::clone(&blocked));
+        let (quarantine, examiner) = quarantine::new(host, &pending);
+        let publisher = Publisher::new(
+            host,
+            outlet,
+            queue,
+            Arc::clone(&pending),
+            Arc::clone(&blocked),
+            quarantine,
+        );
         let replies = replies::run(
             consumer,
             Arc::clone(&pending),
@@ -77,6 +85,7 @@ impl Calls {
             end.clone(),
         );
         host.spawn("nameko publisher", publisher.run());
+        host.spawn("nameko quarantine", examiner.run());
         host.spawn("nameko replies", replies);
         host.spawn("nameko prober", prober.run());
         let upstream = metrics.upstream().to_owned();

@@ -263,6 +263,10 @@ fn unanswered(answer: &Answer, request: &Request<'_>) -> Fault {
             Outcome::NotSent,
             "rabbitmq refused other messages and dropped this one with them: nothing was sent",
         ),
+        Answer::Crowded => Fault::not_sent(
+            FaultKind::Overloaded,
+            "rabbitmq denies names, and too many new ones wait to be tried: nothing was sent",
+        ),
         Answer::TooLarge { size, limit, outcome } => {
             let message = format!(
                 "the message is {size} bytes, and this rabbitmq takes {limit} at most: send less, or \
@@ -365,6 +369,7 @@ mod tests {
             (large, FaultKind::TooLarge, outcome),
             (Answer::Denied { outcome }, FaultKind::AccessDenied, outcome),
             (Answer::Dropped, FaultKind::Unavailable, Outcome::NotSent),
+            (Answer::Crowded, FaultKind::Overloaded, Outcome::NotSent),
             (Answer::Stuck, FaultKind::Unavailable, Outcome::Unknown),
             (Answer::Unroutable, FaultKind::UnknownService, Outcome::NotSent),
             (Answer::Diverted, FaultKind::UnknownService, Outcome::Unknown),

@@ -24,11 +24,19 @@ impl Outlet {
     /// Opens one. The time limit is the caller's.
     pub(super) async fn open(settings: &Settings, node: &Node) -> lapin::Result<Self> {
         let transport = Transport::open(settings, node, "publish").await?;
-        let channel = transport.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let channel = confirming(&transport).await?;
         let status = transport.connection.status().clone();
         let events = transport.connection.events_listener().boxed();
         Ok(Self { transport, channel, status, events })
+    }
+
+    /// The same connection, with a new channel where the broker has closed the one before. Nothing
+    /// may be queued for that: lapin would send it now.
+    pub(super) async fn renewed(mut self) -> lapin::Result<Self> {
+        if !self.channel.status().connected() {
+            self.channel = confirming(&self.transport).await?;
+        }
+        Ok(self)
     }
 
     /// The largest frame that the broker and we have agreed upon.
@@ -46,4 +54,11 @@ impl Outlet {
     pub(super) async fn close(self) {
         self.transport.close().await;
     }
+}
+
+/// A new channel, in confirm mode.
+async fn confirming(transport: &Transport) -> lapin::Result<Channel> {
+    let channel = transport.connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
 }

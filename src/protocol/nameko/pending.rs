@@ -44,6 +44,8 @@ pub(super) enum Answer {
     Nacked,
     /// The broker dropped it, because it had refused another message before.
     Dropped,
+    /// Too many others wait to be tried whether they are permitted.
+    Crowded,
     /// The broker takes no message of that size.
     TooLarge {
         /// The message's size.

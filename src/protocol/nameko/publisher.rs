@@ -14,7 +14,8 @@
 //! calls that wait for theirs need not know: the publisher sorts out what became of the messages
 //! that were not confirmed ([`refusal`](super::refusal)), and goes on over a new connection. Not
 //! over a new channel of the old one: lapin sends what was queued for the closed one after its
-//! close has been agreed upon, which the broker takes for a broken connection.
+//! close has been agreed upon, which the broker takes for a broken connection. Who brings a name
+//! after the other that is denied does not get there again ([`quarantine`](super::quarantine)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +28,15 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation, ErrorKind, Event};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::config::{Node, Settings};
 use super::generation::{End, Host};
 use super::outlet::Outlet;
+use super::pauses::Pauses;
 use super::pending::{Answer, Pending};
 use super::pulse;
+use super::quarantine::Quarantine;
 use super::refusal::{Refusal, Refusals};
 use super::unconfirmed::{OnAck, Sent, Unconfirmed, fingerprint};
 use crate::batch::gather;
@@ -46,15 +49,9 @@ const MOST_UNCONFIRMED: usize = 4_096;
 /// How often the connection is looked at, besides its events.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long after the broker has stopped to take messages those that it took are confirmed.
-const STUCK: Duration = Duration::from_millis(250);
+pub(super) const STUCK: Duration = Duration::from_millis(250);
 /// How long a closed channel has to say so for each of its messages.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The pause before the second connection in a row; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// After so long without a refused message, the next one counts as the first.
-const CALM: Duration = Duration::from_secs(10);
 
 /// A message that is ready to go.
 pub(super) struct Message {
@@ -87,6 +84,7 @@ pub(super) struct Publisher {
     /// Whether this outlet has ever taken a message.
     has_taken: bool,
     refusals: Refusals,
+    quarantine: Quarantine,
     pauses: Pauses,
     /// Whether the broker takes no messages, for want of memory or disk.
     blocked: Arc<AtomicBool>,
@@ -104,6 +102,7 @@ impl Publisher {
         queue: mpsc::Receiver<Message>,
         pending: Arc<Pending>,
         blocked: Arc<AtomicBool>,
+        quarantine: Quarantine,
     ) -> Self {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,6 +117,7 @@ impl Publisher {
             acked: Vec::new(),
             has_taken: false,
             refusals: Refusals::new(),
+            quarantine,
             pauses: Pauses::default(),
             blocked,
             look,
@@ -160,7 +160,12 @@ impl Publisher {
                     // lapin's thread is woken, and the broker reads, once for all of them.
                     gather(&mut batch, &mut self.queue, room).await;
                     for message in batch.drain(..) {
-                        if self.may_go(&message) {
+                        if self.refuses(&message) {
+                            continue;
+                        }
+                        if self.quarantine.is_for(&message) {
+                            self.quarantine.take(message, &self.pending);
+                        } else if self.pending.sending(message.id) {
                             confirms.push(self.publish(message));
                         }
                     }
@@ -178,19 +183,19 @@ impl Publisher {
         self.outlet.close().await;
     }
 
-    /// Whether a message still has somebody who waits for it, and a broker that would take it.
-    fn may_go(&self, message: &Message) -> bool {
+    /// Whether a message goes nowhere, because the broker would not take it.
+    fn refuses(&self, message: &Message) -> bool {
         let refusal = if self.outlet.status.blocked() {
             Some(Answer::NotTaken)
         } else {
             self.refusals.answer(message.routing_key.as_str(), message.body.len())
         };
-        let Some(refusal) = refusal else { return self.pending.sending(message.id) };
+        let Some(refusal) = refusal else { return false };
         if matches!(refusal, Answer::TooLarge { .. }) {
             self.metrics.refused("large_message");
         }
         self.pending.end(message.id, refusal);
-        false
+        true
     }
 
     /// Publishes a message, and waits for its confirm.
@@ -220,6 +225,9 @@ impl Publisher {
             Ok(confirmation) => {
                 self.has_taken = true;
                 let sent = self.unconfirmed.take(place);
+                if let Some(sent) = &sent {
+                    self.quarantine.permitted(sent.key);
+                }
                 match (confirmation, sent) {
                     (Confirmation::Ack(returned), Some(Sent { on_ack: OnAck::Wait, .. })) => {
                         returned
@@ -334,6 +342,9 @@ impl Publisher {
                 self.pending.end(sent.id, answer);
             }
         }
+        if let Refusal::Topic(topic) = &refusal {
+            self.quarantine.denied(topic.as_deref());
+        }
         if self.refusals.remember(&refusal) {
             tell(&refusal);
         }
@@ -397,7 +408,7 @@ async fn answer(asked: &mut Option<BoxFuture<'static, bool>>) -> bool {
 }
 
 /// Tells the operator what the broker refuses, once.
-fn tell(refusal: &Refusal) {
+pub(super) fn tell(refusal: &Refusal) {
     match refusal {
         Refusal::TooLarge { size, limit } => tracing::warn!(
             size,
@@ -415,44 +426,5 @@ fn tell(refusal: &Refusal) {
             mend = "let Genkan's user write to the exchange with rabbitmqctl set_permissions",
             "rabbitmq does not let this user publish: callers are told"
         ),
-    }
-}
-
-/// The pauses before new connections.
-#[derive(Default)]
-struct Pauses {
-    in_a_row: u32,
-    last: Option<Instant>,
-}
-
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        let now = Instant::now();
-        if self.last.replace(now).is_none_or(|last| now - last >= CALM) {
-            self.in_a_row = 0;
-        }
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        match self.in_a_row {
-            1 => Duration::ZERO,
-            more => FIRST_PAUSE.saturating_mul(1 << (more - 2).min(16)).min(LONGEST_PAUSE),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_begin_with_none_grow_to_a_bound_and_start_over() {
-        let mut pauses = Pauses::default();
-        assert_eq!(pauses.next(), Duration::ZERO);
-        assert_eq!(pauses.next(), FIRST_PAUSE);
-        for _ in 0..100 {
-            assert!(pauses.next() <= LONGEST_PAUSE);
-        }
-        assert_eq!(pauses.next(), LONGEST_PAUSE);
-        tokio::time::advance(CALM).await;
-        assert_eq!(pauses.next(), Duration::ZERO);
     }
 }
