@@ -17,6 +17,7 @@ use super::probe::{Finding, Look, Prober, Service, Services};
 use super::publisher::{self, Message, Publisher};
 use super::quarantine;
 use super::replies;
+use super::transport::Transport;
 use super::unconfirmed::OnAck;
 use super::wire::request as wire;
 use crate::call::Request;
@@ -55,6 +56,7 @@ impl Calls {
         outlet: Outlet,
         consumer: Consumer,
         reply_key: String,
+        probing: Option<Transport>,
     ) -> Self {
         let Host { settings, node, account, metrics, end, .. } = *host;
         let (publish, queue) = mpsc::channel(publisher::QUEUE);
@@ -83,6 +85,7 @@ impl Calls {
             services.clone(),
             requests,
             end.clone(),
+            probing,
         );
         host.spawn("nameko publisher", publisher.run());
         host.spawn("nameko quarantine", examiner.run());

@@ -44,11 +44,11 @@ impl Generation {
         account: &Account,
         metrics: &UpstreamMetrics,
     ) -> Self {
-        let Opened { node, outlet, receiving, channel, consumer, reply_key } = opened;
+        let Opened { node, outlet, receiving, channel, consumer, reply_key, probing } = opened;
         let tasks = Tasks::new();
         let end = End(Arc::new(Inner { token: tasks.shutdown().clone(), reason: OnceLock::new() }));
         let host = Host { settings, node: &node, account, metrics, tasks: &tasks, end: &end };
-        let calls = Arc::new(Calls::start(&host, outlet, consumer, reply_key));
+        let calls = Arc::new(Calls::start(&host, outlet, consumer, reply_key, probing));
         let (heard, pending) = (Arc::clone(&receiving.heard), Arc::clone(&calls.pending));
         host.spawn("nameko pulse", pulse::watch(channel, heard, pending, end.clone()));
         Self { calls, receiving, tasks, end }

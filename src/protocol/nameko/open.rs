@@ -91,7 +91,13 @@ pub(super) struct Opened {
     pub(super) consumer: Consumer,
     /// The routing key on which replies come back.
     pub(super) reply_key: String,
+    /// For the probes; `None` where it could not be had in time, which keeps nobody from calling.
+    pub(super) probing: Option<Transport>,
 }
+
+/// How long a generation waits for the connection of its probes. Without one, its first calls
+/// would go out unchecked, and wait in the queues of services that are not there.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The one code path by which generations come into being.
 pub(super) async fn open(settings: &Settings, node: &Arc<Node>) -> Result<Opened, Failure> {
@@ -99,13 +105,18 @@ pub(super) async fn open(settings: &Settings, node: &Arc<Node>) -> Result<Opened
     let opened =
         tokio::try_join!(Outlet::open(settings, node), Transport::open(settings, node, "receive"));
     let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
-    let exchange = ShortString::from(settings.exchange.as_str());
-    declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
     let reply_key = random_uuid();
-    let consume = consume_replies(&receiving.connection, exchange, &reply_key);
-    let (channel, consumer) = consume.await.map_err(at(Step::ReplyQueue))?;
-    let node = Arc::clone(node);
-    Ok(Opened { node, outlet, receiving, channel, consumer, reply_key })
+    let declare = async {
+        let exchange = ShortString::from(settings.exchange.as_str());
+        declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
+        let consume = consume_replies(&receiving.connection, exchange, &reply_key);
+        consume.await.map_err(at(Step::ReplyQueue))
+    };
+    let probing = tokio::time::timeout(PROBE_LIMIT, Transport::open(settings, node, "probe"));
+    let (declared, probing) = tokio::join!(declare, probing);
+    let (channel, consumer) = declared?;
+    let (node, probing) = (Arc::clone(node), probing.ok().and_then(Result::ok));
+    Ok(Opened { node, outlet, receiving, channel, consumer, reply_key, probing })
 }
 
 /// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.

@@ -31,6 +31,8 @@ pub(in super::super) struct Prober {
     services: Services,
     requests: mpsc::Receiver<Arc<Service>>,
     end: End,
+    /// The connection that the generation came with.
+    first: Option<Transport>,
     misses: u32,
     lost_channels: u32,
 }
@@ -42,30 +44,33 @@ impl Prober {
         services: Services,
         requests: mpsc::Receiver<Arc<Service>>,
         end: End,
+        first: Option<Transport>,
     ) -> Self {
-        Self { settings, node, services, requests, end, misses: 0, lost_channels: 0 }
+        Self { settings, node, services, requests, end, first, misses: 0, lost_channels: 0 }
     }
 
     /// Probes until the generation ends, over one connection after the other.
     pub(in super::super) async fn run(mut self) {
         let end = self.end.clone();
         loop {
-            let (settings, node) = (Arc::clone(&self.settings), self.settings.renewed(&self.node));
-            let open = Transport::open(&settings, &node, "probe");
-            let open = tokio::time::timeout(self.settings.connect_timeout, open);
-            let opened = tokio::select! {
-                () = end.wait() => return,
-                opened = without_findings(&mut self.requests, open) => opened,
+            let opened = match self.first.take() {
+                Some(transport) => Some(transport),
+                None => tokio::select! {
+                    () = end.wait() => return,
+                    opened = self.open() => opened,
+                },
             };
             match opened {
-                Ok(Ok(transport)) => {
+                Some(transport) => {
                     tokio::select! {
                         () = end.wait() => {}
                         () = self.probe_over(&transport) => {}
                     }
                     without_findings(&mut self.requests, transport.close()).await;
                 }
-                _ => tracing::debug!("no connection for probes, calls go out unchecked meanwhile"),
+                None => {
+                    tracing::debug!("no connection for probes, calls go out unchecked meanwhile");
+                }
             }
             if self.lost_channels < MOST_CHANNELS_LOST {
                 tokio::select! {
@@ -75,6 +80,14 @@ impl Prober {
             }
             self.lost_channels = 0;
         }
+    }
+
+    /// Opens a connection. Calls go out unchecked meanwhile.
+    async fn open(&mut self) -> Option<Transport> {
+        let (settings, node) = (Arc::clone(&self.settings), self.settings.renewed(&self.node));
+        let open = Transport::open(&settings, &node, "probe");
+        let open = tokio::time::timeout(settings.connect_timeout, open);
+        without_findings(&mut self.requests, open).await.ok()?.ok()
     }
 
     /// Probes over one connection until it fails or is used up.
