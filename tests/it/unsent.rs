@@ -42,6 +42,58 @@ async fn nameko_calls_whose_service_is_still_looked_for_are_not_sent() {
 }
 
 #[tokio::test]
+async fn nameko_calls_that_an_alarm_holds_back_do_not_run_when_it_is_over() {
+    // More than the system takes in on both sides.
+    const LARGE: usize = 12 << 20;
+    let rabbit = RabbitMq::private();
+    let service = NamekoResponder::serve(&rabbit.url(), "orders", |_| {
+        Answer::new(r#"{"result": 1, "error": null}"#)
+    })
+    .await;
+    let config = format!(
+        "max_memory = \"256MiB\"\n[http]\nmax_body = \"16MiB\"\n\
+         [upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"{}\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n",
+        rabbit.url()
+    );
+    let gateway = Gateway::ready(&config).await;
+    assert_eq!(gateway.result("orders.x", json!(["x".repeat(LARGE)])).await, 1);
+
+    rabbit.control(&["set_vm_memory_high_watermark", "0"]);
+    let alarm = async |on: bool| {
+        eventually("the alarm", async || (rabbit.get("nodes")[0]["mem_alarm"] == on).then_some(()))
+            .await;
+    };
+    alarm(true).await;
+    let fault = gateway.fault("orders.late", json!(["x".repeat(LARGE)])).await;
+    fault.is("unavailable", "unknown");
+    gateway.fault("orders.x", json!([])).await.is("unavailable", "not_sent");
+    let publishing = || {
+        let connections = rabbit.get("connections");
+        let ours = connections.as_array().expect("a list").iter().filter(|connection| {
+            connection["client_properties"]["connection_name"] == "genkan publish"
+        });
+        ours.filter_map(|connection| connection["name"].as_str()).map(str::to_owned).collect()
+    };
+    let held_back: BTreeSet<String> = publishing();
+    assert_eq!(held_back.len(), 1, "{held_back:?}");
+
+    rabbit.control(&["set_vm_memory_high_watermark", "0.4"]);
+    gateway.wait_until_ready().await;
+    assert_eq!(gateway.result("orders.after", json!([])).await, 1);
+    // What was published on the old connection is through once it has gone, or before the call.
+    eventually("the end of what held it", async || {
+        let gone = publishing().is_disjoint(&held_back);
+        (gone || service.requests.count() > 2).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.result("orders.last", json!([])).await, 1);
+    let ran: Vec<_> = service.requests.all().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(ran, ["x", "after", "last"], "nobody waited for the late one any more");
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
 async fn nats_calls_that_wait_for_their_turn_are_not_sent_then_or_later() {
     // More than its client takes in behind a server that does not read.
     const CONNECTIONS: usize = 60;

@@ -50,6 +50,17 @@ impl Outlet {
         &self.transport.heard
     }
 
+    /// Lets nothing out any more that has not left yet, for good: the broker has stopped to take
+    /// messages, and those who waited have been told. It only listens for the alarm's end.
+    pub(super) fn hold_back(&self) {
+        self.transport.valve.close();
+    }
+
+    /// Whether it has to be replaced, because it lets nothing out any more.
+    pub(super) fn holds_back(&self) -> bool {
+        self.transport.valve.is_closed()
+    }
+
     /// Closes it.
     pub(super) async fn close(self) {
         self.transport.close().await;

@@ -276,6 +276,9 @@ impl Publisher {
             }
             Some(Event::ConnectionUnblocked) => {
                 tracing::info!("rabbitmq takes messages again");
+                if self.outlet.holds_back() {
+                    return Some(Lost(None));
+                }
                 self.blocked.store(false, Ordering::Relaxed);
                 self.metrics.set_up(true);
             }
@@ -290,9 +293,13 @@ impl Publisher {
     fn look(&mut self) -> Option<Lost> {
         if self.blocked.load(Ordering::Relaxed) {
             // RabbitMQ says that it is blocked when the next message has come. That one, and what
-            // followed it, is taken only once the alarm is over.
+            // followed it, is taken only once the alarm is over. Then nobody waits for it any more, and
+            // its expiration counts from there: what is still on this side is not to leave.
             for sent in self.unconfirmed.iter() {
                 self.pending.end(sent.id, Answer::Stuck);
+            }
+            if !self.unconfirmed.is_empty() {
+                self.outlet.hold_back();
             }
         }
         if self.asked.is_none() && !self.unconfirmed.is_empty() && self.outlet.heard().is_quiet() {
@@ -310,6 +317,13 @@ impl Publisher {
         Lost(error): Lost,
         confirms: &mut FuturesUnordered<F>,
     ) {
+        if self.outlet.holds_back() {
+            // Everybody has been told.
+            confirms.clear();
+            self.unconfirmed.drain();
+            self.reopen().await;
+            return;
+        }
         let mut refusal = error.as_ref().and_then(Refusal::of);
         let mut goodbye = error.as_ref().is_some_and(is_goodbye);
         let settle = async {

@@ -190,6 +190,7 @@ impl Examiner {
             outcome = publish => outcome,
             answer = held_up(&outlet.status, self.settings.connect_timeout) => {
                 // With the outlet goes what has not left yet.
+                outlet.hold_back();
                 self.pending.end(id, answer);
                 return;
             }

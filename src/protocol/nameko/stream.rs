@@ -1,5 +1,5 @@
 //! The bytes between the broker and lapin: [sifted](super::wire::frames) on their way in, and
-//! listened to.
+//! listened to; and stopped on their way out, when nobody waits for what they say any more.
 //!
 //! lapin takes any stream, but of a runtime's own type. So there is a runtime here that differs from
 //! tokio's in that type alone.
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -37,12 +37,13 @@ pub(super) struct Sifted {
     ready: Vec<u8>,
     gone: usize,
     heard: Arc<Heard>,
+    valve: Arc<Valve>,
 }
 
 impl Sifted {
     /// A stream that is read through a sieve.
-    pub(super) fn new(raw: Raw, sieve: Sieve, heard: Arc<Heard>) -> Self {
-        Self { raw, sieve, held: Vec::new(), ready: Vec::new(), gone: 0, heard }
+    pub(super) fn new(raw: Raw, sieve: Sieve, heard: Arc<Heard>, valve: Arc<Valve>) -> Self {
+        Self { raw, sieve, held: Vec::new(), ready: Vec::new(), gone: 0, heard, valve }
     }
 
     /// Moves what can be judged from what is held to what is ready.
@@ -113,6 +114,9 @@ impl AsyncWrite for Sifted {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.valve.is_closed() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.raw).poll_write(cx, buf)
     }
 
@@ -121,15 +125,40 @@ impl AsyncWrite for Sifted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.valve.is_closed() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.raw).poll_write_vectored(cx, bufs)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.valve.is_closed() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.raw).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.valve.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.raw).poll_close(cx)
+    }
+}
+
+/// Whether what lapin writes may still leave. What it has to write once it may not stays for good:
+/// the connection only listens, until it is dropped.
+#[derive(Default)]
+pub(super) struct Valve(AtomicBool);
+
+impl Valve {
+    /// Lets nothing out any more.
+    pub(super) fn close(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -198,7 +227,8 @@ impl Reactor for Sifting {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connect = self.0.tcp_connect_addr(address);
         async move {
-            Ok(Sifted::new(AsyncTcpStream::Plain(connect.await?), Sieve::default(), Arc::default()))
+            let raw = AsyncTcpStream::Plain(connect.await?);
+            Ok(Sifted::new(raw, Sieve::default(), Arc::default(), Arc::default()))
         }
     }
 }

@@ -15,7 +15,7 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
 
 use super::config::{Node, Settings};
-use super::stream::{Heard, Sifted, sifted_runtime};
+use super::stream::{Heard, Sifted, Valve, sifted_runtime};
 use super::wire::frames::Sieve;
 
 /// How long a peer has to answer a polite close.
@@ -26,6 +26,8 @@ pub(super) struct Transport {
     pub(super) connection: Connection,
     /// When its peer was last heard.
     pub(super) heard: Arc<Heard>,
+    /// Whether what is written still leaves.
+    pub(super) valve: Arc<Valve>,
     // Dropped after the connection, and shuts the socket down.
     _socket: SocketGuard,
 }
@@ -41,8 +43,9 @@ impl Transport {
         let socket = SocketGuard::default();
         let handle = Arc::clone(&socket.0);
         let (tls, limit) = (settings.tls(), settings.connect_timeout);
-        let heard = Arc::<Heard>::default();
-        let (listener, reactor) = (Arc::clone(&heard), lapin::runtime::default_runtime()?);
+        let (heard, valve) = (Arc::<Heard>::default(), Arc::<Valve>::default());
+        let (listener, stop) = (Arc::clone(&heard), Arc::clone(&valve));
+        let reactor = lapin::runtime::default_runtime()?;
         let largest = settings.max_reply as u64;
         let frame_max = node.uri.query.frame_max.unwrap_or(0) as usize;
         let connect = async move |uri: AMQPUri, _| {
@@ -65,6 +68,7 @@ impl Transport {
                 raw,
                 Sieve::new(frame_max, largest),
                 Arc::clone(&listener),
+                Arc::clone(&stop),
             )))
         };
         let properties = ConnectionProperties::default()
@@ -73,11 +77,15 @@ impl Transport {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection =
             Connection::connector(node.uri.clone(), sifted_runtime(), connect, properties).await?;
-        Ok(Self { connection, heard, _socket: socket })
+        Ok(Self { connection, heard, valve, _socket: socket })
     }
 
-    /// Closes politely if the peer still listens, and in any case.
+    /// Closes politely if the peer still listens, and in any case. Over one that lets nothing out
+    /// any more nobody can be polite.
     pub(super) async fn close(self) {
+        if self.valve.is_closed() {
+            return;
+        }
         let close = self.connection.close(200, "OK".into());
         // Whether the peer answered makes no difference: the socket is shut down now.
         drop(tokio::time::timeout(CLOSE_TIMEOUT, close).await);
