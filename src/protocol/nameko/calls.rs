@@ -1,6 +1,6 @@
 //! What calls use of a generation: its tasks, started, and the way of a message through them.
 //!
-//! Everything a call awaits can be dropped at any point: its ticket takes it out of the table,
+//! Everything a call awaits can be dropped at any point: its seat takes it out of the table,
 //! and a message that has not been published yet is not.
 
 use std::sync::Arc;
@@ -162,10 +162,10 @@ impl Calls {
         wants: &Wants,
         properties: &impl Fn(&str) -> BasicProperties,
     ) -> Answer {
-        let Some((mut ticket, answer)) = self.pending.enter() else {
+        let Some((mut seat, answer)) = self.pending.enter() else {
             return Answer::Lost { sent: false };
         };
-        ticket.hold(request.departure.hold());
+        seat.hold(request.departure.hold());
         let (on_ack, doubt) = match wants {
             Wants::Reply => (OnAck::Wait, None),
             Wants::ReplyOfMissing(service) => {
@@ -174,8 +174,8 @@ impl Calls {
             }
             Wants::Confirm => (OnAck::Confirmed, None),
         };
-        let (body, properties) = (wire::body(request.params), properties(&ticket.correlation_id()));
-        let message = Message { id: ticket.id(), routing_key, properties, body, on_ack };
+        let (body, properties) = (wire::body(request.params), properties(&seat.correlation_id()));
+        let message = Message { id: seat.id(), routing_key, properties, body, on_ack };
         if self.publish.send(message).await.is_err() {
             return Answer::Lost { sent: false };
         }

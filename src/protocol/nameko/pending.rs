@@ -1,6 +1,6 @@
 //! The calls that wait for an answer, by correlation id.
 //!
-//! One table for a generation. Whoever waits holds a [`Ticket`]; when its future is dropped the
+//! One table for a generation. Whoever waits holds a [`Seat`]; when its future is dropped the
 //! entry goes with it, so the table is bounded by the router's limit on calls in flight. A
 //! mutex, never held over an await: each use is one look-up.
 
@@ -98,7 +98,7 @@ impl Pending {
     }
 
     /// Enters a wait. `None` once the table is closed.
-    pub(super) fn enter(&self) -> Option<(Ticket<'_>, oneshot::Receiver<Answer>)> {
+    pub(super) fn enter(&self) -> Option<(Seat<'_>, oneshot::Receiver<Answer>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, wait) = oneshot::channel();
         let mut table = self.lock();
@@ -106,7 +106,7 @@ impl Pending {
             return None;
         }
         table.waiting.insert(id, Waiting { answer, sent: false });
-        Some((Ticket { id, pending: self, held: None }, wait))
+        Some((Seat { id, pending: self, held: None }, wait))
     }
 
     /// Notes that a message is about to be published. False where nobody waits any more: then it
@@ -158,14 +158,14 @@ impl Pending {
     }
 }
 
-/// A place in the table, given up when it is dropped.
-pub(super) struct Ticket<'a> {
+/// A seat in the table, given up when it is dropped.
+pub(super) struct Seat<'a> {
     id: u64,
     pending: &'a Pending,
     held: Option<Held<'a>>,
 }
 
-impl<'a> Ticket<'a> {
+impl<'a> Seat<'a> {
     /// Holds the call back until it is [sent](Pending::sending).
     pub(super) fn hold(&mut self, held: Held<'a>) {
         self.held = Some(held);
@@ -183,7 +183,7 @@ impl<'a> Ticket<'a> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let waiting = self.pending.lock().waiting.remove(&self.id);
         if let Some(held) = self.held.take()
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn foreign_correlation_ids_find_nobody() {
         let (pending, other) = (Pending::new(), Pending::new());
-        let (_ticket, _wait) = pending.enter().unwrap();
+        let (_seat, _wait) = pending.enter().unwrap();
         let (foreign, _wait) = other.enter().unwrap();
         let foreign = foreign.correlation_id();
         for id in [None, Some(""), Some("1"), Some("zz"), Some(foreign.as_str())] {
@@ -227,10 +227,10 @@ mod tests {
     #[test]
     fn a_dropped_call_leaves_no_trace_and_is_not_sent() {
         let pending = Pending::new();
-        let (ticket, wait) = pending.enter().unwrap();
-        let id = ticket.id();
+        let (seat, wait) = pending.enter().unwrap();
+        let id = seat.id();
         assert!(pending.sending(id));
-        drop((ticket, wait));
+        drop((seat, wait));
         assert!(!pending.sending(id));
         assert!(pending.lock().waiting.is_empty());
     }
@@ -239,10 +239,10 @@ mod tests {
     fn a_call_that_is_given_up_before_it_is_sent_was_held() {
         for (sends, held) in [(false, true), (true, false)] {
             let (pending, departure) = (Pending::new(), Departure::default());
-            let (mut ticket, _wait) = pending.enter().unwrap();
-            ticket.hold(departure.hold());
-            assert!(!sends || pending.sending(ticket.id()));
-            drop(ticket);
+            let (mut seat, _wait) = pending.enter().unwrap();
+            seat.hold(departure.hold());
+            assert!(!sends || pending.sending(seat.id()));
+            drop(seat);
             assert_eq!(departure.was_held(), held);
         }
     }

@@ -316,12 +316,12 @@ mod tests {
         for id in 0..QUEUE as u64 {
             quarantine.take(message(1_000 + id, "a.b"), &pending);
         }
-        let (place, wait) = pending.enter().unwrap();
-        quarantine.take(message(place.id(), "a.b"), &pending);
+        let (seat, wait) = pending.enter().unwrap();
+        quarantine.take(message(seat.id(), "a.b"), &pending);
         assert!(matches!(wait.await, Ok(Answer::Crowded)));
         drop(queue);
-        let (place, wait) = pending.enter().unwrap();
-        quarantine.take(message(place.id(), "a.b"), &pending);
+        let (seat, wait) = pending.enter().unwrap();
+        quarantine.take(message(seat.id(), "a.b"), &pending);
         assert!(matches!(wait.await, Ok(Answer::Lost { sent: false })));
     }
 

@@ -190,15 +190,15 @@ async fn send_through(
     held: Held<'_>,
     wants_reply: bool,
 ) -> Result<Answer, Fault> {
-    let ticket = match generation.pending().register(Arc::clone(&publication.subject), held) {
-        Ok(ticket) => ticket,
+    let seat = match generation.pending().register(Arc::clone(&publication.subject), held) {
+        Ok(seat) => seat,
         Err(Closed::Ended) => return Ok(Answer::Lost { sent: false }),
         Err(Closed::Full) => return Err(full()),
     };
-    if !generation.send(ticket.key(), publication, wants_reply).await {
+    if !generation.send(seat.key(), publication, wants_reply).await {
         return Ok(Answer::Lost { sent: false });
     }
-    Ok(ticket.answer().await)
+    Ok(seat.answer().await)
 }
 
 fn unavailable(why: &str) -> Fault {

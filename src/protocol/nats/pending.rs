@@ -1,6 +1,6 @@
 //! The calls of one generation that wait for a reply.
 //!
-//! An entry lives as long as its [`Ticket`]: whoever stops waiting leaves nothing behind. The
+//! An entry lives as long as its [`Seat`]: whoever stops waiting leaves nothing behind. The
 //! table ends with its generation, and every call in it ends then. The router bounds the calls
 //! in flight; the bound here is the last resort.
 //!
@@ -96,10 +96,10 @@ impl Pending {
         &'a self,
         subject: Arc<str>,
         held: Held<'a>,
-    ) -> Result<Ticket<'a>, Closed> {
+    ) -> Result<Seat<'a>, Closed> {
         let (sender, receiver) = oneshot::channel();
         let key = self.enter(subject, Sender::One(sender))?;
-        Ok(Ticket { pending: self, key, receiver, held: Some(held) })
+        Ok(Seat { pending: self, key, receiver, held: Some(held) })
     }
 
     /// Enters an inquiry, which several may answer.
@@ -244,7 +244,7 @@ impl Drop for Gathering<'_> {
 }
 
 /// A call's place in the table.
-pub(super) struct Ticket<'a> {
+pub(super) struct Seat<'a> {
     pending: &'a Pending,
     key: u64,
     receiver: oneshot::Receiver<Answer>,
@@ -252,7 +252,7 @@ pub(super) struct Ticket<'a> {
     held: Option<Held<'a>>,
 }
 
-impl Ticket<'_> {
+impl Seat<'_> {
     /// The call's place in the table.
     pub(super) fn key(&self) -> u64 {
         self.key
@@ -269,7 +269,7 @@ impl Ticket<'_> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         let waiter = self.pending.table().waiters.remove(&self.key);
@@ -285,13 +285,13 @@ mod tests {
     use super::*;
     use crate::call::Departure;
 
-    fn call_to<'a>(pending: &'a Pending, subject: &str) -> Result<Ticket<'a>, Closed> {
+    fn call_to<'a>(pending: &'a Pending, subject: &str) -> Result<Seat<'a>, Closed> {
         pending.register(subject.into(), Box::leak(Box::<Departure>::default()).hold())
     }
 
-    fn token(ticket: &Ticket<'_>) -> Vec<u8> {
+    fn token(seat: &Seat<'_>) -> Vec<u8> {
         let mut text = String::new();
-        ticket.pending.token(ticket.key).push_hex(&mut text);
+        seat.pending.token(seat.key).push_hex(&mut text);
         text.into_bytes()
     }
 
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_token_that_was_made_up_reaches_nobody() {
         let (pending, others) = (Pending::default(), Pending::default());
-        let _ticket = call_to(&pending, "a.b").expect("open");
+        let _seat = call_to(&pending, "a.b").expect("open");
         let forged = token(&call_to(&others, "a.b").expect("open"));
         for token in [&b"1"[..], b"", &[0xff; Token::HEX], &forged] {
             assert!(!pending.answer(token, reply()), "{token:?}");
@@ -326,9 +326,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_stops_waiting_leaves_nothing_behind() {
         let pending = Pending::default();
-        let ticket = call_to(&pending, "a.b").expect("open");
-        let (key, token) = (ticket.key(), token(&ticket));
-        drop(ticket);
+        let seat = call_to(&pending, "a.b").expect("open");
+        let (key, token) = (seat.key(), token(&seat));
+        drop(seat);
         assert!(pending.is_empty() && !pending.sending(key));
         let mut wait = Box::pin(call_to(&pending, "a.b").expect("open").answer());
         assert!(futures_util::poll!(&mut wait).is_pending());
@@ -353,9 +353,9 @@ mod tests {
     fn whoever_goes_away_is_told_whether_the_call_had_left() {
         for sent in [false, true] {
             let (pending, departure) = (Pending::default(), Departure::default());
-            let ticket = pending.register("a.b".into(), departure.hold()).expect("open");
-            assert!(!sent || pending.sending(ticket.key()));
-            drop(ticket);
+            let seat = pending.register("a.b".into(), departure.hold()).expect("open");
+            assert!(!sent || pending.sending(seat.key()));
+            drop(seat);
             assert_eq!(departure.was_held(), !sent);
         }
     }
@@ -382,8 +382,8 @@ mod tests {
         let denied = call_to(&pending, "a.b").expect("open");
         let other = call_to(&pending, "a.c").expect("open");
         let notification = call_to(&pending, "a.b").expect("open");
-        for ticket in [&denied, &other, &notification] {
-            assert!(pending.sending(ticket.key()));
+        for seat in [&denied, &other, &notification] {
+            assert!(pending.sending(seat.key()));
         }
         let unsent = call_to(&pending, "a.b").expect("open");
         assert!(pending.deny("a.b"));
@@ -396,10 +396,10 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let pending = Pending::default();
-        let tickets: Vec<_> =
+        let seats: Vec<_> =
             (0..CAPACITY).map(|_| call_to(&pending, "a.b").expect("room")).collect();
         assert_eq!(call_to(&pending, "a.b").err(), Some(Closed::Full));
-        drop(tickets);
+        drop(seats);
         assert!(pending.is_empty());
     }
 }
