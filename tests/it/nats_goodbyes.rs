@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::harness::process::free_port;
 use crate::harness::{Answer, Gateway, Nats, NatsResponder, Proxy, as_fault, eventually};
@@ -100,3 +101,31 @@ async fn a_call_that_takes_long_is_waited_for() {
 }
 
 const CALL: &str = r#"{"jsonrpc":"2.0","method":"svc.x","params":["p"],"id":1}"#;
+
+#[tokio::test]
+async fn a_server_that_hangs_up_at_once_is_given_more_and_more_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it listens");
+    let toml = format!(
+        "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://{address}\"]\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"nats\"\n"
+    );
+    let _gateway = Gateway::start(&toml).await;
+    let mut logins = Vec::new();
+    while logins.len() < 6 {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"INFO {\"headers\":true,\"max_payload\":1048576}\r\n").await.unwrap();
+        let mut line = String::new();
+        while !line.ends_with("PING\r\n") {
+            assert!(stream.read_line(&mut line).await.unwrap() > 0, "it logs in: {line}");
+        }
+        stream.write_all(b"PONG\r\n").await.unwrap();
+        logins.push(Instant::now());
+        // Until it has subscribed, or has been let in for certain.
+        drop(tokio::time::timeout(Duration::from_millis(20), stream.read_line(&mut line)).await);
+    }
+    // The pauses double from 50 ms, each shortened by a half at the most.
+    let in_all = logins[5] - logins[0];
+    assert!(in_all > Duration::from_millis(700), "no pauses: {in_all:?}");
+}

@@ -117,11 +117,16 @@ impl Supervisor {
         loop {
             let next = tokio::select! {
                 end = &mut living.ended => {
-                    self.lost(&living, end);
+                    let lived = self.lost(&living, end);
+                    if lived < STABLE {
+                        // Whatever ends it at once would end the next one too.
+                        tokio::time::sleep(self.backoff.failed()).await;
+                    }
                     self.connect().await
                 }
                 next = self.successor(&living.generation) => {
-                    info!(server = living.server, "the server that is about to go serves its last calls");
+                    let (upstream, server) = (self.metrics.upstream(), &living.server);
+                    info!(upstream, server, "the server that is about to go serves its last calls");
                     living.generation.retire();
                     self.backoff.lived(living.born.elapsed());
                     next
@@ -135,7 +140,8 @@ impl Supervisor {
     /// Waits until the server says goodbye, and connects to another one meanwhile.
     async fn successor(&mut self, generation: &Generation) -> Living {
         generation.goodbye().await;
-        info!("the NATS server is about to shut down: connecting to the next one");
+        let upstream = self.metrics.upstream();
+        info!(upstream, "the NATS server is about to shut down: connecting to the next one");
         self.connect().await
     }
 
@@ -164,7 +170,7 @@ impl Supervisor {
     }
 
     fn put_in_service(&self, server: String, (generation, io): (Arc<Generation>, Io)) -> Living {
-        info!(server, "connected to NATS");
+        info!(upstream = self.metrics.upstream(), server, "connected to NATS");
         let (sender, ended) = oneshot::channel();
         let (running, shutdown) = (Arc::clone(&generation), self.tasks.shutdown().clone());
         self.tasks.spawn("nats generation", async move {
@@ -180,16 +186,19 @@ impl Supervisor {
         Living { generation, server, born: Instant::now(), ended }
     }
 
-    fn lost(&mut self, living: &Living, end: Result<End, oneshot::error::RecvError>) {
+    /// Takes a generation that has ended out of service. Says how long it lived.
+    fn lost(&mut self, living: &Living, end: Result<End, oneshot::error::RecvError>) -> Duration {
         self.link.take_down("the connection to NATS was lost");
         self.metrics.set_up(false);
         let (reason, said) = match &end {
             Ok(End { reason, said }) => (*reason, said.as_str()),
             Err(_) => ("its task has failed", ""),
         };
-        let server = &living.server;
-        warn!(server, reason, said, "the connection to NATS was lost; connecting again");
-        self.backoff.lived(living.born.elapsed());
+        let (upstream, server, lived) =
+            (self.metrics.upstream(), &living.server, living.born.elapsed());
+        warn!(upstream, server, reason, said, "the connection to NATS was lost; connecting again");
+        self.backoff.lived(lived);
+        lived
     }
 
     /// Tells the operator of a failure: once, and then now and again while it lasts.
@@ -205,11 +214,15 @@ impl Supervisor {
         if known {
             return;
         }
-        let server = &self.settings.servers[index];
+        let (upstream, server) = (self.metrics.upstream(), &self.settings.servers[index]);
         let (reason, detail) = (failure.reason, failure.detail.as_str());
         match failure.mend {
-            Some(mend) => error!(%server, detail, mend, "no connection to NATS: {reason}"),
-            None => warn!(%server, detail, "no connection to NATS: {reason}; trying again"),
+            Some(mend) => {
+                error!(upstream, %server, detail, mend, "no connection to NATS: {reason}")
+            }
+            None => {
+                warn!(upstream, %server, detail, "no connection to NATS: {reason}; trying again")
+            }
         }
         *last = Some((failure.detail, Instant::now()));
     }

@@ -267,6 +267,7 @@ impl Generation {
         let mut told = lock(&self.streamed);
         if told.len() < MOST_STREAMED && told.insert(Arc::clone(&subject)) {
             warn!(
+                upstream = self.metrics.upstream(),
                 %subject,
                 stream,
                 mend = "take the subject out of the stream's subjects, or set its `no_ack`",
@@ -281,7 +282,10 @@ impl Generation {
             // the subjects are the callers': this is said once.
             Some(Violation::Publish(subject)) => {
                 if !self.pending.deny(subject) && !self.unheard.swap(true, Ordering::Relaxed) {
-                    warn!(subject, "NATS does not permit to publish: allow it for Genkan's user");
+                    warn!(
+                        upstream = self.metrics.upstream(),
+                        subject, "NATS does not permit to publish: allow it for Genkan's user"
+                    );
                 }
                 None
             }
@@ -290,7 +294,7 @@ impl Generation {
                 Some(End { reason: "its inbox is not permitted any more", said: text })
             }
             None => {
-                info!(said = text, "NATS reports an error");
+                info!(upstream = self.metrics.upstream(), said = text, "NATS reports an error");
                 *lock(&self.complaint) = text;
                 None
             }
