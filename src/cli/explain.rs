@@ -57,6 +57,11 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         (request.subject, request.param_names) = (rule.subject.as_deref(), &rule.params);
     }
     let sent = match decision.upstream {
+        _ if decision.service().is_empty() => {
+            let message = "the name has no dot, and no [[routes]] row that matches it has a \
+                           `service`: call SERVICE.METHOD, or add one";
+            Err(Fault::not_sent(FaultKind::UnknownService, message))
+        }
         Some(upstream) => upstream.connector.explain(&request),
         None => match config.resident() {
             Some(resident) => (resident.explain)(&request),

@@ -210,6 +210,7 @@ async fn explain_tells_what_would_be_refused() {
     for (arguments, words) in [
         (&["explain", "nobody.x", "1"][..], "params"),
         (&["explain", "mailer.constructor"], "constructor"),
+        (&["explain", "greet"], "no dot"),
         (&["explain", "orders.list", r#"{"__type__":"uuid","__value__":1}"#], "__type__"),
     ] {
         let (status, out, err) = configured(arguments).await;

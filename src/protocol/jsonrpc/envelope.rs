@@ -31,6 +31,20 @@ pub(super) enum Envelope {
     TooLong(Vec<Payload>, Fault),
 }
 
+impl Envelope {
+    /// Refuses each request that could be read, for what was wrong with all of them.
+    pub(super) fn refuse(&mut self, fault: &Fault) {
+        let entries = match self {
+            Envelope::Single(entry) => std::slice::from_mut(entry),
+            Envelope::Batch(entries) => entries,
+            Envelope::TooLong(..) => return,
+        };
+        for entry in entries.iter_mut().filter(|entry| entry.request.is_ok()) {
+            entry.request = Err(fault.clone());
+        }
+    }
+}
+
 /// One request, or why it is none.
 #[derive(Debug)]
 pub(super) struct Entry {

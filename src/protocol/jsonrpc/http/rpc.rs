@@ -165,8 +165,7 @@ impl<'a> Exchange<'a> {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let checked = headers::check_content_type(&parts.headers)
-            .and_then(|()| headers::check_content_encoding(&parts.headers))
-            .and_then(|()| headers::read_timeout(&parts.headers));
+            .and_then(|()| headers::check_content_encoding(&parts.headers));
         // Who asked first need not send the body. Else it is read whatever it is: over HTTP/2 some
         // clients lose the answer to what was refused unread.
         if parts.headers.contains_key(header::EXPECT)
@@ -178,8 +177,14 @@ impl<'a> Exchange<'a> {
         let body = body::read(parts, body, config, account, self.http.draining()).await;
         // What the client took to send it is no part of its calls.
         self.started = Instant::now();
-        self.timeout = checked?;
-        envelope::parse(&body?, self.http.config.max_batch)
+        checked?;
+        let mut envelope = envelope::parse(&body?, self.http.config.max_batch)?;
+        match headers::read_timeout(&parts.headers) {
+            Ok(timeout) => self.timeout = timeout,
+            // Each is told by its own id.
+            Err(fault) => envelope.refuse(&fault),
+        }
+        Ok(envelope)
     }
 
     /// Carries the requests of a batch out side by side, though not all at once.

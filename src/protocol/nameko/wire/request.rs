@@ -32,11 +32,20 @@ pub(in super::super) struct Unsendable {
 }
 
 /// The routing key of `service.method`, or why there is none: Nameko binds `service.*`, so a key
-/// with an empty word, a wildcard or a blank reaches nobody, or somebody else.
+/// with an empty word, a wildcard or a blank reaches nobody, or somebody else; nor does a method with
+/// a dot (WIRE 1.3).
 pub(in super::super) fn routing_key(
     service: &str,
     method: &str,
 ) -> Result<ShortString, Unsendable> {
+    if method.contains('.') {
+        let shown: String = method.chars().take(80).collect();
+        let message = format!(
+            "the service {service:?} can have no method {shown:?}: Nameko's have no dots in their names"
+        );
+        let fault = Fault::not_sent(FaultKind::UnknownMethod, message);
+        return Err(Unsendable { reason: "routing_key", fault });
+    }
     let key = [service, ".", method].concat();
     if key.len() <= SHORT_STRING && is_plain_name(&key) {
         return Ok(ShortString::from(key));
@@ -302,6 +311,8 @@ mod tests {
         assert!(routing_key("a.b", "c").is_ok());
         assert!(routing_key("überraschung", "größe").is_ok());
         let long = "x".repeat(254);
+        let Err(dotted) = routing_key("orders", "a.b") else { panic!("nothing is bound to it") };
+        assert_eq!(dotted.fault.kind(), FaultKind::UnknownMethod);
         let refused = [
             ("orders", "*"),
             ("#", "create"),
