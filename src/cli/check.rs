@@ -105,13 +105,7 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
     if let Some(written) = line.checked_sub(1).and_then(|index| text.lines().nth(index)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        // Nobody can tell what a key that nobody knows was to hold: `pasword` a password; nor a
-        // string that stands where a table should.
-        let unknown =
-            ["unknown key", "must be a table", "must be tables", "must be a list of tables"]
-                .iter()
-                .any(|words| problem.message.contains(words));
-        let written = written_without_secrets(written, unknown);
+        let written = written_without_secrets(written, hides_values(&problem.message));
         let bar = paint.paint(Role::Faint, "|");
         let number = paint.paint(Role::Faint, number);
         shown.push_str(&format!(" {margin} {bar}\n {number} {bar} {written}\n"));
@@ -119,20 +113,66 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
     shown.push('\n');
 }
 
-/// A line of the file, fit to be shown: where its key may hold a secret, or is not known at all,
-/// the value is left out.
-fn written_without_secrets(line: &str, unknown: bool) -> String {
+/// Whether a problem's line may hold a secret whatever its key is called.
+fn hides_values(message: &str) -> bool {
+    const TOLD: [&str; 8] = [
+        // In which table a line stands that is no TOML, and where its value ends, is a guess.
+        "not valid TOML",
+        // Nobody can tell what a key that nobody knows was to hold: `pasword` a password; nor a
+        // string that stands where a table should.
+        "unknown key",
+        "must be a table",
+        "must be tables",
+        "must be a list of tables",
+        // A table of secrets by name.
+        "token",
+        "secret",
+        "pass",
+    ];
+    TOLD.iter().any(|words| message.contains(words))
+}
+
+/// A line of the file, fit to be shown: where it `hides` its value or its key may hold a secret,
+/// the value is left out; and whatever is neither a key and its value nor the head of a table.
+fn written_without_secrets(line: &str, hides: bool) -> String {
     const SECRET: [&str; 8] = ["url", "pass", "token", "key", "secret", "cred", "server", "user"];
-    let key = line.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    if line.trim_start().starts_with('[') {
+        return head_alone(line);
+    }
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_key(key)) else {
+        return "…".to_owned();
+    };
+    // The end of a secret in base64 on a line of its own: `czNjcg==`.
+    let is_rest = !key.ends_with(' ') && (value.trim().is_empty() || value.starts_with('='));
+    if is_rest {
+        return "…".to_owned();
+    }
     // A table on one line may hold any key.
     let is_inline = line.contains(['{', '@']) || line.contains("://");
-    let hides = unknown || is_inline || SECRET.iter().any(|word| key.contains(word));
-    match line.split_once('=') {
-        Some((key, _)) if hides => crate::printable::printable(&format!("{key}= …")),
-        // A table's head has no value; any other line without a key is the rest of one.
-        None if !line.trim_start().starts_with('[') => "…".to_owned(),
-        _ => crate::printable::printable(line),
+    let name = key.to_ascii_lowercase();
+    if hides || is_inline || SECRET.iter().any(|word| name.contains(word)) {
+        return crate::printable::printable(&format!("{key}= …"));
     }
+    crate::printable::printable(line)
+}
+
+/// The head of a table, without what else stands on its line.
+fn head_alone(line: &str) -> String {
+    let inner = line.trim_start().trim_start_matches('[');
+    let (name, rest) = inner.split_at(inner.find(']').unwrap_or(inner.len()));
+    // One that begins with a quote may be an item of a list.
+    if name.trim_start().starts_with(['"', '\'']) || !is_key(name) {
+        return "[…".to_owned();
+    }
+    let rest = rest.trim_start_matches(']');
+    let head = crate::printable::printable(&line[..line.len() - rest.len()]);
+    if rest.trim().is_empty() { head } else { format!("{head} …") }
+}
+
+/// Whether that is a key of TOML, `a."b".c`, and nothing else.
+fn is_key(text: &str) -> bool {
+    let parsed = toml::de::DeTable::parse(&format!("{text}=0")).map(|table| table.get_ref().len());
+    !text.contains('=') && parsed.is_ok_and(|keys| keys == 1)
 }
 
 fn summary(origin: &Origin, errors: usize, warnings: usize, output: &Output) -> String {

@@ -185,6 +185,10 @@ fn what_may_be_a_secret_is_repeated_in_no_message() {
         ("GENKAN__HUB__TOKENS__A__B__C", "hunter2"),
         ("GENKAN__UPSTREAMS__X__SERVERS", "nats://u:hunter2,x@h:1"),
         ("GENKAN__ROUTES__0", "hunter2"),
+        ("GENKAN__UPSTREAMS__X__TLS", "hunter2"),
+        ("GENKAN__UPSTREAMS__X__MAX_IN_FLIGHT", "hunter2"),
+        ("GENKAN__UPSTREAMS__X__PROTOCOL", "hunter2"),
+        ("GENKAN__UPSTREAMS__X__DIALECT", "hunter2"),
     ];
     let nats = "[upstreams.x]\nprotocol = \"nats\"\n";
     let all = files.iter().map(|text| (*text, None));

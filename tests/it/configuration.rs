@@ -369,3 +369,34 @@ async fn an_address_that_is_taken_is_said_at_once() {
     assert_ne!(status, 0);
     assert!(format!("{out}{err}").contains(&gateway.http), "{out}{err}");
 }
+
+#[test]
+fn a_token_of_the_hub_is_shown_with_no_mistake() {
+    let tokens = [
+        "[hub.tokens]\nbilling = \"s3cr3tTOK\n",
+        "[hub.tokens]\nbilling = s3cr3tTOK\n",
+        "[hub.tokens]\nbilling: s3cr3tTOK==\n",
+        "[hub.tokens]\nbilling = [\"s3cr3tTOK\"]\n",
+        "[hub.tokens]\nbilling = [\n  \"s3cr3tTOK\",\n  s3cr3tTOK==\n]\n",
+        "[hub.tokens]\nbilling = 1\nbilling = \"s3cr3tTOK\"\n",
+        "[ hub . \"tokens\" ]  # theirs\nbilling = [\"s3cr3tTOK\"]\n",
+        "[hub.tokens] billing: s3cr3tTOK\n",
+        "[hub.tokens billing s3cr3tTOK\n",
+        "[billing=1 #s3cr3tTOK\n",
+        "[hub]\ntokens.billing = s3cr3tTOK\n",
+        "[hub]\ntokens.billing = [\"s3cr3tTOK\"]\n",
+        "[hub]\ntokens = { billing = \"s3cr3tTOK }\n",
+        "hub.tokens.billing = [\"s3cr3tTOK\"]\n",
+        "hub = { tokens = { billing = [\"s3cr3tTOK\"] } }\n",
+        "[http]\nlisten \"s3cr3tTOK\" = 5\n",
+    ];
+    for text in tokens {
+        let (status, out, err) = check(text, &["--json"]);
+        assert_eq!(status, 1, "{text}");
+        assert!(!format!("{out}{err}").contains("s3cr3t"), "{text}{out}{err}");
+    }
+    let (_, _, err) = check(tokens[0], &[]);
+    assert!(err.contains("2 | billing = …"), "the key is shown: {err}");
+    let (_, _, err) = check("[http\nmax_batch = 1\n", &[]);
+    assert!(err.contains("1 | [http\n"), "a table's head is shown: {err}");
+}

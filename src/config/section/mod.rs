@@ -208,6 +208,8 @@ impl<'a> Section<'a> {
     /// Reports a value that its key cannot take.
     fn wrong<T>(&self, key: &str, expected: &str, found: &Value) -> Option<T> {
         let found = match found {
+            // A variable may hold what was meant for its neighbour, a password.
+            Value::Variable(_) if self.path.starts_with("upstreams.") => "that string".to_owned(),
             Value::Text(text) | Value::Variable(text) => quoted(text),
             Value::Integer(number) => number.to_string(),
             Value::Other(number) => number.clone(),
