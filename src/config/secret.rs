@@ -88,6 +88,25 @@ impl SecretSource {
     }
 }
 
+/// A secret, and the file that it was found in, if it does not stand in the configuration itself:
+/// for whoever looks whether it was rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSecret {
+    /// The secret as it was when it was read.
+    pub secret: Secret,
+    /// Where to read it again.
+    pub file: Option<PathBuf>,
+}
+
+impl FoundSecret {
+    /// The secret that its file holds now, if it is another one. The complaint names the file.
+    pub fn rotated(&self) -> Result<Option<Self>, String> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let secret = read_secret(file)?;
+        Ok((secret != self.secret).then(|| Self { secret, file: Some(file.clone()) }))
+    }
+}
+
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Section;
-use crate::config::secret::{Secret, SecretSource, read_secret};
+use crate::config::secret::{FoundSecret, Secret, SecretSource, read_secret};
 use crate::config::value::{Table, Value};
 
 impl Section<'_> {
@@ -65,11 +65,13 @@ impl Section<'_> {
 
     /// Every key that is left, as a secret by name: `name = "secret"`, or
     /// `name = { file = "PATH" }`. Sorted by name.
-    pub fn secrets_by_name(&mut self) -> Vec<(String, Secret)> {
+    pub fn secrets_by_name(&mut self) -> Vec<(String, FoundSecret)> {
         let mut secrets = Vec::new();
         for (name, value) in std::mem::take(&mut self.values) {
             let secret = match value {
-                Value::Text(text) | Value::Variable(text) => Some(Secret::new(text)),
+                Value::Text(text) | Value::Variable(text) => {
+                    Some(FoundSecret { secret: Secret::new(text), file: None })
+                }
                 Value::Table(table) => self.secret_of(&name, table),
                 // The value may be the secret: it is not repeated.
                 _ => {
@@ -83,12 +85,13 @@ impl Section<'_> {
         secrets
     }
 
-    fn secret_of(&self, name: &str, values: Table) -> Option<Secret> {
+    fn secret_of(&self, name: &str, values: Table) -> Option<FoundSecret> {
         let title = format!("`{name}` in {}", self.title);
+        let file = values.get("file").and_then(Value::as_text).map(PathBuf::from);
         let mut table = self.table(Some(Value::Table(values)), self.child_path(name), title);
         if !table.has("file") && !table.has("token") {
             table.problem_here(format!("{} needs `file`", table.title()));
         }
-        table.secret("token", "file")
+        table.secret("token", "file").map(|secret| FoundSecret { secret, file })
     }
 }

@@ -13,7 +13,7 @@ use super::hub::{Limits, Settings};
 use super::socket::{GROUPS, USERS, number_of};
 use crate::config::ingress::{IngressSettings, Resident};
 use crate::config::problem::did_you_mean;
-use crate::config::secret::{Secret, quoted};
+use crate::config::secret::{FoundSecret, quoted};
 use crate::config::section::Section;
 use crate::units::format_size;
 
@@ -57,7 +57,7 @@ pub(super) struct HubConfig {
     /// may take nothing of it.
     pub(super) stall_timeout: Duration,
     /// What a module must show to register under an id.
-    pub(super) tokens: HashMap<String, Secret>,
+    pub(super) tokens: HashMap<String, FoundSecret>,
 }
 
 /// A place to listen.
@@ -154,7 +154,7 @@ impl HubConfig {
             section.problem("max_argument", message);
         }
         for (id, token) in &config.tokens {
-            if token.expose().is_empty() {
+            if token.secret.expose().is_empty() {
                 section.problem("tokens", format!("the token of `{id}` in [hub.tokens] is empty"));
             }
         }
@@ -206,7 +206,11 @@ impl HubConfig {
             },
             share: self.share,
             errors_as_data: self.errors_as_data,
-            tokens: self.tokens.clone(),
+            tokens: self
+                .tokens
+                .iter()
+                .map(|(id, token)| (id.clone(), token.secret.clone()))
+                .collect(),
         }
     }
 }
@@ -305,8 +309,8 @@ mod tests {
         assert_eq!(config.listen, [unix, Listen::Tcp("[::1]:7".parse().expect("valid"))]);
         assert_eq!(config.access.mode, Some(0o660));
         assert!(config.errors_as_data && config.share);
-        assert_eq!(config.tokens.get("Billing").map(Secret::expose), Some("s3cret"));
-        assert_eq!(config.tokens.get("a.b").map(Secret::expose), Some("x"));
+        assert_eq!(config.tokens.get("Billing").map(|found| found.secret.expose()), Some("s3cret"));
+        assert_eq!(config.tokens.get("a.b").map(|found| found.secret.expose()), Some("x"));
         assert_eq!(read("hub.listen = []\n").0.listen, []);
     }
 

@@ -15,6 +15,7 @@ use super::open_sockets::{Bound, OpenSockets};
 use super::page;
 use super::peer::{Closing, Peer};
 use super::shared::Shared;
+use super::token_files::TokenFiles;
 use super::{deadlines, shadow};
 use crate::config::ingress::IngressSettings;
 use crate::ingress::{self, Change, Ingress, Page};
@@ -62,7 +63,7 @@ impl ingress::Bound for BoundHub {
         shared.tasks.spawn("hub deadlines", deadlines::watch(Arc::clone(&shared)));
         let sockets = OpenSockets::new(Arc::clone(&shared));
         sockets.add(bound);
-        Box::new(HubIngress { shared, sockets })
+        Box::new(HubIngress { shared, sockets, token_files: TokenFiles::default() })
     }
 }
 
@@ -70,6 +71,7 @@ impl ingress::Bound for BoundHub {
 struct HubIngress {
     shared: Arc<Shared>,
     sockets: Arc<OpenSockets>,
+    token_files: TokenFiles,
 }
 
 impl Ingress for HubIngress {
@@ -103,6 +105,13 @@ impl Ingress for HubIngress {
             for shadow in shadow::of(&router.table(), &module.id, functions) {
                 self.shared.journal.write(&module.id, &Entry::Shadowed(shadow));
             }
+        }
+    }
+
+    fn look(&self) {
+        let next = self.token_files.look(&self.shared.config());
+        if let Some(config) = next {
+            self.shared.set_config(config);
         }
     }
 

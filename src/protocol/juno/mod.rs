@@ -40,6 +40,7 @@ mod shadow;
 mod shared;
 mod socket;
 mod stranger;
+mod token_files;
 mod version;
 mod wire;
 mod world;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{HUB, Peer, error};
+use crate::harness::process::Folder;
 use crate::harness::{Gateway, eventually};
 
 #[tokio::test]
@@ -64,6 +65,54 @@ async fn tokens() {
     ] {
         assert!(!text.contains("s3cret"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_rotated_token_is_in_force_without_a_signal() {
+    let folder = Folder::new();
+    let file = folder.path().join("billing");
+    // At once: a half-written file is no token.
+    let write = |text: &str| {
+        let next = folder.path().join("next");
+        std::fs::write(&next, text).expect("written");
+        std::fs::rename(&next, &file).expect("renamed");
+    };
+    write("old-s3cret\n");
+    let tokens = format!("billing = {{ file = \"{}\" }}\nother = \"fixed\"\n", file.display());
+    let gateway = Gateway::start(&format!("{HUB}[hub.tokens]\n{tokens}")).await;
+    let registers = async |id: &str, token: &str| {
+        let mut peer = Peer::connect(&gateway).await;
+        let register = json!({"type": 1, "moduleId": id, "version": "1.0.0", "token": token});
+        let is_in = peer.ask(register).await["type"] == 2;
+        drop(peer);
+        gateway.wait_for_modules(0).await;
+        is_in
+    };
+    assert!(registers("billing", "old-s3cret").await);
+    write("new-s3cret\n");
+    eventually("the new token is in force", async || {
+        registers("billing", "new-s3cret").await.then_some(())
+    })
+    .await;
+    assert!(!registers("billing", "old-s3cret").await, "it was revoked");
+    // An empty file or none is no token: the last one stays, and that is said once.
+    let cannot = "a token's file cannot be used";
+    write("");
+    let said = gateway.wait_for_log(0, cannot).await;
+    assert!(said["level"] == "ERROR" && said["module"] == "billing", "{said}");
+    assert!(!registers("billing", "").await && registers("billing", "new-s3cret").await);
+    let seen = gateway.log().len();
+    std::fs::remove_file(&file).expect("removed");
+    gateway.wait_for_log(seen, cannot).await;
+    assert!(registers("billing", "new-s3cret").await && registers("other", "fixed").await);
+    write("third-s3cret");
+    eventually("the third token is in force", async || {
+        registers("billing", "third-s3cret").await.then_some(())
+    })
+    .await;
+    let log = gateway.log_text();
+    assert_eq!(log.matches(cannot).count(), 2, "once for each state: {log}");
+    assert!(!log.contains("-s3cret"), "{log}");
 }
 
 #[tokio::test]
