@@ -1,5 +1,7 @@
 //! The way out of a generation: a connection to publish on, and its channel.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapin::options::ConfirmSelectOptions;
@@ -37,6 +39,20 @@ impl Outlet {
             self.channel = confirming(&self.transport).await?;
         }
         Ok(self)
+    }
+
+    /// What ended it, where that is still to be told, within `limit`. A message that is published when
+    /// the connection has just been closed learns no more than that it is.
+    pub(super) async fn cause(&mut self, limit: Duration) -> Option<lapin::Error> {
+        let error = async {
+            while let Some(event) = self.events.next().await {
+                if let Event::Error(error) = event {
+                    return Some(error);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(limit, error).await.ok().flatten()
     }
 
     /// The largest frame that the broker and we have agreed upon.

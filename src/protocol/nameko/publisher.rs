@@ -338,6 +338,13 @@ impl Publisher {
         tracing::debug!(settled = settled.is_ok(), ?refusal, "the publish channel is closed");
         confirms.clear();
         self.acknowledge();
+        if refusal.is_none()
+            && !goodbye
+            && let Some(cause) = self.outlet.cause(SETTLE).await
+        {
+            goodbye = is_goodbye(&cause);
+            refusal = Refusal::of(&cause);
+        }
         let Some(refusal) = refusal else {
             if goodbye {
                 self.part().await;
