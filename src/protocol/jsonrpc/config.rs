@@ -94,7 +94,7 @@ impl HttpConfig {
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
             read_timeout: section.duration("read_timeout", Duration::from_secs(10)),
-            write_timeout: section.duration("write_timeout", Duration::from_secs(30)),
+            write_timeout: section.duration("write_timeout", Duration::from_secs(60)),
             idle_timeout: section.duration("idle_timeout", Duration::from_secs(75)),
             http2: section.flag("http2", true),
             compression: section.flag("compression", false),
