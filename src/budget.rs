@@ -44,7 +44,7 @@ pub const DEFAULT: usize = 128 << 20;
 /// One of so many parts of the whole is the most that one connection of a caller can hold.
 pub const CONNECTION_PART: usize = 4;
 /// Likewise for an upstream, which carries the replies of all callers.
-const UPSTREAM_PART: usize = 2;
+pub const UPSTREAM_PART: usize = 2;
 /// How soon to try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::caller::Caller;
+
 /// The text of exactly one JSON value, valid UTF-8, without surrounding white space.
 ///
 /// Whoever makes one vouches for that; everyone else passes it on unread.
@@ -65,6 +67,14 @@ pub enum Params {
     Array(Payload),
     /// Named params: the payload is a JSON object.
     Object(Payload),
+    /// Both, which only some protocols know: neither is empty. Who takes an object alone gets one
+    /// where the route names the positional ones.
+    Both {
+        /// A JSON array.
+        positional: Payload,
+        /// A JSON object.
+        named: Payload,
+    },
 }
 
 /// Whether somebody waits for the result.
@@ -261,6 +271,11 @@ pub struct Context {
     pub user_id: Option<String>,
     /// The ids of the calls that led to this one, oldest first.
     pub call_ids: Vec<String>,
+    /// What else the caller's world carries from call to call, as names and JSON values: handed on
+    /// where the service's world has a place for it.
+    pub baggage: Vec<(String, Payload)>,
+    /// How many gateways the call has come through before this one.
+    pub hops: u8,
 }
 
 impl Context {
@@ -275,7 +290,35 @@ impl Context {
             authorization: None,
             user_id: None,
             call_ids: Vec::new(),
+            baggage: Vec::new(),
+            hops: 0,
         }
+    }
+
+    /// The same, with one hop more.
+    pub fn forwarded(&self) -> Self {
+        Self {
+            trace: self.trace,
+            trace_state: self.trace_state.clone(),
+            request_id: self.request_id.clone(),
+            language: self.language.clone(),
+            user_agent: self.user_agent.clone(),
+            authorization: self.authorization.clone(),
+            user_id: self.user_id.clone(),
+            call_ids: self.call_ids.clone(),
+            baggage: self.baggage.clone(),
+            hops: self.next_hop(),
+        }
+    }
+
+    /// The same, of another user.
+    pub fn of_user(&self, user_id: Option<&str>) -> Self {
+        Self { user_id: user_id.map(str::to_owned), hops: self.hops, ..self.forwarded() }
+    }
+
+    /// What the next gateway on the way is told: how many it has come through by then.
+    pub fn next_hop(&self) -> u8 {
+        self.hops.saturating_add(1)
     }
 }
 
@@ -287,12 +330,16 @@ pub struct Call {
     pub params: Params,
     /// Call or notification.
     pub kind: CallKind,
+    /// Who calls.
+    pub caller: Caller,
     /// What travels with it; the calls of a batch share one.
     pub context: Arc<Context>,
     /// When all of it had come in: deadlines count from here.
     pub received: Instant,
     /// The caller's own limit, which can shorten the route's timeout and never lengthen it.
     pub timeout: Option<Duration>,
+    /// It was delivered before, and may have run then.
+    pub may_have_run: bool,
 }
 
 /// A call that has been routed: what an upstream is asked to carry out.

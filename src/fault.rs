@@ -7,7 +7,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use crate::call::Payload;
+use crate::redact::scrub;
 
 /// The closed set of reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,11 @@ impl FaultKind {
         FaultKind::TooLarge,
     ];
 
+    /// The one that a word names.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// CONTRACT's word for it: `unknown_service`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,6 +97,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 4] =
+        [Outcome::NotSent, Outcome::Rejected, Outcome::Executed, Outcome::Unknown];
+
+    /// The one that a word names.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
     /// CONTRACT's word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,6 +138,53 @@ pub struct RemoteError {
     pub path: Option<String>,
     /// The service's own error code.
     pub code: Option<RemoteCode>,
+    /// The error as it came, where it came as a number, words and data: who speaks such errors too
+    /// passes it on.
+    pub stated: Option<Stated>,
+}
+
+impl RemoteError {
+    fn scrub(&mut self) {
+        let Self { class, info, args, path, code, stated } = self;
+        for text in [class, path].into_iter().flatten() {
+            scrub_text(text);
+        }
+        if let Some(RemoteCode::Word(word)) = code {
+            scrub_text(word);
+        }
+        [info, args].into_iter().flatten().for_each(scrub_json);
+        if let Some(Stated { code, message, data }) = stated {
+            [code, message].into_iter().chain(data).for_each(scrub_json);
+        }
+    }
+}
+
+fn scrub_text(text: &mut String) {
+    if let Cow::Owned(scrubbed) = scrub(text) {
+        *text = scrubbed;
+    }
+}
+
+/// A secret of digits may have been a number, of which no JSON is left: then all of it goes.
+fn scrub_json(json: &mut Payload) {
+    if let Cow::Owned(scrubbed) = scrub(json.as_str()) {
+        let is_json = serde_json::from_str::<&RawValue>(&scrubbed).is_ok();
+        *json = match is_json {
+            true => Payload::from_validated(scrubbed.into()),
+            false => Payload::from_text("***"),
+        };
+    }
+}
+
+/// A service's error as it came, each part as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Its code: `-32050`.
+    pub code: Payload,
+    /// Its message: `"no such order"`.
+    pub message: Payload,
+    /// Whatever stood beside them.
+    pub data: Option<Payload>,
 }
 
 /// A service's own error code.
@@ -169,6 +233,16 @@ struct Inner {
     message: Cow<'static, str>,
     remote: Option<RemoteError>,
     retry_after: Option<Duration>,
+    challenge: Option<Challenge>,
+}
+
+/// What a caller whom nobody knows can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// Show who it is.
+    Missing,
+    /// Show something else: what it showed is not good.
+    Invalid,
 }
 
 impl Fault {
@@ -180,6 +254,7 @@ impl Fault {
             message: message.into(),
             remote: None,
             retry_after: None,
+            challenge: None,
         }))
     }
 
@@ -200,11 +275,36 @@ impl Fault {
         self
     }
 
+    /// The same without the process's secrets, which a peer may have repeated: for faults that hold a
+    /// peer's words.
+    #[must_use]
+    pub fn scrubbed(mut self) -> Self {
+        if let Cow::Owned(message) = scrub(&self.0.message) {
+            self.0.message = message.into();
+        }
+        if let Some(remote) = &mut self.0.remote {
+            remote.scrub();
+        }
+        self
+    }
+
     /// Adds when to try again.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
         self
+    }
+
+    /// Says that the caller may come back with something that makes it known.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Challenge) -> Self {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// What the caller can do about it, where nobody knows who it is.
+    pub fn challenge(&self) -> Option<Challenge> {
+        self.0.challenge
     }
 
     /// Why.
@@ -227,9 +327,9 @@ impl Fault {
         self.0.remote.as_ref()
     }
 
-    /// When to try again, where that is known.
+    /// When to try again, where that is known and cannot make it run twice.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after
+        self.0.retry_after.filter(|_| !self.0.outcome.may_have_run())
     }
 
     /// Whether the same call may be sent again without the risk of running twice, and may then

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::auth::Auth;
 use crate::config::ingress::{IngressSettings, ReadIngress};
+use crate::event_port::EventPort;
+use crate::events::topics::Topics;
 use crate::metrics::UpstreamMetrics;
 use crate::router::Router;
 use crate::tasks::Tasks;
@@ -17,8 +20,10 @@ use crate::upstream::Upstream;
 
 /// A kind of ingress, as the protocols' list names it.
 pub struct IngressKind {
-    /// Its name, in `[NAME]`, in the label `ingress` and in the log.
+    /// Its name, in `[NAME]` and in the log.
     pub name: &'static str,
+    /// The values of the label `ingress` for what comes in by it.
+    pub labels: &'static [&'static str],
     /// Reads its table.
     pub read: ReadIngress,
     /// Binds the places where it listens.
@@ -27,7 +32,8 @@ pub struct IngressKind {
 
 /// Binds the places where an ingress listens. The error says which place, and the mend. All that
 /// the ingress does is done in tasks of the group.
-pub type Bind = fn(&dyn IngressSettings, Tasks) -> anyhow::Result<Box<dyn Bound>>;
+pub type Bind =
+    Box<dyn Fn(&dyn IngressSettings, Tasks) -> anyhow::Result<Box<dyn Bound>> + Send + Sync>;
 
 /// An ingress that is bound, and takes no calls yet.
 pub trait Bound: Send {
@@ -36,8 +42,19 @@ pub trait Bound: Send {
         None
     }
 
-    /// Begins to take calls, and hands them to the router. Returns at once.
-    fn run(self: Box<Self>, router: &Arc<Router>) -> Box<dyn Ingress>;
+    /// The events that come and go by it.
+    fn events(&self) -> Option<Arc<dyn EventPort>> {
+        None
+    }
+
+    /// Begins to take calls, and hands them to the router; topics are what its clients may listen
+    /// to, and `auth` is asked who they are. Returns at once.
+    fn run(
+        self: Box<Self>,
+        router: &Arc<Router>,
+        topics: &Arc<Topics>,
+        auth: &Arc<Auth>,
+    ) -> Box<dyn Ingress>;
 }
 
 /// An ingress at work.

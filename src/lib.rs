@@ -8,12 +8,18 @@
 //! ```
 
 pub mod admin;
+pub mod auth;
 pub mod backoff;
 pub mod batch;
 pub mod budget;
 pub mod call;
+pub mod caller;
 pub mod cli;
 pub mod config;
+pub mod event;
+pub mod event_port;
+pub mod events;
+pub mod exposer;
 pub mod fault;
 pub mod flood;
 pub mod gateway;
@@ -22,6 +28,7 @@ mod json;
 mod listener;
 pub mod log;
 pub mod metrics;
+pub mod offer;
 pub mod params;
 pub mod printable;
 pub mod protocol;
@@ -29,6 +36,7 @@ pub mod redact;
 pub mod route;
 pub mod router;
 pub mod tasks;
+pub mod tls;
 pub mod token;
 pub mod units;
 pub mod upstream;

@@ -1,6 +1,8 @@
 //! Positional params by name: what a route's `params` are for, where a service takes an object
 //! (CONTRACT, section 6). Pure, and the values stay the bytes that came in.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use serde_json::Value;
@@ -43,9 +45,55 @@ pub fn by_name(called: impl Display, names: &[String], array: &str) -> Result<St
     Ok(object)
 }
 
+/// The object that positional and named params become together. A name that both give is refused.
+pub fn merged(
+    called: impl Display,
+    names: &[String],
+    positional: &str,
+    named: &str,
+) -> Result<String, Fault> {
+    let invalid = |message| Err(Fault::not_sent(FaultKind::InvalidParams, message));
+    let called = called.to_string();
+    if names.is_empty() {
+        return invalid(format!(
+            "`{called}` takes positional or named params, not both at once: send one of them, or give \
+             the [[routes]] row `params`"
+        ));
+    }
+    let mut object = by_name(&called, names, positional)?;
+    let Ok(given) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(named) else {
+        return invalid(format!("the named params of `{called}` are no JSON object"));
+    };
+    let count = serde_json::from_str::<Vec<&RawValue>>(positional).map_or(0, |values| values.len());
+    if let Some(twice) = names.iter().take(count).find(|name| given.contains_key(name.as_str())) {
+        return invalid(format!("`{called}` got `{twice}` twice: by its position and by its name"));
+    }
+    let rest = named.trim_start().strip_prefix('{').unwrap_or_default();
+    object.pop();
+    if object.len() > 1 && !given.is_empty() {
+        object.push(',');
+    }
+    object.push_str(rest);
+    Ok(object)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positional_and_named_params_become_one_object() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let merge = |positional: &str, named: &str| {
+            merged("m.f", &names, positional, named).map_err(|fault| fault.message().to_owned())
+        };
+        assert_eq!(merge("[1.10]", r#"{"b" : 2}"#).as_deref(), Ok(r#"{"a":1.10,"b" : 2}"#));
+        assert_eq!(merge("[]", r#" {"b":2,"c":[]}"#).as_deref(), Ok(r#"{"b":2,"c":[]}"#));
+        assert_eq!(merge("[1]", "{}").as_deref(), Ok(r#"{"a":1}"#));
+        assert!(merge("[1]", r#"{"\u0061":2}"#).expect_err("twice").contains("`a` twice"));
+        assert!(merge("[1,2,3]", r#"{"c":2}"#).expect_err("too many").contains("at most 2"));
+        assert!(merged("m.f", &[], "[1]", r#"{"c":2}"#).is_err(), "no names");
+    }
 
     fn named(names: &[&str], array: &str) -> Result<String, String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

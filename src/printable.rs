@@ -2,13 +2,16 @@
 
 /// Whether a terminal, an editor or a viewer of logs would act on the character: control characters
 /// move the cursor or change the title, separators begin a line, and marks turn the reading
-/// direction, so that what stands there reads as something else.
+/// direction, so that what stands there reads as something else, or are not seen at all.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
                 | '\u{200e}' | '\u{200f}' | '\u{61c}'
+                // Nothing is seen of these.
+                | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
         )
 }
 
@@ -48,6 +51,10 @@ mod tests {
         assert_eq!(printable("a\x1b]0;title\x07b\nc"), "a\\u{1b}]0;title\\u{7}b\nc");
         assert_eq!(printable("\u{9b}31m \u{202e}"), "\\u{9b}31m \\u{202e}");
         assert_eq!(printable("\u{2028}\u{200f}\u{61c}\u{7f}"), r"\u{2028}\u{200f}\u{61c}\u{7f}");
+        assert_eq!(
+            printable("a\u{200b}d\u{ad}m\u{feff}in\u{e0041}"),
+            r"a\u{200b}d\u{ad}m\u{feff}in\u{e0041}"
+        );
         assert_eq!(printable("玄関 é"), "玄関 é");
         assert_eq!(printable_line("a\nb\r"), "a\\nb\\u{d}");
     }

@@ -7,66 +7,120 @@
 //!
 //! A caller's own words must not pass through it on their way back to the caller: whoever sees
 //! which of his guesses is starred out has found the secret. Of faults, only what a peer said is
-//! scrubbed.
+//! scrubbed, and no result. (Where a peer repeats a caller's words in its errors, a right guess shows:
+//! all of a secret has to be guessed for that.)
+//!
+//! Short texts are no secrets: `guest` is a word that everybody knows, and Genkan's own messages
+//! have it.
 //!
 //! The secrets are the process's, like its log: they are known from everywhere. What was rotated
 //! stays known.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use memchr::memmem::Finder;
+use base64::Engine as _;
+use base64::prelude::{
+    BASE64_STANDARD_NO_PAD as STANDARD, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD,
+};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Shorter ones would star out what has nothing to do with them.
-const SHORTEST: usize = 3;
+const SHORTEST: usize = 6;
 /// Shorter ones than this are found only where they are a word of their own.
 const ANYWHERE: usize = 8;
 /// Longer ones, certificates say, are known by their lines alone.
 pub const LONGEST: usize = 4 << 10;
-/// The most that are known. Configurations have few; those that were rotated add to them.
-const MOST: usize = 4_096;
+/// The most bytes that are known. Those that were rotated add to those in force.
+const MOST: usize = 16 << 20;
 const STARS: &str = "***";
 
 static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
 
 #[derive(Default)]
 struct Known {
-    texts: Mutex<HashSet<String>>,
-    finders: ArcSwap<Vec<Finder<'static>>>,
+    texts: Mutex<Texts>,
+    /// There are texts that are not among the needles yet: they are many at a start, and are put
+    /// in order once.
+    stale: AtomicBool,
+    needles: ArcSwap<Needles>,
+}
+
+#[derive(Default)]
+struct Texts {
+    texts: HashSet<Box<str>>,
+    bytes: usize,
+}
+
+impl Known {
+    fn register(&self, secret: &str) {
+        let mut forms = HashSet::new();
+        add_forms(secret, &mut forms);
+        for line in secret.lines() {
+            add_forms(line, &mut forms);
+        }
+        if let Some(credentials) = credentials(secret) {
+            add_forms(credentials, &mut forms);
+            if let Some((_, password)) = credentials.split_once(':') {
+                add_forms(password, &mut forms);
+            }
+        }
+        let mut known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        for form in forms {
+            let bytes = known.bytes + form.len();
+            if bytes <= MOST && known.texts.insert(form.into()) {
+                known.bytes = bytes;
+                self.stale.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn scrub<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        let needles = self.needles();
+        if needles.sorted.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut scrubbed = String::new();
+        // Where what has been written of it, as it is or as stars, ends.
+        let mut hidden = 0;
+        for at in 0..text.len() {
+            let Some(end) = needles.end(text, at, hidden) else { continue };
+            if at >= hidden {
+                scrubbed.push_str(&text[hidden..at]);
+                scrubbed.push_str(STARS);
+            }
+            // One that overlaps another goes with it.
+            hidden = hidden.max(end);
+        }
+        if hidden == 0 {
+            return Cow::Borrowed(text);
+        }
+        scrubbed.push_str(&text[hidden..]);
+        Cow::Owned(scrubbed)
+    }
+
+    fn needles(&self) -> Arc<Needles> {
+        if self.stale.load(Ordering::Acquire) {
+            let known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+            self.needles.store(Arc::new(Needles::new(&known.texts)));
+            self.stale.store(false, Ordering::Release);
+        }
+        self.needles.load_full()
+    }
 }
 
 /// Makes a secret known, in the forms in which peers repeat it: as it is, with its URL escapes and
-/// without, and as a string of JSON; and where it is a URL, the password or token in it.
+/// without, as a string of JSON, and in base64; and where it is a URL, the password or token in it.
 pub fn register(secret: &str) {
-    let mut forms = HashSet::new();
-    add_forms(secret, &mut forms);
-    for line in secret.lines() {
-        add_forms(line, &mut forms);
-    }
-    if let Some(credentials) = credentials(secret) {
-        add_forms(credentials, &mut forms);
-        if let Some((_, password)) = credentials.split_once(':') {
-            add_forms(password, &mut forms);
-        }
-    }
-    let mut texts = KNOWN.texts.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = texts.len();
-    for form in forms {
-        if texts.len() < MOST {
-            texts.insert(form);
-        }
-    }
-    if texts.len() == before {
-        return;
-    }
-    let mut sorted: Vec<&String> = texts.iter().collect();
-    // A secret that holds another one goes as a whole.
-    sorted.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    let finders = sorted.into_iter().map(|text| Finder::new(text.as_bytes()).into_owned());
-    KNOWN.finders.store(std::sync::Arc::new(finders.collect()));
+    KNOWN.register(secret);
+}
+
+/// The text without the secrets that are known.
+pub fn scrub(text: &str) -> Cow<'_, str> {
+    KNOWN.scrub(text)
 }
 
 fn add_forms(text: &str, forms: &mut HashSet<String>) {
@@ -80,9 +134,26 @@ fn add_forms(text: &str, forms: &mut HashSet<String>) {
         forms.insert(plain.to_owned());
         forms.insert(utf8_percent_encode(plain, NON_ALPHANUMERIC).to_string());
         let quoted = serde_json::Value::from(plain).to_string();
-        forms.insert(quoted[1..quoted.len() - 1].to_owned());
+        let quoted = &quoted[1..quoted.len() - 1];
+        // Python writes ASCII alone, and PHP escapes slashes.
+        forms.extend([quoted.to_owned(), ascii(quoted), quoted.replace('/', "\\/")]);
+        // What a login over HTTP, or SASL's text for a log, is written in.
+        forms.insert(STANDARD.encode(plain));
+        forms.insert(URL_SAFE_NO_PAD.encode(plain));
     }
     forms.retain(|form| form.len() >= SHORTEST);
+}
+
+/// A JSON string's inside with an escape for whatever is no ASCII.
+fn ascii(quoted: &str) -> String {
+    let mut text = String::with_capacity(quoted.len());
+    for unit in quoted.encode_utf16() {
+        match char::from_u32(unit.into()).filter(char::is_ascii) {
+            Some(c) => text.push(c),
+            None => text.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    text
 }
 
 /// `user:password` or `token` of a URL.
@@ -92,76 +163,183 @@ fn credentials(url: &str) -> Option<&str> {
     rest.rsplit_once('@').map(|(credentials, _)| credentials)
 }
 
-/// The text without the secrets that are known.
-pub fn scrub(text: &str) -> Cow<'_, str> {
-    let finders = KNOWN.finders.load();
-    let mut scrubbed = Cow::Borrowed(text);
-    for finder in finders.iter() {
-        let mut from = 0;
-        while let Some(at) = finder.find(&scrubbed.as_bytes()[from..]).map(|at| from + at) {
-            let end = at + finder.needle().len();
-            if finder.needle().len() < ANYWHERE && !is_word(&scrubbed, at, end) {
-                // It begins with a character: the next one begins no earlier than a byte later.
-                from = at + 1;
-                continue;
-            }
-            scrubbed.to_mut().replace_range(at..end, STARS);
-            from = at + STARS.len();
-        }
-    }
-    scrubbed
+/// The secrets in order, so that looking for them costs hardly more where they are many.
+#[derive(Default)]
+struct Needles {
+    sorted: Vec<Box<str>>,
+    /// For each, the longest other one that it begins with.
+    inner: Vec<Option<usize>>,
+    /// A bit for each two bytes that one begins with: few places of a text need another look.
+    beginnings: Vec<u64>,
 }
 
-/// Whether what stands there is not a part of a longer word.
-fn is_word(text: &str, start: usize, end: usize) -> bool {
-    let inner = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    !inner(text[..start].chars().next_back()) && !inner(text[end..].chars().next())
+impl Needles {
+    fn new(texts: &HashSet<Box<str>>) -> Self {
+        let mut sorted: Vec<_> = texts.iter().cloned().collect();
+        sorted.sort_unstable();
+        let mut inner = Vec::with_capacity(sorted.len());
+        let mut beginnings = vec![0; (1 << 16) / 64];
+        // Those that the last one begins with, and itself.
+        let mut around: Vec<usize> = Vec::new();
+        for (number, text) in sorted.iter().enumerate() {
+            while around.pop_if(|other| !text.starts_with(&*sorted[*other])).is_some() {}
+            inner.push(around.last().copied());
+            around.push(number);
+            if let Some((word, bit)) = beginning(text.as_bytes()) {
+                beginnings[word] |= bit;
+            }
+        }
+        Self { sorted, inner, beginnings }
+    }
+
+    /// Where the longest secret that begins at `at` ends. What stands before `hidden` is not seen.
+    fn end(&self, text: &str, at: usize, hidden: usize) -> Option<usize> {
+        self.longest(text, at, |end| {
+            let ends = || is_end(text, end) || self.longest(text, end, |_| false).is_some();
+            (at == hidden || is_beginning(text, at)) && ends()
+        })
+    }
+
+    /// The end of the longest secret there that is long, or short and a word of its own.
+    fn longest(&self, text: &str, at: usize, is_word: impl Fn(usize) -> bool) -> Option<usize> {
+        let rest = &text.as_bytes()[at..];
+        let (word, bit) = beginning(rest)?;
+        if self.beginnings.get(word)? & bit == 0 {
+            return None;
+        }
+        // Those that the text goes on with are this one, or what this one begins with.
+        let after = self.sorted.partition_point(|needle| needle.as_bytes() <= rest);
+        let mut candidate = after.checked_sub(1);
+        while let Some(number) = candidate {
+            let needle = self.sorted[number].as_bytes();
+            let end = at + needle.len();
+            if rest.starts_with(needle) && (needle.len() >= ANYWHERE || is_word(end)) {
+                return Some(end);
+            }
+            candidate = self.inner[number];
+        }
+        None
+    }
+}
+
+/// The place of a text's first two bytes in a set of bits.
+fn beginning(text: &[u8]) -> Option<(usize, u64)> {
+    let &[first, second, ..] = text else { return None };
+    let pair = usize::from(u16::from_be_bytes([first, second]));
+    Some((pair / 64, 1 << (pair % 64)))
+}
+
+/// Whether what begins there is not a part of a longer word.
+fn is_beginning(text: &str, at: usize) -> bool {
+    !text[..at].chars().next_back().is_some_and(char::is_alphanumeric)
+}
+
+/// Whether what ends there is not a part of a longer word.
+fn is_end(text: &str, at: usize) -> bool {
+    !text[at..].chars().next().is_some_and(char::is_alphanumeric)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // The registry is the process's: each test has secrets of its own.
+    // Each test has a registry of its own: what other tests register in the process's is anything.
 
     #[test]
     fn a_secret_is_found_in_every_form() {
-        register("amqp://genkan:r3d%2Fact@h:1/v");
+        let known = Known::default();
+        known.register("amqp://genkan:r3d%2Fact@h:1/v");
         for said in [
             "refused: amqp://genkan:r3d%2Fact@h:1/v",
             "PLAIN login of genkan with r3d/act refused",
             "r3d%2Fact",
             "genkan:r3d%2Fact",
         ] {
-            let shown = scrub(said);
+            let shown = known.scrub(said);
             assert!(!shown.contains("r3d") && shown.contains(STARS), "{said}: {shown}");
         }
-        register("it \"is\" one");
-        assert_eq!(scrub(r#"{"pass":"it \"is\" one"}"#), r#"{"pass":"***"}"#);
-        register("nats://t0k3n-of-ours@h");
-        assert_eq!(scrub("t0k3n-of-ours, and xt0k3n-of-oursx"), "***, and x***x");
+        let basic = base64::prelude::BASE64_STANDARD.encode("genkan:r3d/act");
+        assert!(known.scrub(&format!("Basic {basic}")).contains(STARS), "{basic}");
+        known.register("it \"is\" one");
+        assert_eq!(known.scrub(r#"{"pass":"it \"is\" one"}"#), r#"{"pass":"***"}"#);
+        known.register("pässwörd/1");
+        let python = r#"{"pass": "p\u00e4ssw\u00f6rd/1"}"#;
+        assert_eq!(known.scrub(python), r#"{"pass": "***"}"#);
+        assert_eq!(known.scrub(r#""pässwörd\/1""#), r#""***""#);
+        known.register("nats://t0k3n-of-ours@h");
+        assert_eq!(known.scrub("t0k3n-of-ours, and xt0k3n-of-oursx"), "***, and x***x");
     }
 
     #[test]
     fn each_line_of_a_long_one_is_a_secret() {
-        register("-----BEGIN SEED-----\nSUAREDACTED1\nSUAREDACTED2\n------END SEED------\n");
-        assert_eq!(scrub("got SUAREDACTED2"), "got ***");
-        assert_eq!(scrub("-----BEGIN SEED-----"), "-----BEGIN SEED-----");
+        let known = Known::default();
+        known.register("-----BEGIN SEED-----\nSUAREDACTED1\nSUAREDACTED2\n------END SEED------\n");
+        assert_eq!(known.scrub("got SUAREDACTED2"), "got ***");
+        assert_eq!(known.scrub("-----BEGIN SEED-----"), "-----BEGIN SEED-----");
     }
 
     #[test]
     fn short_ones_are_words_or_nothing() {
-        register("qzx");
-        register("q");
-        assert_eq!(scrub("qzx, qzxa aqzx (qzx) é qzxé"), "***, qzxa aqzx (***) é qzxé");
-        assert_eq!(scrub("q a q"), "q a q");
-        register("éqé");
-        assert_eq!(scrub("ééqé éqé"), "ééqé ***");
+        let known = Known::default();
+        known.register("qzxqzx");
+        known.register("qzxqz");
+        assert_eq!(
+            known.scrub("qzxqzx, qzxqzxa aqzxqzx (qzxqzx) é qzxqzxé"),
+            "***, qzxqzxa aqzxqzx (***) é qzxqzxé"
+        );
+        assert_eq!(known.scrub("qzxqz a qzxqz"), "qzxqz a qzxqz");
+        known.register("éqéq");
+        assert_eq!(known.scrub("éqéqé éqéq"), "éqéqé ***");
+    }
+
+    #[test]
+    fn the_password_that_everybody_knows_is_none() {
+        let known = Known::default();
+        known.register("amqp://guest:guest@h/");
+        let own = "`guest` may only connect from the broker's own machine";
+        assert_eq!(known.scrub(own), own);
+    }
+
+    #[test]
+    fn however_many_there_are_each_is_found() {
+        let known = Known::default();
+        let secret = |n: u32| format!("{:08x}-many-{n}", n.wrapping_mul(0x9E37_79B9));
+        (0..10_000).for_each(|n| known.register(&secret(n)));
+        for n in (0..10_000).step_by(37).chain([9_999]) {
+            assert_eq!(
+                known.scrub(&format!("got {}, it says", secret(n))),
+                "got ***, it says",
+                "{n}"
+            );
+        }
+    }
+
+    #[test]
+    fn those_that_hold_or_overlap_each_other_go_as_a_whole() {
+        let known = Known::default();
+        for secret in ["xy-hold!", "xy-hold!-more", "before-xy-hold!-more-after", "-after-and-on"] {
+            known.register(secret);
+        }
+        known.register("qjwqjw");
+        for (said, shown) in [
+            ("an xy-hold!-more", "an ***"),
+            ("an xy-hold!-mor", "an ***-mor"),
+            ("before-xy-hold!-more-after.", "***."),
+            ("before-xy-hold!-more-after-and-on.", "***."),
+            ("before-xy-hold!-more-aftex", "before-***-aftex"),
+            ("xy-hold!-morexy-hold!", "******"),
+            ("xy-hold!xy-hold!-more", "******"),
+            ("xy-hold!-moreqjwqjw", "******"),
+            ("qjwqjwxy-hold!-more qjwqjwx", "****** qjwqjwx"),
+        ] {
+            assert_eq!(known.scrub(said), shown, "{said}");
+        }
     }
 
     #[test]
     fn what_holds_none_is_not_copied() {
-        register("some-secret-of-ours");
-        assert!(matches!(scrub("nothing of that kind"), Cow::Borrowed(_)));
+        let known = Known::default();
+        known.register("some-secret-of-ours");
+        assert!(matches!(known.scrub("nothing of that kind"), Cow::Borrowed(_)));
     }
 }

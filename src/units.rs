@@ -1,6 +1,6 @@
 //! Durations and sizes as an operator writes them: `250ms`, `5s`, `2m`, `64KiB`, `1MiB`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest duration that is accepted: a day. Longer ones are slips of the pen.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,6 +31,73 @@ pub fn format_duration(duration: Duration) -> String {
     };
     let text = format!("{number:.3}");
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Writes an instant as RFC 3339 does, in UTC, with milliseconds: `2026-11-29T08:00:00.000Z`.
+pub fn format_timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Days are counted in eras of 400 years that begin with a March, as a leap day is last then.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    format!(
+        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        year + era * 400,
+        second / 3_600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Reads a date, `2027-12-31`, or a time in UTC, `2027-12-31T12:00:00Z`: the instant, at a date's
+/// begin, and whether it was a date.
+pub fn parse_date(text: &str) -> Option<(SystemTime, bool)> {
+    let (date, time) = match text.split_once(['T', 't', ' ']) {
+        Some((date, time)) => (date, Some(time.strip_suffix(['Z', 'z'])?)),
+        None => (text, None),
+    };
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = match month {
+        2 => 28 + u64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1970..=9999).contains(&year) || !(1..=days_of_month).contains(&day) {
+        return None;
+    }
+    // As in `format_timestamp`: years begin with March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let seconds = match time.map(|time| time.split('.').next().unwrap_or_default()) {
+        Some(time) => {
+            let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+            (hour < 24 && minute < 60 && second < 60)
+                .then_some(hour * 3_600 + minute * 60 + second)?
+        }
+        None => 0,
+    };
+    let since = Duration::from_secs((days - 719_468) * 86_400 + seconds);
+    Some((UNIX_EPOCH + since, time.is_none()))
+}
+
+/// Three numbers of so many digits.
+fn numbers(text: &str, between: char, lengths: [usize; 3]) -> Option<[u64; 3]> {
+    let mut parts = text.split(between);
+    let mut read = [0; 3];
+    for (number, length) in read.iter_mut().zip(lengths) {
+        let part = parts.next()?;
+        let fits = part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
+        *number = part.parse().ok().filter(|_| fits)?;
+    }
+    parts.next().is_none().then_some(read)
 }
 
 /// Reads `512B`, `64KiB`, `1MiB` or `2GiB` (and `KB`, `MB`, `GB` in powers of ten).
@@ -76,6 +143,51 @@ fn split(text: &str) -> Option<(f64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timestamps() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (1_767_225_600, "2026-01-01T00:00:00.000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
+        ] {
+            assert_eq!(format_timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn dates_are_read_as_timestamps_are_written() {
+        for (text, seconds, is_day) in [
+            ("1970-01-01", 0, true),
+            ("2000-02-29", 951_782_400, true),
+            ("2024-02-29T23:59:59Z", 1_709_251_199, false),
+            ("2024-02-29 23:59:59.5Z", 1_709_251_199, false),
+            ("2026-01-01t00:00:00z", 1_767_225_600, false),
+        ] {
+            let at = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(parse_date(text), Some((at, is_day)), "{text}");
+        }
+        for text in [
+            "",
+            "soon",
+            "2027",
+            "2027-13-01",
+            "2027-02-29",
+            "2027-00-01",
+            "2027-1-1",
+            "1969-12-31",
+            "2027-12-31T12:00:00",
+            "2027-12-31T12:00:00+01:00",
+            "2027-12-31T24:00:00Z",
+            "+027-12-31",
+            "2027-12-31T12:00Z",
+            "2027-12-31-1",
+        ] {
+            assert_eq!(parse_date(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -9,9 +9,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::budget::Budget;
-use crate::call::{Reply, Request};
+use crate::call::{Deadline, Reply, Request};
+use crate::event_port::{EventAddresses, EventPort};
+use crate::exposer::Exposer;
 use crate::fault::Fault;
 use crate::metrics::UpstreamMetrics;
+use crate::offer::Offers;
+use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 
 /// Whether calls can be sent now.
@@ -47,6 +52,46 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// Whether calls can be sent now.
     fn readiness(&self) -> Readiness;
+
+    /// The methods that can be called there, of one service or of all that it knows: none where
+    /// nobody tells. Whoever asks says how long there is time.
+    fn offers<'a>(&'a self, _service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {
+        Box::pin(std::future::ready(Offers::default()))
+    }
+}
+
+/// What a look at a running broker has found amiss: what it is, and the mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amiss {
+    /// The row that it is about, by its place among those that were asked for; `None` where it is
+    /// the whole upstream.
+    pub row: Option<usize>,
+    /// Whether calls fail for it for as long as nobody mends it; else it may be a matter of time.
+    pub lasts: bool,
+    /// For the operator: no credentials.
+    pub what: String,
+}
+
+impl Amiss {
+    /// Something that the upstream as a whole suffers from.
+    pub fn of_upstream(what: &str) -> Self {
+        Self { row: None, lasts: true, what: what.to_owned() }
+    }
+
+    /// The same, where it may be a matter of time.
+    pub fn doubt_of_upstream(what: &str) -> Self {
+        Self { row: None, lasts: false, what: what.to_owned() }
+    }
+
+    /// Nobody answers the calls of a row, which may be a matter of time.
+    pub fn of_row(row: usize, what: &str) -> Self {
+        Self { row: Some(row), lasts: false, what: what.to_owned() }
+    }
+
+    /// The calls of a row are answered wrongly.
+    pub fn error_of_row(row: usize, what: &str) -> Self {
+        Self { row: Some(row), lasts: true, what: what.to_owned() }
+    }
 }
 
 /// What a connection to a configured place is used for: a field for each of its roles.
@@ -56,6 +101,10 @@ pub trait Upstream: Send + Sync + 'static {
 pub struct Connected {
     /// Calls leave by it.
     pub upstream: Arc<dyn Upstream>,
+    /// Calls of exposed services come in by it; `None` where the protocol has no place for them.
+    pub exposer: Option<Arc<dyn Exposer>>,
+    /// Events come and go by it; `None` where the protocol has none.
+    pub events: Option<Arc<dyn EventPort>>,
 }
 
 /// The settings of a configured place, read from its table in the configuration and found valid.
@@ -69,9 +118,31 @@ pub trait Connector: Send + Sync {
     /// What [`Upstream::call`] would send for a call. Sends nothing and needs no connection.
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault>;
 
+    /// The largest reply that is taken in, in bytes, and the key that says so.
+    fn largest_reply(&self) -> Option<(usize, &'static str)> {
+        None
+    }
+
     /// Whether [`Request::subject`] means something to it: else no route may have one.
     fn has_subjects(&self) -> bool {
         false
+    }
+
+    /// What of an `[[expose]]` row cannot be done here, each with the row's key and the mend.
+    fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
+        let message = format!("the protocol `{}` has no place for services", self.protocol());
+        vec![("on", format!("{message}: leave `{}` out", expose.name))]
+    }
+
+    /// What its addresses of events are; `None` where the protocol has none.
+    fn events(&self) -> Option<EventAddresses> {
+        None
+    }
+
+    /// Connects, looks at what calls of these rows would find, and leaves. Read-only: it changes
+    /// nothing, and no service is called.
+    fn look<'a>(&'a self, _rows: &'a [&'a Rule], _tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 
     /// Starts the connection's supervisor in `tasks`, and gives what it is to be used for. Returns

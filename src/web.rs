@@ -5,6 +5,7 @@
 //! pointed at 127.0.0.1 may read the answer as well. Programs that are no browser send neither
 //! `Origin` nor `Sec-Fetch-Site`, and are not concerned.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -22,8 +23,11 @@ pub struct WebPolicy {
     loopback: bool,
     /// Whether it speaks TLS itself.
     secure: bool,
+    /// In small letters and in order: a request costs the same however many there are.
     hosts: Vec<String>,
+    /// In order.
     origins: Vec<String>,
+    all_origins: bool,
 }
 
 /// Why a request is not taken.
@@ -44,7 +48,12 @@ impl WebPolicy {
     /// (with a port or for all ports), `origins` the foreign pages that may call (`*` for all).
     pub fn new(listen: SocketAddr, secure: bool, hosts: &[String], origins: &[String]) -> Self {
         let loopback = listen.ip().to_canonical().is_loopback();
-        Self { loopback, secure, hosts: hosts.to_vec(), origins: origins.to_vec() }
+        let mut hosts: Vec<_> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        hosts.sort_unstable();
+        let mut origins = origins.to_vec();
+        origins.sort_unstable();
+        let all_origins = origins.iter().any(|origin| origin == "*");
+        Self { loopback, secure, hosts, origins, all_origins }
     }
 
     /// Looks at a request before anything is done for it.
@@ -70,18 +79,14 @@ impl WebPolicy {
         match headers.get(SEC_FETCH_SITE) {
             None => Ok(()),
             Some(site) if matches!(site.as_bytes(), b"same-origin" | b"none") => Ok(()),
-            Some(_) if self.welcomes_all() => Ok(()),
+            Some(_) if self.all_origins => Ok(()),
             Some(_) => Err(Unwelcome::Site),
         }
     }
 
-    fn welcomes_all(&self) -> bool {
-        self.origins.iter().any(|origin| origin == "*")
-    }
-
     fn welcomes(&self, origin: &[u8], authority: Option<&str>) -> bool {
-        self.welcomes_all()
-            || self.origins.iter().any(|known| known.as_bytes() == origin)
+        self.all_origins
+            || self.origins.binary_search_by(|known| known.as_bytes().cmp(origin)).is_ok()
             || authority.is_some_and(|authority| self.is_own(origin, authority))
     }
 
@@ -110,10 +115,14 @@ impl WebPolicy {
             let top = bare.rsplit('.').next().unwrap_or_default();
             top.eq_ignore_ascii_case("localhost")
         };
-        let listed =
-            |host: &String| host.eq_ignore_ascii_case(authority) || host.eq_ignore_ascii_case(bare);
-        is_address(name) || localhost() || self.hosts.iter().any(listed)
+        let listed = |name| self.hosts.binary_search_by(|host| by_letters(host, name)).is_ok();
+        is_address(name) || localhost() || listed(authority) || listed(bare)
     }
+}
+
+/// Compares a name in small letters with one in any.
+fn by_letters(small: &str, name: &str) -> Ordering {
+    small.bytes().cmp(name.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
 impl Unwelcome {
@@ -275,6 +284,23 @@ mod tests {
         let named = policy(PUBLIC, false, &["api.example"], &[]);
         assert_eq!(named.check(&host("api.example")), Ok(()));
         assert!(named.check(&host("evil.example")).is_err());
+    }
+
+    #[test]
+    fn each_of_many_names_and_origins_is_known() {
+        let names: Vec<_> = (0..1_000).rev().map(|n| format!("App{n}.example")).collect();
+        let origins: Vec<_> = names.iter().map(|name| format!("https://{name}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+        let many = policy(LOOPBACK, false, &names, &origins);
+        for (name, origin) in names.iter().zip(&origins) {
+            let small = format!("{}:8080", name.to_lowercase());
+            assert_eq!(many.check(&request(&[("host", &small), ("origin", origin)])), Ok(()));
+            let other = format!("x{name}");
+            assert!(many.check(&host(&other)).is_err(), "{other}");
+            let foreign = format!("{origin}:1");
+            assert!(many.check(&request(&[("host", &small), ("origin", &foreign)])).is_err());
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The pages for operators: `/healthz`, `/readyz`, `/metrics`, and what the ingresses show. On an
+//! The pages for operators: `/healthz`, `/readyz`, `/metrics`, `/routes`, and what the ingresses show. On an
 //! address of their own, so that they can be kept from the callers.
 //!
-//! - `pages`: what they show.
+//! - `pages`: what they show; `routes`: the routing table at work.
 //! - `connection`: how a connection to them is served.
 
 mod connection;
 mod pages;
+mod routes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::routes::{self, RoutesPage};
 use crate::ingress::Page;
 use crate::metrics::Exporter;
 use crate::router::Router;
@@ -33,6 +34,7 @@ pub(super) fn routes(overview: Arc<Overview>) -> Routes {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/routes", get(table))
         .with_state(overview);
     for Page { path, render } in pages {
         routes = routes.route(path, get(async move || json(render())));
@@ -46,21 +48,27 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
         missing.push("gateway: draining, no new calls".to_owned());
     }
     let table = overview.router.table();
-    let mut seen = Vec::new();
-    for target in table.rows().iter().filter_map(|row| row.target.as_ref()) {
-        if seen.contains(&target.name.as_str()) {
-            continue;
-        }
-        seen.push(target.name.as_str());
+    let mut remarks = Vec::new();
+    for target in table.targets() {
+        remarks.extend(routes::open(target, &table).iter().map(|open| open.line(&target.name)));
         if let Readiness::NotReady(reason) = target.upstream.readiness() {
             missing.push(format!("{}: {reason}", target.name));
         }
     }
-    if missing.is_empty() {
-        (StatusCode::OK, "ready\n").into_response()
-    } else {
-        let text = format!("not ready\n{}\n", missing.join("\n"));
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    // A service that does not answer is no reason to keep the calls of others away.
+    let (status, word) = match missing.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let lines: Vec<String> = [word.to_owned()].into_iter().chain(missing).chain(remarks).collect();
+    (status, format!("{}\n", lines.join("\n"))).into_response()
+}
+
+async fn table(State(overview): State<Arc<Overview>>) -> Response {
+    let table = overview.router.table();
+    match serde_json::to_string(&RoutesPage::new(&table)) {
+        Ok(page) => json(page),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::live;
 use super::output::Output;
 use super::output::{Form, Role};
 use super::{ConfigArgs, Status, help};
@@ -12,9 +13,10 @@ use crate::config::{self, Origin};
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Say every problem of a configuration at once.\n\n\
-        Each comes with its file, its line and the mend. Connects to nothing. Exits with 1 if \
-        there is an error; warnings alone leave 0.",
+        Each comes with its file, its line and the mend. Connects to nothing, unless with --live. \
+        Exits with 1 if there is an error; warnings alone leave 0.",
     after_help = help::examples(&[
+        ("genkan check --live", "and what is wrong with the brokers and services that run"),
         ("genkan check", "the configuration that `genkan serve` would read"),
         ("genkan check -c genkan.toml --json", "the problems as a JSON array"),
     ])
@@ -23,12 +25,20 @@ pub struct Args {
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Connect too, read-only: rows that nobody answers, exchanges of the wrong type, brokers that
+    /// block, streams that swallow a subject
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Checks the configuration and prints its problems.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let origin = Origin::find(args.config.config);
-    let loaded = config::load(&origin, &crate::protocol::readers());
+    let mut loaded = config::load(&origin, &crate::protocol::readers());
+    let is_valid = loaded.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    if args.live && is_valid {
+        loaded.problems.extend(live::look(&loaded.config, &origin)?);
+    }
     let errors = print(&origin, &loaded.problems, output)?;
     Ok(if errors == 0 { Status::Done } else { Status::Fault })
 }
@@ -42,9 +52,10 @@ pub(super) fn print(
 ) -> anyhow::Result<usize> {
     let text = origin.read().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
     let mut shown = String::new();
     for problem in problems {
-        show(&mut shown, problem, &text, output);
+        show(&mut shown, problem, &lines, output);
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     shown.push_str(&summary(origin, errors, problems.len() - errors, output));
@@ -89,7 +100,7 @@ fn word(severity: Severity) -> &'static str {
 }
 
 /// The problem, its place, and the line as it is written there.
-fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
+fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) {
     let paint = output.err();
     let role = match problem.severity {
         Severity::Error => Role::Error,
@@ -102,7 +113,7 @@ fn show(shown: &mut String, problem: &Problem, text: &str, output: &Output) {
         paint.paint(Role::Faint, "-->")
     ));
     let line = problem.place.line();
-    if let Some(written) = line.checked_sub(1).and_then(|index| text.lines().nth(index)) {
+    if let Some(written) = line.checked_sub(1).and_then(|index| lines.get(index)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
         let written = written_without_secrets(written, hides_values(&problem.message));

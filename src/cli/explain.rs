@@ -11,11 +11,14 @@ use super::output::{Form, Paint, Role};
 use super::params::PARAM_HELP;
 use super::routes::protocol;
 use super::{CommandError, json, params};
-use super::{ConfigArgs, Status, help};
+use super::{ConfigArgs, Status, explain_event, help, whom};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
+use crate::caller::Caller;
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
 use crate::printable::printable;
+use crate::route::access::Access;
+use crate::route::rate::Limits;
 use crate::route::{HUB, Rule};
 use crate::units::format_duration;
 use crate::upstream::Envelope;
@@ -23,20 +26,30 @@ use crate::upstream::Envelope;
 /// The arguments of `genkan explain`.
 #[derive(Debug, clap::Args)]
 #[command(
-    about = "Show which route a call takes and what would be sent.\n\n\
+    about = "Show which route a call takes and what would be sent, or where an event goes.\n\n\
         Says why the route wins, and shows the envelope, headers, subject or routing key of \
-        the message. Sends nothing and connects to nothing.",
+        the message. With --event, which bridges and topics take what happens at a place, and what they \
+        promise. Sends nothing and connects to nothing.",
     after_help = help::examples(&[
         ("genkan explain orders.create size=L count:=2", "the route and the message of a call"),
+        ("genkan explain --event rabbit:orders.created", "where a Nameko event goes"),
+        ("genkan explain orders.create --as key:web", "whether that key may make it, and why not"),
     ])
 )]
 pub struct Args {
     /// What would be called: service.method, or a method that a row gives to a service
-    #[arg(value_name = "NAME.METHOD")]
-    pub name: String,
+    #[arg(value_name = "NAME.METHOD", required_unless_present = "event")]
+    pub name: Option<String>,
     #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
     /// The params, as [`super::params::read`] takes them.
     pub params: Vec<String>,
+    /// An event instead of a call: where it happens, as in `from` of a bridge
+    #[arg(long, value_name = "UPSTREAM:ADDRESS", conflicts_with_all = ["name", "params"])]
+    pub event: Option<String>,
+    /// Say whether WHOM may make the call: nobody, key:NAME, sub:SUBJECT, scope:SCOPE,
+    /// claim:NAME=VALUE, hub:MODULE, unix:USER or UPSTREAM:; more than once for one caller
+    #[arg(long = "as", value_name = "WHOM")]
+    pub whom: Vec<String>,
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -44,11 +57,23 @@ pub struct Args {
 
 /// Explains a call.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let name = CallName::parse_bare(args.name)
+    if let Some(place) = args.event {
+        let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
+            return Ok(Status::Fault);
+        };
+        return explain_event::run(&place, &config, output);
+    }
+    let name = CallName::parse_bare(args.name.unwrap_or_default())
         .map_err(|name| CommandError::Usage(format!("`{name}` is not of the form NAME.METHOD")))?;
     let params = params::read(&args.params)?;
-    let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
-    let decision = Decision::new(&name, &config);
+    let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
+        return Ok(Status::Fault);
+    };
+    if let Some(owner) = config.answers_itself(name.as_str()) {
+        return answered_here(&name, owner, output);
+    }
+    let whom = (!args.whom.is_empty()).then(|| whom::read(&args.whom, &config)).transpose()?;
+    let decision = Decision::new(&name, &config, whom.as_ref());
     let context = Context::new(TraceParent::generate());
     let deadline = Deadline::after(Instant::now(), decision.timeout);
     let name = (decision.service(), decision.method());
@@ -73,9 +98,29 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     };
     match output.form() {
         Form::Human => output.print(&human(&decision, &config, &sent, output.out()))?,
-        Form::Json => output.print(&serde_json::to_string(&Explained::new(&decision, &sent))?)?,
+        Form::Json => {
+            output.print(&serde_json::to_string(&Explained::new(&decision, &config, &sent))?)?
+        }
     }
-    Ok(if sent.is_ok() { Status::Done } else { Status::Fault })
+    let may = !matches!(decision.may, Some(Err(_)));
+    Ok(if sent.is_ok() && may { Status::Done } else { Status::Fault })
+}
+
+/// Explains a call of which the routing table is not asked.
+fn answered_here(name: &CallName, owner: &str, output: &Output) -> anyhow::Result<Status> {
+    match output.form() {
+        Form::Human => {
+            let paint = output.out();
+            let name = paint.paint(Role::Strong, printable(name.as_str()));
+            let label = paint.paint(Role::Faint, format!("{:<17}", "answered by"));
+            output.print(&format!("{name}\n  {label} Genkan itself: its {owner}\n"))?;
+        }
+        Form::Json => {
+            let told = serde_json::json!({"name": name.as_str(), "answered_by": owner});
+            output.print(&told.to_string())?;
+        }
+    }
+    Ok(Status::Done)
 }
 
 /// Which row decides about a call.
@@ -85,10 +130,13 @@ struct Decision<'a> {
     rule: Option<(usize, &'a Rule)>,
     upstream: Option<&'a UpstreamConfig>,
     timeout: Duration,
+    access: Access,
+    /// Whether whoever was asked about may call; none where nobody was.
+    may: Option<Result<(), Fault>>,
 }
 
 impl<'a> Decision<'a> {
-    fn new(name: &'a CallName, config: &'a Config) -> Self {
+    fn new(name: &'a CallName, config: &'a Config, whom: Option<&Caller>) -> Self {
         let mut rules = config.routes.iter().enumerate();
         let rule = rules.find(|(_, rule)| rule.matches(name.as_str()));
         let upstream = rule.and_then(|(_, rule)| {
@@ -96,7 +144,26 @@ impl<'a> Decision<'a> {
         });
         let rest = || config.resident().map_or(config.timeout, |resident| resident.timeout);
         let timeout = rule.map_or_else(rest, |(_, rule)| rule.timeout);
-        Self { name, rule: rule.map(|(index, rule)| (index + 1, rule)), upstream, timeout }
+        let of_the_rest = if config.guarded { Access::Closed } else { Access::Open };
+        let access = rule.map_or(of_the_rest, |(_, rule)| rule.access.clone());
+        let may = whom.map(|whom| {
+            let admitted = access.lets_call(whom, name.as_str());
+            admitted.map_err(|refusal| refusal.fault("call", name.as_str(), whom))
+        });
+        let rule = rule.map(|(index, rule)| (index + 1, rule));
+        Self { name, rule, upstream, timeout, access, may }
+    }
+
+    /// Who may call, in words.
+    fn allowed(&self) -> Option<String> {
+        match &self.access {
+            Access::Open => None,
+            Access::Closed => Some("nobody: the row has no `allow`".to_owned()),
+            Access::Only(grants) if grants.is_empty() => Some("nobody".to_owned()),
+            Access::Only(grants) => {
+                Some(grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 
     fn service(&self) -> &'a str {
@@ -146,6 +213,26 @@ fn human(
         line("method", &format!("{} → {}", decision.name.method(), decision.method()));
     }
     line("timeout", &format_duration(decision.timeout));
+    if let Some((_, rule)) = decision.rule.filter(|(_, rule)| rule.retries > 0) {
+        line("retries", &format!("{}, where it did not get there or the way failed", rule.retries));
+    }
+    for Limit { key, most, of } in limits(decision, config) {
+        line(key, &format!("{most}, of the {of}"));
+    }
+    if let Some(allowed) = decision.allowed() {
+        line("allowed", &printable(&allowed));
+    }
+    match &decision.may {
+        None => {}
+        Some(Ok(())) => line("as asked", &paint.paint(Role::Good, "may call")),
+        Some(Err(fault)) => {
+            let kind = paint.paint(Role::Error, fault.kind().as_str());
+            line("as asked", &format!("{kind}: {}", printable(fault.message())));
+        }
+    }
+    for Exposed { on, name } in exposed(decision.name, config) {
+        line("exposed", &format!("on {on} as {}", printable(&name)));
+    }
     match sent {
         Ok(envelope) => {
             for (label, value) in &envelope.address {
@@ -170,6 +257,60 @@ fn human(
     text
 }
 
+/// A limit that a call is held to.
+#[derive(Serialize)]
+struct Limit {
+    key: &'static str,
+    most: String,
+    of: &'static str,
+}
+
+fn limits(decision: &Decision<'_>, config: &Config) -> Vec<Limit> {
+    let row = decision.rule.map(|(_, rule)| (&rule.limits, "row"));
+    let all = row.into_iter().chain([(&config.limits, "gateway")]);
+    let mut told = Vec::new();
+    for (limits, of) in all {
+        let Limits { rate, total_rate, max_in_flight } = limits;
+        let each = rate.map(|rate| ("rate", format!("{rate} from each caller")));
+        let total = total_rate.map(|rate| ("total_rate", format!("{rate} from all callers")));
+        let at_once = max_in_flight.map(|most| ("max_in_flight", format!("{most} at once")));
+        let limits = [each, total, at_once].into_iter().flatten();
+        told.extend(limits.map(|(key, most)| Limit { key, most, of }));
+    }
+    let breaker = decision.upstream.and_then(|upstream| upstream.breaker.as_ref());
+    told.extend(decision.upstream.map(|upstream| {
+        let most = format!("{} at once", upstream.max_in_flight);
+        Limit { key: "max_in_flight", most, of: "upstream" }
+    }));
+    told.extend(breaker.map(|rule| {
+        let most = format!(
+            "{}% of {} calls failed in {}: then none for {}",
+            rule.failures * 100.0,
+            rule.least,
+            format_duration(rule.window),
+            format_duration(rule.open_for)
+        );
+        Limit { key: "breaker", most, of: "upstream" }
+    }));
+    told
+}
+
+/// Where a call is taken too, and what it is called there.
+#[derive(Serialize)]
+struct Exposed<'a> {
+    on: &'a str,
+    name: String,
+}
+
+fn exposed<'a>(name: &CallName, config: &'a Config) -> Vec<Exposed<'a>> {
+    let rows = config.exposes.iter().filter(|row| row.expose.service == name.service());
+    let rows = rows.filter(|row| row.expose.call_name(name.method()).is_some());
+    let places = rows.flat_map(|row| row.on.iter().map(|on| (on, &row.expose.name)));
+    let told =
+        places.map(|(on, service)| Exposed { on, name: format!("{service}.{}", name.method()) });
+    told.collect()
+}
+
 /// The decision as a program reads it.
 #[derive(Serialize)]
 struct Explained<'a> {
@@ -180,6 +321,19 @@ struct Explained<'a> {
     service: &'a str,
     method: &'a str,
     timeout: String,
+    /// Who may call; none where there is nothing by which anybody could be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_call: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<Refused<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retries: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Limit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exposed: Vec<Exposed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<Sent<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,8 +353,18 @@ struct Refused<'a> {
     message: &'a str,
 }
 
+impl<'a> Refused<'a> {
+    fn new(fault: &'a Fault) -> Self {
+        Self { kind: fault.kind().as_str(), message: fault.message() }
+    }
+}
+
 impl<'a> Explained<'a> {
-    fn new(decision: &Decision<'a>, sent: &'a Result<Envelope, Fault>) -> Self {
+    fn new(
+        decision: &'a Decision<'a>,
+        config: &'a Config,
+        sent: &'a Result<Envelope, Fault>,
+    ) -> Self {
         let text = |value: &str| serde_json::Value::from(value);
         Self {
             name: decision.name.as_str(),
@@ -210,15 +374,25 @@ impl<'a> Explained<'a> {
             service: decision.service(),
             method: decision.method(),
             timeout: format_duration(decision.timeout),
+            retries: decision.rule.map(|(_, rule)| rule.retries).filter(|retries| *retries > 0),
+            limits: limits(decision, config),
+            allow: match &decision.access {
+                Access::Open => None,
+                Access::Closed => Some(Vec::new()),
+                Access::Only(grants) => Some(grants.iter().map(ToString::to_string).collect()),
+            },
+            may_call: decision.may.as_ref().map(Result::is_ok),
+            denied: match &decision.may {
+                Some(Err(fault)) => Some(Refused::new(fault)),
+                _ => None,
+            },
+            exposed: exposed(decision.name, config),
             sent: sent.as_ref().ok().map(|envelope| Sent {
                 address: envelope.address.iter().map(|(k, v)| ((*k).to_owned(), text(v))).collect(),
                 headers: envelope.headers.iter().map(|(k, v)| (k.clone(), text(v))).collect(),
                 body: &envelope.body,
             }),
-            fault: sent
-                .as_ref()
-                .err()
-                .map(|fault| Refused { kind: fault.kind().as_str(), message: fault.message() }),
+            fault: sent.as_ref().err().map(Refused::new),
         }
     }
 }

@@ -17,9 +17,9 @@ pub(super) const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 const GROUPS: &[(&str, &[&str])] = &[
-    ("The gateway", &["serve", "modules"]),
-    ("Its configuration", &["check", "routes", "explain"]),
-    ("Calls", &["call", "call-raw", "notify"]),
+    ("The gateway", &["serve", "modules", "registry"]),
+    ("Its configuration", &["check", "routes", "explain", "key"]),
+    ("Calls and events", &["call", "call-raw", "notify", "listen"]),
     ("The shell", &["completions"]),
 ];
 

@@ -46,7 +46,7 @@ pub fn pretty(raw: &str, paint: Paint) -> String {
                 layout.push(Role::Faint, ":");
                 layout.text.push(' ');
             }
-            Kind::Text | Kind::Scalar | Kind::Broken => {
+            Kind::Text | Kind::Scalar => {
                 let is_key = matches!(lexemes.peek(), Some((Kind::Colon, _)));
                 layout.scalar(text, is_key);
             }
@@ -69,7 +69,7 @@ pub fn one_line(raw: &str, paint: Paint) -> String {
             Kind::Open(_) | Kind::Close(_) | Kind::Comma | Kind::Colon => {
                 layout.push(Role::Faint, text);
             }
-            Kind::Text | Kind::Scalar | Kind::Broken => {
+            Kind::Text | Kind::Scalar => {
                 let role = role_of(text, matches!(lexemes.peek(), Some((Kind::Colon, _))));
                 layout.push(role, text);
             }
@@ -135,7 +135,7 @@ fn role_of(scalar: &str, is_key: bool) -> Role {
 /// The lexemes of a text, each with what stands there.
 fn lexemes(raw: &str) -> impl Iterator<Item = (Kind, &str)> {
     // Every lexeme begins and ends beside ASCII, or where the text does.
-    Lexer::lenient(raw.as_bytes())
+    Lexer::new(raw.as_bytes())
         .map(|lexeme| (lexeme.kind, raw.get(lexeme.start..lexeme.end).unwrap_or_default()))
 }
 

@@ -10,15 +10,22 @@ pub mod check;
 pub mod client;
 pub mod completions;
 pub mod explain;
+mod explain_event;
 mod help;
 pub mod json;
+pub mod key;
+pub mod listen;
+mod live;
 pub mod modules;
 pub mod notify;
 pub mod output;
 pub mod params;
+pub mod registry;
 pub mod routes;
+mod routes_live;
 pub mod serve;
 pub mod table;
+mod whom;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,7 +35,7 @@ use clap::error::ErrorKind;
 use clap::{ColorChoice, FromArgMatches, Parser};
 
 use crate::config::problem::Problem;
-use crate::config::{self, Config, Origin};
+use crate::config::{self, Config, Origin, Readers};
 use output::{Output, Surroundings};
 
 /// How a command ended, as its exit status tells.
@@ -92,12 +99,15 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Modules(modules::Args),
+    Registry(registry::Args),
     Check(check::Args),
     Routes(routes::Args),
     Explain(explain::Args),
+    Key(key::Args),
     Call(call::Args),
     CallRaw(call_raw::Args),
     Notify(notify::Args),
+    Listen(listen::Args),
     Completions(completions::Args),
 }
 
@@ -132,9 +142,13 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// Reads the configuration. `None` where it has errors, which are printed then; warnings are
     /// returned.
-    fn load(self, output: &Output) -> anyhow::Result<Option<(Origin, Config, Vec<Problem>)>> {
+    fn load(
+        self,
+        readers: &Readers,
+        output: &Output,
+    ) -> anyhow::Result<Option<(Origin, Config, Vec<Problem>)>> {
         let origin = Origin::find(self.config);
-        match config::load(&origin, &crate::protocol::readers()).into_valid() {
+        match config::load(&origin, readers).into_valid() {
             Ok((config, warnings)) => Ok(Some((origin, config, warnings))),
             Err(problems) => check::print(&origin, &problems, output).map(|_| None),
         }
@@ -165,10 +179,13 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<Status> {
         Command::Check(args) => check::run(args, output),
         Command::Routes(args) => routes::run(args, output),
         Command::Explain(args) => explain::run(args, output),
+        Command::Key(args) => key::run(args, output),
         Command::Call(args) => call::run(args, output),
         Command::CallRaw(args) => call_raw::run(args, output),
         Command::Notify(args) => notify::run(args, output),
+        Command::Listen(args) => listen::run(args, output),
         Command::Modules(args) => modules::run(args, output),
+        Command::Registry(args) => registry::run(args, output),
         Command::Completions(args) => completions::run(args, output),
     }
 }

@@ -168,6 +168,7 @@ mod tests {
         match parse(&args, || Ok(input.as_bytes().to_vec())) {
             Ok(Params::None) => Ok("nothing".to_owned()),
             Ok(Params::Array(json) | Params::Object(json)) => Ok(json.as_str().to_owned()),
+            Ok(Params::Both { .. }) => Err("one or the other".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::client::ClientArgs;
 use super::output::Output;
 use super::output::{Form, Role};
 use super::table::Table;
-use super::{ConfigArgs, Status, help};
+use super::{ConfigArgs, Status, help, routes_live};
 use crate::config::Config;
 use crate::config::ingress::Resident;
 use crate::route::{Dialect, Rule};
@@ -14,22 +15,39 @@ use crate::units::format_duration;
 /// The arguments of `genkan routes`.
 #[derive(Debug, clap::Args)]
 #[command(
+    mut_arg("timeout", |timeout| timeout.help(routes_live::TIMEOUT_HELP)),
     about = "Show the routing table.\n\n\
         Its rows stand in the order in which they are searched: the first that matches wins.",
     after_help = help::examples(&[
         ("genkan routes", "the table that `genkan serve` would start with"),
         ("genkan routes -c genkan.toml --json", "the same as a JSON array"),
+        ("genkan routes --live", "the table of the gateway that runs on this machine, and how it does"),
     ])
 )]
 pub struct Args {
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Ask a running gateway: which upstreams are ready, how many calls wait, which services do not answer
+    #[arg(long, conflicts_with = "config")]
+    pub live: bool,
+    /// The URL of the gateway's admin listener [default: http://127.0.0.1:8081]
+    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url, requires = "live",
+          help_heading = "Connection")]
+    pub admin: Option<String>,
+    /// What all clients have.
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 /// Prints the routing table.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let Some((_, config, _)) = args.config.load(output)? else { return Ok(Status::Fault) };
+    if args.live {
+        return routes_live::run(args.admin.as_deref(), &args.client, output);
+    }
+    let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
+        return Ok(Status::Fault);
+    };
     match output.form() {
         Form::Human => output.print(&human(&config, output))?,
         Form::Json => {
@@ -68,7 +86,31 @@ fn human(config: &Config, output: &Output) -> String {
         table.coloured_row(rest.map(|cell| (cell.to_owned(), Some(Role::Faint))).to_vec());
     }
     let note = "The first row that matches wins. `=`: as the caller said. `·`: always there.";
-    format!("{}\n{}", table.render(output.out()), output.out().paint(Role::Faint, note))
+    let note = output.out().paint(Role::Faint, note);
+    format!("{}\n{note}{}", table.render(output.out()), exposed(config, output))
+}
+
+/// What is exposed, behind the routes; nothing where nothing is.
+fn exposed(config: &Config, output: &Output) -> String {
+    if config.exposes.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["EXPOSED", "ON", "AS", "METHODS"]);
+    for row in &config.exposes {
+        let expose = &row.expose;
+        let methods =
+            if expose.methods.is_empty() { "all".to_owned() } else { expose.methods.join(", ") };
+        table.coloured_row(vec![
+            (expose.service.clone(), Some(Role::Strong)),
+            (row.on.join(", "), None),
+            (
+                if expose.name == expose.service { "=".to_owned() } else { expose.name.clone() },
+                None,
+            ),
+            (methods, None),
+        ]);
+    }
+    format!("\n\n{}", table.render(output.out()).trim_end())
 }
 
 /// A row as a program reads it.

@@ -5,7 +5,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::output::Output;
 use super::{ConfigArgs, Status, help};
-use crate::protocol::INGRESSES;
+use crate::protocol::Protocols;
 use crate::{gateway, log, tasks};
 
 /// The arguments of `genkan serve`.
@@ -30,7 +30,8 @@ pub struct Args {
 
 /// Runs the gateway.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let Some((origin, config, problems)) = args.config.load(output)? else {
+    let protocols = Protocols::new();
+    let Some((origin, config, problems)) = args.config.load(&protocols.readers(), output)? else {
         return Ok(Status::Fault);
     };
     let log = log::start(config.log).context("cannot start the log")?;
@@ -40,7 +41,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");
     }
     let apply_log = |before, next| log.apply(before, next);
-    let run = gateway::run(config, origin, INGRESSES, &apply_log);
+    let run = gateway::run(config, origin, &protocols, &apply_log);
     let ended = runtime(workers)?.block_on(run);
     if ended.is_err() && !log.flush() {
         // Nobody reads standard error: to say there why it ended would wait for ever.

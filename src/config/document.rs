@@ -56,7 +56,7 @@ pub(super) fn read(
             errors.iter().map(|error| Mistake::new(error, &text)).collect();
         errors.sort_by_key(|mistake| mistake.line);
         let Some(first) = errors.first() else {
-            let mut places = Places::new(file, text.clone());
+            let mut places = Places::new(file, &text);
             let table = value::convert(document.get_ref(), "", &mut places);
             return (table, Source::new(places, whole));
         };
@@ -68,11 +68,11 @@ pub(super) fn read(
         whole = false;
         lines.spoil(spoilt);
     }
-    (Document::new(), Source::new(Places::new(file, String::new()), false))
+    (Document::new(), Source::new(Places::new(file, ""), false))
 }
 
 /// The line of an offset, from 1.
-pub(super) fn line_of(text: &[u8], offset: usize) -> usize {
+fn line_of(text: &[u8], offset: usize) -> usize {
     1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use crate::call::Request;
+use crate::event_port::EventAddresses;
 use crate::fault::Fault;
 use crate::upstream::Envelope;
 
@@ -22,6 +23,22 @@ pub trait IngressSettings: Any + Send + Sync {
 
     /// The largest message that it takes, in bytes, and the key that says so.
     fn largest_message(&self) -> (usize, &'static str);
+
+    /// Methods without a service that are answered in the place of the routing table, but where a row
+    /// names one to the letter.
+    fn own_methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether it knows callers by what they show when they connect.
+    fn knows_callers(&self) -> bool {
+        false
+    }
+
+    /// Where whoever reaches it may call, with nothing but an address; and the key that says so.
+    fn open_to(&self) -> Option<(SocketAddr, &'static str)> {
+        None
+    }
 
     /// The upstream that it is at the same time.
     fn upstream(&self) -> Option<Resident> {
@@ -58,4 +75,6 @@ pub struct Resident {
     pub timeout: Duration,
     /// What would be sent for a call. Sends nothing.
     pub explain: fn(&Request<'_>) -> Result<Envelope, Fault>,
+    /// What its addresses of events are; `None` where it has none.
+    pub events: Option<EventAddresses>,
 }

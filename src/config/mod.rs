@@ -3,9 +3,13 @@
 //! A file is read to its end whatever is wrong in it, so that every problem is told at once,
 //! with its line and the mend. The only place that reads the environment.
 
+mod access;
 mod admin;
+pub mod auth;
+mod bridge;
 mod document;
 pub mod environment;
+pub mod expose;
 pub mod file;
 pub mod ingress;
 pub mod log;
@@ -30,8 +34,13 @@ pub use admin::AdminConfig;
 pub use route::{ReadConnector, UpstreamConfig};
 pub use source::Variables;
 
+use crate::auth::settings::AuthConfig;
 use crate::budget;
+use crate::event_port::EventAddresses;
 use crate::route::Rule;
+use crate::route::bridge::{Bridge, Topic};
+use crate::route::rate::Limits;
+use expose::ExposeConfig;
 use ingress::{IngressConfig, ReadIngress, Resident};
 use log::LogConfig;
 use problem::{Problem, Severity};
@@ -64,18 +73,30 @@ pub struct Config {
     pub log: LogConfig,
     /// The ways in, each with its table: `[http]`, `[hub]`.
     pub ingresses: Vec<IngressConfig>,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// Whether callers are known: a row says who may call, and one that does not is closed.
+    pub guarded: bool,
     /// `[admin]`.
     pub admin: AdminConfig,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<UpstreamConfig>,
+    /// `[limits]`: of all calls together.
+    pub limits: Limits,
     /// `[[routes]]`, in the order of the file.
     pub routes: Vec<Rule>,
+    /// `[[expose]]`, in the order of the file.
+    pub exposes: Vec<ExposeConfig>,
+    /// `[[bridges]]`, in the order of the file.
+    pub bridges: Vec<Bridge>,
+    /// `[[topics]]`, in the order of the file.
+    pub topics: Vec<Topic>,
 }
 
 /// What reads the protocols' tables, which the configuration itself knows nothing of.
 pub struct Readers {
     /// For `[upstreams.NAME]`, by the word in `protocol = "…"`.
-    pub egresses: &'static [(&'static str, ReadConnector)],
+    pub egresses: Vec<(&'static str, ReadConnector)>,
     /// For the ways in, by the names of their tables.
     pub ingresses: Vec<(&'static str, ReadIngress)>,
 }
@@ -194,24 +215,49 @@ impl Config {
         let mut upstreams = Vec::new();
         let mut names = Vec::new();
         for (name, mut section) in root.named_sections("upstreams") {
-            upstreams.extend(UpstreamConfig::read(name.clone(), &mut section, readers.egresses));
+            upstreams.extend(UpstreamConfig::read(name.clone(), &mut section, &readers.egresses));
             names.push(name);
         }
-        let mut routes: Vec<Option<Rule>> = Vec::new();
+        let known = route::KnownUpstreams::new(&names, &upstreams);
+        let mut rows = validate::Rows::default();
         for mut section in root.sections("routes") {
-            let rule = route::read_route(&mut section, &names, &upstreams, timeout);
+            let rule = route::read_route(&mut section, &known, timeout);
             if let Some(rule) = &rule {
-                validate::reachable(&section, rule, &routes);
+                validate::reachable(&section, rule, &rows);
             }
-            routes.push(rule);
+            rows.add(rule);
         }
-        validate::used(root, &upstreams, &routes);
-        let routes = routes.into_iter().flatten().collect();
+        let mut exposes: Vec<ExposeConfig> = Vec::new();
+        for mut section in root.sections("expose") {
+            let row = ExposeConfig::read(&mut section, &names, &upstreams, &exposes);
+            if let Some(row) = &row {
+                expose::leads_away(&section, row, rows.rules(), &upstreams);
+            }
+            exposes.extend(row);
+        }
         let ingresses = readers.ingresses.iter().map(|(name, read)| {
             let settings = read(&mut root.section(name), timeout);
             IngressConfig { name, settings }
         });
         let ingresses: Vec<IngressConfig> = ingresses.collect();
+        validate::own_methods(root, &rows, &ingresses);
+        let (bridges, mut topics) = read_events(root, &names, &upstreams, &ingresses);
+        let mut auth = auth::read(root);
+        let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();
+        let guarded = auth.is_on || ingresses.iter().any(knows_callers);
+        let sources = access::Sources { auth: &auth, guarded, upstreams: &names };
+        access::check(root, (&rows, &topics), &sources, &ingresses);
+        validate::used(root, &upstreams, &rows, &exposes, (&bridges, &topics));
+        let mut routes = rows.into_rules();
+        if guarded {
+            auth.own_methods = std::mem::take(&mut auth.own_methods).guarded();
+            for rule in &mut routes {
+                rule.access = std::mem::take(&mut rule.access).guarded();
+            }
+            for topic in &mut topics {
+                topic.access = std::mem::take(&mut topic.access).guarded();
+            }
+        }
         let admin = AdminConfig::read(&mut root.section("admin"));
         let mut listeners = vec![("admin.listen".to_owned(), admin.listen)];
         for IngressConfig { name, settings } in &ingresses {
@@ -221,6 +267,7 @@ impl Config {
         validate::apart(root, &listeners);
         let max_memory = root.size("max_memory", budget::DEFAULT);
         validate::holds_messages(root, max_memory, &ingresses);
+        validate::holds_replies(root, max_memory, &upstreams);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,
@@ -228,14 +275,58 @@ impl Config {
             workers: root.count("workers", default_workers(), 1, 512),
             log: LogConfig::read(&mut root.section("log")),
             ingresses,
+            auth,
+            guarded,
             admin,
             upstreams,
+            limits: route::read_limits(&mut root.section("limits")),
             routes,
+            exposes,
+            bridges,
+            topics,
         }
     }
 }
 
+fn read_events(
+    root: &mut Section<'_>,
+    names: &[String],
+    upstreams: &[UpstreamConfig],
+    ingresses: &[IngressConfig],
+) -> (Vec<Bridge>, Vec<Topic>) {
+    let named = names.iter().map(|name| (name.as_str(), None));
+    let read = upstreams.iter().map(|one| (one.name.as_str(), one.connector.events()));
+    let resident = ingresses.iter().find_map(|ingress| ingress.settings.upstream());
+    let resident = resident.iter().map(|resident| (resident.name, resident.events));
+    let places = named.chain(read).chain(resident).collect();
+    let bridges = root.sections("bridges").into_iter();
+    let bridges: Vec<_> =
+        bridges.filter_map(|mut section| bridge::read_bridge(&mut section, &places)).collect();
+    let topics = root.sections("topics").into_iter();
+    let topics: Vec<_> =
+        topics.filter_map(|mut section| bridge::read_topic(&mut section, &places)).collect();
+    bridge::lead_round(root, &bridges, &topics);
+    (bridges, topics)
+}
+
 impl Config {
+    /// Who answers calls of that name in the place of the routing table; `None` where that decides.
+    pub fn answers_itself(&self, name: &str) -> Option<&'static str> {
+        let is_own = |ingress: &&IngressConfig| ingress.settings.own_methods().contains(&name);
+        let ingress = self.ingresses.iter().find(is_own)?;
+        let row = self.routes.iter().find(|rule| rule.matches(name));
+        let is_taken = row.is_some_and(|rule| rule.pattern.is_literal());
+        (!is_taken).then_some(ingress.name)
+    }
+
+    /// What the addresses of events are at an upstream; `None` where it has none.
+    pub fn event_addresses(&self, upstream: &str) -> Option<EventAddresses> {
+        let resident = self.resident().filter(|resident| resident.name == upstream);
+        let mut upstreams = self.upstreams.iter();
+        let named = upstreams.find(|one| one.name == upstream).map(|one| one.connector.events());
+        named.unwrap_or_else(|| resident.and_then(|resident| resident.events))
+    }
+
     /// The upstream that is always there.
     pub fn resident(&self) -> Option<Resident> {
         self.ingresses.iter().find_map(|ingress| ingress.settings.upstream())

@@ -2,32 +2,41 @@
 
 use std::collections::HashMap;
 
-use super::document::line_of;
 use super::problem::Place;
 use super::value::Shape;
 
 /// The keys that are set, by their paths: `http.listen`, `routes[2].match`.
 pub(super) struct Places {
     file: String,
-    text: String,
-    keys: HashMap<String, (Place, Shape)>,
+    /// Where each line of the text ends.
+    breaks: Vec<usize>,
+    keys: HashMap<String, (At, Shape)>,
+}
+
+/// Where a key is set.
+enum At {
+    /// On a line of the file, counted from 1.
+    Line(usize),
+    /// By a variable of that name.
+    Variable(String),
 }
 
 impl Places {
     /// None yet, of a file with its text.
-    pub(super) fn new(file: &str, text: String) -> Self {
-        Self { file: file.to_owned(), text, keys: HashMap::new() }
+    pub(super) fn new(file: &str, text: &str) -> Self {
+        let breaks = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
+        Self { file: file.to_owned(), breaks, keys: HashMap::new() }
     }
 
     /// Notes that a key stands at an offset of the text.
     pub(super) fn note_offset(&mut self, path: &str, offset: usize, shape: Shape) {
-        let place = Place::Line(self.file.clone(), line_of(self.text.as_bytes(), offset));
-        self.keys.insert(path.to_owned(), (place, shape));
+        let line = 1 + self.breaks.partition_point(|end| *end < offset);
+        self.keys.insert(path.to_owned(), (At::Line(line), shape));
     }
 
     /// Notes that a variable sets a key.
     pub(super) fn note_variable(&mut self, path: &str, variable: &str, shape: Shape) {
-        self.keys.insert(path.to_owned(), (Place::Environment(variable.to_owned()), shape));
+        self.keys.insert(path.to_owned(), (At::Variable(variable.to_owned()), shape));
     }
 
     /// What a key holds, if it is set.
@@ -66,12 +75,11 @@ impl Places {
     pub(super) fn find(&self, path: &str) -> Place {
         let mut path = path;
         loop {
-            if let Some((place, _)) = self.keys.get(path) {
-                return place.clone();
-            }
-            match path.rfind(['.', '[']) {
-                Some(cut) => path = &path[..cut],
-                None => return Place::File(self.file.clone()),
+            match (self.keys.get(path), path.rfind(['.', '['])) {
+                (Some((At::Line(line), _)), _) => return Place::Line(self.file.clone(), *line),
+                (Some((At::Variable(name), _)), _) => return Place::Environment(name.clone()),
+                (None, Some(cut)) => path = &path[..cut],
+                (None, None) => return Place::File(self.file.clone()),
             }
         }
     }

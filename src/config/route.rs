@@ -1,23 +1,32 @@
 //! The tables as the operator writes them: `[upstreams.NAME]` and `[[routes]]`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::access;
 use super::problem::did_you_mean;
-use super::secret::quoted;
+use super::secret::{quoted, shown_path};
 use super::section::Section;
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
+use crate::offer::schema_file::SchemaFile;
+use crate::route::breaker::BreakerRule;
 use crate::route::pattern::Pattern;
+use crate::route::rate::Limits;
 use crate::route::{Dialect, HUB, Rule};
 use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;
+const MAX_RETRIES: usize = 10;
+/// What of an upstream changes without another connection.
+const ALIVE: [&str; 2] = ["max_in_flight", "breaker"];
 
 /// Reads an `[upstreams.NAME]` table. Problems are reported to the section; a connector comes
 /// back in any case, so that every table is read to its end.
-pub type ReadConnector = fn(&mut Section<'_>) -> Box<dyn Connector>;
+pub type ReadConnector = Arc<dyn Fn(&mut Section<'_>) -> Box<dyn Connector> + Send + Sync>;
 
 /// An `[upstreams.NAME]` table.
 #[derive(Clone)]
@@ -28,8 +37,10 @@ pub struct UpstreamConfig {
     pub connector: Arc<dyn Connector>,
     /// How many calls may wait for it at once.
     pub max_in_flight: usize,
-    /// Differs where any of its keys or of the files that they name do, `max_in_flight` excepted:
-    /// tells whether a reload asks for another connection. Never shown.
+    /// When a service that does not answer is left alone for a while.
+    pub breaker: Option<BreakerRule>,
+    /// Differs where any of its keys or of the files that they name do, `max_in_flight` and the
+    /// breaker excepted: tells whether a reload asks for another connection. Never shown.
     pub fingerprint: u64,
 }
 
@@ -40,7 +51,7 @@ impl UpstreamConfig {
         section: &mut Section<'_>,
         readers: &[(&'static str, ReadConnector)],
     ) -> Option<Self> {
-        let fingerprint = section.fingerprint(&["max_in_flight"]);
+        let fingerprint = section.fingerprint(&ALIVE);
         if name == HUB {
             section.problem_here(format!(
                 "[upstreams.{HUB}]: the hub is an upstream by that name already: choose another one"
@@ -53,6 +64,7 @@ impl UpstreamConfig {
         }
         let protocol = section.required_text("protocol").unwrap_or_default();
         let max_in_flight = section.count("max_in_flight", MAX_IN_FLIGHT, 1, 1_000_000);
+        let breaker = section.has("breaker").then(|| read_breaker(&mut section.section("breaker")));
         let Some((_, read)) = readers.iter().find(|(word, _)| *word == protocol) else {
             if !protocol.is_empty() {
                 let words: Vec<_> = readers.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -70,7 +82,19 @@ impl UpstreamConfig {
             return None;
         };
         let connector = Arc::from(read(section));
-        Some(Self { name, connector, max_in_flight, fingerprint })
+        Some(Self { name, connector, max_in_flight, breaker, fingerprint })
+    }
+}
+
+fn read_breaker(section: &mut Section<'_>) -> BreakerRule {
+    let (window, open_for) = (Duration::from_secs(10), Duration::from_secs(5));
+    let slow = section.has("slow").then(|| section.duration("slow", open_for));
+    BreakerRule {
+        failures: section.part("failures", 0.5),
+        least: section.count("least", 20, 1, 1_000_000),
+        window: section.duration("window", window),
+        open_for: section.duration("open_for", open_for),
+        slow,
     }
 }
 
@@ -78,17 +102,51 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['.', ':', ' '])
 }
 
+/// The upstreams that rows may name.
+pub(super) struct KnownUpstreams<'a> {
+    /// By their names; `None` for one whose protocol is not known.
+    by_name: HashMap<&'a str, Option<&'a UpstreamConfig>>,
+    /// The mends for names that there are not: many rows may share a slip of the pen.
+    mends: RefCell<HashMap<String, String>>,
+}
+
+impl<'a> KnownUpstreams<'a> {
+    /// Those of these names, of which some could be read.
+    pub(super) fn new(names: &'a [String], read: &'a [UpstreamConfig]) -> Self {
+        let names = names.iter().map(|name| (name.as_str(), None));
+        let read = read.iter().map(|upstream| (upstream.name.as_str(), Some(upstream)));
+        Self { by_name: names.chain(read).collect(), mends: RefCell::default() }
+    }
+
+    fn config(&self, name: &str) -> Option<&'a UpstreamConfig> {
+        self.by_name.get(name).copied().flatten()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        name == HUB || self.by_name.contains_key(name)
+    }
+
+    /// What to write instead of a name that there is not.
+    fn mend(&self, name: &str) -> String {
+        let find = || match did_you_mean(name, self.by_name.keys().copied().chain([HUB])) {
+            hint if !hint.is_empty() => hint,
+            _ if is_name(name) => format!(": add [upstreams.{name}]"),
+            _ => ": write the NAME of an [upstreams.NAME] table".to_owned(),
+        };
+        self.mends.borrow_mut().entry(name.to_owned()).or_insert_with(find).clone()
+    }
+}
+
 /// Reads one `[[routes]]` row; `None` where it names no calls, or no upstream for them.
 pub(super) fn read_route(
     section: &mut Section<'_>,
-    names: &[String],
-    upstreams: &[UpstreamConfig],
+    upstreams: &KnownUpstreams<'_>,
     timeout: Duration,
 ) -> Option<Rule> {
     let pattern = section.required_text("match");
     let upstream = section.required_text("upstream");
     if let Some(upstream) = &upstream {
-        check_upstream(section, upstream, names);
+        check_upstream(section, upstream, upstreams);
     }
     let (service, method) = (read_name(section, "service"), read_name(section, "method"));
     let can = |pattern: &str| {
@@ -97,7 +155,16 @@ pub(super) fn read_route(
     if let Some(pattern) = pattern.as_deref().filter(|pattern| !can(pattern)) {
         section.problem("match", never_matches(pattern, section.title()));
     }
-    let connector = upstreams.iter().find(|known| Some(&known.name) == upstream.as_ref());
+    if let Some(pattern) = pattern.as_deref().filter(|pattern| pattern.contains(['[', '{', '|'])) {
+        let message = format!(
+            "`match` in {}: {} has a `[`, `{{` or `|`, which stands for itself: the glob knows `*` and \
+             `?` alone",
+            section.title(),
+            quoted(pattern)
+        );
+        section.warn("match", message);
+    }
+    let connector = upstream.as_deref().and_then(|name| upstreams.config(name));
     if let Some(UpstreamConfig { connector, .. }) = connector {
         let names = (service.as_deref(), method.as_deref());
         check_names(section, connector.as_ref(), names);
@@ -115,10 +182,62 @@ pub(super) fn read_route(
     }
     let params = read_params(section);
     let dialect = section.choice("dialect", &Dialect::WORDS, Dialect::Strict);
+    let schema = read_schema(section, service.as_deref(), pattern.as_deref());
+    let idempotent = section.flag("idempotent", false);
+    let retries = section.count("retries", 0, 0, MAX_RETRIES);
+    if retries > 0 && !idempotent {
+        let message = format!(
+            "`retries` in {}: a call that is tried again may run twice: add `idempotent = true` where that \
+             does no harm, or leave it out",
+            section.title()
+        );
+        section.problem("retries", message);
+    }
     let timeout = section.duration("timeout", timeout);
+    let limits = read_limits(section);
+    let access = access::read(section);
     let pattern = Pattern::new(&pattern?);
     let upstream = upstream?;
-    Some(Rule { pattern, upstream, service, method, subject, params, dialect, timeout })
+    Some(Rule {
+        pattern,
+        upstream,
+        service,
+        method,
+        subject,
+        params,
+        dialect,
+        schema,
+        idempotent,
+        retries,
+        timeout,
+        limits,
+        access,
+    })
+}
+
+/// The limits of a row, or of the whole gateway.
+pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
+    let (rate, total_rate) = (section.rate("rate"), section.rate("total_rate"));
+    let most = section.has("max_in_flight");
+    let max_in_flight = most.then(|| section.count("max_in_flight", MAX_IN_FLIGHT, 1, 1_000_000));
+    Limits { rate, total_rate, max_in_flight }
+}
+
+/// The file that describes the methods.
+fn read_schema(
+    section: &mut Section<'_>,
+    service: Option<&str>,
+    pattern: Option<&str>,
+) -> Option<SchemaFile> {
+    let path = section.path("schema")?;
+    let of_pattern = pattern.and_then(|pattern| pattern.rsplit_once('.'));
+    let owner = service.or(of_pattern.map(|(service, _)| service)).unwrap_or_default();
+    let read = SchemaFile::read(&path, owner);
+    let problem = |why| {
+        let message = format!("`schema` in {}: {}: {why}", section.title(), shown_path(&path));
+        section.problem("schema", message);
+    };
+    read.map_err(problem).ok()
 }
 
 /// Whether the glob matches any `service.method`, of which neither part is empty.
@@ -144,19 +263,14 @@ fn never_matches(pattern: &str, title: &str) -> String {
     format!("`match` in {title}: {} can match no call: write {mend}", quoted(pattern))
 }
 
-fn check_upstream(section: &Section<'_>, upstream: &str, names: &[String]) {
-    let is_known = upstream == HUB || names.iter().any(|name| name == upstream);
+fn check_upstream(section: &Section<'_>, upstream: &str, known: &KnownUpstreams<'_>) {
     // In a part of the file that could not be read, there may be one.
-    if is_known || !section.is_of_a_whole() {
+    if known.has(upstream) || !section.is_of_a_whole() {
         return;
     }
-    let hint = match did_you_mean(upstream, names.iter().map(String::as_str).chain([HUB])) {
-        hint if !hint.is_empty() => hint,
-        _ if is_name(upstream) => format!(": add [upstreams.{upstream}]"),
-        _ => ": write the NAME of an [upstreams.NAME] table".to_owned(),
-    };
+    let mend = known.mend(upstream);
     let shown = quoted(upstream).replace('"', "`");
-    section.problem("upstream", format!("unknown upstream {shown} in {}{hint}", section.title()));
+    section.problem("upstream", format!("unknown upstream {shown} in {}{mend}", section.title()));
 }
 
 /// What a service or a method is called over there.
@@ -184,6 +298,9 @@ fn check_names(
     connector: &dyn Connector,
     (service, method): (Option<&str>, Option<&str>),
 ) {
+    if service.is_none() && method.is_none() {
+        return;
+    }
     let context = Context::new(TraceParent::generate());
     let refusal = |service: &str, method: &str| {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));

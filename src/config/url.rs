@@ -39,6 +39,16 @@ pub fn split(rest: &str) -> Result<Rest<'_>, String> {
     if let Some(login) = login {
         escaped(login, "its credentials")?;
     }
+    if place.is_empty() || place.starts_with(':') {
+        return Err(
+            "names no host: write HOST or HOST:PORT behind `://` and the credentials".to_owned()
+        );
+    }
+    if login.is_some_and(|login| login.is_empty() || login.starts_with(':')) {
+        return Err(
+            "has an empty user in front of its `@`: name one, or leave the `@` out".to_owned()
+        );
+    }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
     Ok(Rest { login, place, path: path.strip_prefix('/').unwrap_or(path), query })
 }
@@ -139,6 +149,20 @@ mod tests {
             let complaint = split(url).expect_err(url);
             assert!(complaint.contains(escape), "{url}: {complaint}");
             assert!(!complaint.contains("geh") && !complaint.contains("eim"), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_url_names_a_host_and_no_empty_user() {
+        for (url, words) in [
+            ("", "names no host"),
+            ("/v", "names no host"),
+            ("u:p@:5672/v", "names no host"),
+            (":@h/v", "an empty user"),
+            ("@h", "an empty user"),
+        ] {
+            let complaint = split(url).expect_err(url);
+            assert!(complaint.contains(words), "{url}: {complaint}");
         }
     }
 

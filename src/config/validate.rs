@@ -1,21 +1,58 @@
 //! What only shows when the tables are seen together: rows that can never match, upstreams that
 //! nothing goes to, listeners that are in each other's way.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use super::expose::ExposeConfig;
 use super::ingress::IngressConfig;
 use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
-use crate::budget::CONNECTION_PART;
+use crate::budget::{CONNECTION_PART, UPSTREAM_PART};
 use crate::route::Rule;
+use crate::route::bridge::{Bridge, Place, Topic};
+use crate::route::index::RowIndex;
 use crate::units::format_size;
 
+/// The rows as they are read.
+#[derive(Default)]
+pub(super) struct Rows {
+    rules: Vec<Option<Rule>>,
+    index: RowIndex,
+}
+
+impl Rows {
+    /// Adds the row that was read next; `None` for one that could not be.
+    pub(super) fn add(&mut self, rule: Option<Rule>) {
+        if let Some(rule) = &rule {
+            self.index.add(self.rules.len(), &rule.pattern);
+        }
+        self.rules.push(rule);
+    }
+
+    /// All of them; `None` for one that could not be read.
+    pub(super) fn rules(&self) -> &[Option<Rule>] {
+        &self.rules
+    }
+
+    /// Those that could be read, in the order of the file.
+    pub(super) fn into_rules(self) -> Vec<Rule> {
+        self.rules.into_iter().flatten().collect()
+    }
+
+    /// The first row that leaves nothing to another one, and its place.
+    fn covering(&self, rule: &Rule) -> Option<(usize, &Rule)> {
+        let other = |index: usize| self.rules.get(index)?.as_ref();
+        let covers = |index| other(index).is_some_and(|other| other.covers(rule));
+        let index = self.index.first(rule.pattern.as_str(), covers)?;
+        Some((index, other(index)?))
+    }
+}
+
 /// Warns of a row that an earlier one leaves nothing to.
-pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &[Option<Rule>]) {
-    let earlier = earlier.iter().enumerate();
-    let mut read = earlier.filter_map(|(index, other)| Some((index, other.as_ref()?)));
-    if let Some((index, other)) = read.find(|(_, other)| other.covers(rule)) {
+pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &Rows) {
+    if let Some((index, other)) = earlier.covering(rule) {
         let message = format!(
             "{} can never match: [[routes]] #{} with {} takes every call that {} would: \
              move this row above it",
@@ -28,19 +65,68 @@ pub(super) fn reachable(section: &Section<'_>, rule: &Rule, earlier: &[Option<Ru
     }
 }
 
-/// Warns of an upstream that no row sends to.
-pub(super) fn used(root: &Section<'_>, upstreams: &[UpstreamConfig], routes: &[Option<Rule>]) {
+/// Warns of an upstream that no row sends to, none exposes a service on, and no event comes from or
+/// goes to.
+pub(super) fn used(
+    root: &Section<'_>,
+    upstreams: &[UpstreamConfig],
+    rows: &Rows,
+    exposes: &[ExposeConfig],
+    (bridges, topics): (&[Bridge], &[Topic]),
+) {
     // A row that could not be read may be the one.
-    if !root.is_of_a_whole() || routes.iter().any(Option::is_none) {
+    if !root.is_of_a_whole() || rows.rules.iter().any(Option::is_none) {
         return;
     }
+    let used: HashSet<&str> =
+        rows.rules.iter().flatten().map(|rule| rule.upstream.as_str()).collect();
     for UpstreamConfig { name, .. } in upstreams {
-        if !routes.iter().flatten().any(|rule| rule.upstream == *name) {
+        let exposes = || exposes.iter().any(|row| row.is_on(name));
+        let here = |place: &Place| place.upstream == *name;
+        let places = |bridge: &Bridge| {
+            let mut places =
+                [&bridge.from].into_iter().chain(&bridge.to).chain(&bridge.dead_letter);
+            places.any(here)
+        };
+        let has_events = || {
+            let heard = |topic: &Topic| topic.from.as_ref().is_some_and(here);
+            bridges.iter().any(places) || topics.iter().any(heard)
+        };
+        if !used.contains(name.as_str()) && !exposes() && !has_events() {
             let message = format!(
                 "no [[routes]] row sends to [upstreams.{name}]: add a row with \
                  `upstream = \"{name}\"`"
             );
             root.warn(&format!("upstreams.{name}"), message);
+        }
+    }
+}
+
+/// Warns of rows that have to do with a method that Genkan answers itself: those that take it, and
+/// those that would if it did not.
+pub(super) fn own_methods(root: &Section<'_>, rows: &Rows, ingresses: &[IngressConfig]) {
+    for IngressConfig { name: owner, settings } in ingresses {
+        for method in settings.own_methods() {
+            let first = rows.index.first(method, |row| {
+                rows.rules
+                    .get(row)
+                    .is_some_and(|rule| rule.as_ref().is_some_and(|rule| rule.matches(method)))
+            });
+            let Some((row, rule)) =
+                first.and_then(|row| Some((row, rows.rules.get(row)?.as_ref()?)))
+            else {
+                continue;
+            };
+            let title = format!("[[routes]] #{}", row + 1);
+            let message = if rule.pattern.is_literal() {
+                format!("{title} takes `{method}` from the {owner}, which answers it else")
+            } else {
+                format!(
+                    "{title} does not get `{method}`, which the {owner} answers: a row with \
+                     `match = \"{method}\"` would"
+                )
+            };
+            root.warn(&format!("routes[{row}].match"), message);
         }
     }
 }
@@ -77,6 +163,24 @@ pub(super) fn holds_messages(root: &Section<'_>, max_memory: usize, ingresses: &
                 format_size(least),
             );
             root.problem(place, message);
+        }
+    }
+}
+
+/// Warns of an upstream of which the largest reply never fits into the memory that it may hold.
+pub(super) fn holds_replies(root: &Section<'_>, max_memory: usize, upstreams: &[UpstreamConfig]) {
+    for UpstreamConfig { name, connector, .. } in upstreams {
+        let Some((largest, key)) = connector.largest_reply() else { continue };
+        if largest > max_memory / UPSTREAM_PART {
+            let path = format!("upstreams.{name}.{key}");
+            let place = if root.is_set("max_memory") { "max_memory" } else { &path };
+            let message = format!(
+                "an upstream's replies may hold half of `max_memory` ({}), and `{path}` allows {} for \
+                 one: such a reply would be `overloaded`: raise `max_memory`, or lower `{path}`",
+                format_size(max_memory),
+                format_size(largest),
+            );
+            root.warn(place, message);
         }
     }
 }

@@ -7,7 +7,10 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use tracing::{info, warn};
 
+use crate::auth::Auth;
 use crate::config::Config;
+use crate::event_port::EventPort;
+use crate::events::topics::Topics;
 use crate::ingress::{Bound, Change, Ingress, IngressKind, Page};
 use crate::router::Router;
 use crate::router::target::Target;
@@ -31,21 +34,23 @@ pub(super) fn bind(
 pub(super) struct BoundIngresses(Vec<(&'static str, Box<dyn Bound>)>);
 
 impl BoundIngresses {
-    /// Their names.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|(name, _)| *name)
-    }
-
-    /// The upstream that is always there, at its place.
-    pub(super) fn resident(&self, config: &Config) -> Option<Target> {
+    /// The upstream that is always there, at its place, and the events that it has.
+    pub(super) fn resident(&self, config: &Config) -> Option<(Target, Option<Arc<dyn EventPort>>)> {
         let resident = config.resident()?;
-        let (upstream, metrics) = self.0.iter().find_map(|(_, bound)| bound.upstream())?;
-        Some(Target::new(resident.name, upstream, resident.max_in_flight, metrics))
+        let (_, bound) = self.0.iter().find(|(_, bound)| bound.upstream().is_some())?;
+        let (upstream, metrics) = bound.upstream()?;
+        let target = Target::new(resident.name, upstream, resident.max_in_flight, metrics);
+        Some((target, bound.events()))
     }
 
     /// Lets them take calls.
-    pub(super) fn run(self, router: &Arc<Router>) -> Ingresses {
-        let run = self.0.into_iter().map(|(name, bound)| (name, bound.run(router)));
+    pub(super) fn run(
+        self,
+        router: &Arc<Router>,
+        topics: &Arc<Topics>,
+        auth: &Arc<Auth>,
+    ) -> Ingresses {
+        let run = self.0.into_iter().map(|(name, bound)| (name, bound.run(router, topics, auth)));
         let run: Vec<(&'static str, Box<dyn Ingress>)> = run.collect();
         for (ingress, running) in &run {
             for address in running.addresses() {

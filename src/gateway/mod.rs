@@ -5,29 +5,36 @@
 mod ingresses;
 mod reload;
 mod signals;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upstreams;
 mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::future::join;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::admin::{BoundAdmin, Overview};
+use crate::auth::Auth;
 use crate::budget::Budget;
 use crate::config::{Config, Origin};
-use crate::ingress::IngressKind;
+use crate::events::bridges::Bridges;
 use crate::metrics::Exporter;
+use crate::protocol::Protocols;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::tasks::Tasks;
+use ingresses::Ingresses;
 use reload::{ApplyLog, House, Reload};
 use signals::Signals;
+use supervisor::Supervisor;
 use upstreams::Upstreams;
 
 /// How often histograms are folded and floods of faults summed up.
@@ -45,14 +52,16 @@ const PANIC: &str = "a task panicked";
 pub async fn run(
     config: Config,
     origin: Origin,
-    kinds: &[IngressKind],
+    protocols: &Protocols,
     log: &ApplyLog<'_>,
 ) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let exporter = Exporter::install().context("metrics are set up already")?;
     let mut signals = Signals::listen()?;
-    let bound = ingresses::bind(kinds, &config, &tasks)?;
-    let ledger = Ledger::new(bound.names());
+    let bound = ingresses::bind(&protocols.ingresses, &config, &tasks)?;
+    let brokers = protocols.egresses.iter().map(|(word, _)| *word);
+    let labels = protocols.ingresses.iter().flat_map(|kind| kind.labels.iter().copied());
+    let ledger = Ledger::new(labels.chain(brokers));
     let admin = BoundAdmin::bind(config.admin.clone())?;
     let resident = bound.resident(&config);
     let budget = Budget::new(config.max_memory);
@@ -62,7 +71,11 @@ pub async fn run(
     let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table, ledger, budget));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
-    let ingresses = bound.run(&router);
+    let mut bridges = Bridges::new(tasks.subgroup());
+    let auth = Auth::new(&config.auth, tasks.subgroup());
+    let ingresses = bound.run(&router, bridges.topics(), &auth);
+    upstreams.expose(&config, &router);
+    bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
     let overview = Arc::new(Overview {
         router: Arc::clone(&router),
         pages: ingresses.pages(),
@@ -73,38 +86,34 @@ pub async fn run(
     let (ingress, address) = admin.address();
     info!(ingress, %address, "listening");
 
-    let mut reload = Reload::new(config, origin);
+    let mut supervisor = Supervisor::default();
+    supervisor.ready();
+    let mut reload = Reload::new(config, origin, protocols.readers());
     let mut upkeep = interval(UPKEEP);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let reason = loop {
         tokio::select! {
-            _ = upkeep.tick() => {
-                exporter.upkeep();
-                router.budget().upkeep();
-                router.sum_up_faults(false);
-                ingresses.sum_up_logs(false);
-                ingresses.look();
-                upstreams.end_retired();
-            }
-            _ = signals.hangup.recv() => reload.ask(),
+            _ = upkeep.tick() => look_after(&exporter, &router, &ingresses, &mut upstreams),
+            _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
             () = reload.is_time_to_look() => reload.look(&mut upstreams),
             () = reload.is_due() => {
-                let house = House { router: &router, ingresses: &ingresses, admin: &admin, log };
-                reload.complete(&house, &mut upstreams);
+                let house = House { router: &router, ingresses: &ingresses, admin: &admin, auth: &auth, log };
+                reload.complete(&house, &mut upstreams, &mut bridges);
             }
             () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",
             _ = signals.interrupt.recv() => break "SIGINT",
         }
+        supervisor.look(&reload);
     };
+    supervisor.stopping();
 
     let patience = reload.running().drain_timeout;
     info!(reason, in_flight = upstreams.in_flight(), "draining: no new calls");
     overview.draining.store(true, Ordering::Relaxed);
     let drained = tokio::select! {
-        drained = ingresses.drain(patience) => drained,
-        _ = signals.terminate.recv() => false,
-        _ = signals.interrupt.recv() => false,
+        drained = drain(&ingresses, &upstreams, &mut bridges, &router, patience) => drained,
+        () = signals.end() => false,
     };
     if !drained {
         let in_flight = upstreams.in_flight();
@@ -123,4 +132,47 @@ pub async fn run(
         "stopped because of a fault in Genkan: the log says where it panicked"
     );
     Ok(())
+}
+
+/// What is done every second.
+fn look_after(
+    exporter: &Exporter,
+    router: &Arc<Router>,
+    ingresses: &Ingresses,
+    upstreams: &mut Upstreams,
+) {
+    exporter.upkeep();
+    router.budget().upkeep();
+    router.sum_up_faults(false);
+    ingresses.sum_up_logs(false);
+    ingresses.look();
+    upstreams.end_retired(router);
+}
+
+/// Takes no calls and no events any more, and waits until those that were taken are where they are
+/// to be. True if all are.
+///
+/// Services that are exposed on a broker stay while calls that came in by HTTP or from modules are under
+/// way: whoever answers those may need them, and there may be no other instance. They are left when half
+/// of the time has passed at the latest, so that what was taken last has the other half.
+async fn drain(
+    ingresses: &Ingresses,
+    upstreams: &Upstreams,
+    bridges: &mut Bridges,
+    router: &Arc<Router>,
+    patience: Duration,
+) -> bool {
+    let ports = upstreams.ports();
+    let until = Instant::now() + patience;
+    let calls = async {
+        let mut coming_in = pin!(ingresses.drain(patience));
+        let ended = timeout(patience / 2, coming_in.as_mut()).await;
+        let exposed = upstreams.drain(until - Instant::now(), router);
+        match ended {
+            Ok(came_in) => (came_in, exposed.await),
+            Err(_) => join(coming_in, exposed).await,
+        }
+    };
+    let ((came_in, exposed), events) = join(calls, bridges.drain(&ports, patience)).await;
+    came_in && exposed && events
 }

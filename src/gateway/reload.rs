@@ -1,6 +1,7 @@
 //! One reload: the configuration is read again, and refused whole or put in force in one step, once
 //! the upstreams that it brings are connected.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -10,10 +11,11 @@ use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
 use super::watch::{Step, Watch};
 use crate::admin::Admin;
+use crate::auth::Auth;
 use crate::config::log::LogConfig;
 use crate::config::problem::Severity;
-use crate::config::{self, Config, Origin};
-use crate::protocol;
+use crate::config::{self, Config, Origin, Readers};
+use crate::events::bridges::Bridges;
 use crate::router::Router;
 
 /// How long a new table waits for the upstreams that it brings to connect.
@@ -29,6 +31,7 @@ const REFUSED: &str = "reload refused: the old configuration stays in force";
 pub(super) struct Reload {
     running: Config,
     origin: Origin,
+    readers: Readers,
     watch: Watch,
     next: Option<Next>,
 }
@@ -38,9 +41,10 @@ pub(super) type ApplyLog<'a> = dyn Fn(LogConfig, LogConfig) -> bool + 'a;
 
 /// What a reload changes, beside the upstreams.
 pub(super) struct House<'a> {
-    pub(super) router: &'a Router,
+    pub(super) router: &'a Arc<Router>,
     pub(super) ingresses: &'a Ingresses,
     pub(super) admin: &'a Admin,
+    pub(super) auth: &'a Auth,
     pub(super) log: &'a ApplyLog<'a>,
 }
 
@@ -55,9 +59,9 @@ struct Next {
 
 impl Reload {
     /// Nothing to do yet: `running` is what was read of `origin`.
-    pub(super) fn new(running: Config, origin: Origin) -> Self {
+    pub(super) fn new(running: Config, origin: Origin, readers: Readers) -> Self {
         let watch = Watch::new(origin.read_again());
-        Self { running, origin, watch, next: None }
+        Self { running, origin, readers, watch, next: None }
     }
 
     /// The configuration in force.
@@ -75,6 +79,11 @@ impl Reload {
     /// Waits until the file is to be looked at.
     pub(super) async fn is_time_to_look(&self) {
         self.watch.is_time().await;
+    }
+
+    /// Whether nothing that was asked for is still to be done.
+    pub(super) fn is_over(&self) -> bool {
+        self.next.is_none() && !self.watch.is_asked()
     }
 
     /// SIGHUP came.
@@ -101,7 +110,7 @@ impl Reload {
     /// Reads a configuration, and refuses it whole or prepares to put it in force: calls keep to
     /// the old upstreams until the new ones are connected.
     fn begin(&mut self, reason: &'static str, text: &[u8], upstreams: &mut Upstreams) {
-        let loaded = config::load_text(&self.origin, text, &protocol::readers());
+        let loaded = config::load_text(&self.origin, text, &self.readers);
         let (config, problems) = match loaded.into_valid() {
             Ok(valid) => valid,
             Err(problems) => {
@@ -132,8 +141,13 @@ impl Reload {
     }
 
     /// Puts it in force.
-    pub(super) fn complete(&mut self, house: &House<'_>, upstreams: &mut Upstreams) {
-        let House { router, ingresses, admin, log } = house;
+    pub(super) fn complete(
+        &mut self,
+        house: &House<'_>,
+        upstreams: &mut Upstreams,
+        bridges: &mut Bridges,
+    ) {
+        let House { router, ingresses, admin, auth, log } = house;
         let Some(Next { reason, config, upstreams: next, .. }) = self.next.take() else { return };
         let applied = ingresses.apply(&config).and_then(|change| {
             let admin = admin.apply(&config.admin)?;
@@ -158,8 +172,11 @@ impl Reload {
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!(key, "the change takes effect at the next start");
         }
+        auth.apply(&config.auth);
         router.budget().set_limit(config.max_memory);
         router.replace(upstreams.turn_over(&config, next));
+        upstreams.expose(&config, router);
+        bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
         ingresses.routes_changed();
         let (name, routes) = (self.origin.name(), config.routes.len());
         info!(reason, config = name, routes, "reloaded: the new routing table is in force");

@@ -23,4 +23,12 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
         })
     }
+
+    /// Waits for one that ends the process.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

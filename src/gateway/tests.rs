@@ -6,9 +6,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
-use crate::config::{self, Origin, Readers};
+use crate::config::{self, Origin};
+use crate::events::topics::Topics;
 use crate::ingress::{Bound, Change, Ingress, IngressKind};
+use crate::protocol::Protocols;
 use crate::router::Router;
 use crate::tasks::Tasks;
 
@@ -16,11 +19,14 @@ use crate::tasks::Tasks;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An ingress whose acceptor panics as soon as it runs.
-const BROKEN: IngressKind = IngressKind {
-    name: "broken",
-    read: |_, _| Arc::new(Nothing),
-    bind: |_, tasks| Ok(Box::new(Broken(tasks))),
-};
+fn broken() -> IngressKind {
+    IngressKind {
+        name: "broken",
+        labels: &["broken"],
+        read: |_, _| Arc::new(Nothing),
+        bind: Box::new(|_, tasks| Ok(Box::new(Broken(tasks)))),
+    }
+}
 
 struct Nothing;
 
@@ -37,7 +43,12 @@ impl IngressSettings for Nothing {
 struct Broken(Tasks);
 
 impl Bound for Broken {
-    fn run(self: Box<Self>, _router: &Arc<Router>) -> Box<dyn Ingress> {
+    fn run(
+        self: Box<Self>,
+        _router: &Arc<Router>,
+        _topics: &Arc<Topics>,
+        _auth: &Arc<Auth>,
+    ) -> Box<dyn Ingress> {
         self.0.spawn("acceptor", async { panic!("as the test wants it") });
         self
     }
@@ -63,11 +74,11 @@ impl Ingress for Broken {
 
 #[tokio::test]
 async fn an_acceptor_that_panics_ends_the_process_with_an_error() {
-    let readers = Readers { egresses: &[], ingresses: vec![(BROKEN.name, BROKEN.read)] };
+    let protocols = Protocols { egresses: Vec::new(), ingresses: vec![broken()] };
     let text = "admin.listen = \"127.0.0.1:0\"";
-    let loaded = config::parse("genkan.toml", text, config::Variables::new(), &readers);
+    let loaded = config::parse("genkan.toml", text, config::Variables::new(), &protocols.readers());
     let Ok((config, _)) = loaded.into_valid() else { panic!("a valid configuration") };
-    let ran = crate::gateway::run(config, Origin::Embedded, &[BROKEN], &|_, _| true);
+    let ran = crate::gateway::run(config, Origin::Embedded, &protocols, &|_, _| true);
     let ended = tokio::time::timeout(PATIENCE, ran).await.expect("it does not run on");
     let error = ended.expect_err("the process fails");
     assert!(error.to_string().contains("panicked"), "{error:#}");

@@ -1,16 +1,28 @@
 //! The upstreams: which run, which take over at a reload, which have had their time; and the
 //! routing table over them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::config::{Config, UpstreamConfig};
+use crate::event_port::EventPort;
+use crate::events::bridges::Ports;
+use crate::exposer::{Entrance, Exposer};
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
+use crate::route::access::Access;
+use crate::route::expose::Expose;
+use crate::router::Router;
+use crate::router::breaker::Breaker;
+use crate::router::entrance::RouterEntrance;
 use crate::router::ledger::Ledger;
+use crate::router::limits::LimitsInForce;
+use crate::router::retries::RetryBudget;
 use crate::router::table::{NO_ROUTE, Row, Table};
 use crate::router::target::Target;
 use crate::tasks::Tasks;
@@ -18,22 +30,45 @@ use crate::upstream::Readiness;
 
 /// What a connection gets to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long an upstream that has gone from the configuration goes on taking calls, at the most, for
+/// others to take them.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+/// How often it is looked whether exposed services have answered what they took.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The upstreams that run.
 pub(super) struct Upstreams {
     /// The one that is always there.
     resident: Option<Arc<Target>>,
+    resident_events: Option<Arc<dyn EventPort>>,
     running: Vec<Running>,
-    retired: Vec<Running>,
+    retired: Vec<Retired>,
+    /// The limits of the rows, by their patterns, and those of all calls.
+    limits: HashMap<String, Arc<LimitsInForce>>,
+    gateway_limits: Arc<LimitsInForce>,
+    /// Of the upstreams that have one, by their names.
+    breakers: HashMap<String, (Arc<Target>, Arc<Breaker>)>,
+    /// What retries are taken from, by the names of the upstreams.
+    retry_budgets: HashMap<String, Arc<RetryBudget>>,
     ledger: Arc<Ledger>,
     budget: Budget,
     tasks: Tasks,
+}
+
+/// An upstream that serves its last calls.
+struct Retired {
+    running: Running,
+    /// Until when what is exposed over it stays, where its successor has not taken over before.
+    stays: Option<Instant>,
 }
 
 /// An upstream, and what is needed to end it.
 #[derive(Clone)]
 pub(super) struct Running {
     target: Arc<Target>,
+    exposer: Option<Arc<dyn Exposer>>,
+    events: Option<Arc<dyn EventPort>>,
+    protocol: &'static str,
     fingerprint: u64,
     metrics: UpstreamMetrics,
     tasks: Tasks,
@@ -42,6 +77,23 @@ pub(super) struct Running {
 impl Running {
     fn is(&self, other: &Running) -> bool {
         Arc::ptr_eq(&self.target, &other.target)
+    }
+
+    fn expose(&self, services: &[Arc<Expose>], router: &Arc<Router>) {
+        if let Some(exposer) = &self.exposer {
+            let entrance: Arc<dyn Entrance> = Arc::new(RouterEntrance::new(router, self.protocol));
+            exposer.expose(services, &entrance);
+        }
+    }
+
+    /// Whether it takes calls of what is exposed over it.
+    fn is_settled(&self) -> bool {
+        self.exposer.as_ref().is_none_or(|exposer| exposer.is_settled())
+    }
+
+    /// How many calls that came in over it are still to be answered.
+    fn owed(&self) -> usize {
+        self.exposer.as_ref().map_or(0, |exposer| exposer.owed())
     }
 
     /// Whether calls can be sent to it.
@@ -53,13 +105,26 @@ impl Running {
 impl Upstreams {
     /// The one that is always there alone.
     pub(super) fn new(
-        resident: Option<Target>,
+        resident: Option<(Target, Option<Arc<dyn EventPort>>)>,
         ledger: Arc<Ledger>,
         budget: Budget,
         tasks: Tasks,
     ) -> Self {
-        let resident = resident.map(Arc::new);
-        Self { resident, running: Vec::new(), retired: Vec::new(), ledger, budget, tasks }
+        let (resident, resident_events) = resident.unzip();
+        let (resident, resident_events) = (resident.map(Arc::new), resident_events.flatten());
+        Self {
+            resident,
+            resident_events,
+            running: Vec::new(),
+            retired: Vec::new(),
+            limits: HashMap::new(),
+            gateway_limits: Arc::default(),
+            breakers: HashMap::new(),
+            retry_budgets: HashMap::new(),
+            ledger,
+            budget,
+            tasks,
+        }
     }
 
     /// The upstreams of a configuration: those that run already or were begun for one that this
@@ -90,7 +155,8 @@ impl Upstreams {
                 retired.metrics.set_up(false);
             }
             retired.metrics.retire();
-            self.retired.push(retired);
+            let stays = Some(Instant::now() + TAKE_OVER);
+            self.retired.push(Retired { running: retired, stays });
         }
         if let (Some(target), Some(resident)) = (&self.resident, config.resident()) {
             target.set_max_in_flight(resident.max_in_flight);
@@ -105,13 +171,22 @@ impl Upstreams {
     /// Ends prepared upstreams that are not needed after all.
     pub(super) fn give_up(&mut self, prepared: Vec<Running>) {
         let new = prepared.into_iter().filter(|new| !self.running.iter().any(|old| old.is(new)));
-        self.retired.extend(new);
+        self.retired.extend(new.map(|running| Retired { running, stays: None }));
     }
 
-    /// Ends the retired upstreams that nobody waits for any more.
-    pub(super) fn end_retired(&mut self) {
-        self.retired.retain(|retired| {
-            let idle = retired.target.in_flight() == 0;
+    /// Ends the retired upstreams that nobody waits for any more. What is exposed over one is left when
+    /// the others take its calls.
+    pub(super) fn end_retired(&mut self, router: &Arc<Router>) {
+        let taken_over = self.running.iter().all(Running::is_settled);
+        self.retired.retain_mut(|Retired { running: retired, stays }| {
+            if stays.is_some_and(|stays| taken_over || Instant::now() >= stays) {
+                *stays = None;
+                retired.expose(&[], router);
+            }
+            if stays.is_some() {
+                return true;
+            }
+            let idle = retired.target.in_flight() == 0 && retired.owed() == 0;
             if idle {
                 retired.tasks.shutdown().cancel();
             }
@@ -119,17 +194,100 @@ impl Upstreams {
         });
     }
 
-    fn table(&self, config: &Config) -> Table {
-        let target = |name: &str| {
-            let running = self.running.iter().map(|running| &running.target);
-            running.chain(&self.resident).find(|target| target.name == name).map(Arc::clone)
+    /// Exposes what a configuration says where it says, and nothing else: to be called when its
+    /// table is in force.
+    pub(super) fn expose(&self, config: &Config, router: &Arc<Router>) {
+        for running in &self.running {
+            let here = config.exposes.iter().filter(|row| row.is_on(&running.target.name));
+            let services: Vec<_> = here.map(|row| Arc::clone(&row.expose)).collect();
+            running.expose(&services, router);
+        }
+    }
+
+    /// Where events come from and go to. What has retired takes none any more.
+    pub(super) fn ports(&self) -> Ports {
+        for port in self.retired.iter().filter_map(|retired| retired.running.events.as_ref()) {
+            port.listen(&[]);
+        }
+        let port = |running: &Running| Some((running.target.name.clone(), running.events.clone()?));
+        let resident = self.resident.iter().zip(&self.resident_events);
+        let resident = resident.map(|(target, port)| (target.name.clone(), Arc::clone(port)));
+        self.running.iter().filter_map(port).chain(resident).collect()
+    }
+
+    /// Takes no calls over the upstreams any more, and waits until those that were taken have
+    /// their answers, at most `patience`. True if all have.
+    pub(super) async fn drain(&self, patience: Duration, router: &Arc<Router>) -> bool {
+        let all = || self.running.iter().chain(self.retired.iter().map(|it| &it.running));
+        all().for_each(|running| running.expose(&[], router));
+        let answered = async {
+            while all().any(|running| running.owed() > 0) {
+                sleep(LOOK).await;
+            }
         };
-        let rows = config.routes.iter().map(|rule| {
+        timeout(patience, answered).await.is_ok()
+    }
+
+    /// Keeps the breakers of upstreams that stay as they are, with what they know.
+    fn turn_breakers_over(&mut self, config: &Config) {
+        let before = std::mem::take(&mut self.breakers);
+        for (running, upstream) in self.running.iter().zip(&config.upstreams) {
+            let Some(rule) = upstream.breaker else { continue };
+            let (name, target) = (&upstream.name, &running.target);
+            let same = before
+                .get(name)
+                .filter(|(place, breaker)| Arc::ptr_eq(place, target) && *breaker.rule() == rule);
+            let new = || Arc::new(Breaker::new(name, rule));
+            let breaker = same.map_or_else(new, |(_, breaker)| Arc::clone(breaker));
+            self.breakers.insert(name.clone(), (Arc::clone(target), breaker));
+        }
+    }
+
+    /// Keeps what retries are taken from, of the upstreams to which calls are tried again.
+    fn turn_budgets_over(&mut self, config: &Config) {
+        let before = std::mem::take(&mut self.retry_budgets);
+        for rule in config.routes.iter().filter(|rule| rule.retries > 0) {
+            let same = || before.get(&rule.upstream).cloned().unwrap_or_default();
+            self.retry_budgets.entry(rule.upstream.clone()).or_insert_with(same);
+        }
+    }
+
+    fn table(&mut self, config: &Config) -> Table {
+        self.turn_breakers_over(config);
+        self.turn_budgets_over(config);
+        let before = std::mem::take(&mut self.limits);
+        let gateway = Arc::new(LimitsInForce::new(&config.limits, Some(&self.gateway_limits)));
+        self.gateway_limits = Arc::clone(&gateway);
+        let limits = config.routes.iter().map(|rule| {
+            let pattern = rule.pattern.as_str();
+            let same = before.get(pattern).map(Arc::as_ref);
+            Arc::new(LimitsInForce::new(&rule.limits, same))
+        });
+        let limits: Vec<_> = limits.collect();
+        for (rule, limits) in config.routes.iter().zip(&limits) {
+            // The first row of a pattern is the one that takes calls.
+            let known = self.limits.entry(rule.pattern.as_str().to_owned());
+            known.or_insert_with(|| Arc::clone(limits));
+        }
+        let running = self.running.iter().map(|running| &running.target);
+        let targets = running.chain(&self.resident).map(|target| (target.name.as_str(), target));
+        let targets: HashMap<&str, &Arc<Target>> = targets.collect();
+        let target = |name: &str| targets.get(name).copied().map(Arc::clone);
+        let rows = config.routes.iter().zip(limits).map(|(rule, limits)| {
             let target = target(&rule.upstream);
             let label = if target.is_some() { rule.pattern.as_str() } else { NO_ROUTE };
-            Row::new(rule.clone(), label, target, &self.ledger)
+            let row = Row::new(rule.clone(), label, target, &self.ledger);
+            let breaker = self.breakers.get(&rule.upstream).map(|(_, breaker)| Arc::clone(breaker));
+            let budget = self.retry_budgets.get(&rule.upstream).filter(|_| rule.retries > 0);
+            let row = row.limited(limits, Arc::clone(&gateway)).guarded(breaker);
+            row.retrying(budget.map(Arc::clone))
         });
-        Table::new(rows.collect(), self.last_row(config))
+        let places = config.exposes.iter().flat_map(|row| &row.on).filter_map(|on| target(on));
+        Table::new(
+            rows.collect(),
+            self.last_row(config).limited(Arc::default(), Arc::clone(&gateway)),
+        )
+        .with_places(places.collect())
     }
 
     /// The row that takes what no other one takes.
@@ -137,7 +295,10 @@ impl Upstreams {
         let resident = config.resident();
         let upstream = resident.map_or(NO_ROUTE, |resident| resident.name);
         let timeout = resident.map_or(config.timeout, |resident| resident.timeout);
-        let rule = Rule::new("*", upstream, timeout);
+        let mut rule = Rule::new("*", upstream, timeout);
+        if config.guarded {
+            rule.access = Access::Closed;
+        }
         match &self.resident {
             Some(target) => Row::implicit(rule, Arc::clone(target), &self.ledger),
             None => Row::new(rule, NO_ROUTE, None, &self.ledger),
@@ -146,14 +307,15 @@ impl Upstreams {
 
     /// How many calls wait.
     pub(super) fn in_flight(&self) -> usize {
-        let others = self.running.iter().chain(&self.retired);
+        let others = self.running.iter().chain(self.retired.iter().map(|it| &it.running));
         let resident = self.resident.as_ref().map_or(0, |target| target.in_flight());
         resident + others.map(|running| running.target.in_flight()).sum::<usize>()
     }
 
     /// Ends all of them, and with each the calls that wait for it.
     pub(super) async fn end(&mut self) {
-        for running in self.running.drain(..).chain(self.retired.drain(..)) {
+        let retired = self.retired.drain(..).map(|it| it.running);
+        for running in self.running.drain(..).chain(retired) {
             if !running.tasks.end(GRACE).await {
                 warn!(upstream = running.target.name, "the connection did not end in time");
             }
@@ -172,5 +334,13 @@ fn start(config: &UpstreamConfig, budget: &Budget, tasks: Tasks) -> Running {
     let connected = config.connector.connect(metrics.clone(), budget, &tasks);
     let target =
         Target::new(&config.name, connected.upstream, config.max_in_flight, metrics.clone());
-    Running { target: Arc::new(target), fingerprint: config.fingerprint, metrics, tasks }
+    Running {
+        target: Arc::new(target),
+        exposer: connected.exposer,
+        events: connected.events,
+        protocol: config.connector.protocol(),
+        fingerprint: config.fingerprint,
+        metrics,
+        tasks,
+    }
 }

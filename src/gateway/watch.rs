@@ -62,6 +62,11 @@ impl Watch {
         self.next_look = Instant::now();
     }
 
+    /// Whether what the operator asked for is still to be read.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// Takes what the file holds now.
     pub(super) fn look(&mut self, read: io::Result<Vec<u8>>) -> Step {
         let now = Instant::now();
@@ -94,7 +99,7 @@ impl Watch {
             _ => now,
         };
         let still = now.duration_since(since);
-        if content.trim_ascii().is_empty() {
+        if is_empty(&content) {
             self.changing = Some((content, since));
             if still < WRITING {
                 return Step::Wait;
@@ -122,6 +127,11 @@ impl Watch {
         self.said = Some(what.clone());
         Step::Refuse(what)
     }
+}
+
+/// An editor's mark of the encoding is nothing that an operator wrote.
+fn is_empty(content: &[u8]) -> bool {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content).trim_ascii().is_empty()
 }
 
 fn cannot_be_read(error: &io::Error) -> String {
@@ -158,7 +168,11 @@ mod tests {
         assert_eq!(watch.look(Ok(Vec::new())), Step::Wait);
         watch.ask();
         advance(STILL).await;
-        assert_eq!(watch.look(Ok(b"\n".to_vec())), Step::Wait);
+        assert_eq!(
+            watch.look(Ok(b"\xef\xbb\xbf\n".to_vec())),
+            Step::Wait,
+            "an editor's mark alone"
+        );
         advance(STILL).await;
         assert_eq!(watch.look(Ok(b"a = 3".to_vec())), Step::Wait);
         advance(STILL_WHEN_ASKED).await;

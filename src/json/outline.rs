@@ -1,9 +1,12 @@
-//! Checks text against all of JSON's grammar, and tells where the members of an object stand.
+//! Checks text against all of JSON's grammar, and tells where the members of an object stand: the
+//! one walk that a payload gets.
 //!
 //! Values are passed, not built. What is open is kept in bits instead of the stack, so no text can
 //! exhaust it.
 
-use super::lexer::{Container, Kind, Lexer};
+use super::lexer::Container;
+use super::repair::python_word;
+use super::scanner::{Scanner, behind_scalar};
 
 /// The most that a limit can allow.
 const MOST: usize = 640;
@@ -23,6 +26,8 @@ pub(crate) struct Outline {
 pub(crate) enum Flaw {
     /// It is no JSON.
     Broken,
+    /// It would be JSON up to here, but for `NaN` or `Infinity`, as Python writes them.
+    Python,
     /// It nests deeper than the limit. Whether it is JSON is not known.
     TooDeep,
 }
@@ -45,150 +50,240 @@ pub(crate) fn outline<'a>(
     limit: usize,
     mut member: impl FnMut(Member<'a>),
 ) -> Result<Outline, Flaw> {
-    debug_assert!(limit <= MOST, "no more is kept of what is open");
-    let mut reader = Reader::new(text, limit.min(MOST));
+    let mut reader = Reader::new(text, limit);
     let first = reader.next()?;
-    let container = match first {
-        Kind::Open(container) => Some(container),
-        _ => None,
-    };
-    if container == Some(Container::Object) {
-        reader.members(&mut member)?;
-    } else {
-        reader.value(first)?;
+    let container = reader.whole(first, &mut member)?;
+    reader.end(container)
+}
+
+/// What is told of each of several values.
+pub(crate) enum Part<'a> {
+    /// A member of the one that has begun.
+    Member(Member<'a>),
+    /// That one has ended; it is an object, an array or neither.
+    End(Option<Container>),
+}
+
+/// The same where a text may be an array: its elements are told of, else the text itself is.
+pub(crate) fn outline_each<'a>(
+    text: &'a str,
+    limit: usize,
+    mut part: impl FnMut(Part<'a>),
+) -> Result<Outline, Flaw> {
+    let mut reader = Reader::new(text, limit);
+    let mut at = reader.next()?;
+    if reader.byte(at) != b'[' {
+        let container = reader.whole(at, &mut |member| part(Part::Member(member)))?;
+        part(Part::End(container));
+        return reader.end(container);
     }
-    match reader.lexer.advance() {
-        None => Ok(Outline { container, depth: reader.deepest }),
-        Some(_) => Err(Flaw::Broken),
+    reader.open(Container::Array)?;
+    at = reader.next()?;
+    while reader.byte(at) != b']' {
+        let container = reader.whole(at, &mut |member| part(Part::Member(member)))?;
+        part(Part::End(container));
+        at = reader.next()?;
+        match reader.byte(at) {
+            b',' => at = reader.next()?,
+            b']' => break,
+            _ => return Err(Flaw::Broken),
+        }
+        if reader.byte(at) == b']' {
+            return Err(Flaw::Broken);
+        }
     }
+    reader.end(Some(Container::Array))
 }
 
 struct Reader<'a> {
     text: &'a str,
-    lexer: Lexer<'a, true>,
+    scanner: Scanner<'a>,
     limit: usize,
+    /// How many containers are open.
+    depth: usize,
     deepest: usize,
-    /// A bit for each open container: set where it is an object.
+    /// A bit for each of them: set where it is an object.
     objects: [u64; MOST / WORD],
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str, limit: usize) -> Self {
-        let (lexer, objects) = (Lexer::strict(text.as_bytes()), [0; MOST / WORD]);
-        Self { text, lexer, limit, deepest: 0, objects }
+        debug_assert!(limit <= MOST, "no more is kept of what is open");
+        let limit = limit.min(MOST);
+        let (scanner, objects) = (Scanner::new(text.as_bytes()), [0; MOST / WORD]);
+        Self { text, scanner, limit, depth: 0, deepest: 0, objects }
     }
 
-    #[inline]
-    fn next(&mut self) -> Result<Kind, Flaw> {
-        self.lexer.advance().ok_or(Flaw::Broken)
+    /// Passes the value that begins there, whose members are told: what it is.
+    fn whole(
+        &mut self,
+        at: usize,
+        member: &mut impl FnMut(Member<'a>),
+    ) -> Result<Option<Container>, Flaw> {
+        if self.byte(at) == b'{' {
+            self.members(member)?;
+            return Ok(Some(Container::Object));
+        }
+        self.value(at)?;
+        Ok((self.byte(at) == b'[').then_some(Container::Array))
+    }
+
+    /// Nothing may stand behind the value.
+    fn end(mut self, container: Option<Container>) -> Result<Outline, Flaw> {
+        match self.scanner.next() {
+            None if self.scanner.is_sound() => Ok(Outline { container, depth: self.deepest }),
+            _ => Err(Flaw::Broken),
+        }
+    }
+
+    /// Where the next lexeme begins.
+    #[inline(always)]
+    fn next(&mut self) -> Result<usize, Flaw> {
+        self.scanner.next().ok_or(Flaw::Broken)
+    }
+
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.text.as_bytes()[at]
+    }
+
+    /// What stands between the beginning of a value and that of the lexeme behind it.
+    fn slice(&self, start: usize, behind: usize) -> &'a str {
+        self.text[start..behind].trim_end_matches([' ', '\t', '\r', '\n'])
     }
 
     /// Passes an object's members and its end, from behind its opening bracket.
     fn members(&mut self, member: &mut impl FnMut(Member<'a>)) -> Result<(), Flaw> {
-        self.enter(Container::Object)?;
-        let mut key = self.next()?;
-        if key == Kind::Close(Container::Object) {
+        self.open(Container::Object)?;
+        let mut start = self.next()?;
+        if self.byte(start) == b'}' {
+            self.depth -= 1;
             return Ok(());
         }
         loop {
-            let (text, start, key_end) = (self.text, self.lexer.start(), self.lexer.end());
-            let first = self.behind_key(key)?;
-            let value = self.lexer.start();
-            let end = self.value(first)?;
+            let colon = self.behind_key(start)?;
+            let value = self.next()?;
+            self.value(value)?;
+            let behind = self.next()?;
+            let key = self.slice(start, colon);
             member(Member {
-                key: &text[start + 1..key_end - 1],
-                value: &text[value..end],
-                whole: &text[start..end],
+                key: &key[1..key.len() - 1],
+                value: self.slice(value, behind),
+                whole: self.slice(start, behind),
             });
-            match self.next()? {
-                Kind::Comma => key = self.next()?,
-                Kind::Close(Container::Object) => return Ok(()),
+            match self.byte(behind) {
+                b',' => start = self.next()?,
+                b'}' => {
+                    self.depth -= 1;
+                    return Ok(());
+                }
                 _ => return Err(Flaw::Broken),
             }
         }
     }
 
-    /// Passes the colon behind a key: the first lexeme of its value.
-    #[inline]
-    fn behind_key(&mut self, key: Kind) -> Result<Kind, Flaw> {
-        if key != Kind::Text || self.next()? != Kind::Colon {
+    /// Passes the key that stands there: where its colon is.
+    #[inline(always)]
+    fn behind_key(&mut self, key: usize) -> Result<usize, Flaw> {
+        if self.byte(key) != b'"' {
             return Err(Flaw::Broken);
         }
-        self.next()
+        let colon = self.next()?;
+        if self.byte(colon) == b':' { Ok(colon) } else { Err(Flaw::Broken) }
     }
 
-    /// Passes the value that `lexeme` begins: where it ends.
-    fn value(&mut self, mut lexeme: Kind) -> Result<usize, Flaw> {
-        let Kind::Open(mut inside) = lexeme else {
-            let is_value = matches!(lexeme, Kind::Text | Kind::Scalar);
-            return if is_value { Ok(self.lexer.end()) } else { Err(Flaw::Broken) };
-        };
-        let around = self.lexer.depth() - 1;
+    /// Passes the value that begins there.
+    fn value(&mut self, mut at: usize) -> Result<(), Flaw> {
+        let around = self.depth;
+        let mut inside = Container::Array;
         loop {
             // Here a value begins.
-            match lexeme {
-                Kind::Text | Kind::Scalar => {}
-                Kind::Open(container) => {
-                    self.enter(container)?;
-                    inside = container;
-                    lexeme = self.next()?;
-                    if lexeme != Kind::Close(container) {
-                        if container == Container::Object {
-                            lexeme = self.behind_key(lexeme)?;
-                        }
+            match self.byte(at) {
+                b'"' => {}
+                bracket @ (b'{' | b'[') => {
+                    inside = if bracket == b'{' { Container::Object } else { Container::Array };
+                    self.open(inside)?;
+                    at = self.next()?;
+                    if self.byte(at) != closing(inside) {
+                        at = self.behind_key_of(inside, at)?;
                         continue;
                     }
-                    if self.lexer.depth() == around {
-                        return Ok(self.lexer.end());
-                    }
-                    inside = self.opened();
+                    self.close(&mut inside);
                 }
-                Kind::Close(_) | Kind::Comma | Kind::Colon | Kind::Broken => {
-                    return Err(Flaw::Broken);
-                }
+                _ => self.scalar(at)?,
             }
             // Here one has ended.
             loop {
-                match self.next()? {
-                    Kind::Comma => {
-                        lexeme = self.next()?;
-                        if inside == Container::Object {
-                            lexeme = self.behind_key(lexeme)?;
-                        }
+                if self.depth == around {
+                    return Ok(());
+                }
+                at = self.next()?;
+                match self.byte(at) {
+                    b',' => {
+                        at = self.next()?;
+                        at = self.behind_key_of(inside, at)?;
                         break;
                     }
-                    Kind::Close(container) if container == inside => {
-                        if self.lexer.depth() == around {
-                            return Ok(self.lexer.end());
-                        }
-                        inside = self.opened();
-                    }
+                    bracket if bracket == closing(inside) => self.close(&mut inside),
                     _ => return Err(Flaw::Broken),
                 }
             }
         }
     }
 
-    /// The last lexeme has opened a container.
-    fn enter(&mut self, container: Container) -> Result<(), Flaw> {
-        let depth = self.lexer.depth();
-        if depth > self.limit {
+    /// Where the value begins of a container's element or member that begins there.
+    #[inline(always)]
+    fn behind_key_of(&mut self, container: Container, at: usize) -> Result<usize, Flaw> {
+        match container {
+            Container::Array => Ok(at),
+            Container::Object => {
+                self.behind_key(at)?;
+                self.next()
+            }
+        }
+    }
+
+    /// Passes a number or word.
+    #[inline(always)]
+    fn scalar(&self, at: usize) -> Result<(), Flaw> {
+        let text = &self.text.as_bytes()[at..];
+        match behind_scalar(text) {
+            Some([] | [b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n', ..]) => Ok(()),
+            _ if python_word(text).is_some() => Err(Flaw::Python),
+            _ => Err(Flaw::Broken),
+        }
+    }
+
+    fn open(&mut self, container: Container) -> Result<(), Flaw> {
+        self.depth += 1;
+        if self.depth > self.limit {
             return Err(Flaw::TooDeep);
         }
-        self.deepest = self.deepest.max(depth);
-        let (word, bit) = place(depth);
-        if container == Container::Object {
-            self.objects[word] |= bit;
-        } else {
-            self.objects[word] &= !bit;
+        self.deepest = self.deepest.max(self.depth);
+        let (word, bit) = place(self.depth);
+        match container {
+            Container::Object => self.objects[word] |= bit,
+            Container::Array => self.objects[word] &= !bit,
         }
         Ok(())
     }
 
-    /// What the last lexeme stands in, where that is a container.
-    fn opened(&self) -> Container {
-        let (word, bit) = place(self.lexer.depth());
-        if self.objects[word] & bit == 0 { Container::Array } else { Container::Object }
+    /// Closes a container: what it stands in is `inside` now, where that is one.
+    #[inline(always)]
+    fn close(&mut self, inside: &mut Container) {
+        self.depth -= 1;
+        if self.depth > 0 {
+            let (word, bit) = place(self.depth);
+            let is_object = self.objects[word] & bit != 0;
+            *inside = if is_object { Container::Object } else { Container::Array };
+        }
+    }
+}
+
+fn closing(container: Container) -> u8 {
+    match container {
+        Container::Object => b'}',
+        Container::Array => b']',
     }
 }
 
@@ -241,9 +336,53 @@ mod tests {
         }
     }
 
+    #[test]
+    fn elements_are_told_of_one_after_the_other() {
+        let told = |text| {
+            let mut told = String::new();
+            let found = outline_each(text, 9, |part| match part {
+                Part::Member(Member { key, value, .. }) => {
+                    told.push_str(&format!("{key}={value} "))
+                }
+                Part::End(container) => told.push_str(&format!("{container:?};")),
+            });
+            found.map(|_| told)
+        };
+        let several = told(r#"[ {"a":1,"b":[2]} , [3],{}, 4]"#).expect("JSON");
+        assert_eq!(several, "a=1 b=[2] Some(Object);Some(Array);Some(Object);None;");
+        assert_eq!(told(r#" {"a":{}} "#).expect("JSON"), "a={} Some(Object);");
+        assert_eq!(told("7").expect("JSON"), "None;");
+        assert_eq!(told(" [ ] ").expect("JSON"), "");
+        for broken in ["[", "[]]", "[1,]", "[,1]", "[1 2]", "[{}}", "[{]", "[[]", "[1}"] {
+            assert_eq!(told(broken), Err(Flaw::Broken), "{broken}");
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_serde_json(text in r#"([\[\]{},:"\\ 0-9.eE+\-truefalsnu]|"a"|"\\u00e9":|\{"a":1\}|\[1,2\]){0,24}"#) {
+            let known: Result<&RawValue, _> = serde_json::from_str(&text);
+            prop_assert_eq!(depth(&text, MOST).is_ok(), known.is_ok(), "{}", text);
+            let each = outline_each(&text, MOST, |_| {});
+            prop_assert_eq!(each.is_ok(), known.is_ok(), "{}", text);
+        }
+
+        /// Wherever a block of the scanner's begins and ends.
+        #[test]
+        fn agrees_with_serde_json_however_long_it_is(
+            parts in prop::collection::vec(prop_oneof![
+                Just("\"\\\\\\\"".to_owned()), Just("\\".to_owned()), Just("\"".to_owned()),
+                Just(" ".to_owned()), Just(",".to_owned()), Just("é".to_owned()),
+                Just("\"a\":".to_owned()), Just("\u{1}".to_owned()), "[x\"\\\\]{1,70}", "[0-9]{1,70}",
+            ], 0..6),
+            broken in any::<bool>(),
+        ) {
+            let inside = parts.concat();
+            let text = if broken {
+                format!("[\"{inside}\"]")
+            } else {
+                format!("[{}, 1.5]", serde_json::Value::from(inside))
+            };
             let known: Result<&RawValue, _> = serde_json::from_str(&text);
             prop_assert_eq!(depth(&text, MOST).is_ok(), known.is_ok(), "{}", text);
         }

@@ -7,9 +7,9 @@ use super::lexer::{Kind, Lexer};
 pub(crate) fn repair(json: &[u8]) -> Option<Vec<u8>> {
     let mut repaired: Option<Vec<u8>> = None;
     let mut copied = 0;
-    for lexeme in Lexer::lenient(json).filter(|lexeme| lexeme.kind == Kind::Scalar) {
+    for lexeme in Lexer::new(json).filter(|lexeme| lexeme.kind == Kind::Scalar) {
         let word = &json[lexeme.start..lexeme.end];
-        if !matches!(word, b"NaN" | b"Infinity" | b"-Infinity") {
+        if python_word(word) != Some(word.len()) {
             continue;
         }
         let out = repaired.get_or_insert_with(|| Vec::with_capacity(json.len()));
@@ -20,6 +20,12 @@ pub(crate) fn repair(json: &[u8]) -> Option<Vec<u8>> {
     let mut repaired = repaired?;
     repaired.extend_from_slice(&json[copied..]);
     Some(repaired)
+}
+
+/// How long the word of Python's is that the text begins with.
+pub(super) fn python_word(text: &[u8]) -> Option<usize> {
+    let words: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    words.into_iter().find(|word| text.starts_with(word)).map(<[u8]>::len)
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ const SILENT: Duration = Duration::from_secs(15);
 const PROBE: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 
+/// How much the system keeps of an answer before it has sent it to the peer. By its own measure it
+/// keeps megabytes for a slow one, and tells of what was taken when a third of them is gone: a slow
+/// reader could not be told from one that takes nothing.
+const UNSENT: u32 = 128 * 1024;
+
 /// Binds an address. Does not wait: nothing is looked up.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
@@ -44,9 +49,12 @@ fn tuned(stream: TcpStream) -> TcpStream {
     let no_delay = stream.set_nodelay(true);
     let keep_alive =
         TcpKeepalive::new().with_time(SILENT).with_interval(PROBE).with_retries(PROBES);
-    let set = no_delay.and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
+    let socket = SockRef::from(&stream);
+    let set = no_delay
+        .and_then(|()| socket.set_tcp_keepalive(&keep_alive))
+        .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT));
     if let Err(error) = set {
-        debug!(%error, "cannot set TCP_NODELAY and keep-alive");
+        debug!(%error, "cannot set TCP_NODELAY, keep-alive and TCP_NOTSENT_LOWAT");
     }
     stream
 }

@@ -1,23 +1,54 @@
 //! The list of protocols. Folders never import each other, and nothing outside a folder knows
-//! its wire format. A new protocol is a folder and its line here.
+//! its wire format. A new protocol is a folder and its lines here.
 
 pub mod jsonrpc;
 pub mod juno;
 pub mod nameko;
 pub mod nats;
 
+use std::sync::Arc;
+
 use crate::config::{ReadConnector, Readers};
 use crate::ingress::IngressKind;
 
-/// The protocols that calls can leave by, by the word in `protocol = "…"`.
-pub const EGRESSES: &[(&str, ReadConnector)] =
-    &[("nameko", nameko::read_connector), ("nats", nats::read_connector)];
+/// The protocols of one gateway. What the parts of a protocol share with each other for as long as
+/// it runs, through every reload, is made with this and known to them alone.
+pub struct Protocols {
+    /// The protocols that calls can leave by, by the word in `protocol = "…"`.
+    pub egresses: Vec<(&'static str, ReadConnector)>,
+    /// The ways that calls come in.
+    pub ingresses: Vec<IngressKind>,
+}
 
-/// The ways that calls come in.
-pub const INGRESSES: &[IngressKind] = &[jsonrpc::INGRESS, juno::INGRESS];
+impl Protocols {
+    /// All of them.
+    pub fn new() -> Self {
+        let jsonrpc = jsonrpc::parts();
+        let [http, registry] = jsonrpc.ingresses;
+        Self {
+            egresses: vec![
+                ("nameko", Arc::new(nameko::read_connector)),
+                ("nats", Arc::new(nats::read_connector)),
+                ("jsonrpc", jsonrpc.read_connector),
+            ],
+            ingresses: vec![http, juno::ingress_kind(), registry],
+        }
+    }
 
-/// What reads the protocols' tables in a configuration.
+    /// What reads their tables in a configuration.
+    pub fn readers(&self) -> Readers {
+        let ingresses = self.ingresses.iter().map(|kind| (kind.name, kind.read));
+        Readers { egresses: self.egresses.clone(), ingresses: ingresses.collect() }
+    }
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What reads the protocols' tables, for whoever only reads.
 pub fn readers() -> Readers {
-    let ingresses = INGRESSES.iter().map(|kind| (kind.name, kind.read));
-    Readers { egresses: EGRESSES, ingresses: ingresses.collect() }
+    Protocols::new().readers()
 }

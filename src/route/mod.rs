@@ -1,12 +1,22 @@
 //! A row of the routing table, as an operator means it. Plain data: the configuration reads it, the
 //! router holds calls to it.
 
+pub mod access;
+pub mod breaker;
+pub mod bridge;
+pub mod expose;
+pub mod index;
 pub mod pattern;
+mod radix;
+pub mod rate;
 
 use std::time::Duration;
 
 use crate::call::CallName;
+use crate::offer::schema_file::SchemaFile;
+use access::Access;
 use pattern::Pattern;
+use rate::Limits;
 
 /// The upstream that is always there, to which the implicit last row sends.
 pub const HUB: &str = "hub";
@@ -52,8 +62,18 @@ pub struct Rule {
     pub params: Vec<String>,
     /// The form of JSON-RPC answers at the service's own address.
     pub dialect: Dialect,
+    /// What describes the service's methods, where it cannot tell itself.
+    pub schema: Option<SchemaFile>,
+    /// Whether a call may run twice.
+    pub idempotent: bool,
+    /// How often one that may is tried again.
+    pub retries: usize,
     /// How long a call may take.
     pub timeout: Duration,
+    /// How much of it there may be.
+    pub limits: Limits,
+    /// Who may call.
+    pub access: Access,
 }
 
 impl Rule {
@@ -67,7 +87,12 @@ impl Rule {
             subject: None,
             params: Vec::new(),
             dialect: Dialect::Strict,
+            schema: None,
+            idempotent: false,
+            retries: 0,
             timeout,
+            limits: Limits::default(),
+            access: Access::Open,
         }
     }
 
@@ -91,6 +116,27 @@ impl Rule {
     /// The method to ask for when `name` is called.
     pub fn method<'a>(&'a self, name: &'a CallName) -> &'a str {
         self.method.as_deref().unwrap_or(name.method())
+    }
+}
+
+impl Rule {
+    /// The service that its calls ask for, where the row alone tells.
+    pub fn known_service(&self) -> Option<&str> {
+        if let Some(service) = &self.service {
+            return Some(service);
+        }
+        let (service, _) = self.pattern.as_str().rsplit_once('.')?;
+        (!service.contains(['*', '?'])).then_some(service)
+    }
+
+    /// The method that its calls ask for, where the row alone tells.
+    pub fn known_method(&self) -> Option<&str> {
+        if let Some(method) = &self.method {
+            return Some(method);
+        }
+        let text = self.pattern.as_str();
+        let method = text.rsplit_once('.').map_or(text, |(_, method)| method);
+        self.pattern.is_literal().then_some(method)
     }
 }
 
@@ -121,6 +167,23 @@ mod tests {
         ];
         for (pattern, service, name, expected) in cases {
             assert_eq!(rule(pattern, service).matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_a_row_alone_tells() {
+        for (pattern, service, known, method) in [
+            ("orders.*", None, Some("orders"), None),
+            ("orders.create", None, Some("orders"), Some("create")),
+            ("a.b.c", None, Some("a.b"), Some("c")),
+            ("orders.c*", None, Some("orders"), None),
+            ("o*.create", None, None, None),
+            ("*", None, None, None),
+            ("*", Some("hello"), Some("hello"), None),
+            ("greet", Some("hello"), Some("hello"), Some("greet")),
+        ] {
+            let rule = rule(pattern, service);
+            assert_eq!((rule.known_service(), rule.known_method()), (known, method), "{pattern}");
         }
     }
 

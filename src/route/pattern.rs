@@ -40,6 +40,14 @@ impl Pattern {
         self.shape == Shape::Literal
     }
 
+    /// The text before its first wildcard and the text behind its last one; `None` where it has
+    /// none.
+    pub fn ends(&self) -> Option<(&str, &str)> {
+        let wildcard = ['*', '?'];
+        let (first, last) = (self.text.find(wildcard)?, self.text.rfind(wildcard)?);
+        Some((&self.text[..first], &self.text[last + 1..]))
+    }
+
     /// Whether it matches all of `name`.
     pub fn matches(&self, name: &str) -> bool {
         match self.shape {
@@ -47,6 +55,28 @@ impl Pattern {
             Shape::Prefix => name.starts_with(&self.text[..self.text.len() - 1]),
             Shape::Glob => glob(self.text.as_bytes(), name.as_bytes(), |p, n| p == b'?' || p == n),
         }
+    }
+
+    /// Whether some name is matched by both. In time bounded by the product of the lengths.
+    pub fn meets(&self, other: &Pattern) -> bool {
+        let (mine, theirs): (Vec<char>, Vec<char>) =
+            (self.text.chars().collect(), other.text.chars().collect());
+        // What is left of `theirs` that can be met by what is left of `mine`, from the end on.
+        let mut row: Vec<bool> = vec![false; theirs.len() + 1];
+        for at in (0..=mine.len()).rev() {
+            let mut above = row[theirs.len()];
+            row[theirs.len()] = mine[at..].iter().all(|c| *c == '*');
+            for other in (0..theirs.len()).rev() {
+                let diagonal = above;
+                above = row[other];
+                row[other] = match (mine.get(at), theirs[other]) {
+                    (None, their) => their == '*' && row[other + 1],
+                    (Some('*'), _) | (Some(_), '*') => above || row[other + 1],
+                    (Some(my), their) => (*my == their || *my == '?' || their == '?') && diagonal,
+                };
+            }
+        }
+        row[0]
     }
 
     /// Whether every name that `other` matches is matched by this one too. May say no where it
@@ -121,6 +151,45 @@ mod tests {
         ];
         for (pattern, name, expected) in cases {
             assert_eq!(Pattern::new(pattern).matches(name), expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn meeting() {
+        let cases = [
+            ("orders.*", "orders.create", true),
+            ("orders.c*", "orders.*", true),
+            ("*.health", "orders.*", true),
+            ("orders.*", "mailer.*", false),
+            ("o*s.x", "orders.*", true),
+            ("o*s.x", "mailer.*", false),
+            ("?rders.x", "orders.*", true),
+            ("orders", "orders.*", false),
+            ("*a*b*c", "*x*", true),
+            ("", "*", true),
+            ("", "?", false),
+        ];
+        for (one, other, expected) in cases {
+            let (one, other) = (Pattern::new(one), Pattern::new(other));
+            assert_eq!(
+                (one.meets(&other), other.meets(&one)),
+                (expected, expected),
+                "{one} {other}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_takes_long_to_rule_out_takes_steps_in_proportion_to_the_name() {
+        for pattern in ["*a*a*a*b", "*a?a*a?*b", "a*a*a*a*a*a*a*a*b", "*aa*aa*b*"] {
+            let name = "a".repeat(1_000);
+            let steps = std::cell::Cell::new(0);
+            let one = |p: u8, n: u8| {
+                steps.set(steps.get() + 1);
+                p == b'?' || p == n
+            };
+            assert!(!glob(pattern.as_bytes(), name.as_bytes(), one), "{pattern}");
+            assert!(steps.get() <= 3 * name.len(), "{pattern}: {} steps", steps.get());
         }
     }
 

@@ -71,7 +71,7 @@ impl Ending {
     fn count(&mut self, outcome: CallOutcome, fault: Option<&Fault>, now: Instant) {
         self.written = true;
         let took = now - self.received;
-        self.row.metrics(self.ingress, fault).ended(outcome, took);
+        self.row.count(self.ingress, outcome, fault, took);
         call_span::close(&self.span, outcome, took);
     }
 }

@@ -2,6 +2,7 @@
 //! calls are counted. The composition root makes it; the routing table's rows hold it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::fault_log::{FaultLine, FaultLog};
 use super::table::NO_ROUTE;
 use crate::call::TraceParent;
 use crate::fault::Fault;
-use crate::metrics::{CallMetrics, CallOutcome};
+use crate::metrics::{CallLabels, CallMetrics, CallOutcome};
 
 /// The way a call came in, as the label `ingress` says it. Given out by [`Ledger::ingress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +24,31 @@ impl IngressLabel {
     pub fn as_str(self) -> &'static str {
         self.name
     }
+}
 
-    /// Its place among the metrics that [`Ledger::metrics`] made.
-    pub(super) fn index(self) -> usize {
-        self.index
+/// The counters of a route by the ways in: next to nothing until a call has come by one.
+pub(super) struct Counters(Box<[CallMetrics]>);
+
+impl Counters {
+    /// Counts a call of `route` to `upstream`, always the same ones, that came in so and has ended.
+    pub(super) fn count(
+        &self,
+        ingress: IngressLabel,
+        (route, upstream): (&str, &str),
+        outcome: CallOutcome,
+        took: Duration,
+    ) {
+        if let Some(metrics) = self.0.get(ingress.index) {
+            metrics.ended(CallLabels { ingress: ingress.name, route, upstream }, outcome, took);
+        }
     }
 }
 
 /// Where ends are written.
 pub struct Ledger {
     ingresses: Vec<&'static str>,
-    /// For what never became a call, by ingress.
-    unrouted: Vec<CallMetrics>,
+    /// For what never became a call.
+    unrouted: Counters,
     pub(super) faults: FaultLog,
 }
 
@@ -42,7 +56,7 @@ impl Ledger {
     /// A ledger for calls that come in by these ways.
     pub fn new(ingresses: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
         let ingresses: Vec<_> = ingresses.into_iter().collect();
-        let unrouted = metrics(&ingresses, NO_ROUTE, NO_ROUTE);
+        let unrouted = counters(&ingresses);
         Arc::new(Self { ingresses, unrouted, faults: FaultLog::default() })
     }
 
@@ -53,9 +67,9 @@ impl Ledger {
         IngressLabel { index: index.unwrap_or_default(), name }
     }
 
-    /// The metrics of a row, by ingress.
-    pub(super) fn metrics(&self, route: &str, upstream: &str) -> Vec<CallMetrics> {
-        metrics(&self.ingresses, route, upstream)
+    /// Counters for a row.
+    pub(super) fn counters(&self) -> Counters {
+        counters(&self.ingresses)
     }
 
     /// Counts and logs a fault that was found before there was a call to route.
@@ -66,14 +80,13 @@ impl Ledger {
         since: Instant,
         fault: &Fault,
     ) {
-        if let Some(metrics) = self.unrouted.get(ingress.index) {
-            metrics.ended(CallOutcome::Fault(fault.kind()), since.elapsed());
-        }
         let (route, upstream) = (NO_ROUTE, NO_ROUTE);
+        let outcome = CallOutcome::Fault(fault.kind());
+        self.unrouted.count(ingress, (route, upstream), outcome, since.elapsed());
         self.faults.write(FaultLine { ingress, route, upstream, call: "", trace, fault });
     }
 }
 
-fn metrics(ingresses: &[&'static str], route: &str, upstream: &str) -> Vec<CallMetrics> {
-    ingresses.iter().map(|ingress| CallMetrics::new(ingress, route, upstream)).collect()
+fn counters(ingresses: &[&'static str]) -> Counters {
+    Counters(ingresses.iter().map(|_| CallMetrics::default()).collect())
 }

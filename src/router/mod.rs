@@ -4,12 +4,19 @@
 //! and gives a [`Ticket`]; the ticket's end counts it and logs its fault. [`Router::dispatch`]
 //! does both, and what is between. The router knows no protocol and does no I/O.
 
+pub mod breaker;
 mod call_span;
+pub mod circuit;
 mod ending;
+pub mod entrance;
 pub mod fault_log;
 pub mod ledger;
+pub mod limits;
 mod policy;
+pub mod retries;
+mod sweep;
 pub mod table;
+mod tally;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -27,6 +34,8 @@ use crate::route::Dialect;
 pub use ending::Ending;
 use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;
+pub use policy::rate::Allowance;
+use policy::{Admitted, Declined};
 use table::Table;
 pub use ticket::{Dispatched, Ticket, Unadmitted};
 
@@ -77,8 +86,12 @@ impl Router {
         let admitted = policy::admit(&row, arrival);
         let ending = Ending::of(row, arrival);
         match admitted {
-            Ok(permit) => Ok(Ticket { ending, permit, deadline }),
-            Err(fault) => Err(Box::new(Unadmitted { ending, fault })),
+            Ok(Admitted { probe, seats, allowance }) => {
+                Ok(Ticket { ending, probe, seats, allowance, deadline })
+            }
+            Err(Declined { fault, allowance }) => {
+                Err(Box::new(Unadmitted { ending, fault, allowance }))
+            }
         }
     }
 
@@ -103,18 +116,21 @@ impl Router {
     pub async fn dispatch(&self, ingress: IngressLabel, call: Call) -> Dispatched {
         let arrival = Arrival {
             ingress,
+            caller: &call.caller,
             name: call.name.as_str(),
             received: call.received,
             timeout: call.timeout,
             trace: Some(call.context.trace),
+            hops: call.context.hops,
+            may_have_run: call.may_have_run,
         };
         match self.admit(&arrival) {
             Ok(ticket) => ticket.carry_out(&call).await,
             Err(unadmitted) => {
-                let Unadmitted { ending, fault } = *unadmitted;
+                let Unadmitted { ending, fault, allowance } = *unadmitted;
                 let dialect = Some(ending.row().rule.dialect);
                 ending.write(call.name.as_str(), Err(&fault));
-                Dispatched { result: Err(fault), service_time: None, dialect }
+                Dispatched { result: Err(fault), service_time: None, dialect, allowance }
             }
         }
     }

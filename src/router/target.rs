@@ -46,13 +46,13 @@ impl Target {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.metrics.in_flight.increment(1.0);
+        self.metrics.call_entered();
         true
     }
 
     fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.in_flight.decrement(1.0);
+        self.metrics.call_left();
     }
 
     /// How many calls wait.

@@ -1,7 +1,8 @@
 //! The router over a fake upstream: matching, renaming, deadlines, limits, and what is handed
 //! back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::budget::Budget;
 use crate::call::{
     Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
 };
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::route::{HUB, Rule};
@@ -29,6 +31,9 @@ struct Fake {
     gate: Arc<Semaphore>,
     /// What it says instead.
     fault: Mutex<Option<Fault>>,
+    /// What it says before that, each once.
+    faults: Mutex<VecDeque<Fault>>,
+    asked: AtomicUsize,
     /// Holds what it is given until the gate opens, instead of sending it first.
     holds: AtomicBool,
     notified: Mutex<Vec<String>>,
@@ -36,6 +41,10 @@ struct Fake {
 
 impl Fake {
     async fn pass(&self, request: &Request<'_>) -> Result<String, Fault> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(fault) = self.faults.lock().expect("whole").pop_front() {
+            return Err(fault);
+        }
         let held = request.departure.hold();
         if !self.holds.load(Ordering::Relaxed) {
             held.release();
@@ -93,6 +102,8 @@ impl Fixture {
         let upstream = Arc::new(Fake {
             gate: Arc::clone(&gate),
             fault: Mutex::default(),
+            faults: Mutex::default(),
+            asked: AtomicUsize::new(0),
             holds: AtomicBool::new(false),
             notified: Mutex::default(),
         });
@@ -136,7 +147,8 @@ fn table(rules: Vec<Rule>, target: &Arc<Target>, ledger: &Arc<Ledger>) -> Table 
     let rows = rules.into_iter().map(|rule| {
         let label = rule.pattern.to_string();
         let target = (rule.upstream != HUB).then(|| Arc::clone(target));
-        Row::new(rule, &label, target, ledger)
+        let budget = (rule.retries > 0).then(Arc::default);
+        Row::new(rule, &label, target, ledger).retrying(budget)
     });
     Table::new(rows.collect(), Row::new(rule("*", HUB), NO_ROUTE, None, ledger))
 }
@@ -146,9 +158,11 @@ fn call(name: &str, kind: CallKind, timeout: Option<Duration>) -> Call {
         name: CallName::parse(name.to_owned()).expect("service.method"),
         params: Params::None,
         kind,
+        caller: Caller::NOBODY,
         context: Arc::new(Context::new(TraceParent::generate())),
         received: Instant::now(),
         timeout,
+        may_have_run: false,
     }
 }
 
@@ -264,4 +278,93 @@ async fn a_new_table_is_in_force_at_once() {
     fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.target, &fixture.ledger));
     assert!(fixture.call("orders.m", None).await.is_err());
     assert!(fixture.call("bills.m", None).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_may_have_run_runs_again_only_where_its_row_says_so() {
+    let twice = Rule { idempotent: true, ..rule("reports.*", "fake") };
+    let fixture = Fixture::new(vec![twice, rule("orders.*", "fake")], 10);
+    let ingress = fixture.ledger.ingress("http");
+    let again = |name| Call { may_have_run: true, ..call(name, CallKind::Call, None) };
+    let report = fixture.router.dispatch(ingress, again("reports.make")).await;
+    assert!(report.result.is_ok(), "its row lets it run twice");
+    let order = fixture.router.dispatch(ingress, again("orders.create")).await;
+    let fault = order.result.expect_err("it may have run");
+    assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Unavailable, Outcome::Unknown));
+    assert_eq!(order.service_time, None, "it is not sent");
+}
+
+#[tokio::test]
+async fn a_call_that_goes_round_between_gateways_ends() {
+    let fixture = Fixture::new(vec![rule("orders.*", "fake")], 10);
+    let ingress = fixture.ledger.ingress("http");
+    let come = |hops| {
+        let context = Arc::new(Context { hops, ..Context::new(TraceParent::generate()) });
+        Call { context, ..call("orders.create", CallKind::Call, None) }
+    };
+    assert!(fixture.router.dispatch(ingress, come(15)).await.result.is_ok());
+    let fault = fixture.router.dispatch(ingress, come(16)).await.result.expect_err("enough");
+    assert_eq!((fault.kind(), fault.outcome()), (FaultKind::Internal, Outcome::NotSent));
+    assert!(fault.message().contains("in a circle"), "{}", fault.message());
+}
+
+/// How a call of `reports.make` ends that meets these faults first, and how often it is sent.
+async fn met(
+    rule: Rule,
+    faults: impl IntoIterator<Item = Fault>,
+) -> (Result<String, Fault>, usize) {
+    let fixture = Fixture::new(vec![rule], 10);
+    fixture.upstream.faults.lock().expect("whole").extend(faults);
+    let ended = fixture.call("reports.make", None).await;
+    (ended, fixture.upstream.asked.load(Ordering::Relaxed))
+}
+
+fn retried(retries: usize) -> Rule {
+    Rule { idempotent: true, retries, ..rule("reports.*", "fake") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_get_there_is_tried_again_and_what_was_answered_is_not() {
+    let fault = |kind, outcome| Fault::new(kind, outcome, "");
+    let cases = [
+        (fault(FaultKind::Unavailable, Outcome::NotSent), true),
+        (fault(FaultKind::Unavailable, Outcome::Rejected), true),
+        (fault(FaultKind::Unavailable, Outcome::Unknown), true),
+        (fault(FaultKind::Overloaded, Outcome::NotSent), true),
+        (fault(FaultKind::Unavailable, Outcome::Executed), false),
+        (fault(FaultKind::Timeout, Outcome::Unknown), false),
+        (fault(FaultKind::TooLarge, Outcome::NotSent), false),
+        (fault(FaultKind::InvalidParams, Outcome::Rejected), false),
+        (fault(FaultKind::Application, Outcome::Executed), false),
+    ];
+    for (fault, again) in cases {
+        let (ended, sent) = met(retried(1), [fault.clone()]).await;
+        assert_eq!((ended.is_ok(), sent), (again, 1 + usize::from(again)), "{fault:?}");
+        assert_eq!(met(rule("reports.*", "fake"), [fault]).await.1, 1);
+    }
+    let away = || fault(FaultKind::Unavailable, Outcome::NotSent);
+    assert_eq!(met(retried(3), [away(), away(), away()]).await.1, 4);
+    assert_eq!(met(retried(2), [away(), away(), away(), away()]).await.1, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_for_a_retry_than_the_deadline() {
+    let started = Instant::now();
+    let full = Fault::not_sent(FaultKind::Overloaded, "full");
+    let after = |seconds| full.clone().with_retry_after(Duration::from_secs(seconds));
+    let (ended, sent) = met(retried(1), [after(60)]).await;
+    assert_eq!((ended.expect_err("a fault").message(), sent), ("full", 1));
+    assert_eq!(met(retried(1), [after(u64::MAX)]).await.1, 1);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(met(retried(1), [after(2)]).await.1, 2);
+    assert_eq!(started.elapsed(), Duration::from_secs(2), "what it was asked to wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_run_once_is_not_told_to_have_not() {
+    let cut = Fault::new(FaultKind::Unavailable, Outcome::Unknown, "cut");
+    let away = Fault::not_sent(FaultKind::Unavailable, "away");
+    let (ended, sent) = met(retried(2), [cut, away.clone(), away]).await;
+    let fault = ended.expect_err("a fault");
+    assert_eq!((fault.outcome(), fault.message(), sent), (Outcome::Unknown, "cut", 3));
 }

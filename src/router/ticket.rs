@@ -5,10 +5,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
+use super::breaker::Ended;
+use super::circuit::Probe;
 use super::ending::Ending;
+use super::policy::breaker::service;
+use super::policy::in_flight::Seats;
+use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
+use super::retries;
 use super::table::Row;
-use super::target::Permit;
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, Outcome};
 use crate::route::Dialect;
@@ -22,13 +27,17 @@ pub struct Dispatched {
     pub service_time: Option<Duration>,
     /// The form that the row asks for; `None` where no row was asked.
     pub dialect: Option<Dialect>,
+    /// What its caller has left of its rate, where there is one.
+    pub allowance: Option<Allowance>,
 }
 
 /// A call that was admitted, by [`Router::admit`](super::Router::admit). Dropped before its end,
 /// it counts as cancelled by its caller.
 pub struct Ticket {
     pub(super) ending: Ending,
-    pub(super) permit: Permit,
+    pub(super) probe: Option<Probe>,
+    pub(super) seats: Seats,
+    pub(super) allowance: Option<Allowance>,
     pub(super) deadline: Deadline,
 }
 
@@ -38,6 +47,8 @@ pub struct Unadmitted {
     pub ending: Ending,
     /// Why it was not.
     pub fault: Fault,
+    /// What its caller has left of its rate, where there is one.
+    pub allowance: Option<Allowance>,
 }
 
 impl Ticket {
@@ -69,18 +80,41 @@ impl Ticket {
     /// Sends the call to the upstream that its row names, waits for the end under the deadline,
     /// and writes it. A notification's result is `null`, as soon as the upstream has taken it
     /// over.
-    pub async fn carry_out(self, call: &Call) -> Dispatched {
+    pub async fn carry_out(mut self, call: &Call) -> Dispatched {
         let sent = Instant::now();
-        let result = self.send(call).instrument(self.ending.span().clone()).await;
+        if let Some(budget) = self.row().retry_budget() {
+            budget.earn(sent);
+        }
+        let span = self.ending.span().clone();
+        let result = match self.attempt(call).instrument(span.clone()).await {
+            Err(fault) if self.row().rule.retries > 0 => {
+                // In a box, so that calls which are answered at once do not carry its room.
+                Box::pin(retries::try_again(&mut self, call, fault)).instrument(span).await
+            }
+            result => result,
+        };
         let now = Instant::now();
-        let dialect = Some(self.row().rule.dialect);
+        let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
         self.release().write_at(now, call.name.as_str(), result.as_ref().map(|_| ()));
-        Dispatched { result, service_time: was_sent.then(|| now - sent), dialect }
+        Dispatched { result, service_time: was_sent.then(|| now - sent), dialect, allowance }
+    }
+
+    /// Sends the call once, and tells the upstream's breaker how that ended.
+    pub(super) async fn attempt(&mut self, call: &Call) -> Result<Reply, Fault> {
+        let result = self.send(call).await;
+        let probe = self.probe.take();
+        let row = self.row();
+        if let Some(breaker) = row.breaker() {
+            let (kind, timeout) = (call.kind, row.rule.timeout);
+            let ended = Ended { kind, result: result.as_ref(), deadline: self.deadline, timeout };
+            breaker.judge(service(row, call.name.as_str()), probe, &ended, Instant::now());
+        }
+        result
     }
 
     async fn send(&self, call: &Call) -> Result<Reply, Fault> {
-        let (rule, upstream) = (&self.row().rule, &self.permit.target().upstream);
+        let (rule, upstream) = (&self.row().rule, &self.seats.target().upstream);
         let request = Request {
             service: rule.service(&call.name),
             method: rule.method(&call.name),
@@ -100,6 +134,10 @@ impl Ticket {
             }
         };
         let held = request.departure.was_held();
+        // Whatever a service said may repeat what it was sent, secrets of the configuration's too.
+        let ended = ended.map(|ended| {
+            ended.map_err(|fault| if fault.remote().is_some() { fault.scrubbed() } else { fault })
+        });
         ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline, held)))
     }
 }

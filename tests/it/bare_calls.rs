@@ -29,7 +29,6 @@ async fn faults_are_statuses_with_problem_documents() {
         ("/call/echo/x", "{", 400, "parse_error"),
         ("/call/echo/x", "\u{1}", 400, "parse_error"),
         ("/call/echo/x", "7", 400, "invalid_request"),
-        ("/call/echo/x", "null", 400, "invalid_request"),
         ("/call/echo/x", "\"text\"", 400, "invalid_request"),
         ("/call/nobody/x", "[]", 404, "unknown_service"),
         ("/call/echo/fail", "[]", 500, "application"),
@@ -91,4 +90,18 @@ async fn the_content_type_must_be_json_where_there_is_a_body() {
     let none = echo.gateway.post("/call/echo/x", &[], "").await;
     assert_eq!((none.status, none.json()), (200, Value::Null));
     assert_eq!(echo.gateway.result("echo.x", json!(["p"])).await, "p");
+}
+
+/// JSON-RPC has `"params": null` for none, and so have its clients.
+#[tokio::test]
+async fn null_is_no_params() {
+    let echo = Echo::start().await;
+    for body in ["", "null", " null\n", "\u{feff}null"] {
+        let answer = echo.gateway.post("/call/echo/x", &[], body).await;
+        assert_eq!((answer.status, answer.json()), (200, Value::Null), "{body:?}: {answer:?}");
+    }
+    assert!(echo.service.requests.all().iter().all(|seen| seen.body.is_empty()));
+    for body in ["nul", "null null", "1", "\"null\""] {
+        assert_eq!(echo.gateway.post("/call/echo/x", &[], body).await.status, 400, "{body}");
+    }
 }

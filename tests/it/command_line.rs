@@ -158,6 +158,11 @@ upstream = "rabbit"
 match = "mailer.*"
 upstream = "nats"
 params = ["to", "text"]
+[[expose]]
+service = "mailer"
+on = ["rabbit"]
+as = "post"
+methods = ["send"]
 "#;
 
 async fn configured(arguments: &[&str]) -> (i32, String, String) {
@@ -183,6 +188,16 @@ async fn routes_lists_the_table_in_its_order() {
         (&rows[0]["service"], &rows[0]["timeout"]),
         (&json!("orders_service"), &json!("5s"))
     );
+}
+
+#[tokio::test]
+async fn explain_tells_where_a_service_is_exposed() {
+    let (_, out, _) = configured(&["explain", "--json", "mailer.send", "to=a"]).await;
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(told["exposed"], json!([{"on": "rabbit", "name": "post.send"}]), "{out}");
+    let (_, out, _) = configured(&["explain", "--json", "mailer.list", "to=a"]).await;
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(told.get("exposed"), None, "{out}");
 }
 
 #[tokio::test]

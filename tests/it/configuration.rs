@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::harness::certs::Certs;
-use crate::harness::gateway::genkan;
+use crate::harness::gateway::{GENKAN, genkan};
 use crate::harness::process::{Folder, run};
 use crate::harness::{Gateway, Nats, NatsResponder};
 
@@ -358,6 +358,23 @@ async fn a_file_in_the_working_directory_is_found() {
     command.arg("serve").current_dir(folder.path());
     let gateway = Gateway::spawn(&command, folder).await;
     assert_eq!(gateway.logged("starting")[0]["config"], "genkan.toml");
+}
+
+#[test]
+fn a_fifo_that_nobody_writes_into_holds_no_start_up() {
+    let folder = Folder::new();
+    let fifo = folder.path().join("genkan.toml");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    for subcommand in ["check", "routes", "serve"] {
+        let (status, out, err) = run(genkan().arg(subcommand).arg("-c").arg(&fifo));
+        assert_ne!(status, 0, "{subcommand}");
+        assert!(format!("{out}{err}").contains("a FIFO that nobody writes into"), "{out}{err}");
+    }
+    // A pipe of the shell's is read, however long its writer takes.
+    let slow = "genkan=$0; \"$genkan\" check -c <(sleep 4; echo 'max_memory = \"64MiB\"')";
+    let (status, out, err) = run(std::process::Command::new("bash").args(["-c", slow, GENKAN]));
+    assert_eq!(status, 0, "{out}{err}");
 }
 
 #[tokio::test]

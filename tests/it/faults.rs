@@ -33,7 +33,7 @@ const ROWS: [Row; 10] = [
     row(("unknown_method", -32601, 404), ("unknown", false), ("svc", "nope", "[1]")),
     row(("unknown_service", -32601, 404), ("not_sent", false), ("nobody", "x", "[1]")),
     row(("invalid_params", -32602, 422), ("not_sent", false), ("svc", "x", "[null]")),
-    row(("internal", -32007, 500), ("executed", false), ("svc", "broken", "[1]")),
+    row(("internal", -32050, 500), ("executed", false), ("svc", "broken", "[1]")),
     row(("application", -32000, 500), ("executed", false), ("svc", "fail", "[1]")),
     row(("timeout", -32003, 504), ("unknown", false), ("svc", "never", "[1]")),
     row(("overloaded", -32005, 429), ("not_sent", true), ("full", "x", "[1]")),

@@ -106,12 +106,16 @@ async fn answers_that_nobody_reads_fill_no_memory() {
                 unread.push(answer);
                 continue;
             }
-            assert_eq!(answer.status(), 429);
+            let (status, after) = (answer.status(), answer.headers().contains_key("retry-after"));
             let problem = answer.into_body().collect().await.expect("a body").to_bytes();
             let problem: serde_json::Value = serde_json::from_slice(&problem).expect("JSON");
             assert_eq!(problem["kind"], "overloaded");
-            // Where it ran, and only its answer had no place, that is said.
-            assert!(problem["outcome"] == "executed" || problem["outcome"] == "not_sent");
+            // Where it ran, and only its answer had no place, nothing asks for a repetition.
+            match problem["outcome"].as_str() {
+                Some("not_sent") => assert_eq!((status.as_u16(), after), (429, true)),
+                Some("executed") => assert_eq!((status.as_u16(), after), (503, false)),
+                _ => panic!("{problem}"),
+            }
             refused += 1;
         }
         senders.push(sender);
@@ -123,6 +127,19 @@ async fn answers_that_nobody_reads_fill_no_memory() {
         let body = answer.into_body().collect().await.expect("all of it").to_bytes();
         assert_eq!(body.len(), 900_002);
     }
+}
+
+/// What ran is not to be repeated, which 429 and `Retry-After` would have every client do.
+#[tokio::test]
+async fn an_answer_that_has_no_place_asks_for_no_repetition() {
+    let limits =
+        "max_memory = \"128KiB\"\n[http]\nmax_body = \"16KiB\"\n[hub]\nmax_line = \"16KiB\"\n";
+    let echo = Echo::with(limits).await;
+    let answer = echo.gateway.post("/call/echo/large", &[], "").await;
+    let problem = answer.json();
+    assert_eq!((&problem["kind"], &problem["outcome"]), (&json!("overloaded"), &json!("executed")));
+    assert_eq!((answer.status, answer.header("retry-after")), (503, None), "{problem}");
+    assert_eq!(echo.called(), ["large"]);
 }
 
 #[tokio::test]

@@ -172,8 +172,8 @@ async fn replies_that_are_no_replies_end_the_call_with_a_fault() {
     for reply in replies {
         let (gateway, _service) = service(move |_| Answer::new(reply)).await;
         let fault = gateway.fault("orders.x", json!([])).await;
-        assert_eq!(fault.is("internal", "executed").code, -32007, "{reply:?}");
-        assert_eq!(gateway.fault("orders.y", json!([])).await.code, -32007, "and lives on");
+        assert_eq!(fault.is("internal", "executed").code, -32050, "{reply:?}");
+        assert_eq!(gateway.fault("orders.y", json!([])).await.code, -32050, "and lives on");
     }
 }
 

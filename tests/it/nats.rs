@@ -191,9 +191,9 @@ async fn picom_replies_of_every_shape() {
         (br#"{"error":"Bad JSON request"}"#, "invalid_params", -32602),
         (br#"{"error":"Method not found \"x\""}"#, "unknown_method", -32601),
         (br#"{"error":"Method not found \"other\""}"#, "application", -32000),
-        (b"", "internal", -32007),
-        (b"{\"payload\":", "internal", -32007),
-        (b"{\"payload\":\"\xff\"}", "internal", -32007),
+        (b"", "internal", -32050),
+        (b"{\"payload\":", "internal", -32050),
+        (b"{\"payload\":\"\xff\"}", "internal", -32050),
     ];
     for (reply, kind, code) in faults {
         let (_nats, _service, gateway) = service("picom", move |_| Answer::new(reply)).await;

@@ -7,38 +7,37 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::harness::process::free_port;
-use crate::harness::{Answer, Gateway, Nats, NatsResponder, Proxy, as_fault, eventually};
+use crate::harness::{Answer, Gateway, Nats, NatsResponder, Proxy, Seen, as_fault, eventually};
 
-/// Two servers of one cluster; the second is not started yet.
-fn cluster() -> (Nats, Nats) {
-    let ports = [free_port(), free_port()];
-    let conf = |own: u16| {
-        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
-        format!(
-            "cluster {{ name: c, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}\n\
-             lame_duck_grace_period: \"1s\"\nlame_duck_duration: \"30s\""
-        )
-    };
-    (Nats::configured(&conf(ports[0])), Nats::down_with(&conf(ports[1])))
+/// A server that goes has a second for its calls, and the rest for its connections.
+const GRACE: &str = "lame_duck_grace_period: \"1s\"\nlame_duck_duration: \"30s\"";
+
+/// A gateway that knows both servers.
+async fn gateway(first: &Nats, second: &Nats) -> Gateway {
+    let servers = format!("servers = [\"{}\", \"{}\"]", first.url(), second.url());
+    let toml = first.config("picom");
+    let line = toml.lines().find(|line| line.starts_with("servers")).expect("its servers");
+    Gateway::ready(&toml.replace(line, &servers)).await
+}
+
+/// Waits until a service can be called, wherever in the cluster it is.
+async fn reaches(gateway: &Gateway, service: &str) {
+    eventually("the servers know of each other", async || {
+        let response = gateway.post(&format!("/call/{service}/x"), &[], "[\"p\"]").await;
+        (response.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_that_says_goodbye_costs_no_call() {
-    let (leaving, staying) = cluster();
-    let servers = format!("servers = [\"{}\", \"{}\"]", leaving.url(), staying.url());
-    let toml = leaving.config("picom");
-    let line = toml.lines().find(|line| line.starts_with("servers")).expect("its servers");
-    let gateway = Arc::new(Gateway::ready(&toml.replace(line, &servers)).await);
+    let (leaving, staying) = Nats::cluster(GRACE);
+    let gateway = Arc::new(gateway(&leaving, &staying).await);
     // The gateway can only be on the one that runs; the service is on the one that stays.
     staying.restart();
     let answer = |_: &_| Answer::after(r#"{"payload":"ok"}"#, Duration::from_millis(200));
     let _service = NatsResponder::serve(staying.client().await, "svc", answer).await;
-    eventually("the two know of each other", async || {
-        let response = gateway.post("/call/svc/x", &[], "[\"p\"]").await;
-        (response.status == 200).then_some(())
-    })
-    .await;
+    reaches(&gateway, "svc").await;
 
     let over = Arc::new(AtomicBool::new(false));
     let callers = (0..8).map(|_| {
@@ -60,6 +59,43 @@ async fn a_server_that_says_goodbye_costs_no_call() {
     for caller in callers {
         assert!(caller.await.expect("every call has its answer") > 0);
     }
+    assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 1.0);
+}
+
+/// Whichever server the services are on: one of them moves with its server's end.
+#[tokio::test]
+async fn calls_that_outlive_their_server_have_their_answers() {
+    let (leaving, staying) = Nats::cluster(GRACE);
+    let gateway = Arc::new(gateway(&leaving, &staying).await);
+    staying.restart();
+    let answer = |seen: &Seen| match seen.method.as_str() {
+        "slow" => Vec::new(),
+        _ => Answer::new(r#"{"payload":"ok"}"#),
+    };
+    let there = NatsResponder::serve(staying.client().await, "there", answer).await;
+    let moving = NatsResponder::serve(leaving.client().await, "moving", answer).await;
+    reaches(&gateway, "there").await;
+    reaches(&gateway, "moving").await;
+    let calls = ["there.slow", "moving.slow"].map(|name| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.result(name, json!(["p"])).await })
+    });
+    for service in [&there, &moving] {
+        eventually("it has the call", async || {
+            (service.requests.last().method == "slow").then_some(())
+        })
+        .await;
+    }
+    leaving.say_goodbye();
+    eventually("the server is gone", async || (!leaving.runs()).then_some(())).await;
+    for service in [&there, &moving] {
+        let late = Answer { body: r#"{"payload":"late"}"#.into(), ..Answer::default() };
+        service.say(&service.requests.last(), late).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.expect("its answer"), "late");
+    }
+    assert_eq!(gateway.metric("genkan_late_replies_total", &[]).await, 0.0);
     assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &[]).await, 1.0);
 }
 

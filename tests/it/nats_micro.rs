@@ -1,7 +1,10 @@
 //! NATS micro services as the libraries' own examples make them: where their endpoints are is asked
 //! of them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::harness::{
     Answer, Gateway, MicroService, Nats, NatsResponder, RawNats, as_fault, eventually,
@@ -83,6 +86,84 @@ async fn a_service_that_starts_later_is_found_and_one_that_moves_too() {
     moved.abort();
 }
 
+/// A wildcard takes what a name that matches it says; without one there is nothing to put there.
+#[tokio::test]
+async fn endpoints_with_wildcards_are_called_by_names_that_match() {
+    let nats = Nats::start();
+    let _calc = MicroService::calc(&nats);
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    assert_eq!(gateway.result("calc.raise.2.to.10", json!(["p"])).await, 1024);
+    let unknown = gateway.fault("calc.power", json!(["p"])).await;
+    unknown.is("unknown_method", "not_sent");
+    assert!(unknown.message.contains("`power` (`raise.*.to.*`)"), "what to call: {unknown:?}");
+}
+
+/// An instance answers an inquiry with `info`, `after` that time, as often as it is asked.
+async fn instance(nats: &Nats, name: &str, info: Value, after: Duration) -> JoinHandle<()> {
+    let mut instance = RawNats::serve(nats, &format!("$SRV.INFO.{name}")).await;
+    tokio::spawn(async move {
+        loop {
+            let (_, reply) = instance.request().await;
+            tokio::time::sleep(after).await;
+            instance.publish(&reply, b"NATS/1.0\r\n\r\n", info.to_string().as_bytes()).await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_instance_that_takes_its_time_is_heard() {
+    let nats = Nats::start();
+    let has = |name: &str| json!({"endpoints": [{"name": name, "subject": format!("p.{name}")}]});
+    let _fast = instance(&nats, "parts", has("one"), Duration::ZERO).await;
+    let _slow = instance(&nats, "parts", has("two"), Duration::from_millis(500)).await;
+    let _service = NatsResponder::serve(nats.client().await, "p", |_| Answer::new("7")).await;
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    assert_eq!(gateway.result("parts.two", json!(["p"])).await, 7);
+}
+
+/// It is asked again now and then, or for a method that it did not tell of.
+#[tokio::test]
+async fn an_instance_that_is_too_busy_to_answer_keeps_its_endpoints() {
+    let nats = Nats::start();
+    let mut instance = RawNats::serve(&nats, "$SRV.INFO.parts").await;
+    let (asked, mut again) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (_, reply) = instance.request().await;
+        let info = r#"{"endpoints":[{"name":"one","subject":"p.one"}]}"#;
+        instance.publish(&reply, b"NATS/1.0\r\n\r\n", info.as_bytes()).await;
+        loop {
+            instance.request().await;
+            if asked.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    let _service = NatsResponder::serve(nats.client().await, "p", |_| Answer::new("7")).await;
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    assert_eq!(gateway.result("parts.one", json!(["p"])).await, 7);
+    let mut is_asked_again = false;
+    while !is_asked_again {
+        let fault = gateway.fault("parts.two", json!(["p"])).await;
+        fault.is("unknown_method", "not_sent");
+        is_asked_again = again.try_recv().is_ok();
+    }
+    assert_eq!(gateway.result("parts.one", json!(["p"])).await, 7);
+}
+
+/// The service lives, so it is not unknown; it may serve its endpoint in a moment.
+#[tokio::test]
+async fn an_endpoint_that_nobody_serves_is_unavailable() {
+    let nats = Nats::start();
+    let info = json!({"endpoints": [{"name": "one", "subject": "p.one"}]});
+    let _instance = instance(&nats, "parts", info, Duration::ZERO).await;
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    let fault = gateway.fault("parts.one", json!(["p"])).await;
+    fault.is("unavailable", "not_sent");
+    assert!(fault.message.contains("`p.one`"), "where it is to be: {fault:?}");
+    let _service = NatsResponder::serve(nats.client().await, "p", |_| Answer::new("7")).await;
+    assert_eq!(gateway.result("parts.one", json!(["p"])).await, 7);
+}
+
 /// Many callers, and several instances of which each knows a part.
 #[tokio::test]
 async fn one_inquiry_serves_all_and_all_instances_are_heard() {
@@ -154,7 +235,8 @@ async fn where_asking_is_not_permitted_the_name_is_the_subject() {
         nats.config("micro").replace("dialect", "user = \"some\"\npassword = \"p\"\ndialect");
     let gateway = Gateway::ready(&toml).await;
     assert_eq!(gateway.result("svc.x", json!(["p"])).await, 7);
-    assert!(gateway.log_text().contains("$SRV.INFO.>"), "with the mend");
+    let told = gateway.wait_for_log(0, "NATS does not permit to ask services").await;
+    assert!(told["mend"].as_str().is_some_and(|mend| mend.contains("$SRV.INFO.>")), "{told}");
     let timeout = [("X-Request-Timeout", "5s")];
     let body = r#"{"jsonrpc":"2.0","method":"shut.x","id":1}"#;
     let response = gateway.post("/api", &timeout, body).await;

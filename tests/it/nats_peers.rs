@@ -225,3 +225,35 @@ async fn a_call_that_could_not_be_written_in_time_has_not_run() {
 fn call_text(method: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":["p"],"id":1}}"#)
 }
+
+#[tokio::test]
+async fn what_a_service_passes_on_of_a_call_of_its_own_is_its_own_error() {
+    for dialect in ["plain", "micro", "nest", "picom"] {
+        let nats = Nats::start();
+        let headers = [
+            ("Genkan-Fault", "unknown_service not_sent"),
+            ("Genkan-Call", "_INBOX.nested.0123456789abcdef0123456789abcdef"),
+            ("Nats-Service-Error", "nobody serves `ghost`"),
+            ("Nats-Service-Error-Code", "404"),
+        ];
+        let answer = move |seen: &Seen| {
+            let said = r#"{"error":"nobody serves `ghost`","kind":"unknown_service","outcome":"not_sent"}"#;
+            let body = match dialect {
+                "nest" => format!(r#"{{"err":{said},"isDisposed":true,"id":"x"}}"#),
+                "picom" => r#"{"error":"nobody serves `ghost`"}"#.to_owned(),
+                _ => said.to_owned(),
+            };
+            let skipped = usize::from(seen.method == "old");
+            let headers = headers.iter().filter(|(name, _)| skipped == 0 || *name != "Genkan-Call");
+            let headers = headers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            vec![Answer { body: body.into(), headers: headers.collect(), ..Answer::default() }]
+        };
+        let _service = NatsResponder::serve(nats.client().await, "desk", answer).await;
+        let gateway = Gateway::ready(&nats.config(dialect)).await;
+        for method in ["desk.new", "desk.old"] {
+            let fault = gateway.fault(method, json!({})).await;
+            fault.is("application", "executed");
+            assert_eq!(fault.data["retryable"], false, "{dialect} {method}: {fault:?}");
+        }
+    }
+}

@@ -46,5 +46,7 @@ async fn half_a_head_does_not_stay() {
     let gateway = Gateway::start("").await;
     let mut slow = Connection::open(&gateway.admin).await;
     slow.send(b"GET /healthz HTTP/1.1\r\nHost: 127").await;
+    let answer = slow.receive().await.expect("it is told");
+    assert!(answer.status == 408 && answer.text().contains("10s"), "{answer:?}");
     assert!(slow.is_closed_within(std::time::Duration::from_secs(30)).await);
 }

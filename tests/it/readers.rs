@@ -1,13 +1,17 @@
 //! Clients that take their answers slowly or not at all, that stop sending, and that go away in
 //! the middle: each keeps what it is owed, and nobody keeps a place for nothing.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::harness::certs::Certs;
 use crate::harness::http::{Connection, encode};
 use crate::harness::{Echo, Gateway, eventually};
 
@@ -31,6 +35,72 @@ fn is_all_of_it(body: &[u8]) -> bool {
 }
 
 type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+/// A socket that takes so much and then pauses: a slow line, whatever its reader would like.
+struct SlowLine {
+    stream: tokio::net::TcpStream,
+    left: usize,
+    pause: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+impl SlowLine {
+    const TURN: usize = 64 * 1024;
+    const PAUSE: Duration = Duration::from_millis(60);
+
+    async fn open(address: &str) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
+        Self { stream, left: Self::TURN, pause: Box::pin(tokio::time::sleep(Self::PAUSE)) }
+    }
+}
+
+impl AsyncRead for SlowLine {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.left == 0 {
+            ready!(self.pause.as_mut().poll(cx));
+            self.left = Self::TURN;
+            self.pause.as_mut().reset(tokio::time::Instant::now() + Self::PAUSE);
+        }
+        let most = self.left.min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.left -= read;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SlowLine {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Whether all of the answer to the large batch comes, over a connection that was made already.
+async fn gets_all_of_it<B>(answer: Result<http::Response<B>, hyper::Error>) -> bool
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Debug,
+{
+    let body = answer.expect("a response").into_body().collect().await;
+    body.is_ok_and(|body| is_all_of_it(&body.to_bytes()))
+}
 
 /// A connection of HTTP/2, and whether it has ended.
 async fn http2(gateway: &Gateway) -> (Http2, tokio::task::JoinHandle<()>) {
@@ -76,6 +146,55 @@ async fn a_slow_reader_gets_all_of_its_answer() {
         assert!(is_all_of_it(&heard));
     };
     tokio::join!(over_http1, over_http2);
+}
+
+/// The system tells of what was taken in its own steps, which must not pass for taking nothing.
+#[tokio::test]
+async fn a_reader_that_takes_anything_within_write_timeout_is_slow_and_not_deaf() {
+    let certs = Certs::new();
+    let limits = "[http]\nmax_body = \"16MiB\"\nwrite_timeout = \"500ms\"\n";
+    let tls = format!(
+        "[http.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+        certs.path("server.pem"),
+        certs.path("server.key")
+    );
+    let (plain, secure) =
+        tokio::join!(Echo::with(limits), async { Echo::with(&format!("{limits}{tls}")).await });
+    let over_http1 = async {
+        let line = TokioIo::new(SlowLine::open(&plain.gateway.http).await);
+        let connected = hyper::client::conn::http1::handshake(line).await;
+        let (mut sender, connection) = connected.expect("HTTP/1");
+        tokio::spawn(connection);
+        let request = host(request(&plain.gateway, large()), &plain.gateway.http);
+        assert!(gets_all_of_it(sender.send_request(request).await).await, "HTTP/1");
+    };
+    let over_http2 = async {
+        let line = TokioIo::new(SlowLine::open(&plain.gateway.http).await);
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(16 << 20).initial_connection_window_size(16 << 20);
+        let (mut sender, connection) = builder.handshake(line).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let answer = sender.send_request(request(&plain.gateway, large())).await;
+        assert!(gets_all_of_it(answer).await, "HTTP/2");
+    };
+    let over_tls = async {
+        let line = SlowLine::open(&secure.gateway.http).await;
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(certs.client());
+        let line = TokioIo::new(connector.connect(name, line).await.expect("TLS"));
+        let connected = hyper::client::conn::http1::handshake(line).await;
+        let (mut sender, connection) = connected.expect("HTTP/1");
+        tokio::spawn(connection);
+        let request = host(request(&secure.gateway, large()), &secure.gateway.http);
+        assert!(gets_all_of_it(sender.send_request(request).await).await, "TLS");
+    };
+    tokio::join!(over_http1, over_http2, over_tls);
+}
+
+/// A request as HTTP/1 has it.
+fn host(mut request: http::Request<Full<Bytes>>, host: &str) -> http::Request<Full<Bytes>> {
+    request.headers_mut().insert("host", host.parse().expect("a header's value"));
+    request
 }
 
 #[tokio::test]
@@ -154,6 +273,95 @@ async fn a_request_that_breaks_off_is_told_so_at_once() {
     assert_eq!(echo.called(), Vec::<String>::new());
 }
 
+/// What has not wholly come when the gateway begins to drain is not begun, and its sender is told so.
+#[tokio::test]
+async fn half_sent_requests_are_refused_as_soon_as_the_gateway_drains() {
+    let limits = "drain_timeout = \"10m\"\n[http]\nread_timeout = \"10m\"\n";
+    let echo = Echo::with(limits).await;
+    let api = encode("POST", "/api", &[], br#"{"jsonrpc":"2.0","method":"echo.x","id":1}"#);
+    let call = encode("POST", "/call/echo/x", &[], b"[1]");
+    let mut halves = Vec::new();
+    for (whole, length) in [(&api, api.len() - 5), (&call, call.len() - 1), (&api, 30), (&call, 9)]
+    {
+        let mut half = echo.gateway.connect().await;
+        half.send(whole).await;
+        assert_eq!(half.receive().await.map(|answer| answer.status), Some(200));
+        half.send(&whole[..length]).await;
+        halves.push((half, &whole[length..]));
+    }
+    let called = echo.called().len();
+    let mut waiting = echo.gateway.connect().await;
+    let later = r#"{"jsonrpc":"2.0","method":"echo.later","params":["p"],"id":1}"#;
+    waiting.request("POST", "/api", &[], later.as_bytes()).await;
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    echo.gateway.terminate();
+    eventually("no new connections", async || {
+        Connection::try_open(&echo.gateway.http).await.is_err().then_some(())
+    })
+    .await;
+    for (half, rest) in &mut halves {
+        // Whoever has been told already may hear it by a reset.
+        drop(half.try_send(rest).await);
+    }
+    for (place, (half, _)) in halves.iter_mut().enumerate() {
+        let Some(answer) = half.receive().await else { continue };
+        assert_eq!(answer.header("connection"), Some("close"), "{place}: {answer:?}");
+        let answer = answer.json();
+        let told = if place == 0 { &answer["error"]["data"] } else { &answer };
+        assert_eq!((&told["kind"], &told["outcome"]), (&json!("unavailable"), &json!("not_sent")));
+    }
+    assert_eq!(waiting.receive().await.expect("its answer").json()["result"], "p");
+    assert_eq!(echo.called().len(), called + 1, "no half was begun");
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+/// Where nobody sends the rest, each hears why.
+#[tokio::test]
+async fn half_sent_requests_are_told_that_the_gateway_ends() {
+    let echo = Echo::with("drain_timeout = \"10m\"\n[http]\nread_timeout = \"10m\"\n").await;
+    let whole = encode("POST", "/call/echo/x", &[], b"[1]");
+    let mut halves = Vec::new();
+    for length in [1, 9, 30, whole.len() - 1] {
+        for asked_before in [false, true] {
+            let mut half = echo.gateway.connect().await;
+            if asked_before {
+                half.send(&whole).await;
+                assert!(half.receive().await.is_some());
+            }
+            half.send(&whole[..length]).await;
+            halves.push((length, half));
+        }
+    }
+    let read = "genkan_calls_total";
+    echo.gateway.wait_for_metric(read, &[("outcome", "ok")], 4.0).await;
+    echo.gateway.terminate();
+    for (length, half) in &mut halves {
+        let answer = half.receive().await.unwrap_or_else(|| panic!("no answer at {length}"));
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{length}");
+        assert_eq!(answer.json()["outcome"], "not_sent", "{length}");
+    }
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+/// A client that has connected and says nothing, where TLS would come first.
+#[tokio::test]
+async fn half_a_handshake_holds_no_shutdown_up() {
+    let certs = Certs::new();
+    let toml = format!(
+        "drain_timeout = \"10m\"\n[http]\nread_timeout = \"10m\"\n[http.tls]\n\
+         cert_file = \"{}\"\nkey_file = \"{}\"\n",
+        certs.path("server.pem"),
+        certs.path("server.key")
+    );
+    let gateway = Gateway::start(&toml).await;
+    let mut silent = gateway.connect().await;
+    let mut half = gateway.connect().await;
+    half.send(b"\x16\x03\x01\x02\x00").await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_status().await, 0);
+    assert!(silent.receive().await.is_none() && half.receive().await.is_none());
+}
+
 #[tokio::test]
 async fn half_sent_requests_hold_no_shutdown_up() {
     let limits = "drain_timeout = \"10m\"\n[http]\nread_timeout = \"10m\"\n";
@@ -176,4 +384,91 @@ async fn half_sent_requests_hold_no_shutdown_up() {
     echo.gateway.terminate();
     assert_eq!(waiting.receive().await.expect("its answer").json()["result"], "p");
     assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
+/// Sixteen KiB, which hyper hands over at once, take it longer than `write_timeout`.
+#[tokio::test]
+async fn a_reader_over_http_2_that_takes_little_and_steadily_gets_all_of_it() {
+    let echo = Echo::with("[http]\nwrite_timeout = \"600ms\"\nidle_timeout = \"600ms\"\n").await;
+    let stream = tokio::net::TcpStream::connect(&echo.gateway.http).await.expect("it accepts");
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(2_000);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let text = "x".repeat(40_000);
+    let call = format!(r#"{{"jsonrpc":"2.0","method":"echo.x","params":["{text}"],"id":1}}"#);
+    let response = sender.send_request(request(&echo.gateway, call)).await;
+    let mut body = response.expect("a response").into_body();
+    let mut heard = Vec::new();
+    while let Some(frame) = body.frame().await {
+        heard.extend_from_slice(&frame.expect("it is not cut").into_data().expect("data"));
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&heard).expect("all of it");
+    assert_eq!(answer["result"], json!(text));
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()[..]];
+    [&head.concat()[..], payload].concat()
+}
+
+/// A call on a stream of its own, its header fields written out (RFC 7541, section 6.2.2).
+fn call_over_http2(stream: u32, host: &str, method: &str) -> Vec<u8> {
+    let body = format!(r#"{{"jsonrpc":"2.0","method":"echo.{method}","params":["p"],"id":1}}"#);
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    // POST and http are in the static table; the path, the authority and the content type by name.
+    let fields = [
+        vec![0x83, 0x86, 0x04],
+        text("/api"),
+        vec![0x01],
+        text(host),
+        vec![0x0f, 0x10],
+        text("application/json"),
+    ];
+    [frame(1, 4, stream, &fields.concat()), frame(0, 1, stream, body.as_bytes())].concat()
+}
+
+#[tokio::test]
+async fn a_client_over_http_2_that_has_said_all_is_answered() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let echo = Echo::start().await;
+    for methods in [&["x"][..], &["slow"], &["x", "later", "slow"]] {
+        let host = echo.gateway.http.as_str();
+        let mut stream = tokio::net::TcpStream::connect(host).await.expect("it accepts");
+        let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        said.extend(frame(4, 0, 0, b""));
+        for (number, method) in (0..).zip(methods) {
+            said.extend(call_over_http2(2 * number + 1, host, method));
+        }
+        stream.write_all(&said).await.expect("it is taken");
+        stream.shutdown().await.expect("it has said all");
+        let mut heard = Vec::new();
+        let reading = stream.read_to_end(&mut heard);
+        tokio::time::timeout(Duration::from_secs(20), reading)
+            .await
+            .expect("it ends")
+            .expect("well");
+        let heard = String::from_utf8_lossy(&heard);
+        let answers = heard.matches(r#""result":"p""#).count();
+        assert_eq!(answers, methods.len(), "{methods:?}: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_http_2_that_has_left_holds_no_call() {
+    let echo = Echo::start().await;
+    let (sender, connection) = http2(&echo.gateway).await;
+    let mut calling = sender.clone();
+    let never = request(&echo.gateway, r#"{"jsonrpc":"2.0","method":"echo.never","id":1}"#);
+    let call = tokio::spawn(async move { drop(calling.send_request(never).await) });
+    let of = [("upstream", "nats")];
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &of, 1.0).await;
+    connection.abort();
+    call.abort();
+    drop(sender);
+    let gone = [("outcome", "cancelled")];
+    echo.gateway.wait_for_metric("genkan_calls_total", &gone, 1.0).await;
 }

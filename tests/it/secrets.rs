@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::Gateway;
+use crate::harness::{Answer, Asked, Gateway, Nats, NatsResponder, Web};
 
 /// Needs escapes in a URL and in JSON.
 const PASSWORD: &str = "h\"unt/er2";
@@ -112,4 +112,54 @@ async fn a_rabbitmq_that_repeats_the_password() {
          url = \"amqp://till:{IN_URL}@{address}/\"\n{ROUTE}"
     );
     shows_no_secret(Gateway::start(&toml).await, "rabbitmq cannot be used").await;
+}
+
+/// A secret of digits, too: it may come back as a number.
+const HEADERS: &str =
+    "[upstreams.web.headers]\nX-Api-Token = \"a-token-of-ours\"\nX-Pin = \"60486048\"\n";
+
+#[tokio::test]
+async fn a_service_that_repeats_a_header_in_its_errors() {
+    let service = Web::serve(|asked: &Asked| {
+        let (token, pin) = (asked.header("x-api-token"), asked.header("x-pin"));
+        let (token, pin) = (token.expect("a token"), pin.expect("a pin"));
+        match asked.method().as_str() {
+            "number" => asked.error(&format!(r#"{{"code":7,"message":"no","data":[{pin}]}}"#)),
+            "result" => asked.result(&format!(r#""{token}""#)),
+            _ => asked.error(&format!(
+                r#"{{"code":7,"message":"not with {token}","data":{{"sent":{{"t":"{token}"}},"n":1e400}}}}"#
+            )),
+        }
+    })
+    .await;
+    let route = "[[routes]]\nmatch = \"*\"\nupstream = \"web\"\n";
+    let upstream = format!("[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n", service.url);
+    let gateway = Gateway::ready(&format!("{upstream}{HEADERS}{route}")).await;
+    let body = r#"{"jsonrpc":"2.0","method":"a.text","id":1}"#;
+    let answer = gateway.post("/api", &[], body).await;
+    let expected = concat!(
+        r#"{"jsonrpc":"2.0","error":{"code":7,"message":"not with ***","data":{"sent":{"t":"***"},"n":1e400,"#,
+        r#""kind":"application","outcome":"executed","retryable":false}},"id":1}"#
+    );
+    assert_eq!(answer.text(), expected);
+    let problem = gateway.post("/call/a/text", &[], "").await;
+    assert!(!problem.text().contains("token-of-ours"), "{problem:?}");
+    let fault = gateway.rpc("a.number", json!([])).await;
+    assert_eq!(fault["error"]["data"], json!("***"));
+    // What a service gives as its result is its own matter.
+    assert_eq!(gateway.result("a.result", json!([])).await, "a-token-of-ours");
+}
+
+#[tokio::test]
+async fn a_nats_service_that_knows_the_password() {
+    let nats = Nats::start();
+    let answer = |_: &_| Answer::new(r#"{"error":"the password is s3cret-of-ours"}"#);
+    let _service = NatsResponder::serve(nats.client().await, "svc", answer).await;
+    // The server takes whoever comes.
+    let login = "user = \"till\"\npassword = \"s3cret-of-ours\"\n[[routes]]";
+    let config = nats.config("picom").replacen("[[routes]]", login, 1);
+    let gateway = Gateway::ready(&config).await;
+    let fault = gateway.fault("svc.x", json!([])).await;
+    assert_eq!(fault.message, "the password is ***");
+    assert!(!format!("{fault:?}").contains("s3cret"), "{fault:?}");
 }

@@ -17,13 +17,23 @@ async fn nameko_calls_whose_service_is_still_looked_for_are_not_sent() {
     let rabbit = RabbitMq::private();
     let vhost = rabbit.vhost();
     let routes = "[[routes]]\nmatch = \"*\"\nupstream = \"rabbit\"\n";
-    let gateway = Gateway::ready(&format!("{}{routes}", vhost.upstream("rabbit"))).await;
-    // Whoever looks for services is connected from here on.
+    // No look of the background's is under way when the broker falls silent.
+    let often = "probe_interval = \"1h\"\n";
+    let gateway = Gateway::ready(&format!("{}{often}{routes}", vhost.upstream("rabbit"))).await;
     let _other = NamekoResponder::serve(&vhost.url(), "other", |_| {
         Answer::new(r#"{"result": 1, "error": null}"#)
     })
     .await;
     assert_eq!(gateway.result("other.x", json!({})).await, 1);
+    eventually("the connection that looks for services", async || {
+        let channels = rabbit.get("channels");
+        let looks = |channel: &Value| {
+            let connection = channel["connection_details"]["name"].as_str();
+            connection.is_some_and(|name| connections(&rabbit, "genkan probe").contains(name))
+        };
+        channels.as_array().expect("a list").iter().any(looks).then_some(())
+    })
+    .await;
     let frozen = rabbit.freeze();
     let call = r#"{"jsonrpc":"2.0","method":"orders.create","id":1}"#;
     let answer = gateway.post("/api", &SOON, call).await.json();
@@ -43,9 +53,9 @@ async fn nameko_calls_whose_service_is_still_looked_for_are_not_sent() {
 
 #[tokio::test]
 async fn nameko_calls_that_an_alarm_holds_back_do_not_run_when_it_is_over() {
-    // More than the system takes in on both sides.
+    // More than the system takes in on both sides: a buffer that grows by itself may take all of it.
     const LARGE: usize = 12 << 20;
-    let rabbit = RabbitMq::private();
+    let rabbit = RabbitMq::configured("tcp_listen_options.recbuf = 131072");
     let service = NamekoResponder::serve(&rabbit.url(), "orders", |_| {
         Answer::new(r#"{"result": 1, "error": null}"#)
     })
@@ -68,14 +78,8 @@ async fn nameko_calls_that_an_alarm_holds_back_do_not_run_when_it_is_over() {
     let fault = gateway.fault("orders.late", json!(["x".repeat(LARGE)])).await;
     fault.is("unavailable", "unknown");
     gateway.fault("orders.x", json!([])).await.is("unavailable", "not_sent");
-    let publishing = || {
-        let connections = rabbit.get("connections");
-        let ours = connections.as_array().expect("a list").iter().filter(|connection| {
-            connection["client_properties"]["connection_name"] == "genkan publish"
-        });
-        ours.filter_map(|connection| connection["name"].as_str()).map(str::to_owned).collect()
-    };
-    let held_back: BTreeSet<String> = publishing();
+    let publishing = || connections(&rabbit, "genkan publish");
+    let held_back = publishing();
     assert_eq!(held_back.len(), 1, "{held_back:?}");
 
     rabbit.control(&["set_vm_memory_high_watermark", "0.4"]);
@@ -120,11 +124,14 @@ async fn nats_calls_that_wait_for_their_turn_are_not_sent_then_or_later() {
     let mut unsent = BTreeSet::new();
     for answer in answers.iter().flat_map(|batch| batch.as_array().expect("a batch")) {
         let fault = as_fault(answer);
-        if fault.data["outcome"] == "not_sent" {
-            assert_eq!(fault.is("timeout", "not_sent").data["retryable"], true, "{fault:?}");
+        // On a slow machine the server's silence is noticed before the last deadlines.
+        let kind = fault.data["kind"].as_str().unwrap_or_default();
+        assert!(["timeout", "unavailable"].contains(&kind), "{fault:?}");
+        let is_unsent = fault.data["outcome"] == "not_sent";
+        assert!(is_unsent || fault.data["outcome"] == "unknown", "{fault:?}");
+        assert_eq!(fault.data["retryable"], is_unsent, "{fault:?}");
+        if is_unsent {
             unsent.insert(answer["id"].as_u64().expect("an id"));
-        } else {
-            assert_eq!(fault.is("timeout", "unknown").data["retryable"], false, "{fault:?}");
         }
     }
     assert!(!unsent.is_empty() && unsent.len() < CONNECTIONS * BATCH, "{}", unsent.len());
@@ -145,4 +152,15 @@ async fn nats_calls_that_wait_for_their_turn_are_not_sent_then_or_later() {
         ran.intersection(&unsent).collect::<Vec<_>>(),
         [0_u64; 0].iter().collect::<Vec<_>>()
     );
+}
+
+/// The broker's connections that the gateway calls so.
+fn connections(rabbit: &RabbitMq, called: &str) -> BTreeSet<String> {
+    let connections = rabbit.get("connections");
+    let ours = connections
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|connection| connection["client_properties"]["connection_name"] == called);
+    ours.filter_map(|connection| connection["name"].as_str()).map(str::to_owned).collect()
 }

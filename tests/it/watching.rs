@@ -147,16 +147,18 @@ async fn no_label_takes_a_value_that_a_caller_chose() {
         let page = echo.gateway.page("/metrics").await;
         page.text().lines().filter(|line| !line.starts_with('#')).count()
     };
-    echo.gateway.fault("invented.first", Value::Null).await;
-    echo.gateway.fault("echo.fail", json!(["p"])).await;
-    let before = series().await;
-    for n in 0..50 {
+    let invent = async |n: usize| {
         echo.gateway.fault(&format!("invented{n}.method{n}"), Value::Null).await;
         echo.gateway.fault(&format!("{n}"), Value::Null).await;
         echo.gateway.result(&format!("echo.invented{n}"), json!(["p"])).await;
         let headers = [("X-Request-Id", "invented"), ("User-Agent", "invented")];
         echo.gateway.post(&format!("/call/invented{n}/x"), &headers, "").await;
         echo.gateway.post(&format!("/invented/{n}"), &headers, "").await;
+    };
+    invent(0).await;
+    let before = series().await;
+    for n in 1..=50 {
+        invent(n).await;
     }
     assert_eq!(series().await, before, "not one new series");
     let page = echo.gateway.page("/metrics").await;

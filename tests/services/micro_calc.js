@@ -1,5 +1,5 @@
 // NATS micro services as the README of @nats-io/services makes them: an endpoint whose subject is
-// its bare name, a group, a subject of the maker's own, and errors.
+// its bare name, a group, a subject of the maker's own, one with wildcards, and errors.
 //
 // NATS_URL names the server. Prints "ready" once the server knows of all of it.
 
@@ -27,11 +27,23 @@ async function main() {
     handler: (err, msg) => msg.respond(JSON.stringify(msg.json().reduce((a, b) => a + b, 0))),
     metadata: { unit: "none" },
   });
+  const numbers = { type: "object", required: ["of"], properties: { of: { type: "array" } } };
   calc.addEndpoint("average", {
     subject: "statistics.v2.mean",
+    metadata: {
+      description: "The mean of numbers.",
+      schema: JSON.stringify({ request: numbers, response: { type: "number" } }),
+    },
     handler: (err, msg) => {
       const numbers = msg.json();
       msg.respond(JSON.stringify(numbers.reduce((a, b) => a + b, 0) / numbers.length));
+    },
+  });
+  calc.addEndpoint("power", {
+    subject: "raise.*.to.*",
+    handler: (err, msg) => {
+      const [, base, , exponent] = msg.subject.split(".");
+      msg.respond(JSON.stringify(Number(base) ** Number(exponent)));
     },
   });
   calc.addEndpoint("fail", (err, msg) => msg.respondError(422, "no numbers", '{"field":"n"}'));

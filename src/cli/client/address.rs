@@ -38,6 +38,14 @@ impl Address {
         Self::parse(text, complete)
     }
 
+    /// The stream of events of a gateway, whose URL may end in `/api`.
+    pub fn events(text: &str, query: &str) -> Result<Self, CommandError> {
+        Self::parse(text, |path| {
+            let path = path.trim_end_matches('/');
+            format!("{}/events?{query}", path.strip_suffix(API).unwrap_or(path))
+        })
+    }
+
     /// A page of a gateway's admin listener.
     pub fn admin(text: &str, page: &str) -> Result<Self, CommandError> {
         Self::parse(text, |path| format!("{}{page}", path.trim_end_matches('/')))

@@ -31,7 +31,10 @@ fn request(method: &str, params: &Params, id: &str) -> Bytes {
     let method = serde_json::Value::from(method);
     let params = match params {
         Params::None => String::new(),
-        Params::Array(json) | Params::Object(json) => format!(",\"params\":{}", json.as_str()),
+        // The command line makes one or the other.
+        Params::Array(json) | Params::Object(json) | Params::Both { named: json, .. } => {
+            format!(",\"params\":{}", json.as_str())
+        }
     };
     Bytes::from(format!("{{\"jsonrpc\":\"2.0\",\"method\":{method}{params}{id}}}"))
 }

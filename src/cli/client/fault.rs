@@ -117,8 +117,7 @@ fn outcome_meaning(outcome: &str) -> Option<&'static str> {
 }
 
 fn hint_for(kind: &str) -> Option<&'static str> {
-    let kind = FaultKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
-    match kind {
+    match FaultKind::of(kind)? {
         FaultKind::UnknownService | FaultKind::UnknownMethod => {
             Some("`genkan explain NAME.METHOD` shows which route takes the call, and where to")
         }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -118,6 +119,34 @@ impl Client {
         self.send(to, request, timeout, mend).await
     }
 
+    /// Begins to read a stream of events behind the one with the id `last`: its head comes within
+    /// `patience`, and what follows has no end.
+    pub async fn stream(
+        &self,
+        to: &Address,
+        last: Option<&str>,
+        patience: Duration,
+        mend: &str,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let mut request = self.request(to, Bytes::new(), None)?;
+        *request.method_mut() = http::Method::GET;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(last) = last {
+            headers.insert("last-event-id", HeaderValue::from_str(last)?);
+        }
+        match tokio::time::timeout(patience, self.begin(to, request, patience)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Setup(error))) => Err(error),
+            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend)),
+            Err(_) => {
+                let waited = format_duration(patience);
+                let message = format!("no answer from {} within {waited}\n  {mend}", to.shown());
+                Err(CommandError::NoConnection(message).into())
+            }
+        }
+    }
+
     async fn send(
         &self,
         to: &Address,
@@ -126,19 +155,7 @@ impl Client {
         mend: &str,
     ) -> anyhow::Result<Exchange> {
         let limit = timeout.map_or(PATIENCE, |timeout| timeout + GRACE);
-        let answer = async {
-            match self.tls(to.uri())? {
-                None => self.exchange(http_connector(limit), request).await,
-                Some(tls) => {
-                    let mut inner = http_connector(limit);
-                    inner.enforce_http(false);
-                    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
-                    let connector: HttpsConnector<_> = builder.enable_http1().wrap_connector(inner);
-                    self.exchange(connector, request).await
-                }
-            }
-        };
-        match tokio::time::timeout(limit, answer).await {
+        match tokio::time::timeout(limit, self.exchange(to, request, limit)).await {
             Ok(Ok(exchange)) => Ok(exchange),
             Ok(Err(Failure::Setup(error))) => Err(error),
             Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend)),
@@ -178,25 +195,53 @@ impl Client {
         Ok(request)
     }
 
-    async fn exchange<C>(
+    async fn exchange(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Exchange, Failure> {
+        let started = Instant::now();
+        let (head, body) = self.begin(to, request, limit).await?.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Lost::from_body)?;
+        let took = started.elapsed();
+        Ok(Exchange { status: head.status, headers: head.headers, body: body.to_bytes(), took })
+    }
+
+    /// Sends a request, and waits for the head of the answer.
+    async fn begin(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut connector = http_connector(limit);
+        let answer = match self.tls(to.uri())? {
+            None => self.ask(connector, request).await?,
+            Some(tls) => {
+                connector.enforce_http(false);
+                let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+                let secured: HttpsConnector<_> = builder.enable_http1().wrap_connector(connector);
+                self.ask(secured, request).await?
+            }
+        };
+        if let Some(output) = &self.verbose {
+            show_answer(&answer, output);
+        }
+        Ok(answer)
+    }
+
+    async fn ask<C>(
         &self,
         connector: C,
         request: Request<Full<Bytes>>,
-    ) -> Result<Exchange, Failure>
+    ) -> Result<Response<Incoming>, Lost>
     where
         C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
     {
         let mut builder = Pool::builder(Executor(self.tasks.clone()));
         let pool = builder.retry_canceled_requests(false).http1_title_case_headers(false);
-        let started = Instant::now();
-        let answer = pool.build(connector).request(request).await.map_err(Lost::from_client)?;
-        let (head, body) = answer.into_parts();
-        if let Some(output) = &self.verbose {
-            show_answer(&head, output);
-        }
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Lost::from_body)?;
-        let took = started.elapsed();
-        Ok(Exchange { status: head.status, headers: head.headers, body: body.to_bytes(), took })
+        pool.build(connector).request(request).await.map_err(Lost::from_client)
     }
 
     /// The certificates to trust, for https alone: reading the system's takes a while.
@@ -340,9 +385,9 @@ fn show_request(request: &Request<Full<Bytes>>, body: &Bytes, output: &Output) {
     show(">", &lines, output);
 }
 
-fn show_answer(head: &http::response::Parts, output: &Output) {
-    let mut lines = vec![format!("{:?} {}", head.version, head.status)];
-    show_headers(&head.headers, &mut lines);
+fn show_answer(answer: &Response<Incoming>, output: &Output) {
+    let mut lines = vec![format!("{:?} {}", answer.version(), answer.status())];
+    show_headers(answer.headers(), &mut lines);
     show("<", &lines, output);
 }
 

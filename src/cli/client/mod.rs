@@ -7,6 +7,7 @@
 pub mod address;
 pub mod envelope;
 pub mod fault;
+pub mod found;
 pub mod http;
 pub mod report;
 mod tls;
@@ -52,7 +53,7 @@ impl CallArgs {
     /// All of it, read: the gateway, `NAME.METHOD`, the params.
     pub fn read(&self) -> anyhow::Result<(Address, String, Params)> {
         let method = join_name(&self.name, &self.method)?;
-        let gateway = gateway(self.gateway.as_deref())?;
+        let gateway = gateway(self.gateway.as_deref(), Address::gateway)?;
         Ok((gateway, method, params::read(&self.params)?))
     }
 }
@@ -80,15 +81,19 @@ pub struct ClientArgs {
     pub quiet: bool,
 }
 
-/// The gateway that `--gateway`, GENKAN_GATEWAY or the default names, and its mend.
-fn gateway(option: Option<&str>) -> Result<Address, CommandError> {
+/// A page of the gateway that `--gateway`, GENKAN_GATEWAY or the default names, as `read` completes its URL.
+pub fn gateway(
+    option: Option<&str>,
+    read: impl Fn(&str) -> Result<Address, CommandError>,
+) -> Result<Address, CommandError> {
     if let Some(url) = option {
-        return Address::gateway(url);
+        return read(url);
     }
     match environment::gateway() {
-        Some(url) => Address::gateway(&url)
-            .map_err(|error| CommandError::Usage(format!("in GENKAN_GATEWAY, {error}"))),
-        None => Address::gateway(DEFAULT_GATEWAY),
+        Some(url) => {
+            read(&url).map_err(|error| CommandError::Usage(format!("in GENKAN_GATEWAY, {error}")))
+        }
+        None => read(DEFAULT_GATEWAY),
     }
 }
 

@@ -18,6 +18,13 @@ use super::secret::{quoted, read_file};
 use super::source::Source;
 use super::value::{Table, Value};
 
+#[cfg(test)]
+thread_local! {
+    /// Every key that this thread asked for, with its table's title: the schema.
+    pub(in crate::config) static SCHEMA: RefCell<Vec<(String, &'static str)>> =
+        const { RefCell::new(Vec::new()) };
+}
+
 /// One table of the configuration. Reports its unknown keys when it is dropped.
 pub struct Section<'a> {
     path: String,
@@ -98,14 +105,19 @@ impl<'a> Section<'a> {
     pub fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let Value::List(items) = value else {
-            self.wrong_shape(key, &format!("a list of tables, each under [[{key}]]"), &value);
+            self.wrong_shape(
+                key,
+                &format!("a list of tables, each under [[{}]]", self.child_path(key)),
+                &value,
+            );
             return Vec::new();
         };
         let numbered = items.into_iter().enumerate();
         numbered
             .map(|(index, item)| {
-                let path = format!("{}[{index}]", self.child_path(key));
-                self.table(Some(item), path, format!("[[{key}]] #{}", index + 1))
+                let array = self.child_path(key);
+                let title = format!("[[{array}]] #{}", index + 1);
+                self.table(Some(item), format!("{array}[{index}]"), title)
             })
             .collect()
     }
@@ -230,6 +242,10 @@ impl<'a> Section<'a> {
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
+        #[cfg(test)]
+        SCHEMA.with_borrow_mut(|schema| {
+            schema.extend(self.asked.iter().map(|key| (self.title.clone(), *key)));
+        });
         if self.open {
             return;
         }

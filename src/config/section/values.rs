@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Section;
 use crate::config::problem::did_you_mean;
 use crate::config::value::Value;
+use crate::route::rate::Rate;
 use crate::units;
 
 impl Section<'_> {
@@ -45,6 +46,14 @@ impl Section<'_> {
         parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
     }
 
+    /// A rate such as `"100/s"` or `"10/m"`, more than none.
+    pub fn rate(&mut self, key: &'static str) -> Option<Rate> {
+        let value = self.take(key)?;
+        let parsed = value.as_text().and_then(Rate::parse);
+        let expected = "a rate such as \"100/s\", \"10/m\", \"1000/h\" or \"5/d\", and not none";
+        parsed.or_else(|| self.wrong(key, expected, &value))
+    }
+
     /// A size in bytes such as `"64KiB"`, `"1MiB"` or `65536`.
     pub fn size(&mut self, key: &'static str, default: usize) -> usize {
         let Some(value) = self.take(key) else { return default };
@@ -55,6 +64,19 @@ impl Section<'_> {
         let parsed = parsed.filter(|bytes| *bytes > 0);
         let expected = "a size such as \"64KiB\" or \"1MiB\"";
         parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
+    }
+
+    /// A size in bytes that is at least `least`: below it nothing would work.
+    pub fn size_from(&mut self, key: &'static str, default: usize, least: usize) -> usize {
+        let size = self.size(key, default);
+        if size >= least {
+            return size;
+        }
+        let (title, least) = (&self.title, units::format_size(least));
+        let message =
+            format!("`{key}` in {title} must be at least {least}: nothing of use is smaller");
+        self.problem(key, message);
+        default
     }
 
     /// A whole number from `low` to `high`.
@@ -68,6 +90,19 @@ impl Section<'_> {
         let parsed = parsed.filter(|number| (low..=high).contains(number));
         let expected = format!("a whole number from {low} to {high}");
         parsed.or_else(|| self.wrong(key, &expected, &value)).unwrap_or(default)
+    }
+
+    /// A part of all such as `0.5`, more than none.
+    pub fn part(&mut self, key: &'static str, default: f64) -> f64 {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = match &value {
+            Value::Other(text) | Value::Variable(text) => text.trim().parse().ok(),
+            Value::Integer(1) => Some(1.0),
+            _ => None,
+        };
+        let parsed = parsed.filter(|part| *part > 0.0 && *part <= 1.0);
+        let expected = "a part of all such as 0.5: more than 0, and 1 at most";
+        parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
     }
 
     /// `true` or `false`.

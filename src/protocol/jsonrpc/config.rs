@@ -18,6 +18,9 @@ use crate::web::{self, WebPolicy};
 /// More than any chain of certificates takes, in bytes.
 pub(super) const LARGEST_PEM: usize = 1 << 20;
 
+/// The least that a body can be held to, in bytes: below it hardly a call fits.
+const LEAST_MESSAGE: usize = 256;
+
 /// The settings of the HTTP ingress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -45,8 +48,22 @@ pub struct HttpConfig {
     pub forward_authorization: bool,
     /// Which web pages may call.
     pub cors: Option<CorsConfig>,
+    /// The limits of a WebSocket.
+    pub websocket: WebSocketConfig,
     /// The certificate and key, for HTTPS.
     pub tls: Option<TlsConfig>,
+}
+
+/// `[http.websocket]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// How many calls of one connection are under way at once; further messages wait to be read.
+    pub max_in_flight: usize,
+    /// How long a connection may stay open without a call.
+    pub idle_timeout: Duration,
+    /// How long a client may be quiet before it is asked whether it is there, and then take to
+    /// say so.
+    pub ping: Duration,
 }
 
 /// `[http.cors]`.
@@ -82,6 +99,10 @@ impl IngressSettings for HttpConfig {
     fn largest_message(&self) -> (usize, &'static str) {
         (self.max_body, "max_body")
     }
+
+    fn open_to(&self) -> Option<(SocketAddr, &'static str)> {
+        Some((self.listen, "listen"))
+    }
 }
 
 impl HttpConfig {
@@ -90,7 +111,7 @@ impl HttpConfig {
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             hosts: read_hosts(section),
-            max_body: section.size("max_body", 1 << 20),
+            max_body: section.size_from("max_body", 1 << 20, LEAST_MESSAGE),
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
             read_timeout: section.duration("read_timeout", Duration::from_secs(10)),
@@ -100,6 +121,7 @@ impl HttpConfig {
             compression: section.flag("compression", false),
             forward_authorization: section.flag("forward_authorization", false),
             cors: CorsConfig::read(section),
+            websocket: WebSocketConfig::read(section),
             tls: TlsConfig::read(section),
         }
     }
@@ -121,6 +143,17 @@ fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
         section.problem("hosts", message);
     }
     hosts
+}
+
+impl WebSocketConfig {
+    fn read(http: &mut Section<'_>) -> Self {
+        let mut section = http.section("websocket");
+        Self {
+            max_in_flight: section.count("max_in_flight", 256, 1, 100_000),
+            idle_timeout: section.duration("idle_timeout", Duration::from_secs(600)),
+            ping: section.duration("ping", Duration::from_secs(30)),
+        }
+    }
 }
 
 impl CorsConfig {
@@ -155,6 +188,14 @@ impl CorsConfig {
                     ),
                 );
             }
+        }
+        for origin in cors.origins.iter().filter(|origin| origin.len() > 1 && origin.contains('*'))
+        {
+            let message = format!(
+                "`{origin}`: an origin is named in full, or \"*\" stands for all: name each that \
+                 may call"
+            );
+            section.problem("origins", message);
         }
         for origin in cors.origins.iter().filter(|origin| !is_as_sent(origin)) {
             section.problem(
@@ -271,6 +312,9 @@ mod tests {
             ("https://App.example", false),
             ("https://app.example:443", false),
             ("http://app.example:80", false),
+            ("*", true),
+            ("https://*.app.example", false),
+            ("https://*", false),
         ] {
             let text = format!("[http.cors]\norigins = \"{origin}\"");
             let (_, problems) =

@@ -1,17 +1,19 @@
 //! Reads JSON-RPC 2.0 requests, single and batch (specification, sections 4 and 6).
 //!
-//! The text is validated once; `params` and `id` are slices of the body that came in, and are
-//! never parsed. What is wrong with one request of a batch is that request's fault alone.
+//! The text is walked once; `params` and `id` are slices of the body that came in, and are never
+//! parsed. What is wrong with one request of a batch is that request's fault alone.
 
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
-use crate::json::{self, REQUEST_DEPTH};
+use crate::json::REQUEST_DEPTH;
+use crate::json::lexer::Container;
+use crate::json::members::unescaped;
+use crate::json::outline::{Flaw, Member, Part, outline, outline_each};
 
 /// How many ids of a batch that is too long are answered, where `max_batch` is not even more: a
 /// body of the default size could hold half a million entries.
@@ -66,38 +68,64 @@ pub(super) struct MethodCall {
 /// Reads a body. A fault here is the whole body's: it has no request's id.
 pub(super) fn parse(body: &Bytes, max_batch: usize) -> Result<Envelope, Fault> {
     let text = json_text(body)?;
-    // Nearly every body is one sound request, and is read in one go.
-    if text.starts_with('{')
-        && let Ok(members) = serde_json::from_str::<Members<'_>>(text)
-    {
-        return Ok(Envelope::Single(members.into_entry(body)));
+    let mut requests = Requests { most: max_batch.max(MAX_REFUSED), ..Requests::default() };
+    let found = outline_each(text, REQUEST_DEPTH, |part| requests.add(part));
+    let found = found.map_err(|flaw| flawed(flaw, text))?;
+    let Requests { found: mut requests, count, .. } = requests;
+    if found.container != Some(Container::Array) {
+        return Ok(Envelope::Single(entry(body, requests.pop().flatten())));
     }
-    if !text.starts_with('[') {
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
-        return Ok(Envelope::Single(read(body, raw)));
-    }
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
-    if items.is_empty() {
+    if count == 0 {
         return Err(invalid("an empty batch holds no request"));
     }
-    if items.len() > max_batch {
-        return too_long(body, &items, max_batch);
+    if count > max_batch {
+        return too_long(body, requests, count, max_batch);
     }
-    Ok(Envelope::Batch(items.into_iter().map(|raw| read(body, raw)).collect()))
+    Ok(Envelope::Batch(requests.into_iter().map(|members| entry(body, members)).collect()))
 }
 
-fn too_long(body: &Bytes, items: &[&RawValue], max_batch: usize) -> Result<Envelope, Fault> {
+fn too_long(
+    body: &Bytes,
+    requests: Vec<Option<Members<'_>>>,
+    count: usize,
+    max_batch: usize,
+) -> Result<Envelope, Fault> {
     let message = format!(
-        "a batch of {} requests is over the limit of {max_batch}: none of them was carried out",
-        items.len()
+        "a batch of {count} requests is over the limit of {max_batch}: none of them was carried out"
     );
     let fault = Fault::not_sent(FaultKind::TooLarge, message);
-    if items.len() > max_batch.max(MAX_REFUSED) {
+    if count > requests.len() {
         return Err(fault);
     }
-    let ids: Vec<Payload> = items.iter().filter_map(|raw| read(body, raw).id).collect();
+    let ids = requests.into_iter().filter_map(|members| entry(body, members).id);
+    let ids: Vec<Payload> = ids.collect();
     // Notifications alone: somebody has to be told.
     if ids.is_empty() { Err(fault) } else { Ok(Envelope::TooLong(ids, fault)) }
+}
+
+/// The requests of a body, in their order.
+#[derive(Default)]
+struct Requests<'a> {
+    /// Those of the one that is being read.
+    members: Members<'a>,
+    /// Those that were read, up to `most`; `None` for what is no object.
+    found: Vec<Option<Members<'a>>>,
+    most: usize,
+    count: usize,
+}
+
+impl<'a> Requests<'a> {
+    fn add(&mut self, part: Part<'a>) {
+        let container = match part {
+            Part::Member(member) => return self.members.add(member),
+            Part::End(container) => container,
+        };
+        let members = std::mem::take(&mut self.members);
+        self.count += 1;
+        if self.found.len() < self.most {
+            self.found.push((container == Some(Container::Object)).then_some(members));
+        }
+    }
 }
 
 /// Reads a body that is params alone, without an envelope: an array, an object or nothing.
@@ -106,8 +134,12 @@ pub(super) fn parse_bare(body: &Bytes) -> Result<Params, Fault> {
     if text.is_empty() {
         return Ok(Params::None);
     }
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
-    params(body, raw)
+    outline(text, REQUEST_DEPTH, |_| {}).map_err(|flaw| flawed(flaw, text))?;
+    let text = text.trim_ascii_end();
+    if text == "null" {
+        return Ok(Params::None);
+    }
+    params(body, text)
         .ok_or_else(|| invalid("the body must be the params: a JSON array, an object or nothing"))
 }
 
@@ -115,24 +147,27 @@ fn json_text(body: &Bytes) -> Result<&str, Fault> {
     let text = std::str::from_utf8(body).map_err(|error| {
         parse_error(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    if json::nests_deeper_than(text.as_bytes(), REQUEST_DEPTH) {
-        let message = format!("the body nests deeper than the limit of {REQUEST_DEPTH} levels");
-        return Err(Fault::not_sent(FaultKind::TooLarge, message));
-    }
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     Ok(text.trim_start_matches([' ', '\t', '\r', '\n']))
 }
 
-fn read(body: &Bytes, raw: &RawValue) -> Entry {
-    if !raw.get().starts_with('{') {
-        let request = Err(invalid("a request must be a JSON object"));
-        return Entry { id: Some(Payload::NULL), request };
+/// What is wrong with a text: where it breaks off is told by a parser that says so.
+fn flawed(flaw: Flaw, text: &str) -> Fault {
+    if flaw == Flaw::TooDeep {
+        let message = format!("the body nests deeper than the limit of {REQUEST_DEPTH} levels");
+        return Fault::not_sent(FaultKind::TooLarge, message);
     }
-    match serde_json::from_str::<Members<'_>>(raw.get()) {
-        Ok(members) => members.into_entry(body),
-        // The text is valid JSON, so this is a key that is no Unicode text: `"\ud800"`.
-        Err(_) => {
-            let request = Err(invalid("a key of the request is not valid Unicode"));
+    match serde_json::from_str::<&RawValue>(text) {
+        Err(error) => not_json(&error),
+        Ok(_) => parse_error("not JSON".to_owned()),
+    }
+}
+
+fn entry(body: &Bytes, members: Option<Members<'_>>) -> Entry {
+    match members {
+        Some(members) => members.into_entry(body),
+        None => {
+            let request = Err(invalid("a request must be a JSON object"));
             Entry { id: Some(Payload::NULL), request }
         }
     }
@@ -141,17 +176,31 @@ fn read(body: &Bytes, raw: &RawValue) -> Entry {
 /// The members of a request object that the specification names.
 #[derive(Default)]
 struct Members<'a> {
-    jsonrpc: Option<&'a RawValue>,
-    method: Option<&'a RawValue>,
-    params: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
+    jsonrpc: Option<&'a str>,
+    method: Option<&'a str>,
+    params: Option<&'a str>,
+    id: Option<&'a str>,
     repeated: Option<&'static str>,
 }
 
-impl Members<'_> {
+impl<'a> Members<'a> {
+    fn add(&mut self, Member { key, value, .. }: Member<'a>) {
+        let (name, member) = match &*unescaped(key) {
+            b"jsonrpc" => ("jsonrpc", &mut self.jsonrpc),
+            b"method" => ("method", &mut self.method),
+            b"params" => ("params", &mut self.params),
+            b"id" => ("id", &mut self.id),
+            _ => return,
+        };
+        if member.replace(value).is_some() {
+            self.repeated = Some(name);
+        }
+    }
+
     fn into_entry(self, body: &Bytes) -> Entry {
         let id = self.id.map(|raw| {
-            let valid = matches!(raw.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
+            let valid = raw.starts_with(['"', '-', 'n'])
+                || raw.starts_with(|first: char| first.is_ascii_digit());
             if valid {
                 Ok(slice(body, raw))
             } else {
@@ -172,19 +221,19 @@ impl Members<'_> {
         if let Some(key) = self.repeated {
             return Err(invalid(format!("the key `{key}` is there twice")));
         }
-        match self.jsonrpc.map(RawValue::get) {
+        match self.jsonrpc {
             Some("\"2.0\"") => {}
             Some(raw) if serde_json::from_str::<String>(raw).is_ok_and(|text| text == "2.0") => {}
             Some(_) => return Err(invalid("`jsonrpc` must be \"2.0\"")),
             None => return Err(invalid("`jsonrpc`: \"2.0\" is missing")),
         }
         let Some(method) = self.method else { return Err(invalid("`method` is missing")) };
-        let method: String = serde_json::from_str(method.get())
+        let method: String = serde_json::from_str(method)
             .map_err(|_| invalid("`method` must be a string of valid Unicode"))?;
         let params = match self.params {
             None => Params::None,
             // Many libraries write what they leave out as null.
-            Some(raw) if raw.get() == "null" => Params::None,
+            Some("null") => Params::None,
             Some(raw) => params(body, raw)
                 .ok_or_else(|| invalid("`params` must be an array or an object, or left out"))?,
         };
@@ -192,55 +241,8 @@ impl Members<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a request object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members::default();
-        while let Some(key) = map.next_key::<Key>()? {
-            let (name, member) = match key {
-                Key::Jsonrpc => ("jsonrpc", &mut members.jsonrpc),
-                Key::Method => ("method", &mut members.method),
-                Key::Params => ("params", &mut members.params),
-                Key::Id => ("id", &mut members.id),
-                Key::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            if member.replace(map.next_value()?).is_some() {
-                members.repeated = Some(name);
-            }
-        }
-        Ok(members)
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum Key {
-    Jsonrpc,
-    Method,
-    Params,
-    Id,
-    #[serde(other)]
-    Other,
-}
-
-fn params(body: &Bytes, raw: &RawValue) -> Option<Params> {
-    match raw.get().as_bytes().first() {
+fn params(body: &Bytes, raw: &str) -> Option<Params> {
+    match raw.as_bytes().first() {
         Some(b'[') => Some(Params::Array(slice(body, raw))),
         Some(b'{') => Some(Params::Object(slice(body, raw))),
         _ => None,
@@ -248,8 +250,8 @@ fn params(body: &Bytes, raw: &RawValue) -> Option<Params> {
 }
 
 /// `raw` was borrowed from `body`: this shares it without copying.
-fn slice(body: &Bytes, raw: &RawValue) -> Payload {
-    Payload::from_validated(body.slice_ref(raw.get().as_bytes()))
+fn slice(body: &Bytes, raw: &str) -> Payload {
+    Payload::from_validated(body.slice_ref(raw.as_bytes()))
 }
 
 fn not_json(error: &serde_json::Error) -> Fault {
@@ -267,6 +269,7 @@ pub(super) fn invalid(reason: impl fmt::Display) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::walks::bytes_walked;
 
     fn single(text: &str) -> Entry {
         match parse(&Bytes::copy_from_slice(text.as_bytes()), 50).expect("an envelope") {
@@ -392,11 +395,23 @@ mod tests {
     #[test]
     fn depth_counts_brackets_outside_strings_alone() {
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-        assert!(!json::nests_deeper_than(nested(128).as_bytes(), 128));
-        assert!(json::nests_deeper_than(nested(129).as_bytes(), 128));
         let quoted = format!(r#"["\"{}"]"#, "[".repeat(500));
-        assert!(!json::nests_deeper_than(quoted.as_bytes(), 128));
-        let flat = format!("[{}]", "[],".repeat(500));
-        assert!(!json::nests_deeper_than(flat.as_bytes(), 128));
+        let flat = format!("[{}[]]", "[],".repeat(500));
+        let bare = |text: String| parse_bare(&text.into()).map_err(|fault| fault.kind());
+        assert!(matches!(bare(nested(128)), Ok(Params::Array(_))));
+        assert_eq!(bare(nested(129)).expect_err("a fault"), FaultKind::TooLarge);
+        assert!(matches!(bare(quoted), Ok(Params::Array(_))));
+        assert!(matches!(bare(flat), Ok(Params::Array(_))));
+    }
+
+    #[test]
+    fn a_body_is_walked_once() {
+        let request = r#"{"jsonrpc":"2.0","method":"m","params":[1,"\"",{"a":NUL}],"id":7}"#;
+        let request = request.replace("NUL", "null");
+        let bodies = [request.clone(), format!("[{request},\n{request},{{}},7]"), "[1]".to_owned()];
+        for body in bodies.map(Bytes::from) {
+            assert_eq!(bytes_walked(|| parse(&body, 50)).1, body.len());
+            assert_eq!(bytes_walked(|| parse_bare(&body)).1, body.len());
+        }
     }
 }

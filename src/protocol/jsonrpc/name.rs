@@ -1,5 +1,6 @@
 //! Which call a request names.
 
+use super::discovery;
 use crate::call::CallName;
 use crate::fault::{Fault, FaultKind};
 
@@ -21,7 +22,7 @@ pub(super) fn read(service: Option<&str>, method: String) -> Result<CallName, Fa
         Some(service) => CallName::of(service, &method).ok_or_else(|| {
             unknown(format!("`{method}` is no method's name at the address of `{service}`"))
         }),
-        None if method.starts_with("rpc.") => Err(unknown(format!(
+        None if method.starts_with("rpc.") && method != discovery::METHOD => Err(unknown(format!(
             "`{}` is none of JSON-RPC's own methods, to which names that begin with `rpc.` belong",
             excerpt(&method)
         ))),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::NAME;
 use super::egress::explain;
+use super::events::ADDRESSES;
 use super::hub::{Limits, Settings};
 use super::socket::{GROUPS, USERS, number_of};
 use crate::config::ingress::{IngressSettings, Resident};
@@ -21,6 +22,8 @@ use crate::units::format_size;
 pub(super) const MAX_UNIX_PATH: usize = 107;
 /// What `max_argument` is at least: names and ids have their own limits, and errors repeat them.
 const MIN_ARGUMENT: usize = 16 << 10;
+/// What `max_line` is at least: a module's registration fits.
+const LEAST_LINE: usize = 1 << 10;
 /// How long the hub waits for a connection that gets nowhere, where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,7 +110,14 @@ impl IngressSettings for HubConfig {
 
     fn upstream(&self) -> Option<Resident> {
         let (max_in_flight, timeout) = (self.max_in_flight, self.timeout);
-        Some(Resident { name: NAME, protocol: "juno", max_in_flight, timeout, explain })
+        Some(Resident {
+            name: NAME,
+            protocol: "juno",
+            max_in_flight,
+            timeout,
+            explain,
+            events: Some(ADDRESSES),
+        })
     }
 }
 
@@ -125,7 +135,7 @@ impl HubConfig {
             },
             errors_as_data: section.choice("errors", &styles, false),
             share: section.choice("instances", &instances, false),
-            max_line: section.size("max_line", 1 << 20),
+            max_line: section.size_from("max_line", 1 << 20, LEAST_LINE),
             max_queue: section.size("max_queue", 8 << 20),
             max_connections: section.count("max_connections", 16_384, 1, 1_000_000),
             max_modules: section.count("max_modules", 10_000, 1, 1_000_000),
@@ -238,6 +248,13 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
                 );
                 section.problem("listen", message);
             }
+            Some(Listen::Unix(path)) if path.is_relative() => {
+                let message = format!(
+                    "`listen` in [hub]: `{text}` is relative to wherever Genkan is started: write \
+                     the whole path, such as \"unix:///run/genkan/hub.sock\""
+                );
+                section.problem("listen", message);
+            }
             Some(place) => places.push(place),
             None => {
                 let scheme = text.split("://").next().unwrap_or_default();
@@ -321,6 +338,8 @@ mod tests {
             ("[hub]\nlisten = [\"tpc://127.0.0.1:1\"]", "did you mean `tcp`?"),
             ("[hub]\nlisten = \"tcp://localhost:2203\"", "an address and a port"),
             ("[hub]\nlisten = [\"unix:///a\", \"unix:///a\"]", "twice"),
+            ("[hub]\nlisten = \"unix://run/a\"", "relative"),
+            ("[hub]\nmax_line = \"1B\"", "at least 1KiB"),
             ("[hub]\nlisten = \"unix:///no/such/a\"", "no folder /no/such for"),
             ("[hub]\nlisten = \"unix:///a\"\nowner = \"nosuch\"", "no `nosuch` in /etc/passwd"),
             ("[hub]\nlisten = \"unix:///a\"\ngroup = \"nosuch\"", "no `nosuch` in /etc/group"),

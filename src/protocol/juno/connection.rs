@@ -4,6 +4,7 @@
 //! the thread, and only half a line is kept. Thousands of idle modules cost little.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,18 +12,19 @@ use std::time::Duration;
 use memchr::memrchr;
 use tokio::io::ReadBuf;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::give_way::give_way;
 use super::hub::{Dealt, SessionId};
 use super::journal::Entry;
 use super::lines::{Lines, Unkept};
+use super::origin;
 use super::patience::Patience;
 use super::peer::{Closing, Peer, ReadEnd};
 use super::shared::Shared;
 use super::stranger::Spoken;
-use super::wire::{Head, scan};
+use super::wire::{Head, Line, mend, scan};
 use super::world::Io;
 use crate::budget::Account;
 use crate::fault::{Fault, FaultKind, Outcome};
@@ -30,6 +32,10 @@ use crate::units::{format_duration, format_size};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
+
+/// How soon a peer that says no more is sought, and how rarely at last.
+const FIRST_SEARCH: Duration = Duration::from_millis(50);
+const LAST_SEARCH: Duration = Duration::from_secs(1);
 
 /// How often, and how long each time, a session is waited for that may be about to leave.
 const LOOKS: usize = 10;
@@ -57,17 +63,19 @@ enum Turn {
     End(Closing),
     /// Lines are held.
     Hold,
+    /// The other side says no more, and is owed answers.
+    Owed,
 }
 
 impl Connection {
     /// Makes the connection known to the hub.
     pub(super) fn open(shared: Arc<Shared>, peer: Peer, read: ReadEnd, account: &Account) -> Self {
-        let peer = Arc::new(peer);
+        let (peer, caller) = (Arc::new(peer), origin::of(&read));
         let now = Instant::now();
         let patience = Patience::new(now, &shared.config());
         let id = shared.with(now, |hub, io| {
             io.modules_changed();
-            hub.connect(Arc::clone(&peer), io)
+            hub.connect(Arc::clone(&peer), caller, io)
         });
         let (lines, held) = (Lines::new(account), Vec::new());
         Self { shared, id, peer, read, lines, held, patience }
@@ -81,9 +89,14 @@ impl Connection {
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) {
         let reason = loop {
-            match std::future::poll_fn(|cx| self.poll(cx)).await {
+            match poll_fn(|cx| self.poll(cx)).await {
                 Turn::End(reason) => break reason,
                 Turn::Hold => self.let_others_leave().await,
+                Turn::Owed => {
+                    // In a box, because it would make each of the tasks larger.
+                    Box::pin(self.answer_what_is_owed()).await;
+                    break Closing::Gone;
+                }
             }
         };
         self.end(reason);
@@ -101,6 +114,25 @@ impl Connection {
             }
             // In a box, because it would make each of the tasks larger.
             Box::pin(sleep(LOOK)).await;
+        }
+    }
+
+    /// Waits for the answers that the other side is owed, which has said all: it may have left, too,
+    /// which shows when it is sent something.
+    async fn answer_what_is_owed(&mut self) {
+        let mut pause = FIRST_SEARCH;
+        loop {
+            let writing = poll_fn(|cx| {
+                self.peer.register(cx);
+                let _waits = self.peer.poll_flush(cx);
+                if self.peer.closing().is_some() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let closed = timeout(pause, writing).await.is_ok();
+            let answered = !self.shared.lock().is_owed(self.id) && self.peer.has_said_all();
+            if closed || answered || self.peer.has_left() {
+                return;
+            }
+            pause = (2 * pause).min(LAST_SEARCH);
         }
     }
 
@@ -123,17 +155,18 @@ impl Connection {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => {
                         debug!(%error, "the connection of a module broke");
-                        Poll::Ready(Some(Closing::Gone))
+                        Poll::Ready(Some(Turn::End(Closing::Gone)))
                     }
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                        Poll::Ready(Some(Closing::Gone))
+                        let owed = self.shared.lock().is_owed(self.id);
+                        Poll::Ready(Some(if owed { Turn::Owed } else { Turn::End(Closing::Gone) }))
                     }
-                    Poll::Ready(Ok(())) => Poll::Ready(self.take(buffer.filled())),
+                    Poll::Ready(Ok(())) => Poll::Ready(self.take(buffer.filled()).map(Turn::End)),
                 }
             });
             match read {
                 Poll::Pending => return self.poll_patience(cx),
-                Poll::Ready(Some(reason)) => return Poll::Ready(Turn::End(reason)),
+                Poll::Ready(Some(turn)) => return Poll::Ready(turn),
                 Poll::Ready(None) if self.held.is_empty() => {}
                 Poll::Ready(None) => return Poll::Ready(Turn::Hold),
             }
@@ -292,8 +325,16 @@ fn hand_in(
     io: &mut Io<'_>,
 ) -> Option<Spoken> {
     let dealt = if held.is_empty() {
-        let line = scan(line);
-        io.act(|hub, io| hub.line(id, line, now, io))
+        let mended;
+        let mut read = scan(line);
+        if let Line::Broken(head) = &read
+            && let Some(answer) = mend(line, head)
+        {
+            io.repaired_answer();
+            mended = answer;
+            read = scan(&mended);
+        }
+        io.act(|hub, io| hub.line(id, read, now, io))
     } else {
         Dealt::Later
     };

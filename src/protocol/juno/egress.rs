@@ -7,12 +7,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::hub::OutsideCall;
+use super::hub::{ModuleView, OutsideCall};
 use super::shared::{Owed, Shared, closed};
 use super::wire::CallId;
 use super::wire::outgoing::quoted;
-use crate::call::{Params, Reply, Request};
+use crate::call::{Deadline, Departure, Params, Reply, Request};
 use crate::fault::Fault;
+use crate::offer::{self, Description, Offer, Offers};
 use crate::params;
 use crate::upstream::{Envelope, Readiness, Upstream};
 
@@ -48,7 +49,7 @@ impl Upstream for HubUpstream {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
             let id = self.send(request, Owed::Outside(sender), None)?;
-            let waiting = Waiting { shared: &self.0, id };
+            let waiting = Waiting { shared: &self.0, id, departure: &request.departure };
             let result = receiver.await.unwrap_or_else(|_| Err(closed()));
             waiting.over();
             result.map(Reply::new)
@@ -72,12 +73,28 @@ impl Upstream for HubUpstream {
     fn readiness(&self) -> Readiness {
         Readiness::Ready
     }
+
+    fn offers<'a>(&'a self, service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {
+        let modules = self.0.lock().modules().into_iter();
+        let modules =
+            modules.filter(|one| one.active && service.is_none_or(|wanted| wanted == one.id));
+        let methods = modules.flat_map(|ModuleView { id, functions, .. }| {
+            functions.into_iter().map(move |method| Offer {
+                service: id.clone(),
+                method,
+                description: Description::unknown(),
+            })
+        });
+        let offers = Offers { methods: methods.take(offer::MOST).collect(), ..Offers::default() };
+        Box::pin(std::future::ready(offers))
+    }
 }
 
 /// Takes the call out of the hub when nobody waits for it any more.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     id: Option<CallId>,
+    departure: &'a Departure,
 }
 
 impl Waiting<'_> {
@@ -88,8 +105,9 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared.lock().forget(id);
+        let Some(id) = self.id else { return };
+        if self.shared.with(Instant::now(), |hub, io| hub.forget(id, io)) {
+            drop(self.departure.hold());
         }
     }
 }
@@ -115,6 +133,11 @@ fn arguments<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fault> {
         Params::Array(array) => {
             let called = format_args!("{}.{}", request.service, request.method);
             params::by_name(called, request.param_names, array.as_str()).map(Cow::Owned)
+        }
+        Params::Both { positional, named } => {
+            let called = format_args!("{}.{}", request.service, request.method);
+            params::merged(called, request.param_names, positional.as_str(), named.as_str())
+                .map(Cow::Owned)
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::NAME;
 use super::config::HubConfig;
 use super::egress::HubUpstream;
+use super::events::HubEvents;
 use super::journal::Entry;
 use super::open_sockets::{Bound, OpenSockets};
 use super::page;
@@ -17,7 +18,10 @@ use super::peer::{Closing, Peer};
 use super::shared::Shared;
 use super::token_files::TokenFiles;
 use super::{deadlines, shadow};
+use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
+use crate::event_port::EventPort;
+use crate::events::topics::Topics;
 use crate::ingress::{self, Change, Ingress, Page};
 use crate::metrics::UpstreamMetrics;
 use crate::router::Router;
@@ -57,7 +61,16 @@ impl ingress::Bound for BoundHub {
         Some((Arc::new(upstream), self.shared.upstream.clone()))
     }
 
-    fn run(self: Box<Self>, router: &Arc<Router>) -> Box<dyn Ingress> {
+    fn events(&self) -> Option<Arc<dyn EventPort>> {
+        Some(Arc::new(HubEvents(Arc::clone(&self.shared))))
+    }
+
+    fn run(
+        self: Box<Self>,
+        router: &Arc<Router>,
+        _topics: &Arc<Topics>,
+        _auth: &Arc<Auth>,
+    ) -> Box<dyn Ingress> {
         let Self { shared, sockets: bound } = *self;
         shared.set_router(router);
         shared.tasks.spawn("hub deadlines", deadlines::watch(Arc::clone(&shared)));

@@ -33,6 +33,7 @@ enum Sort {
     HalfLine,
     Stranger,
     NotTaken,
+    NoJson,
     HookNotDelivered,
     NoMemory,
 }
@@ -60,6 +61,9 @@ impl Sort {
                  listen)"
             }
             Sort::NotTaken => "a module's answer was not taken",
+            Sort::NoJson => {
+                "a module's line is ignored: it is no JSON (NaN? bytes that are no UTF-8?)"
+            }
             Sort::HookNotDelivered => "hook not delivered",
             Sort::NoMemory => {
                 "disconnected: the module does not read, and there is no memory for what waits \
@@ -80,6 +84,7 @@ impl Sort {
             | Sort::HalfLine
             | Sort::Stranger
             | Sort::NotTaken
+            | Sort::NoJson
             | Sort::HookNotDelivered
             | Sort::NoMemory => true,
         }
@@ -111,6 +116,8 @@ pub(super) enum Entry {
     Stranger { spoke: Spoken },
     /// Its answer could not be taken.
     NotTaken { why: String },
+    /// It sent a line that is no JSON.
+    NoJson,
     /// It did not get a hook that it listens to.
     HookNotDelivered { hook: String, why: String },
     /// It did not read, and there was no memory for what waited.
@@ -132,6 +139,7 @@ impl Entry {
             Entry::HalfLine { .. } => Sort::HalfLine,
             Entry::Stranger { .. } => Sort::Stranger,
             Entry::NotTaken { .. } => Sort::NotTaken,
+            Entry::NoJson => Sort::NoJson,
             Entry::HookNotDelivered { .. } => Sort::HookNotDelivered,
             Entry::NoMemory => Sort::NoMemory,
         }
@@ -154,7 +162,9 @@ impl Entry {
                 warn!(module, name, row, r#match, upstream, "{message}");
             }
             Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
-            Entry::Inactive | Entry::EndlessLine | Entry::NoMemory => warn!(module, "{message}"),
+            Entry::Inactive | Entry::EndlessLine | Entry::NoJson | Entry::NoMemory => {
+                warn!(module, "{message}");
+            }
         }
     }
 }

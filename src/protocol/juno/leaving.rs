@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use super::wire::{CallId, Frame, Key};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload};
+use crate::caller::Caller;
+use crate::route::access::Access;
 use crate::router::Ticket;
 
 /// One of them.
@@ -25,17 +27,23 @@ impl Leaving {
         id: CallId,
         name: &str,
         frame: &Frame<'_>,
-        received: Instant,
+        (caller, received): (Caller, Instant),
         mut ticket: Ticket,
         caller_gone: oneshot::Receiver<()>,
     ) -> Option<Self> {
+        let mut context = Context::new(ticket.trace());
+        if ticket.row().rule.access != Access::Open {
+            context.user_id = caller.user_id().map(str::to_owned);
+        }
         let call = Call {
             name: CallName::parse(name.to_owned()).ok()?,
             params: params(frame),
             kind: CallKind::Call,
-            context: Arc::new(Context::new(ticket.trace())),
+            caller,
+            context: Arc::new(context),
             received,
             timeout: None,
+            may_have_run: false,
         };
         Some(Self { id, call, ticket, caller_gone })
     }

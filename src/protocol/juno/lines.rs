@@ -70,9 +70,7 @@ impl Lines {
                     line(Err((passed_over.why, passed_over.skim.head())));
                 }
             } else if self.half.is_empty() {
-                if !whole.trim_ascii().is_empty() {
-                    line(Ok(whole));
-                }
+                line(Ok(whole));
             } else {
                 self.half.extend_from_slice(whole);
                 line(Ok(&self.half));
@@ -160,7 +158,7 @@ mod tests {
         let some = |text: &[u8]| Some(text.to_vec());
         assert_eq!(cut(&[b"1234\n12345\n12\n"], 4), (vec![some(b"1234"), None, some(b"12")], true));
         assert_eq!(cut(&[b"123", b"45678", b"9\n1\n"], 4), (vec![None, some(b"1")], true));
-        assert_eq!(cut(&[b"\n", b"\r\n", b"  \n"], 4), (vec![], true));
+        assert_eq!(cut(&[b"\n", b"\r\n"], 4), (vec![some(b""), some(b"\r")], true));
         let endless = [b"12345678".as_slice(); 5];
         assert_eq!(cut(&endless, 4), (vec![], false));
     }

@@ -25,6 +25,7 @@ mod config;
 mod connection;
 mod deadlines;
 mod egress;
+mod events;
 mod give_way;
 mod hub;
 mod ingress;
@@ -32,6 +33,7 @@ mod journal;
 mod leaving;
 mod lines;
 mod open_sockets;
+mod origin;
 mod outbox;
 mod page;
 mod patience;
@@ -51,5 +53,7 @@ use crate::ingress::IngressKind;
 const NAME: &str = "hub";
 
 /// The hub, as an ingress.
-pub const INGRESS: IngressKind =
-    IngressKind { name: NAME, read: config::read, bind: ingress::bind };
+pub fn ingress_kind() -> IngressKind {
+    let (read, bind) = (config::read, Box::new(ingress::bind));
+    IngressKind { name: NAME, labels: &[NAME], read, bind }
+}

@@ -20,7 +20,7 @@ use tokio::net::{tcp, unix};
 use tracing::debug;
 
 use super::outbox::{Full, Outbox, Piece};
-use super::wire::OutgoingFrame;
+use super::wire::{CallId, OutgoingFrame};
 use crate::budget::{Account, Exceeded, Share};
 
 /// How many pieces are written at once.
@@ -31,6 +31,10 @@ const PAUSE_AT: usize = 4;
 /// How soon, how often and how many times a machine is asked whether it still answers.
 const ASK: Duration = Duration::from_secs(1);
 const ASKS: u32 = 3;
+/// How long it has to acknowledge what was sent to it. While something is not acknowledged, the system
+/// sends that again and asks nothing else, for a quarter of an hour. A machine that lives acknowledges
+/// for a module that is stopped, until what the system keeps for the module is full.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +278,17 @@ impl Peer {
         if std::mem::replace(&mut queue.listed, true) { Pushed::Listed } else { Pushed::ToFlush }
     }
 
+    /// Drops a call that waits here, if none of its line can have been written. False where some may
+    /// have been: then the module may read it yet.
+    pub(super) fn recall(&self, id: CallId) -> bool {
+        let mut queue = self.lock();
+        let recalled = queue.outbox.recall(id);
+        if recalled && !queue.writing {
+            let _less = queue.count();
+        }
+        recalled
+    }
+
     /// Writes what the socket takes of the queue.
     pub(super) fn flush(&self) {
         let mut queue = self.lock();
@@ -304,6 +319,7 @@ impl Peer {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;
+                    queue.outbox.put_back(&mut batch, &mut offset);
                     None
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
@@ -364,7 +380,9 @@ impl Peer {
     pub(super) fn ask_after(&self) {
         let WriteEnd::Tcp(half) = &self.write else { return };
         let ask = TcpKeepalive::new().with_time(ASK).with_interval(ASK).with_retries(ASKS);
-        if let Err(error) = SockRef::from(half.as_ref()).set_tcp_keepalive(&ask) {
+        let socket = SockRef::from(half.as_ref());
+        let set = socket.set_tcp_keepalive(&ask);
+        if let Err(error) = set.and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))) {
             debug!(%error, "cannot ask whether a module's machine still answers");
         }
     }
@@ -372,6 +390,29 @@ impl Peer {
     /// Whether the other side has hung up, or the connection is to end anyhow.
     pub(super) fn has_hung_up(&self) -> bool {
         self.closing().is_some() || self.write.is_ended()
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn has_said_all(&self) -> bool {
+        let queue = self.lock();
+        queue.batch.is_empty() && !queue.writing && queue.outbox.own() == 0
+    }
+
+    /// Whether the other side, which says no more, hears no more either. Over TCP that shows after it was
+    /// sent something: a blank before the next line, which JSON has room for.
+    pub(super) fn has_left(&self) -> bool {
+        let ready = match &self.write {
+            WriteEnd::Tcp(half) => half.as_ref().ready(Interest::WRITABLE).now_or_never(),
+            WriteEnd::Unix(half) => half.as_ref().ready(Interest::WRITABLE).now_or_never(),
+        };
+        if ready.is_some_and(|ready| ready.map_or(true, Ready::is_write_closed)) {
+            return true;
+        }
+        if matches!(self.write, WriteEnd::Tcp(_)) && self.has_said_all() {
+            let _waits = self.push_shared(&Bytes::from_static(b" "));
+            self.flush();
+        }
+        self.closing().is_some()
     }
 
     /// Why the connection is to end, if it is.
@@ -453,6 +494,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), ASK);
         assert_eq!(socket.tcp_keepalive_interval().expect("an option"), ASK);
         assert_eq!(socket.tcp_keepalive_retries().expect("an option"), ASKS);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(UNACKNOWLEDGED));
         assert!(!peer.has_hung_up());
     }
 }

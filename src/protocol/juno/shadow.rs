@@ -37,17 +37,17 @@ pub(super) fn of<'a>(
     functions: impl Iterator<Item = &'a str>,
 ) -> Vec<Shadow> {
     let all = Pattern::new(&format!("{id}.*"));
-    let covering = table.rows().iter().enumerate().find(|(_, row)| row.rule.pattern.covers(&all));
-    if let Some((index, row)) = covering
+    if let Some(index) = table.covering(&all)
+        && let row = &table.rows()[index]
         && leads_away(row, id)
         // An earlier row for one function would make it a matter of functions.
-        && !table.rows()[..index].iter().any(|row| !leads_away(row, id))
+        && table.rows_to_hub().iter().all(|hub| *hub > index || leads_away(&table.rows()[*hub], id))
     {
         return vec![Shadow::new(all.as_str().to_owned(), index, row, true)];
     }
     let shadowed = functions.filter_map(|function| {
         let name = format!("{id}.{function}");
-        let found = table.rows().iter().position(|row| row.rule.pattern.matches(&name))?;
+        let found = table.position(&name)?;
         let row = &table.rows()[found];
         leads_away(row, id).then(|| Shadow::new(name, found, row, false))
     });

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NAME;
 use super::config::HubConfig;
+use super::events::Sources;
 use super::hub::Hub;
 use super::journal::Journal;
 use super::peer::Peer;
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     hub: Mutex<Hub<Arc<Peer>, Owed>>,
     config: ArcSwap<HubConfig>,
     routing: OnceLock<Routing>,
+    pub(super) events: Sources,
     pub(super) metrics: HubMetrics,
     pub(super) upstream: UpstreamMetrics,
     pub(super) tasks: Tasks,
@@ -68,6 +70,7 @@ impl Shared {
             hub: Mutex::new(Hub::new(config.settings())),
             config: ArcSwap::from_pointee(config),
             routing: OnceLock::new(),
+            events: Sources::default(),
             metrics: HubMetrics::new(),
             upstream,
             tasks,

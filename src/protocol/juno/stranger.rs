@@ -36,10 +36,11 @@ const METHODS: [&[u8]; 10] = [
 impl Spoken {
     /// What a connection speaks whose first bytes these are; `None` where a frame may begin so.
     pub(super) fn of_beginning(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.trim_ascii_start();
-        match bytes.first()? {
-            b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => None,
-            _ => Some(Self::of(bytes)),
+        let begun = bytes.trim_ascii_start();
+        let blank_line = bytes[..bytes.len() - begun.len()].contains(&b'\n');
+        match begun.first() {
+            None | Some(b'{') if !blank_line => None,
+            _ => Some(Self::of(begun)),
         }
     }
 
@@ -80,12 +81,15 @@ mod tests {
 
     #[test]
     fn beginnings() {
-        let cases: [(&[u8], Option<Spoken>); 14] = [
+        let cases: [(&[u8], Option<Spoken>); 17] = [
             (b"", None),
-            (b" \r\n", None),
-            (b"{\"type\":1", None),
-            (b"\n[1]", None),
-            (b"nonsense", None),
+            (b" \r", None),
+            (b" \r\n", Some(Spoken::Other)),
+            (b" {\"type\":1", None),
+            (b"\n{\"type\":1", Some(Spoken::Other)),
+            (b"[1]", Some(Spoken::Other)),
+            (b"5", Some(Spoken::Other)),
+            (b"nonsense", Some(Spoken::Other)),
             (b"POST / HTTP/1.1\r\n{", Some(Spoken::Http)),
             (b"\r\nGET /", Some(Spoken::Http)),
             (b"PO", Some(Spoken::Http)),

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::events::Carried;
 use super::hub::{End, Hub, Note, Presence, Way, World};
 use super::journal::Entry;
 use super::leaving::{Leaving, payload};
@@ -18,6 +19,7 @@ use super::shadow;
 use super::shared::{Owed, Shared};
 use super::wire::{CallId, Frame, OutgoingFrame};
 use crate::call::{Payload, TraceParent};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::params;
 use crate::route::HUB;
@@ -36,8 +38,8 @@ pub(super) struct Io<'a> {
     now: Instant,
     to_flush: Vec<Arc<Peer>>,
     leaving: Vec<Leaving>,
-    /// Of the call that leaves next: its ticket, and what tells that its caller has gone.
-    next: Option<(Ticket, oneshot::Receiver<()>)>,
+    /// Of the call that leaves next: its ticket, what tells that its caller has gone, and who that is.
+    next: Option<(Ticket, oneshot::Receiver<()>, Caller)>,
     faults: Vec<Failed>,
     refused: Vec<Fault>,
     /// What is to be said of modules, by their ids.
@@ -47,6 +49,8 @@ pub(super) struct Io<'a> {
     modules_changed: bool,
     /// Whoever has hung up is waited for no longer.
     insists: bool,
+    /// What travels with the hook that a bridge has brought.
+    carried: Option<Carried>,
 }
 
 impl<'a> Io<'a> {
@@ -63,12 +67,18 @@ impl<'a> Io<'a> {
             declared: Vec::new(),
             modules_changed: false,
             insists: false,
+            carried: None,
         }
     }
 
     /// The same, for a line that has waited long enough for somebody to leave.
     pub(super) fn insisting(shared: &'a Arc<Shared>, now: Instant) -> Self {
         Self { insists: true, ..Self::new(shared, now) }
+    }
+
+    /// The same, for a hook that a bridge brings.
+    pub(super) fn carrying(shared: &'a Arc<Shared>, now: Instant, carried: Carried) -> Self {
+        Self { carried: Some(carried), ..Self::new(shared, now) }
     }
 
     /// Does something with the hub.
@@ -90,6 +100,11 @@ impl<'a> Io<'a> {
     /// The number of modules or connections is another one.
     pub(super) fn modules_changed(&mut self) {
         self.modules_changed = true;
+    }
+
+    /// An answer was no JSON but for Python's `NaN` or `Infinity`, which are `null` now.
+    pub(super) fn repaired_answer(&self) {
+        self.shared.upstream.repaired_reply();
     }
 
     /// Does what the hub asked for.
@@ -160,6 +175,10 @@ impl World for Io<'_> {
         pushed.is_some()
     }
 
+    fn recall(&mut self, from: &Arc<Peer>, id: CallId) -> bool {
+        from.recall(id)
+    }
+
     fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault> {
         let Some(hooks) = self.shared.hooks() else { return Ok(Bytes::from(line)) };
         let mut share = hooks.share();
@@ -178,17 +197,30 @@ impl World for Io<'_> {
         }
     }
 
-    fn way(&mut self, name: &str) -> Way<Owed> {
+    fn happened(&mut self, hook: &str, data: &str) {
+        self.shared.events.hand_on(hook, data, self.carried.take());
+    }
+
+    fn way(&mut self, name: &str, caller: &Caller) -> Way<Owed> {
         let Some((router, ingress)) = self.shared.routing() else {
             let message = "the gateway is not ready to route calls";
             return Way::Refused(Fault::not_sent(FaultKind::Unavailable, message));
         };
         let received = self.now;
-        let arrival = Arrival { ingress, name, received, timeout: None, trace: None };
+        let arrival = Arrival {
+            ingress,
+            caller,
+            name,
+            received,
+            timeout: None,
+            trace: None,
+            hops: 0,
+            may_have_run: false,
+        };
         let ticket = match router.admit(&arrival) {
             Ok(ticket) => ticket,
             Err(unadmitted) => {
-                let Unadmitted { ending, fault } = *unadmitted;
+                let Unadmitted { ending, fault, .. } = *unadmitted;
                 let (name, told) = (name.to_owned(), fault.clone());
                 self.faults.push(Failed { ending, name, fault });
                 return Way::Refused(told);
@@ -197,7 +229,7 @@ impl World for Io<'_> {
         let rule = &ticket.row().rule;
         if rule.upstream != HUB {
             let (sender, receiver) = oneshot::channel();
-            self.next = Some((ticket, receiver));
+            self.next = Some((ticket, receiver, caller.clone()));
             return Way::Away(Owed::Away(sender));
         }
         Way::Here {
@@ -218,8 +250,9 @@ impl World for Io<'_> {
     }
 
     fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>) {
-        let Some((ticket, caller_gone)) = self.next.take() else { return };
-        self.leaving.extend(Leaving::new(id, name, frame, self.now, ticket, caller_gone));
+        let Some((ticket, caller_gone, caller)) = self.next.take() else { return };
+        let made = (caller, self.now);
+        self.leaving.extend(Leaving::new(id, name, frame, made, ticket, caller_gone));
     }
 
     fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {
@@ -298,7 +331,10 @@ impl World for Io<'_> {
                 let (hook, why) = (hook.to_owned(), why.message().to_owned());
                 self.entries.push((id.to_owned(), Entry::HookNotDelivered { hook, why }));
             }
-            Note::Ignored => self.shared.metrics.ignored_lines.increment(1),
+            Note::Ignored { id } => {
+                self.shared.metrics.ignored_lines.increment(1);
+                self.entries.push((id.to_owned(), Entry::NoJson));
+            }
             Note::Late => self.shared.upstream.late_reply(),
         }
     }

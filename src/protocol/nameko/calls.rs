@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Consumer};
 use tokio::sync::{Notify, mpsc};
 
 use super::generation::{End, Host};
+use super::intake::Intake;
 use super::outlet::Outlet;
 use super::pending::{Answer, Pending};
 use super::probe::{Finding, Look, Prober, Service, Services};
@@ -29,7 +30,7 @@ const MOST_TRIES: u32 = 4;
 pub(super) enum Wants {
     /// The service's reply.
     Reply,
-    /// The same, of a service whose queue was missing when it was last looked for.
+    /// The same, of a service whose queue may be missing.
     ReplyOfMissing(Arc<Service>),
     /// The broker's confirm.
     Confirm,
@@ -54,11 +55,11 @@ impl Calls {
     pub(super) fn start(
         host: &Host<'_>,
         outlet: Outlet,
-        consumer: Consumer,
+        (consumer, intake): (Consumer, Arc<Intake>),
         reply_key: String,
         probing: Option<Transport>,
     ) -> Self {
-        let Host { settings, node, account, metrics, end, .. } = *host;
+        let Host { settings, node, metrics, end, .. } = *host;
         let (publish, queue) = mpsc::channel(publisher::QUEUE);
         let (services, requests) = Services::new(settings.probe_interval);
         let (pending, blocked) = (Pending::new(), Arc::<AtomicBool>::default());
@@ -72,20 +73,15 @@ impl Calls {
             Arc::clone(&blocked),
             quarantine,
         );
-        let replies = replies::run(
-            consumer,
-            Arc::clone(&pending),
-            account.clone(),
-            metrics.clone(),
-            end.clone(),
-        );
+        let replies =
+            replies::run(consumer, Arc::clone(&pending), intake, metrics.clone(), end.clone());
         let prober = Prober::new(
-            Arc::clone(settings),
-            Arc::clone(node),
+            settings,
+            node,
             services.clone(),
             requests,
             end.clone(),
-            probing,
+            (probing, metrics.clone()),
         );
         host.spawn("nameko publisher", publisher.run());
         host.spawn("nameko quarantine", examiner.run());
@@ -110,7 +106,8 @@ impl Calls {
     }
 
     /// Refuses a call that nobody would take now. A service that was missing when it was last
-    /// looked for comes back: the call tells whether it is there by now.
+    /// looked for comes back: the call tells whether it is there by now. So does one of which nothing
+    /// could be found out, where the broker does not return what nobody takes.
     pub(super) async fn someone_serves(
         &self,
         service: &str,
@@ -127,6 +124,8 @@ impl Calls {
             Finding::Deserted { since, waiting } => Err(Answer::Deserted { since, waiting }),
             Finding::Missing if self.services.diverts() => Err(Answer::Unroutable),
             Finding::Missing => Ok(service),
+            // Nothing would tell of a message that nobody takes, but another look.
+            Finding::Unknown if self.services.diverts() => Ok(service),
             _ => Ok(None),
         }
     }
@@ -186,7 +185,7 @@ impl Calls {
         }
     }
 
-    /// Waits for the answer of a service whose queue was missing, or until it is known that the
+    /// Waits for the answer of a service whose queue may be missing, or until it is known that the
     /// message has not reached one: the broker has `taken` it, and the queue is still missing.
     async fn or_diverted(
         &self,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::config::Settings;
-use super::generation::{Generation, Reason};
+use super::generation::{Generation, Hosted, Reason};
 use super::open::{self, Failure, Opened};
 use crate::backoff::Backoff;
 use crate::budget::Account;
@@ -54,11 +54,13 @@ pub(super) fn start(
     settings: Arc<Settings>,
     account: Account,
     metrics: UpstreamMetrics,
+    hosted: Hosted,
     tasks: &Tasks,
 ) -> Arc<Link> {
     let link = Arc::new(Link::new());
     let (tasks, own) = (tasks.clone(), tasks);
-    let supervisor = Supervisor { settings, link: Arc::clone(&link), account, metrics, tasks };
+    let supervisor =
+        Supervisor { settings, link: Arc::clone(&link), account, metrics, hosted, tasks };
     own.spawn("nameko connection", supervise(supervisor));
     link
 }
@@ -69,12 +71,13 @@ struct Supervisor {
     /// What replies hold of the memory.
     account: Account,
     metrics: UpstreamMetrics,
+    hosted: Hosted,
     tasks: Tasks,
 }
 
 /// Keeps a generation alive until the tasks are told to end.
 async fn supervise(supervisor: Supervisor) {
-    let Supervisor { settings, link, metrics, tasks, .. } = &supervisor;
+    let Supervisor { settings, link, account, metrics, tasks, .. } = &supervisor;
     let shutdown = tasks.shutdown();
     let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
     let mut reports = Reports::default();
@@ -86,7 +89,7 @@ async fn supervise(supervisor: Supervisor) {
         let Some(node) = nodes.get(turn % nodes.len().max(1)) else { return };
         turn += 1;
         let limit = settings.connect_timeout;
-        let opened = tokio::time::timeout(limit, open::open(settings, node));
+        let opened = tokio::time::timeout(limit, open::open(settings, node, account));
         let opened = tokio::select! {
             () = shutdown.cancelled() => break,
             opened = opened => opened.unwrap_or_else(|_| Err(Failure::slow(limit))),
@@ -124,10 +127,10 @@ async fn supervise(supervisor: Supervisor) {
 impl Supervisor {
     /// Runs a generation to its end.
     async fn run(&self, opened: Opened) {
-        let Self { settings, link, account, metrics, tasks } = self;
+        let Self { settings, link, metrics, hosted, tasks, .. } = self;
         let shutdown = tasks.shutdown();
         let node = Arc::clone(&opened.node);
-        let generation = Generation::start(opened, settings, account, metrics);
+        let generation = Generation::start(opened, settings, metrics, hosted);
         link.current.store(Some(Arc::clone(&generation.calls)));
         metrics.set_up(true);
         let (upstream, address) = (metrics.upstream(), node.address.as_str());

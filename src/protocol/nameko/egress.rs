@@ -12,18 +12,25 @@ use tokio::sync::Semaphore;
 use super::calls::{Calls, Wants};
 use super::config::Settings;
 use super::connection::{self, Link};
+use super::events::{self, Events};
+use super::expose::{self, Exposes};
+use super::generation::Hosted;
+use super::look;
 use super::pending::Answer;
 use super::wire::compression::is_packed;
 use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
 use crate::call::{Reply, Request};
+use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
+use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::tasks::{self, Tasks};
 use crate::token::random_uuid;
 use crate::units::format_duration;
-use crate::upstream::{Connected, Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Upstream};
 
 /// How many replies of an upstream are unpacked at once.
 const UNPACKERS: usize = 2;
@@ -38,6 +45,10 @@ impl Connector for NamekoConnector {
 
     fn address(&self) -> String {
         self.0.address.clone()
+    }
+
+    fn largest_reply(&self) -> Option<(usize, &'static str)> {
+        Some((self.0.max_reply, "max_reply"))
     }
 
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
@@ -61,9 +72,28 @@ impl Connector for NamekoConnector {
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
     }
 
+    fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
+        expose::object_to(expose)
+    }
+
+    fn events(&self) -> Option<EventAddresses> {
+        Some(events::ADDRESSES)
+    }
+
+    fn look<'a>(&'a self, rows: &'a [&'a Rule], _tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look(&self.0, rows))
+    }
+
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
-        let account = budget.upstream();
-        let link = connection::start(Arc::clone(&self.0), account, metrics.clone(), tasks);
+        let exposes = Exposes::new(&self.0, budget.connection(), &metrics, tasks);
+        let events = Events::new(&self.0, budget.connection(), &metrics, tasks);
+        let link = connection::start(
+            Arc::clone(&self.0),
+            budget.upstream(),
+            metrics.clone(),
+            Hosted { exposes: Arc::clone(&exposes), events: Arc::clone(&events) },
+            tasks,
+        );
         let upstream = Arc::new(NamekoUpstream {
             link,
             metrics,
@@ -72,7 +102,7 @@ impl Connector for NamekoConnector {
             unheard: random_uuid(),
             odd_reply: AtomicBool::new(false),
         });
-        Connected { upstream }
+        Connected { upstream, exposer: Some(exposes), events: Some(events) }
     }
 }
 

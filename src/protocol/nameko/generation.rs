@@ -1,8 +1,8 @@
 //! One connection's life: what it hosts, and its end.
 //!
 //! A generation is a connection to publish on, a connection to receive on, and what its roles make
-//! of them: for calls the exchange, a reply queue, the table of those that wait, three tasks. When
-//! any part fails, all of it ends. Only a message that the broker refuses, and closes the channel
+//! of them: for calls the exchange, a reply queue, the table of those that wait, three tasks; for
+//! exposed services and for events connections of their own. When any part of the first fails, all of it ends. Only a message that the broker refuses, and closes the channel
 //! for, costs no more than the connection that it was published on.
 
 use std::borrow::Cow;
@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::Calls;
 use super::config::{Node, Settings};
+use super::events::{self, Events};
+use super::expose::{self, Exposes};
 use super::open::Opened;
 use super::pulse;
 use super::transport::Transport;
-use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
 use crate::redact::scrub;
 use crate::tasks::Tasks;
@@ -41,16 +42,22 @@ impl Generation {
     pub(super) fn start(
         opened: Opened,
         settings: &Arc<Settings>,
-        account: &Account,
         metrics: &UpstreamMetrics,
+        hosted: &Hosted,
     ) -> Self {
-        let Opened { node, outlet, receiving, channel, consumer, reply_key, probing } = opened;
+        let Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing } =
+            opened;
         let tasks = Tasks::new();
         let end = End(Arc::new(Inner { token: tasks.shutdown().clone(), reason: OnceLock::new() }));
-        let host = Host { settings, node: &node, account, metrics, tasks: &tasks, end: &end };
-        let calls = Arc::new(Calls::start(&host, outlet, consumer, reply_key, probing));
+        let host = Host { settings, node: &node, metrics, tasks: &tasks, end: &end };
+        let calls = Arc::new(Calls::start(&host, outlet, (consumer, intake), reply_key, probing));
         let (heard, pending) = (Arc::clone(&receiving.heard), Arc::clone(&calls.pending));
         host.spawn("nameko pulse", pulse::watch(channel, heard, pending, end.clone()));
+        let Hosted { exposes, events } = hosted;
+        let exposing = expose::role::run(Arc::clone(exposes), Arc::clone(&node), end.clone());
+        host.spawn("nameko exposes", exposing);
+        let carrying = events::role::run(Arc::clone(events), Arc::clone(&node), end.clone());
+        host.spawn("nameko events", carrying);
         Self { calls, receiving, tasks, end }
     }
 
@@ -74,11 +81,16 @@ impl Generation {
     }
 }
 
+/// What is hosted by one generation after the other.
+pub(super) struct Hosted {
+    pub(super) exposes: Arc<Exposes>,
+    pub(super) events: Arc<Events>,
+}
+
 /// What a generation gives to its roles.
 pub(super) struct Host<'a> {
     pub(super) settings: &'a Arc<Settings>,
     pub(super) node: &'a Arc<Node>,
-    pub(super) account: &'a Account,
     pub(super) metrics: &'a UpstreamMetrics,
     pub(super) end: &'a End,
     tasks: &'a Tasks,

@@ -6,6 +6,8 @@
 //!    └── wire::reply ────────────┴─ replies ◄─┴──── rpc.reply-genkan-UUID
 //! ```
 //!
+//! Callers come in by `expose`, events come and go by `events`, beside that.
+//!
 //! `connection` keeps one `generation` of all that alive, and `open` makes the next. `wire/` is pure. lapin's types stay in
 //! this folder, and lapin's own logging belongs switched off (target `lapin`): it writes whole
 //! returned messages, payload included.
@@ -14,7 +16,11 @@ mod calls;
 mod config;
 mod connection;
 mod egress;
+mod events;
+mod expose;
 mod generation;
+mod intake;
+mod look;
 mod open;
 mod outlet;
 mod pauses;
@@ -23,6 +29,7 @@ mod probe;
 mod publisher;
 mod pulse;
 mod quarantine;
+mod raw;
 mod refusal;
 mod replies;
 mod stream;

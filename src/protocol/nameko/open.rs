@@ -15,8 +15,10 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 
 use super::config::{Node, Settings};
+use super::intake::Intake;
 use super::outlet::Outlet;
-use super::transport::{self, Transport};
+use super::transport::{self, Admission, Transport};
+use crate::budget::Account;
 use crate::redact::scrub;
 use crate::token::random_uuid;
 
@@ -44,6 +46,11 @@ impl Failure {
         Self { reason, said: String::new(), mend: None }
     }
 
+    /// Why there is no connection.
+    pub(super) fn of_connecting(error: &lapin::Error) -> Self {
+        Self::new(Step::Connect, error)
+    }
+
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             let said = scrub(&error.to_string()).into_owned();
@@ -54,6 +61,10 @@ impl Failure {
             (Step::Connect, 403) => (
                 "rabbitmq refuses the user name or the password",
                 "check both in `url`; `guest` may only connect from the broker's own machine",
+            ),
+            (Step::Connect, 530) if said.contains("limit") => (
+                "rabbitmq lets no more connections be made",
+                "raise its limit (rabbitmqctl set_vhost_limits or set_user_limits, or                  connection_max): Genkan needs three",
             ),
             (Step::Connect, 530) => (
                 "rabbitmq has no such virtual host, or not for this user",
@@ -85,6 +96,8 @@ pub(super) struct Opened {
     pub(super) node: Arc<Node>,
     pub(super) outlet: Outlet,
     pub(super) receiving: Transport,
+    /// The memory of what comes over it.
+    pub(super) intake: Arc<Intake>,
     /// A channel of it.
     pub(super) channel: Channel,
     /// Of the reply queue.
@@ -100,10 +113,19 @@ pub(super) struct Opened {
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The one code path by which generations come into being.
-pub(super) async fn open(settings: &Settings, node: &Arc<Node>) -> Result<Opened, Failure> {
+pub(super) async fn open(
+    settings: &Settings,
+    node: &Arc<Node>,
+    account: &Account,
+) -> Result<Opened, Failure> {
     let at = |step: Step| move |error: lapin::Error| Failure::new(step, &error);
-    let opened =
-        tokio::try_join!(Outlet::open(settings, node), Transport::open(settings, node, "receive"));
+    let intake = Arc::new(Intake::new(account.clone()));
+    let (largest, room) = (settings.max_reply, Arc::clone(&intake));
+    let replies: Admission = Arc::new(move |_, size| room.admit(size));
+    let opened = tokio::try_join!(
+        Outlet::open(settings, node),
+        Transport::open_for(settings, node, "receive", largest, Some(replies))
+    );
     let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
     let reply_key = random_uuid();
     let declare = async {
@@ -116,16 +138,28 @@ pub(super) async fn open(settings: &Settings, node: &Arc<Node>) -> Result<Opened
     let (declared, probing) = tokio::join!(declare, probing);
     let (channel, consumer) = declared?;
     let (node, probing) = (Arc::clone(node), probing.ok().and_then(Result::ok));
-    Ok(Opened { node, outlet, receiving, channel, consumer, reply_key, probing })
+    Ok(Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing })
 }
 
 /// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.
-async fn declare_exchange(connection: &Connection, exchange: &ShortString) -> lapin::Result<()> {
+pub(super) async fn declare_exchange(
+    connection: &Connection,
+    exchange: &ShortString,
+) -> lapin::Result<()> {
+    declare_as(connection, exchange, (ExchangeKind::Topic, true)).await
+}
+
+/// The same for an exchange of any kind, durable or not.
+pub(super) async fn declare_as(
+    connection: &Connection,
+    exchange: &ShortString,
+    (kind, durable): (ExchangeKind, bool),
+) -> lapin::Result<()> {
     let declare = async |passive| {
         let channel = connection.create_channel().await?;
-        let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+        let options = ExchangeDeclareOptions { durable, passive, ..Default::default() };
         let arguments = FieldTable::default();
-        channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, options, arguments).await
+        channel.exchange_declare(exchange.clone(), kind.clone(), options, arguments).await
     };
     match declare(false).await {
         Err(error) if refused_with(&error, 403) => declare(true).await,
@@ -133,7 +167,7 @@ async fn declare_exchange(connection: &Connection, exchange: &ShortString) -> la
     }
 }
 
-fn refused_with(error: &lapin::Error, code: u16) -> bool {
+pub(super) fn refused_with(error: &lapin::Error, code: u16) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == code)
 }
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, ConnectionStatus, Event};
+use lapin::{Channel, Connection, ConnectionStatus, Event};
 
 use super::config::{Node, Settings};
 use super::stream::Heard;
 use super::transport::Transport;
+
+/// How much of a returned message's body is taken: its properties tell whose it is.
+const RETURNED: usize = 1;
 
 /// A connection to publish on.
 pub(super) struct Outlet {
@@ -25,7 +28,16 @@ pub(super) struct Outlet {
 impl Outlet {
     /// Opens one. The time limit is the caller's.
     pub(super) async fn open(settings: &Settings, node: &Node) -> lapin::Result<Self> {
-        let transport = Transport::open(settings, node, "publish").await?;
+        Self::open_for(settings, node, "publish").await
+    }
+
+    /// The same, by another name in RabbitMQ's list of connections.
+    pub(super) async fn open_for(
+        settings: &Settings,
+        node: &Node,
+        purpose: &str,
+    ) -> lapin::Result<Self> {
+        let transport = Transport::open_for(settings, node, purpose, RETURNED, None).await?;
         let channel = confirming(&transport).await?;
         let status = transport.connection.status().clone();
         let events = transport.connection.events_listener().boxed();
@@ -53,6 +65,11 @@ impl Outlet {
             None
         };
         tokio::time::timeout(limit, error).await.ok().flatten()
+    }
+
+    /// The connection, for what is to be made before something is published.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.transport.connection
     }
 
     /// The largest frame that the broker and we have agreed upon.

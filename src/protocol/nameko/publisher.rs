@@ -26,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Confirmation, ErrorKind, Event};
+use lapin::{BasicProperties, Confirmation, Event};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -38,6 +38,7 @@ use super::pending::{Answer, Pending};
 use super::pulse;
 use super::quarantine::Quarantine;
 use super::refusal::{Refusal, Refusals};
+use super::transport::is_goodbye;
 use super::unconfirmed::{OnAck, Sent, Unconfirmed, fingerprint};
 use crate::batch::gather;
 use crate::metrics::UpstreamMetrics;
@@ -412,12 +413,6 @@ impl Publisher {
             }
         }
     }
-}
-
-/// Whether the broker has closed the connection because somebody told it to.
-fn is_goodbye(error: &lapin::Error) -> bool {
-    const CONNECTION_FORCED: u16 = 320;
-    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == CONNECTION_FORCED)
 }
 
 /// Waits for what was asked.

@@ -2,25 +2,22 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use lapin::Consumer;
+use lapin::{BasicProperties, Consumer};
 
 use super::generation::End;
+use super::intake::Intake;
 use super::pending::{Answer, Pending};
-use super::wire::reply::Delivered;
-use crate::budget::{Account, Exceeded};
+use super::transport::is_goodbye;
+use super::wire::reply::{Delivered, lacked_room};
 use crate::metrics::UpstreamMetrics;
-
-/// A smaller reply is not counted: those are bounded by the calls in flight.
-const SMALL: usize = 1_024;
 
 /// Hands replies over until the generation ends. Without a consumer there are no replies, so a
 /// stream that ends, however it does (WIRE 7.1), ends the generation.
 pub(super) async fn run(
     mut consumer: Consumer,
     pending: Arc<Pending>,
-    account: Account,
+    intake: Arc<Intake>,
     metrics: UpstreamMetrics,
     end: End,
 ) {
@@ -35,26 +32,36 @@ pub(super) async fn run(
                 let lapin::message::Delivery { properties, data, .. } = delivery;
                 let id = properties.correlation_id().as_ref();
                 let id = id.and_then(|id| pending.id_of(id.as_str()));
-                let answer = match held(&account, data.into()) {
-                    Ok(body) => Answer::Replied(Box::new(Delivered { properties, body })),
-                    Err(exceeded) => Answer::Overfull(exceeded),
-                };
+                let answer = received(&intake, properties, data);
                 if !id.is_some_and(|id| pending.end(id, answer)) {
                     metrics.late_reply();
                 }
+            }
+            Some(Err(error)) if is_goodbye(&error) => {
+                end.because("an operator has closed the connection that replies come over");
             }
             Some(Err(error)) => end.because_of("no replies can be received", &error),
             None => end.because("rabbitmq has cancelled the consumer of the reply queue"),
         }
     }
+    intake.close();
 }
 
-/// A reply's body, with its share of the memory.
-fn held(account: &Account, body: Bytes) -> Result<Bytes, Exceeded> {
-    if body.len() < SMALL {
-        return Ok(body);
+/// A reply, with its share of the memory.
+fn received(intake: &Intake, properties: BasicProperties, mut data: Vec<u8>) -> Answer {
+    if lacked_room(&properties)
+        && let Some(exceeded) = intake.refusal()
+    {
+        return Answer::Overfull(exceeded);
     }
-    let mut share = account.share();
-    share.grow(body.len())?;
-    Ok(share.keep_with(body))
+    let share = intake.claim(data.len());
+    if share.is_some() {
+        // lapin doubles the room that a body has, as it comes.
+        data.shrink_to_fit();
+    }
+    let body = match share {
+        Some(share) => share.keep_with(data.into()),
+        None => data.into(),
+    };
+    Answer::Replied(Box::new(Delivered { properties, body }))
 }

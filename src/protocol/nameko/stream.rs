@@ -19,13 +19,10 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio, TokioRuntime};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use lapin::tcp::AsyncTcpStream;
 use tokio::time::Instant;
 
+use super::raw::Raw;
 use super::wire::frames::{Found, Sieve};
-
-/// What the network gives: a socket, with TLS or without.
-pub(super) type Raw = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
 /// The stream that lapin reads from and writes to.
 pub(super) struct Sifted {
@@ -227,7 +224,7 @@ impl Reactor for Sifting {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connect = self.0.tcp_connect_addr(address);
         async move {
-            let raw = AsyncTcpStream::Plain(connect.await?);
+            let raw = Raw::Plain(connect.await?.into_inner());
             Ok(Sifted::new(raw, Sieve::default(), Arc::default(), Arc::default()))
         }
     }

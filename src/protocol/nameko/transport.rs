@@ -4,7 +4,7 @@
 //! lives: a peer that takes a connection and says nothing would hold the thread for ever. So a
 //! second handle on the socket is kept, and shuts it down when the transport goes.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,18 @@ use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
+use tokio::net::TcpStream;
 
 use super::config::{Node, Settings};
+use super::raw::Raw;
 use super::stream::{Heard, Sifted, Valve, sifted_runtime};
 use super::wire::frames::Sieve;
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether there is room for so many bytes that come over a channel.
+pub(super) type Admission = Arc<dyn Fn(u16, u64) -> bool + Send + Sync>;
 
 /// An open connection.
 pub(super) struct Transport {
@@ -40,33 +45,50 @@ impl Transport {
         node: &Node,
         purpose: &str,
     ) -> lapin::Result<Self> {
+        Self::open_for(settings, node, purpose, settings.max_reply, None).await
+    }
+
+    /// The same, for messages of at most `largest` bytes, and for which there is room: the bodies of
+    /// others are left out.
+    pub(super) async fn open_for(
+        settings: &Settings,
+        node: &Node,
+        purpose: &str,
+        largest: usize,
+        admission: Option<Admission>,
+    ) -> lapin::Result<Self> {
         let socket = SocketGuard::default();
         let handle = Arc::clone(&socket.0);
         let (tls, limit) = (settings.tls(), settings.connect_timeout);
         let (heard, valve) = (Arc::<Heard>::default(), Arc::<Valve>::default());
         let (listener, stop) = (Arc::clone(&heard), Arc::clone(&valve));
-        let reactor = lapin::runtime::default_runtime()?;
-        let largest = settings.max_reply as u64;
+        let largest = largest as u64;
         let frame_max = node.uri.query.frame_max.unwrap_or(0) as usize;
         let connect = async move |uri: AMQPUri, _| {
             let open = async {
                 let host = uri.authority.host.as_str();
                 let found = tokio::net::lookup_host((host, uri.authority.port)).await?;
                 let addresses: Vec<SocketAddr> = found.collect();
-                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    handle.fill(plain.get_ref().as_fd())?;
-                }
+                let socket = TcpStream::connect(&addresses[..]).await?;
+                socket.set_nodelay(true)?;
+                handle.fill(socket.as_fd())?;
                 match &tls {
-                    Some(connector) => stream.into_rustls(connector, host).await,
-                    None => Ok(stream),
+                    Some(config) => Raw::secure(socket, host, Arc::clone(config)).await,
+                    None => Ok(Raw::Plain(socket)),
                 }
             };
             let opened = tokio::time::timeout(limit, open).await;
             let raw = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            let sieve = Sieve::new(frame_max, largest);
+            let sieve = match admission.clone() {
+                Some(admits) => {
+                    sieve.admitting(Box::new(move |channel, size| admits(channel, size)))
+                }
+                None => sieve,
+            };
             Ok(AsyncTcpStream::Plain(Sifted::new(
                 raw,
-                Sieve::new(frame_max, largest),
+                sieve,
                 Arc::clone(&listener),
                 Arc::clone(&stop),
             )))
@@ -90,6 +112,12 @@ impl Transport {
         // Whether the peer answered makes no difference: the socket is shut down now.
         drop(tokio::time::timeout(CLOSE_TIMEOUT, close).await);
     }
+}
+
+/// Whether the broker has closed the connection because somebody told it to.
+pub(super) fn is_goodbye(error: &lapin::Error) -> bool {
+    const CONNECTION_FORCED: u16 = 320;
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == CONNECTION_FORCED)
 }
 
 /// What an operator has to do about a TLS handshake that failed; `None` where it was none.
@@ -121,7 +149,7 @@ pub(super) fn tls_mend(error: &lapin::Error) -> Option<&'static str> {
 
 enum Socket {
     Unopened,
-    Open(TcpStream),
+    Open(net::TcpStream),
     Over,
 }
 
@@ -130,7 +158,7 @@ struct SharedSocket(Mutex<Socket>);
 impl SharedSocket {
     /// Keeps a second handle on the socket, or shuts it down where nobody waits for it any more.
     fn fill(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
-        let socket = TcpStream::from(socket.try_clone_to_owned()?);
+        let socket = net::TcpStream::from(socket.try_clone_to_owned()?);
         let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *handle {
             Socket::Over => socket.shutdown(Shutdown::Both),

@@ -1,8 +1,10 @@
 //! The supervisor: one connection after the other, for ever, each a generation of its own.
 //!
 //! What a call sees is the [`Link`]. A server that says goodbye (lame duck mode) stays in service
-//! until the next generation is connected; then it serves its last calls to their end.
+//! until the next generation is connected; then it serves its last calls to their end, and the next
+//! one those for which it has no time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::config::Settings;
+use super::config::{Server, Settings};
+use super::events::Events;
+use super::expose::Exposes;
 use super::generation::{End, Generation, Io};
-use super::open::{self, Failure};
+use super::open::{self, Accounts, Failure};
+use super::pool::Pool;
 use crate::backoff::Backoff;
-use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
 
@@ -38,6 +42,12 @@ pub(super) enum State {
 }
 
 impl Link {
+    /// Down, until [`start`] has connected.
+    pub(super) fn new() -> Arc<Self> {
+        let state = State::Down("there has been no connection to NATS yet");
+        Arc::new(Self(ArcSwap::from_pointee(state)))
+    }
+
     /// The state now.
     pub(super) fn state(&self) -> Arc<State> {
         self.0.load_full()
@@ -50,7 +60,7 @@ impl Link {
     /// Takes the generation away from new calls, and ends those that wait.
     fn take_down(&self, why: &'static str) {
         if let State::Up(generation) = &*self.0.swap(Arc::new(State::Down(why))) {
-            generation.pending().end();
+            generation.end();
         }
     }
 }
@@ -58,18 +68,20 @@ impl Link {
 /// Starts the supervisor. It ends, and the connection with it, when `tasks` are told to.
 pub(super) fn start(
     settings: Arc<Settings>,
-    account: Account,
+    link: &Arc<Link>,
+    accounts: Accounts,
+    (exposes, events): (Arc<Exposes>, Arc<Events>),
     metrics: UpstreamMetrics,
     tasks: &Tasks,
-) -> Arc<Link> {
-    let state = State::Down("there has been no connection to NATS yet");
-    let link = Arc::new(Link(ArcSwap::from_pointee(state)));
+) {
     let mut supervisor = Supervisor {
-        last_failures: vec![None; settings.servers.len()],
-        next: fastrand::usize(..settings.servers.len().max(1)),
+        last_failures: HashMap::new(),
+        pool: Pool::new(settings.servers.clone(), settings.discover),
         settings,
-        link: Arc::clone(&link),
-        account,
+        link: Arc::clone(link),
+        accounts,
+        exposes,
+        events,
         metrics,
         tasks: tasks.clone(),
         backoff: Backoff::new(FIRST_PAUSE, STABLE),
@@ -81,28 +93,35 @@ pub(super) fn start(
         supervisor.link.take_down("Genkan is shutting down");
         supervisor.metrics.set_up(false);
     });
-    link
 }
 
 struct Supervisor {
     settings: Arc<Settings>,
     link: Arc<Link>,
-    /// What replies hold of the memory.
-    account: Account,
+    accounts: Accounts,
+    exposes: Arc<Exposes>,
+    events: Arc<Events>,
     metrics: UpstreamMetrics,
     tasks: Tasks,
     backoff: Backoff,
-    /// The server to try next.
-    next: usize,
+    pool: Pool,
     /// By server, for the log: what failed, and when that was last said.
-    last_failures: Vec<Option<(String, Instant)>>,
+    last_failures: HashMap<String, (String, Instant)>,
+}
+
+/// A generation whose task runs: it ends with that, whatever ends that.
+struct Running(Arc<Generation>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A generation in service.
 struct Living {
     generation: Arc<Generation>,
-    /// Its server, for the log.
-    server: String,
+    server: Arc<Server>,
     born: Instant,
     ended: oneshot::Receiver<End>,
 }
@@ -110,7 +129,7 @@ struct Living {
 impl Supervisor {
     async fn run(&mut self) {
         // Without a server, which `check` refuses, there is nothing to do.
-        if self.settings.servers.is_empty() {
+        if self.pool.is_empty() {
             return std::future::pending().await;
         }
         let mut living = self.connect().await;
@@ -124,9 +143,10 @@ impl Supervisor {
                     }
                     self.connect().await
                 }
-                next = self.successor(&living.generation) => {
+                next = self.successor(&living.generation, &living.server) => {
                     let (upstream, server) = (self.metrics.upstream(), &living.server);
-                    info!(upstream, server, "the server that is about to go serves its last calls");
+                    info!(upstream, %server, "the server that is about to go serves its last calls");
+                    next.generation.take_over(&living.generation);
                     living.generation.retire();
                     self.backoff.lived(living.born.elapsed());
                     next
@@ -138,44 +158,64 @@ impl Supervisor {
     }
 
     /// Waits until the server says goodbye, and connects to another one meanwhile.
-    async fn successor(&mut self, generation: &Generation) -> Living {
-        generation.goodbye().await;
+    async fn successor(&mut self, generation: &Generation, server: &Server) -> Living {
+        loop {
+            tokio::select! {
+                () = generation.news() => self.learn(generation, server),
+                () = generation.goodbye() => break,
+            }
+        }
+        self.learn(generation, server);
         let upstream = self.metrics.upstream();
         info!(upstream, "the NATS server is about to shut down: connecting to the next one");
         self.connect().await
+    }
+
+    /// Takes in what a server has told of the others in its cluster.
+    fn learn(&mut self, generation: &Generation, server: &Server) {
+        let info = generation.info();
+        let tls = self.settings.tls || info.tls_required;
+        if let Some(servers) = self.pool.learn(server, &info.connect_urls, tls) {
+            let upstream = self.metrics.upstream();
+            info!(upstream, %server, servers, "NATS names other servers of its cluster");
+        }
     }
 
     /// Connects, and puts the generation in service, however long that takes. Whoever waits for
     /// something else may drop the future.
     async fn connect(&mut self) -> Living {
         let settings = Arc::clone(&self.settings);
-        let count = settings.servers.len();
-        let mut failures = 0;
+        let mut nth = 0;
         loop {
-            let (index, server) = (self.next, &settings.servers[self.next]);
-            self.next = (self.next + 1) % count;
-            match open::open(&settings, server, &self.account, &self.metrics).await {
-                Ok(opened) => {
-                    self.last_failures.fill(None);
-                    return self.put_in_service(server.to_string(), opened);
-                }
-                Err(failure) => self.report(index, failure),
-            }
-            failures += 1;
-            // The other servers are tried at once, the same one after a pause.
-            if failures % count == 0 {
+            let Some(server) = self.pool.turn(nth) else {
+                // The other servers are tried at once, the same one after a pause.
                 tokio::time::sleep(self.backoff.failed()).await;
+                nth = 0;
+                continue;
+            };
+            nth += 1;
+            let Self { accounts, exposes, events, metrics, .. } = &*self;
+            match open::open(&settings, &server, accounts, (exposes, events), metrics).await {
+                Ok(opened) => {
+                    self.last_failures.clear();
+                    return self.put_in_service(server, opened);
+                }
+                Err(failure) => self.report(&server, failure),
             }
         }
     }
 
-    fn put_in_service(&self, server: String, (generation, io): (Arc<Generation>, Io)) -> Living {
-        info!(upstream = self.metrics.upstream(), server, "connected to NATS");
+    fn put_in_service(
+        &self,
+        server: Arc<Server>,
+        (generation, io): (Arc<Generation>, Io),
+    ) -> Living {
+        info!(upstream = self.metrics.upstream(), %server, "connected to NATS");
         let (sender, ended) = oneshot::channel();
-        let (running, shutdown) = (Arc::clone(&generation), self.tasks.shutdown().clone());
+        let (running, shutdown) = (Running(Arc::clone(&generation)), self.tasks.shutdown().clone());
         self.tasks.spawn("nats generation", async move {
-            let end = shutdown.run_until_cancelled(running.run(io)).await;
-            running.pending().end();
+            let end = shutdown.run_until_cancelled(running.0.run(io)).await;
+            drop(running);
             if let Some(end) = end {
                 // A retired generation's end is nobody's concern any more.
                 drop(sender.send(end));
@@ -190,31 +230,33 @@ impl Supervisor {
     fn lost(&mut self, living: &Living, end: Result<End, oneshot::error::RecvError>) -> Duration {
         self.link.take_down("the connection to NATS was lost");
         self.metrics.set_up(false);
+        self.learn(&living.generation, &living.server);
         let (reason, said) = match &end {
             Ok(End { reason, said }) => (*reason, said.as_str()),
             Err(_) => ("its task has failed", ""),
         };
         let (upstream, server, lived) =
             (self.metrics.upstream(), &living.server, living.born.elapsed());
-        warn!(upstream, server, reason, said, "the connection to NATS was lost; connecting again");
+        warn!(upstream, %server, reason, said, "the connection to NATS was lost; connecting again");
         self.backoff.lived(lived);
         lived
     }
 
     /// Tells the operator of a failure: once, and then now and again while it lasts.
-    fn report(&mut self, index: usize, failure: Failure) {
+    fn report(&mut self, server: &Server, failure: Failure) {
         // A generation in service stays there: it is its successor that fails.
         if let State::Down(_) = &*self.link.state() {
             self.link.set(State::Down(failure.reason));
         }
-        let last = &mut self.last_failures[index];
-        let known = last
-            .as_ref()
+        let name = server.to_string();
+        let is_known = self
+            .last_failures
+            .get(&name)
             .is_some_and(|(text, at)| *text == failure.detail && at.elapsed() < REMINDER);
-        if known {
+        if is_known {
             return;
         }
-        let (upstream, server) = (self.metrics.upstream(), &self.settings.servers[index]);
+        let upstream = self.metrics.upstream();
         let (reason, detail) = (failure.reason, failure.detail.as_str());
         match failure.mend {
             Some(mend) => {
@@ -224,6 +266,6 @@ impl Supervisor {
                 warn!(upstream, %server, detail, "no connection to NATS: {reason}; trying again")
             }
         }
-        *last = Some((failure.detail, Instant::now()));
+        self.last_failures.insert(name, (failure.detail, Instant::now()));
     }
 }

@@ -1,7 +1,8 @@
 //! Where the endpoints of NATS micro services are: asked of the services, and remembered.
 //!
-//! One inquiry serves all who want to know. What is known is used while it is asked anew; an
-//! inquiry that nobody answers leaves the guess `service.method`, which older services serve.
+//! One inquiry serves all who want to know. What is known is used while it is asked anew, and where those
+//! who are asked do not answer in time; where nobody is there to ask, the guess `service.method` is left,
+//! which older services serve.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::connection::{Link, State};
-use super::generation::Publication;
+use super::outbox::Publication;
 use super::pending::Answer;
 use super::wire::{self, Endpoints};
 use crate::tasks::Tasks;
@@ -23,10 +24,9 @@ use crate::tasks::Tasks;
 const FRESH: Duration = Duration::from_secs(30);
 /// How long nobody asks again after an endpoint, or a service, that there was not.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a service has to answer.
+/// How long the instances of a service have to answer. Whoever finds an endpoint in one's answer
+/// waits for no other.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long other instances have after the first one has answered.
-const OTHERS: Duration = Duration::from_millis(100);
 /// How many services are remembered.
 const MOST: usize = 1024;
 
@@ -45,6 +45,8 @@ pub(super) struct Directory {
 struct Service {
     endpoints: Endpoints,
     asked: Instant,
+    /// When the last inquiry was over.
+    heard: Instant,
     /// An inquiry is under way.
     busy: bool,
     state: Known,
@@ -58,6 +60,18 @@ enum Known {
     Settled,
     /// That nobody answers.
     Silent,
+}
+
+/// What an inquiry has come to.
+enum Heard {
+    /// What the instances have.
+    Endpoints(Endpoints),
+    /// Nobody is there, or asking is not permitted.
+    Nobody,
+    /// Nobody answers in time.
+    Nothing,
+    /// The service could not be asked.
+    NotAsked,
 }
 
 /// Where a call goes.
@@ -79,25 +93,30 @@ impl Directory {
         Arc::new(Self { link, inbox_prefix, tasks, services, is_denied })
     }
 
-    /// Where `called`, a call's whole name, goes. `anew`: what is known has proved wrong.
-    pub(super) async fn find(self: &Arc<Self>, called: &str, anew: bool) -> Location {
+    /// Where `called`, a call's whole name, goes. Nobody was at the subject `missed`.
+    pub(super) async fn find(self: &Arc<Self>, called: &str, missed: Option<&str>) -> Location {
         let Some((service, _)) = wire::split(called) else { return Location::Guess };
         if let State::Down(_) = &*self.link.state() {
             return Location::Guess;
         }
-        let mut service = self.ask(service, called, anew);
+        let mut service = self.ask(service, called, missed.is_some());
         let suffices = |known: &Service| {
-            let has_told = known.endpoints.subject(called).is_some() && !anew;
+            let told = self.subject(known, called);
+            let has_told = told.is_some_and(|told| missed.is_none_or(|missed| *missed != *told));
             // Who never answers is asked again, and nobody waits for that.
-            !known.busy || has_told || known.state == Known::Silent && !anew
+            !known.busy || has_told || known.state == Known::Silent && missed.is_none()
         };
         // The sender is in the table, and in the inquiry's task.
         let Ok(known) = service.wait_for(suffices).await else { return Location::Guess };
-        match known.endpoints.subject(called) {
+        match self.subject(&known, called) {
             Some(subject) => Location::Endpoint(subject),
             None if known.state == Known::Settled => Location::Unknown(known.endpoints.names()),
             None => Location::Guess,
         }
+    }
+
+    fn subject(&self, known: &Service, called: &str) -> Option<Arc<str>> {
+        known.endpoints.subject(called, &self.inbox_prefix)
     }
 
     /// What is known of a service, which is asked where there is reason to.
@@ -107,9 +126,9 @@ impl Directory {
         if let Some(sender) = services.get(name) {
             let is_due = {
                 let known = sender.borrow();
-                let age = now - known.asked;
-                let is_missed = anew || known.endpoints.subject(called).is_none();
-                !known.busy && (age >= FRESH || is_missed && age >= PAUSE)
+                let is_missed = anew || self.subject(&known, called).is_none();
+                let is_old = now - known.asked >= FRESH || is_missed && now - known.heard >= PAUSE;
+                !known.busy && is_old
             };
             if is_due {
                 sender.send_modify(|known| (known.asked, known.busy) = (now, true));
@@ -125,7 +144,7 @@ impl Directory {
         }
         let (endpoints, state) = (Endpoints::default(), Known::Nothing);
         let (sender, receiver) =
-            watch::channel(Service { endpoints, asked: now, busy: true, state });
+            watch::channel(Service { endpoints, asked: now, heard: now, busy: true, state });
         services.insert(name.into(), sender.clone());
         drop(services);
         self.inquire(name, sender);
@@ -137,35 +156,43 @@ impl Directory {
         let shutdown = self.tasks.shutdown().clone();
         self.tasks.spawn_session(async move {
             let inquiry = directory.inquiry(&name, &service);
-            let heard = shutdown.run_until_cancelled(inquiry).await.flatten();
+            let heard = shutdown.run_until_cancelled(inquiry).await.unwrap_or(Heard::NotAsked);
             service.send_modify(|known| {
-                known.busy = false;
+                (known.busy, known.heard) = (false, Instant::now());
                 match heard {
-                    Some(true) => known.state = Known::Settled,
-                    Some(false) => {
+                    Heard::Endpoints(endpoints) => {
+                        (known.state, known.endpoints) = (Known::Settled, endpoints);
+                    }
+                    // Who is too busy to answer has what it had.
+                    Heard::Nothing if known.state == Known::Settled => {}
+                    Heard::Nobody | Heard::Nothing => {
                         (known.state, known.endpoints) = (Known::Silent, Endpoints::default());
                     }
-                    // It was not asked: what was known stays, and the next call asks.
-                    None => known.asked = known.asked.checked_sub(FRESH).unwrap_or(known.asked),
+                    // What was known stays, and the next call asks.
+                    Heard::NotAsked => {
+                        let long_ago = |at: Instant| at.checked_sub(FRESH).unwrap_or(at);
+                        known.asked = long_ago(known.asked);
+                        known.heard = long_ago(known.heard);
+                    }
                 }
             });
         });
     }
 
-    /// Asks a service, and gathers what its instances say. False where there is
-    /// none, and nothing where it could not be asked.
-    async fn inquiry(&self, name: &str, service: &watch::Sender<Service>) -> Option<bool> {
-        let State::Up(generation) = &*self.link.state() else { return None };
+    /// Asks a service, and gathers what its instances say.
+    async fn inquiry(&self, name: &str, service: &watch::Sender<Service>) -> Heard {
+        let State::Up(generation) = &*self.link.state() else { return Heard::NotAsked };
         let subject: Arc<str> = wire::inquiry(name).into();
         let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else {
-            return None;
+            return Heard::NotAsked;
         };
         let (headers, payload) = (wire::NO_HEADERS.to_owned(), Bytes::new());
         let publication = Publication { subject, headers, payload };
         if !generation.send(answers.key(), publication, true).await {
-            return None;
+            return Heard::NotAsked;
         }
-        let mut until = Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
+        let before = service.borrow().endpoints.clone();
         let mut found: Option<Endpoints> = None;
         while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
             match answer {
@@ -173,37 +200,35 @@ impl Directory {
                     let Some(one) = Endpoints::read(&message, &self.inbox_prefix) else {
                         // Nobody is there, or somebody else has answered.
                         if wire::is_no_responders(&message) {
-                            return Some(false);
+                            return Heard::Nobody;
                         }
                         continue;
                     };
-                    match &mut found {
-                        Some(found) => found.merge(one),
-                        None => {
-                            until = Instant::now() + OTHERS;
-                            found = Some(one);
-                        }
-                    }
+                    let found = found.get_or_insert_default();
+                    found.merge(one);
                     // Whoever has waited for this one need not wait for the others.
-                    service
-                        .send_modify(|known| known.endpoints = found.clone().unwrap_or_default());
-                }
-                Answer::Denied if self.is_denied.swap(true, Ordering::Relaxed) => {
-                    return Some(false);
+                    let known_now = found.before(before.clone());
+                    service.send_modify(|known| known.endpoints = known_now);
                 }
                 Answer::Denied => {
-                    warn!(
-                        service = name,
-                        mend = "allow Genkan's user to publish to `$SRV.INFO.>`, or name each \
-                            `subject` in a [[routes]] row",
-                        "NATS does not permit to ask services for their endpoints"
-                    );
-                    return Some(false);
+                    self.denied(name);
+                    return Heard::Nobody;
                 }
-                Answer::Taken | Answer::Unkept(_) | Answer::Lost { .. } => return None,
+                Answer::Taken | Answer::Unkept(_) | Answer::Lost { .. } => return Heard::NotAsked,
             }
         }
-        Some(found.is_some())
+        found.map_or(Heard::Nothing, Heard::Endpoints)
+    }
+
+    fn denied(&self, service: &str) {
+        if !self.is_denied.swap(true, Ordering::Relaxed) {
+            warn!(
+                service,
+                mend = "allow Genkan's user to publish to `$SRV.INFO.>`, or name each `subject` in \
+                    a [[routes]] row",
+                "NATS does not permit to ask services for their endpoints"
+            );
+        }
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<Service>>> {

@@ -7,15 +7,26 @@ use futures_util::future::BoxFuture;
 use super::config::Settings;
 use super::connection::{self, Link, State};
 use super::directory::{Directory, Location};
-use super::generation::{Generation, Publication};
+use super::events::{self, Events};
+use super::expose::{self, Exposes};
+use super::generation::Generation;
+use super::look;
+use super::offers;
+use super::open::Accounts;
+use super::outbox::Publication;
 use super::pending::{Answer, Closed};
 use super::wire::{self, Dialect, Unkept};
 use crate::budget::Budget;
-use crate::call::{Held, Reply, Request};
+use crate::call::{Deadline, Held, Reply, Request};
+use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
+use crate::offer::Offers;
+use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::tasks::Tasks;
-use crate::upstream::{self, Connected, Connector, Readiness, Upstream};
+use crate::token::random_uuid;
+use crate::upstream::{self, Amiss, Connected, Connector, Readiness, Upstream};
 
 /// The settings of a NATS upstream, ready to connect.
 pub(super) struct NatsConnector(Arc<Settings>);
@@ -37,11 +48,18 @@ impl Connector for NatsConnector {
         servers.join(", ")
     }
 
+    fn largest_reply(&self) -> Option<(usize, &'static str)> {
+        Some((self.0.max_reply, "max_reply"))
+    }
+
     fn explain(&self, request: &Request<'_>) -> Result<upstream::Envelope, Fault> {
         let settings = &self.0;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request)
             .map_err(|refusal| refusal.fault)?;
-        let body = wire::message(settings.dialect, request)?;
+        let mut body = wire::message(settings.dialect, request)?;
+        if settings.dialect == Dialect::Nest {
+            body = wire::packet(&subject, &body, Some("…"));
+        }
         let pattern = "request with reply to an inbox; a notification without";
         let mut address = vec![("subject", subject), ("pattern", pattern.to_owned())];
         if settings.dialect == Dialect::Micro && request.subject.is_none() {
@@ -60,14 +78,35 @@ impl Connector for NatsConnector {
         true
     }
 
+    fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
+        expose::object_to(&self.0, expose)
+    }
+
+    fn look<'a>(&'a self, rows: &'a [&'a Rule], tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look(&self.0, rows, tasks))
+    }
+
+    fn events(&self) -> Option<EventAddresses> {
+        Some(events::ADDRESSES)
+    }
+
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
         let settings = Arc::clone(&self.0);
-        let link =
-            connection::start(Arc::clone(&settings), budget.upstream(), metrics.clone(), tasks);
+        let link = Link::new();
+        let exposes = Exposes::new(&settings, &link, &metrics, tasks);
+        let events = Events::new(&settings, &link, &metrics);
+        let accounts = Accounts {
+            replies: budget.upstream(),
+            requests: budget.upstream(),
+            events: budget.upstream(),
+        };
+        let (own, exposer, port) =
+            (Arc::clone(&settings), Arc::clone(&exposes), Arc::clone(&events));
+        connection::start(own, &link, accounts, (exposes, events), metrics.clone(), tasks);
         let directory = (settings.dialect == Dialect::Micro)
             .then(|| Directory::new(Arc::clone(&link), &settings.inbox_prefix, tasks));
         let upstream = Arc::new(Egress { settings, link, directory, metrics });
-        Connected { upstream }
+        Connected { upstream, exposer: Some(exposer), events: Some(port) }
     }
 }
 
@@ -79,26 +118,48 @@ struct Egress {
     metrics: UpstreamMetrics,
 }
 
+/// Whose word a subject is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The configuration's.
+    Given,
+    /// The service's own.
+    Told,
+    /// Nobody's: older services are there.
+    Guessed,
+}
+
 impl Egress {
-    async fn publication(&self, request: &Request<'_>, anew: bool) -> Result<Publication, Fault> {
+    /// What is sent. Nobody was at the subject `missed`.
+    async fn publication(
+        &self,
+        request: &Request<'_>,
+        wants_reply: bool,
+        missed: Option<&str>,
+    ) -> Result<(Publication, Word), Fault> {
         let settings = &self.settings;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request);
         let subject = subject.map_err(|refusal| {
             self.metrics.refused(refusal.reason);
             refusal.fault
         })?;
-        let payload = wire::message(settings.dialect, request)?;
-        let subject = match &self.directory {
+        let mut payload = wire::message(settings.dialect, request)?;
+        if settings.dialect == Dialect::Nest {
+            // The inbox tells answers apart; the id makes it a call.
+            let id = wants_reply.then(random_uuid);
+            payload = wire::packet(&subject, &payload, id.as_deref());
+        }
+        let (subject, word) = match &self.directory {
             Some(directory) if request.subject.is_none() => {
-                match directory.find(&subject, anew).await {
-                    Location::Endpoint(subject) => subject,
-                    Location::Guess => subject.into(),
+                match directory.find(&subject, missed).await {
+                    Location::Endpoint(subject) => (subject, Word::Told),
+                    Location::Guess => (subject.into(), Word::Guessed),
                     Location::Unknown(names) => return Err(unknown_method(request, &names)),
                 }
             }
-            _ => subject.into(),
+            _ => (subject.into(), Word::Given),
         };
-        Ok(Publication { subject, headers: wire::headers(request), payload })
+        Ok((Publication { subject, headers: wire::headers(request), payload }, word))
     }
 
     /// The generation to send through, if there is one and the message is not too large for it.
@@ -129,22 +190,30 @@ impl Egress {
             (None, None);
         loop {
             let held = request.departure.hold();
-            let publication = self.publication(request, met_nobody.is_some()).await?;
+            let (publication, word) =
+                self.publication(request, wants_reply, met_nobody.as_deref()).await?;
             let generation = self.generation(&publication)?;
             let subject = Arc::clone(&publication.subject);
-            let answer = send_through(&generation, publication, held, wants_reply).await?;
-            let is_first = met_nobody.as_ref().is_none_or(|met_nobody| *met_nobody != subject);
+            let is_stream = wants_reply && self.settings.dialect == Dialect::Nest;
+            let answer =
+                send_through(&generation, publication, held, (wants_reply, is_stream)).await?;
             match &answer {
                 Answer::Lost { sent: false }
                     if before.is_none_or(|before| !Arc::ptr_eq(&before, &generation)) =>
                 {
                     before = Some(generation);
                 }
-                // An endpoint may have moved since its service was asked.
                 Answer::Reply(message)
-                    if self.directory.is_some() && is_first && wire::is_no_responders(message) =>
+                    if word != Word::Given && wire::is_no_responders(message) =>
                 {
-                    (before, met_nobody) = (None, Some(subject));
+                    if met_nobody.as_ref() != Some(&subject) {
+                        // An endpoint may have moved since its service was asked.
+                        (before, met_nobody) = (None, Some(subject));
+                    } else if word == Word::Told {
+                        return Err(unserved(request, &subject));
+                    } else {
+                        return Ok(answer);
+                    }
                 }
                 _ => return Ok(answer),
             }
@@ -188,9 +257,15 @@ async fn send_through(
     generation: &Generation,
     publication: Publication,
     held: Held<'_>,
-    wants_reply: bool,
+    (wants_reply, is_stream): (bool, bool),
 ) -> Result<Answer, Fault> {
-    let seat = match generation.pending().register(Arc::clone(&publication.subject), held) {
+    let (pending, subject) = (generation.pending(), Arc::clone(&publication.subject));
+    let seat = if is_stream {
+        pending.register_stream(subject, held)
+    } else {
+        pending.register(subject, held)
+    };
+    let seat = match seat {
         Ok(seat) => seat,
         Err(Closed::Ended) => return Ok(Answer::Lost { sent: false }),
         Err(Closed::Full) => return Err(full()),
@@ -232,6 +307,15 @@ fn unknown_method(request: &Request<'_>, names: &str) -> Fault {
     Fault::not_sent(FaultKind::UnknownMethod, message)
 }
 
+fn unserved(request: &Request<'_>, subject: &str) -> Fault {
+    let (service, method) = (request.service, request.method);
+    let message = format!(
+        "`{service}` says that its `{method}` is at `{subject}`, and nobody listens there: it is \
+         starting or ending, or may not subscribe"
+    );
+    Fault::not_sent(FaultKind::Unavailable, message)
+}
+
 fn denied(request: &Request<'_>) -> Fault {
     let message = format!(
         "NATS does not permit Genkan to call `{}.{}`: allow its user to publish there",
@@ -262,5 +346,15 @@ impl Upstream for Egress {
             State::Up(_) => Readiness::Ready,
             State::Down(why) => Readiness::NotReady((*why).to_owned()),
         }
+    }
+
+    fn offers<'a>(&'a self, service: Option<&'a str>, until: Deadline) -> BoxFuture<'a, Offers> {
+        Box::pin(async move {
+            // Nobody else tells what it has.
+            match self.settings.dialect {
+                Dialect::Micro => offers::gather(&self.link, service, until).await,
+                Dialect::Picom | Dialect::Plain | Dialect::Nest => Offers::default(),
+            }
+        })
     }
 }

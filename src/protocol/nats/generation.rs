@@ -1,37 +1,35 @@
-//! One connection and what lives and dies with it: the inbox's name, the waiting calls, and three
-//! loops that read, write and watch.
+//! One connection and what lives and dies with it: the inbox, the waiting calls, the subscriptions of
+//! exposed services, and loops that read, write (`outbox`), watch and subscribe.
 //!
 //! Nothing that a service sends ends a generation: what cannot be read is the fault of the call
 //! that it answers. It ends when the server closes the connection, breaks the protocol or falls
-//! silent, and when it is retired and nobody waits any more.
+//! silent, and when it is retired and nobody waits any more. Its successor may carry its inbox on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::events::{self, letter::Vouched};
+use super::expose::{Hosted, Owed, role};
+use super::inboxes::Inboxes;
+use super::mailbox::Mailbox;
+use super::outbox::{Outbox, Publication, Queued};
 use super::pending::{Answer, Pending};
 use super::pulse::{Pulse, Verdict};
 use super::transport::{Reader, Writer};
-use super::wire::{self, Incoming, Message, Parser, Violation};
-use crate::batch::gather;
+use super::wire::{
+    self, FIRST_EVENT, FIRST_EXPOSED, Incoming, Info, Message, Parser, RECEIPTS, Violation,
+};
 use crate::metrics::UpstreamMetrics;
-use crate::token::Token;
 
-/// How many calls are written together at the most, and how many wait for that before their
-/// callers do.
-const BATCH: usize = 128;
-/// What is gathered before it is written.
-const WRITE: usize = 64 * 1024;
-/// From this size on a payload is written as it is, not copied.
-const LARGE: usize = 16 * 1024;
 /// How much room there is for what comes in.
 const READ: usize = 64 * 1024;
 /// How often the server's life is thought of, and a retired generation's calls are counted.
@@ -55,54 +53,34 @@ impl End {
     }
 }
 
-/// A message to publish, but for its reply subject.
-pub(super) struct Publication {
-    pub(super) subject: Arc<str>,
-    /// The block of headers.
-    pub(super) headers: String,
-    pub(super) payload: Bytes,
-}
-
-/// A message on its way to the writer.
-struct Queued {
-    /// Who waits for it.
-    key: u64,
-    publication: Publication,
-    /// Whether a reply is asked for; else the server's word that it has read it.
-    wants_reply: bool,
-}
-
 /// The three things that [`Generation::run`] works with.
 pub(super) struct Io {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     pub(super) parser: Parser,
     pub(super) buffer: BytesMut,
-    outbox: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Queued>,
 }
 
 /// One connection and what belongs to it.
 pub(super) struct Generation {
-    /// The reply subjects' common part, which ends in a dot.
-    inbox: String,
-    pending: Pending,
+    inboxes: Inboxes,
+    /// What the server has said of itself last.
+    info: Mutex<Info>,
+    /// It has said something.
+    news: Notify,
     max_payload: AtomicUsize,
     ping_interval: Duration,
-    /// Messages on their way to the writer.
-    outbox: mpsc::Sender<Queued>,
-    /// The notifications that each `PING` under way stands for.
-    pings: Mutex<VecDeque<Vec<u64>>>,
+    outbox: Outbox,
     pulse: Mutex<Pulse>,
-    /// The server asks whether we live.
-    is_asked: AtomicBool,
-    /// The server is to be asked.
-    asks: AtomicBool,
-    /// One of both.
-    control: Notify,
     /// The server has said that it is about to go.
     goodbye: CancellationToken,
     /// Another generation has taken over.
-    retired: AtomicBool,
+    retired: CancellationToken,
+    /// The services that are called over it.
+    hosted: Hosted,
+    /// The events that come by it.
+    events: events::Hosted,
     /// What the server complained of last.
     complaint: Mutex<String>,
     metrics: UpstreamMetrics,
@@ -113,39 +91,51 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// A generation on a connection that is open, and has subscribed to `inbox` and one more token.
+    /// A generation on a connection that is open, and has subscribed to `inbox`.
     pub(super) fn new(
-        inbox: String,
-        (max_payload, ping_interval): (usize, Duration),
+        inbox: Arc<Mailbox>,
+        (hosted, events): (Hosted, events::Hosted),
+        (info, ping_interval): (Info, Duration),
         (reader, writer): (Reader, Writer),
         (parser, buffer): (Parser, BytesMut),
         metrics: UpstreamMetrics,
     ) -> (Self, Io) {
-        let (sender, outbox) = mpsc::channel(BATCH);
+        let (outbox, queue) = Outbox::new(events.inbox_prefix());
+        let news = Notify::new();
+        news.notify_one();
         let generation = Self {
-            inbox,
-            pending: Pending::default(),
-            max_payload: AtomicUsize::new(max_payload),
+            inboxes: Inboxes::new(inbox),
+            max_payload: AtomicUsize::new(info.max_payload),
+            info: Mutex::new(info),
+            news,
             ping_interval,
-            outbox: sender,
-            pings: Mutex::default(),
+            outbox,
             pulse: Mutex::new(Pulse::new(Instant::now())),
-            is_asked: AtomicBool::new(false),
-            asks: AtomicBool::new(false),
-            control: Notify::new(),
             goodbye: CancellationToken::new(),
-            retired: AtomicBool::new(false),
+            retired: CancellationToken::new(),
+            hosted,
+            events,
             complaint: Mutex::default(),
             metrics,
             unheard: AtomicBool::new(false),
             streamed: Mutex::default(),
         };
-        (generation, Io { reader, writer, parser, buffer, outbox })
+        (generation, Io { reader, writer, parser, buffer, queue })
     }
 
     /// The calls that wait.
     pub(super) fn pending(&self) -> &Pending {
-        &self.pending
+        self.inboxes.own().pending()
+    }
+
+    /// What the server has said of itself last.
+    pub(super) fn info(&self) -> Info {
+        lock(&self.info).clone()
+    }
+
+    /// Waits until the server has said more of itself; at first what it has said at the start.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// The largest message, headers included, that the server takes.
@@ -158,29 +148,82 @@ impl Generation {
         self.goodbye.cancelled().await;
     }
 
-    /// Lets it end as soon as its last call has its answer.
+    /// Lets it end as soon as its last call has its answer, and those that came in over it have theirs.
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.retired.cancel();
+    }
+
+    /// Brings what is still to come for a predecessor, also when that one's connection has ended, if
+    /// both servers are in one cluster: a reply that is published anywhere in it comes here too.
+    pub(super) fn take_over(&self, predecessor: &Self) {
+        let (ours, theirs) = (self.info().cluster, predecessor.info().cluster);
+        if !ours.is_empty() && ours == theirs {
+            self.outbox.say(self.inboxes.inherit(&predecessor.inboxes));
+        }
+    }
+
+    /// Ends the calls that wait for this connection alone.
+    pub(super) fn end(&self) {
+        self.inboxes.end();
     }
 
     /// Hands a message over to be written. Until it is, it can be taken back by dropping the place
     /// in the table that `key` stands for. False where the connection has ended.
     pub(super) async fn send(&self, key: u64, publication: Publication, wants_reply: bool) -> bool {
-        self.outbox.send(Queued { key, publication, wants_reply }).await.is_ok()
+        self.outbox.send(key, publication, wants_reply).await
+    }
+
+    /// Hands an answer to a call that came in over to be written; gives it back where the connection
+    /// has ended.
+    pub(super) async fn answer(
+        &self,
+        publication: Publication,
+        owed: Owed,
+    ) -> Result<(), (Publication, Owed)> {
+        self.outbox.answer(publication, owed).await
+    }
+
+    /// The same where there is room at once: false where there is none.
+    pub(super) fn try_answer(&self, publication: Publication, owed: Owed) -> bool {
+        self.outbox.try_answer(publication, owed)
+    }
+
+    /// Hands an event over to be written, behind those that were handed over before; to a stream, which is to
+    /// confirm it, where one is named.
+    pub(super) fn publish(&self, publication: Publication, stream: Option<Arc<str>>) -> Vouched {
+        self.outbox.publish(publication, stream)
+    }
+
+    /// Writes lines, behind those that were said before.
+    pub(super) fn say(&self, lines: Vec<u8>) {
+        self.outbox.say(lines);
+    }
+
+    /// Waits until the server has read the lines that were said before. False where it never will.
+    pub(super) async fn flush(&self) -> bool {
+        self.outbox.flush().await
     }
 
     /// Reads, writes and watches until the end, which every call that waits gets to know.
-    pub(super) async fn run(&self, io: Io) -> End {
-        let Io { reader, writer, parser, buffer, mut outbox } = io;
+    pub(super) async fn run(self: &Arc<Self>, io: Io) -> End {
+        let Io { reader, writer, parser, buffer, mut queue } = io;
         // One task: a thread that has read replies need not wake another one to write calls.
         let mut end = tokio::select! {
             end = self.read(reader, parser, buffer) => end,
-            end = self.write(writer, &mut outbox) => end,
+            error = self.outbox.write(writer, &mut queue, self.inboxes.own(), &self.pulse) => {
+                End { reason: "it broke", said: error.to_string() }
+            }
             end = self.watch() => end,
+            never = role::run(&self.hosted, &self.outbox, &self.retired) => match never {},
+            never = events::role::run(&self.events, self, &self.retired) => match never {},
         };
         // Whoever waits for a place has not been sent.
-        outbox.close();
-        self.pending.end();
+        for _ in 0..self.outbox.end(&mut queue) {
+            self.metrics.unsent_reply();
+        }
+        self.hosted.end();
+        self.events.end();
+        self.end();
         let complaint = std::mem::take(&mut *lock(&self.complaint));
         if !complaint.is_empty() {
             end.said = complaint;
@@ -188,7 +231,12 @@ impl Generation {
         end
     }
 
-    async fn read(&self, mut reader: Reader, mut parser: Parser, mut buffer: BytesMut) -> End {
+    async fn read(
+        self: &Arc<Self>,
+        mut reader: Reader,
+        mut parser: Parser,
+        mut buffer: BytesMut,
+    ) -> End {
         loop {
             loop {
                 match parser.next(&mut buffer) {
@@ -215,24 +263,37 @@ impl Generation {
         }
     }
 
-    fn take(&self, operation: Incoming) -> Option<End> {
+    fn take(self: &Arc<Self>, operation: Incoming) -> Option<End> {
         match operation {
+            Incoming::Message(message) if message.sid == RECEIPTS => self.outbox.receipt(&message),
+            Incoming::Message(message) if message.sid >= FIRST_EVENT => {
+                self.events.take(&message, None);
+            }
+            Incoming::Unkept { message, why } if message.sid >= FIRST_EVENT => {
+                self.events.take(&message, Some(why));
+            }
+            Incoming::Message(message) if message.sid >= FIRST_EXPOSED => {
+                self.hosted.take(self, message, None);
+            }
             Incoming::Message(message) => self.reply(message),
-            Incoming::Unkept { subject, why } => {
-                self.hand_out(&subject, Answer::Unkept(why));
+            Incoming::Unkept { message, why } if message.sid >= FIRST_EXPOSED => {
+                self.hosted.take(self, message, Some(why));
             }
-            Incoming::Ping => {
-                self.is_asked.store(true, Ordering::Relaxed);
-                self.control.notify_one();
+            Incoming::Unkept { message, why } => {
+                self.hand_out(&message.subject, Answer::Unkept(why));
             }
+            Incoming::Ping => self.outbox.answer_ping(),
             Incoming::Pong => {
-                for key in lock(&self.pings).pop_front().unwrap_or_default() {
-                    self.pending.taken(key);
+                for key in self.outbox.pong() {
+                    self.pending().taken(key);
                 }
             }
             Incoming::Info(info) => {
                 self.max_payload.store(info.max_payload, Ordering::Relaxed);
-                if info.ldm {
+                let is_going = info.ldm;
+                *lock(&self.info) = *info;
+                self.news.notify_one();
+                if is_going {
                     self.goodbye.cancel();
                 }
             }
@@ -244,8 +305,7 @@ impl Generation {
 
     fn reply(&self, message: Message) {
         if let Some(stream) = wire::receipt(&message)
-            && let Some(token) = message.subject.strip_prefix(self.inbox.as_bytes())
-            && let Some(subject) = self.pending.subject(token)
+            && let Some(subject) = self.inboxes.called(&message.subject)
         {
             self.receipt(subject, &stream);
             return;
@@ -255,8 +315,7 @@ impl Generation {
     }
 
     fn hand_out(&self, subject: &[u8], answer: Answer) {
-        let token = subject.strip_prefix(self.inbox.as_bytes());
-        if !token.is_some_and(|token| self.pending.answer(token, answer)) {
+        if !self.inboxes.deliver(subject, answer) {
             self.metrics.late_reply();
         }
     }
@@ -281,7 +340,8 @@ impl Generation {
             // Its callers are told, in faults of their own. Where nobody waits there are none, and
             // the subjects are the callers': this is said once.
             Some(Violation::Publish(subject)) => {
-                if !self.pending.deny(subject) && !self.unheard.swap(true, Ordering::Relaxed) {
+                let is_heard = self.pending().deny(subject) || self.outbox.deny(subject);
+                if !is_heard && !self.unheard.swap(true, Ordering::Relaxed) {
                     warn!(
                         upstream = self.metrics.upstream(),
                         subject, "NATS does not permit to publish: allow it for Genkan's user"
@@ -289,6 +349,14 @@ impl Generation {
                 }
                 None
             }
+            // It costs the calls of a predecessor, where that one's connection ends before them.
+            Some(Violation::Subscription(subject)) if self.inboxes.refused(subject) => {
+                let upstream = self.metrics.upstream();
+                warn!(upstream, said = text, "an older connection's replies cannot be taken over");
+                None
+            }
+            Some(Violation::Subscription(subject)) if self.hosted.refused(subject) => None,
+            Some(Violation::Subscription(subject)) if self.events.refused(subject) => None,
             // Without an inbox the generation is useless; the next one says what to do.
             Some(Violation::Subscription(_)) => {
                 Some(End { reason: "its inbox is not permitted any more", said: text })
@@ -301,85 +369,6 @@ impl Generation {
         }
     }
 
-    async fn write(&self, mut writer: Writer, outbox: &mut mpsc::Receiver<Queued>) -> End {
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut out = Vec::with_capacity(WRITE);
-        loop {
-            tokio::select! {
-                _ = outbox.recv_many(&mut batch, BATCH) => {
-                    gather(&mut batch, outbox, BATCH).await;
-                }
-                () = self.control.notified() => {}
-            }
-            if let Err(error) = self.write_all(&mut writer, &mut batch, &mut out).await {
-                return End { reason: "it broke", said: error.to_string() };
-            }
-        }
-    }
-
-    async fn write_all(
-        &self,
-        writer: &mut Writer,
-        batch: &mut Vec<Queued>,
-        out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
-        let mut notifications = Vec::new();
-        for Queued { key, publication, wants_reply } in batch.drain(..) {
-            if !self.pending.sending(key) {
-                continue;
-            }
-            self.encode(wants_reply.then_some(key), &publication, out);
-            if publication.payload.len() >= LARGE {
-                self.put(writer, out).await?;
-                out.clear();
-                self.put(writer, &publication.payload).await?;
-            } else {
-                out.extend_from_slice(&publication.payload);
-            }
-            out.extend_from_slice(b"\r\n");
-            if !wants_reply {
-                notifications.push(key);
-            }
-            if out.len() >= WRITE / 2 {
-                self.put(writer, out).await?;
-                out.clear();
-            }
-        }
-        if self.is_asked.swap(false, Ordering::Relaxed) {
-            out.extend_from_slice(wire::PONG);
-        }
-        if self.asks.swap(false, Ordering::Relaxed) || !notifications.is_empty() {
-            lock(&self.pings).push_back(notifications);
-            out.extend_from_slice(wire::PING);
-        }
-        self.put(writer, out).await?;
-        out.clear();
-        writer.flush().await
-    }
-
-    fn encode(&self, reply_to: Option<u64>, publication: &Publication, out: &mut Vec<u8>) {
-        let Publication { subject, headers, payload } = publication;
-        let reply = reply_to.map(|key| {
-            let mut reply = String::with_capacity(self.inbox.len() + Token::HEX);
-            reply.push_str(&self.inbox);
-            self.pending.token(key).push_hex(&mut reply);
-            reply
-        });
-        wire::publish(out, subject, reply.as_deref(), headers, payload.len());
-    }
-
-    async fn put(&self, writer: &mut Writer, mut bytes: &[u8]) -> std::io::Result<()> {
-        while !bytes.is_empty() {
-            let written = writer.write(bytes).await?;
-            if written == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
-            }
-            lock(&self.pulse).wrote(written, Instant::now());
-            bytes = &bytes[written..];
-        }
-        Ok(())
-    }
-
     async fn watch(&self) -> End {
         let (mut is_idle, mut is_gone) = (false, false);
         loop {
@@ -387,16 +376,18 @@ impl Generation {
             let verdict = lock(&self.pulse).check(self.ping_interval, Instant::now());
             match verdict {
                 Verdict::Fine => is_gone = false,
-                Verdict::Ask => {
-                    self.asks.store(true, Ordering::Relaxed);
-                    self.control.notify_one();
-                }
+                Verdict::Ask => self.outbox.ping(),
                 // Twice: it may be this process that slept, and what it has said is still unread.
                 Verdict::Gone if is_gone => return End::new("the server has fallen silent"),
                 Verdict::Gone => is_gone = true,
             }
+            self.outbox.say(self.inboxes.prune());
             // Twice: a call may be about to enter that saw this generation before it was retired.
-            if self.retired.load(Ordering::Relaxed) && self.pending.is_empty() {
+            let is_done = self.inboxes.are_empty()
+                && self.hosted.is_idle()
+                && self.events.is_idle()
+                && self.outbox.has_no_letters();
+            if is_done && self.retired.is_cancelled() {
                 if is_idle {
                     return End::new("its last call has its answer");
                 }

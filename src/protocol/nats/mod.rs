@@ -1,4 +1,6 @@
-//! NATS: calls leave as requests with a reply inbox, in one of three dialects.
+//! NATS: calls leave as requests with a reply inbox, in one of four dialects; and calls of exposed
+//! services (`expose`) come in, and
+//! events (`events`) come and go.
 //!
 //! ```text
 //! Request → wire (subject, message, headers) → egress → generation (write) → nats-server
@@ -7,16 +9,26 @@
 //!
 //! A connection is a *generation*: an open socket with an inbox and a table of waiting calls of
 //! its own. What ends a generation ends its calls, and what was handed to it is never sent by the
-//! next one. NATS's protocol is spoken here, without a client library (ARCHITECTURE, decisions).
+//! next one. Where its server has said goodbye, the next one carries its inbox too, and the calls
+//! live on. NATS's protocol is spoken here, without a client library (ARCHITECTURE, decisions).
 
+mod ask;
 mod config;
 mod connection;
 mod directory;
 mod egress;
+mod events;
+mod expose;
 mod generation;
+mod inboxes;
 mod login;
+mod look;
+mod mailbox;
+mod offers;
 mod open;
+mod outbox;
 mod pending;
+mod pool;
 mod pulse;
 mod transport;
 mod wire;

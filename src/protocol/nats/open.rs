@@ -12,15 +12,16 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::config::{Auth, Server, Settings};
+use super::events::{self, Events};
+use super::expose::{Exposes, Hosted};
 use super::generation::{Generation, Io};
+use super::inboxes::OWN;
 use super::login::{self, Proof};
+use super::mailbox::Mailbox;
 use super::transport::{self, Unreachable};
-use super::wire::{self, Connect, Incoming, Info, Parser, Violation};
+use super::wire::{self, Connect, Incoming, Info, Intake, Parser, Violation};
 use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
-
-/// The inbox's subscription.
-const INBOX: u64 = 1;
 
 /// Why there is no connection.
 pub(super) struct Failure {
@@ -42,14 +43,23 @@ impl Failure {
     }
 }
 
+/// What messages hold of the memory: neither sort keeps the other out.
+#[derive(Clone)]
+pub(super) struct Accounts {
+    pub(super) replies: Account,
+    pub(super) requests: Account,
+    pub(super) events: Account,
+}
+
 /// Connects once, and proves that replies can be received.
 pub(super) async fn open(
     settings: &Settings,
     server: &Server,
-    account: &Account,
+    accounts: &Accounts,
+    (exposes, events): (&Arc<Exposes>, &Arc<Events>),
     metrics: &UpstreamMetrics,
 ) -> Result<(Arc<Generation>, Io), Failure> {
-    let attempt = attempt(settings, server, account, metrics);
+    let attempt = attempt(settings, server, accounts, (exposes, events), metrics);
     tokio::time::timeout(settings.connect_timeout, attempt).await.unwrap_or_else(|_| {
         Err(Failure::passing("the server does not answer", "`connect_timeout` has passed"))
     })
@@ -58,13 +68,17 @@ pub(super) async fn open(
 async fn attempt(
     settings: &Settings,
     server: &Server,
-    account: &Account,
+    accounts: &Accounts,
+    (exposes, events): (&Arc<Exposes>, &Arc<Events>),
     metrics: &UpstreamMetrics,
 ) -> Result<(Arc<Generation>, Io), Failure> {
     let connected = transport::connect(server, settings.connect_timeout).await;
     let mut stream = connected.map_err(|error| unreachable(&error))?;
-    let (mut parser, mut buffer) =
-        (Parser::new(settings.max_reply, account.clone()), BytesMut::new());
+    let Accounts { replies, requests, events: of_events } = accounts.clone();
+    let replies = Intake { largest: settings.max_reply, account: replies };
+    let requests = Intake { largest: settings.max_request, account: requests };
+    let of_events = Intake { largest: settings.max_request, account: of_events };
+    let (mut parser, mut buffer) = (Parser::new(replies, requests, of_events), BytesMut::new());
     let first = next(&mut stream, &mut parser, &mut buffer).await;
     let info = match first.map_err(|error| broken(&error))? {
         Incoming::Info(info) => *info,
@@ -72,7 +86,7 @@ async fn attempt(
     };
     let tls = settings.tls || server.tls || info.tls_required;
     let (mut reader, mut writer) = if tls {
-        let config = settings.tls_config().map_err(|error| {
+        let config = settings.certificates.config().map_err(|error| {
             let mend = "check `ca_file`, `cert_file` and `key_file`";
             Failure::lasting("the certificates cannot be used", error, mend)
         })?;
@@ -83,17 +97,18 @@ async fn attempt(
     };
 
     let proof = login::proof(settings.auth(server), &info.nonce)?;
-    // Another one each time: what was meant for an older generation reaches nobody.
-    let inbox = format!("{}.{:032x}.", settings.inbox_prefix, fastrand::u128(..));
+    // Another one each time: what was meant for an older generation reaches nobody else.
+    let prefix = format!("{}.{:032x}.", settings.inbox_prefix, fastrand::u128(..));
+    let inbox = Mailbox::new(prefix);
     let hello = hello(&proof, tls, &inbox)
         .map_err(|error| Failure::passing("the login cannot be written", error))?;
     writer.write_all(&hello).await.map_err(|error| broken(&error))?;
     writer.flush().await.map_err(|error| broken(&error))?;
-    let max_payload =
-        welcome(&mut reader, &mut parser, &mut buffer, &info, settings.auth(server)).await?;
+    let info = welcome(&mut reader, &mut parser, &mut buffer, info, settings.auth(server)).await?;
     let (generation, io) = Generation::new(
         inbox,
-        (max_payload, settings.ping_interval),
+        (Hosted::new(exposes), events::Hosted::new(events)),
+        (info, settings.ping_interval),
         (reader, writer),
         (parser, buffer),
         metrics.clone(),
@@ -101,29 +116,28 @@ async fn attempt(
     Ok((Arc::new(generation), io))
 }
 
-fn hello(proof: &Proof, tls: bool, inbox: &str) -> serde_json::Result<Vec<u8>> {
+fn hello(proof: &Proof, tls: bool, inbox: &Mailbox) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(512);
     Connect::new(tls, proof.login()).write(&mut out)?;
-    wire::subscribe(&mut out, &format!("{inbox}*"), INBOX);
+    wire::subscribe(&mut out, &inbox.subscription(), None, OWN);
     out.extend_from_slice(wire::PING);
     Ok(out)
 }
 
-/// Waits for the `PONG`; gives the largest message that the server takes.
+/// Waits for the `PONG`; gives what the server has said of itself by then.
 async fn welcome(
     reader: &mut transport::Reader,
     parser: &mut Parser,
     buffer: &mut BytesMut,
-    info: &Info,
+    mut info: Info,
     auth: &Auth,
-) -> Result<usize, Failure> {
-    let mut max_payload = info.max_payload;
+) -> Result<Info, Failure> {
     loop {
         let operation = next(reader, parser, buffer).await;
         match operation.map_err(|error| broken(&error))? {
-            Incoming::Pong if info.headers => return Ok(max_payload),
+            Incoming::Pong if info.headers => return Ok(info),
             Incoming::Pong => return Err(headers_wanted("the server's INFO says so")),
-            Incoming::Info(info) => max_payload = info.max_payload,
+            Incoming::Info(later) => info = *later,
             Incoming::Error(text) => return Err(refusal(&text, auth)),
             // It takes its time to ask for life; whoever answers here is asked again.
             Incoming::Ping | Incoming::Ok | Incoming::Message(_) | Incoming::Unkept { .. } => {}

@@ -1,8 +1,9 @@
-//! The calls of one generation that wait for a reply.
+//! The calls that wait for what comes into one inbox.
 //!
 //! An entry lives as long as its [`Seat`]: whoever stops waiting leaves nothing behind. The
-//! table ends with its generation, and every call in it ends then. The router bounds the calls
-//! in flight; the bound here is the last resort.
+//! table ends with its inbox, and every call in it ends then. What only the connection that made
+//! the inbox can end, ends with that: what it has not sent, and notifications. The router bounds the
+//! calls in flight; the bound here is the last resort.
 //!
 //! A key begins with a hash of the call's subject, and the table is sorted: the calls to a subject
 //! that the server denies lie side by side, however many others wait.
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::wire::{Message, Unkept};
+use super::wire::{self, Message, Part, Unkept};
 use crate::call::Held;
 use crate::token::{Token, Tokens};
 
@@ -55,7 +56,30 @@ pub(super) enum Closed {
 struct Waiter {
     subject: Arc<str>,
     sender: Sender,
-    sent: bool,
+    stage: Stage,
+}
+
+/// How far a message has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It waits to be written.
+    Held,
+    /// It may have been, and a reply is waited for.
+    AwaitsReply,
+    /// It may have been, and the connection's server is to say that it has read it.
+    AwaitsServer,
+}
+
+impl Waiter {
+    fn was_sent(&self) -> bool {
+        self.stage != Stage::Held
+    }
+
+    fn end(self) {
+        let sent = self.was_sent();
+        // Who has stopped waiting need not be told.
+        let _told = self.sender.send(Answer::Lost { sent });
+    }
 }
 
 enum Sender {
@@ -63,6 +87,8 @@ enum Sender {
     One(oneshot::Sender<Answer>),
     /// For as many answers to an inquiry as there is room for.
     Many(mpsc::Sender<Answer>),
+    /// For the last value of an answer that has several.
+    Last(oneshot::Sender<Answer>, Option<Box<Message>>),
 }
 
 impl Sender {
@@ -71,6 +97,7 @@ impl Sender {
         match self {
             Sender::One(sender) => sender.send(answer).is_ok(),
             Sender::Many(sender) => sender.try_send(answer).is_ok(),
+            Sender::Last(sender, _) => sender.send(answer).is_ok(),
         }
     }
 }
@@ -102,6 +129,17 @@ impl Pending {
         Ok(Seat { pending: self, key, receiver, held: Some(held) })
     }
 
+    /// The same for a call whose answer may have several values, of which the last counts.
+    pub(super) fn register_stream<'a>(
+        &'a self,
+        subject: Arc<str>,
+        held: Held<'a>,
+    ) -> Result<Seat<'a>, Closed> {
+        let (sender, receiver) = oneshot::channel();
+        let key = self.enter(subject, Sender::Last(sender, None))?;
+        Ok(Seat { pending: self, key, receiver, held: Some(held) })
+    }
+
     /// Enters an inquiry, which several may answer.
     pub(super) fn gather(&self, subject: Arc<str>) -> Result<Gathering<'_>, Closed> {
         let (sender, receiver) = mpsc::channel(MOST_ANSWERS);
@@ -126,16 +164,17 @@ impl Pending {
                 break key;
             }
         };
-        table.waiters.insert(key, Waiter { subject, sender, sent: false });
+        table.waiters.insert(key, Waiter { subject, sender, stage: Stage::Held });
         Ok(key)
     }
 
     /// Notes that a message is about to be written. False where nobody waits any more: then it
     /// must not be.
-    pub(super) fn sending(&self, key: u64) -> bool {
+    pub(super) fn sending(&self, key: u64, wants_reply: bool) -> bool {
+        let stage = if wants_reply { Stage::AwaitsReply } else { Stage::AwaitsServer };
         let mut table = self.table();
         let waiter = table.waiters.get_mut(&key);
-        waiter.map(|waiter| waiter.sent = true).is_some()
+        waiter.map(|waiter| waiter.stage = stage).is_some()
     }
 
     /// The last part of a call's reply subject: nobody can guess another call's.
@@ -147,7 +186,35 @@ impl Pending {
     /// nobody ever has: then the token is a forgery.
     pub(super) fn answer(&self, token: &[u8], answer: Answer) -> bool {
         let key = std::str::from_utf8(token).ok().and_then(|token| self.tokens.redeem(token));
-        key.is_some_and(|key| self.answer_to(key, answer))
+        key.is_some_and(|key| match answer {
+            Answer::Reply(message) if self.is_stream(key) => self.value_of(key, message),
+            answer => self.answer_to(key, answer),
+        })
+    }
+
+    fn is_stream(&self, key: u64) -> bool {
+        let table = self.table();
+        matches!(table.waiters.get(&key), Some(Waiter { sender: Sender::Last(..), .. }))
+    }
+
+    /// One of the values of an answer: the wait ends with the last of them.
+    fn value_of(&self, key: u64, message: Message) -> bool {
+        // Not under the lock: it reads all of the message.
+        let part = wire::part(&message);
+        let mut table = self.table();
+        let Some(Waiter { sender: Sender::Last(_, last), .. }) = table.waiters.get_mut(&key) else {
+            return false;
+        };
+        let message = match part {
+            Part::More => {
+                *last = Some(Box::new(message));
+                return true;
+            }
+            Part::Last => message,
+            Part::End => last.take().map_or(message, |last| *last),
+        };
+        drop(table);
+        self.answer_to(key, Answer::Reply(message))
     }
 
     fn answer_to(&self, key: u64, answer: Answer) -> bool {
@@ -179,7 +246,7 @@ impl Pending {
         let last = first | u64::from(u32::MAX);
         let mut table = self.table();
         let to_subject = table.waiters.range(first..=last).filter_map(|(key, waiter)| {
-            (waiter.sent && *waiter.subject == *subject).then_some(*key)
+            (waiter.was_sent() && *waiter.subject == *subject).then_some(*key)
         });
         let keys: Vec<_> = to_subject.collect();
         let denied: Vec<_> = keys.iter().filter_map(|key| table.waiters.remove(key)).collect();
@@ -198,9 +265,20 @@ impl Pending {
         table.ended = true;
         let waiters = std::mem::take(&mut table.waiters);
         drop(table);
-        for Waiter { sender, sent, .. } in waiters.into_values() {
-            let _told = sender.send(Answer::Lost { sent });
-        }
+        waiters.into_values().for_each(Waiter::end);
+    }
+
+    /// Ends what the connection that is gone had not sent, and what its server was to confirm; takes
+    /// no more. Who waits for a reply goes on waiting.
+    pub(super) fn disconnect(&self) {
+        let mut table = self.table();
+        table.ended = true;
+        let (staying, ended): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut table.waiters)
+            .into_iter()
+            .partition(|(_, waiter)| waiter.stage == Stage::AwaitsReply);
+        table.waiters = staying;
+        drop(table);
+        ended.into_values().for_each(Waiter::end);
     }
 
     /// Whether nobody waits.
@@ -274,7 +352,7 @@ impl Drop for Seat<'_> {
         let Some(held) = self.held.take() else { return };
         let waiter = self.pending.table().waiters.remove(&self.key);
         // What was not written by now never will be.
-        if waiter.is_none_or(|waiter| waiter.sent) {
+        if waiter.is_none_or(|waiter| waiter.was_sent()) {
             held.release();
         }
     }
@@ -329,7 +407,7 @@ mod tests {
         let seat = call_to(&pending, "a.b").expect("open");
         let (key, token) = (seat.key(), token(&seat));
         drop(seat);
-        assert!(pending.is_empty() && !pending.sending(key));
+        assert!(pending.is_empty() && !pending.sending(key, true));
         let mut wait = Box::pin(call_to(&pending, "a.b").expect("open").answer());
         assert!(futures_util::poll!(&mut wait).is_pending());
         drop(wait);
@@ -342,11 +420,26 @@ mod tests {
         let pending = Pending::default();
         let (sent, unsent) = (call_to(&pending, "a.b"), call_to(&pending, "a.b"));
         let (sent, unsent) = (sent.expect("open"), unsent.expect("open"));
-        assert!(pending.sending(sent.key()));
+        assert!(pending.sending(sent.key(), true));
         pending.end();
         assert!(matches!(sent.answer().await, Answer::Lost { sent: true }));
         assert!(matches!(unsent.answer().await, Answer::Lost { sent: false }));
         assert_eq!(call_to(&pending, "a.b").err(), Some(Closed::Ended));
+    }
+
+    #[tokio::test]
+    async fn what_only_its_connection_can_end_ends_with_that() {
+        let pending = Pending::default();
+        let call = call_to(&pending, "a.b").expect("open");
+        let notification = call_to(&pending, "a.b").expect("open");
+        let unsent = call_to(&pending, "a.b").expect("open");
+        assert!(pending.sending(call.key(), true) && pending.sending(notification.key(), false));
+        pending.disconnect();
+        assert!(matches!(notification.answer().await, Answer::Lost { sent: true }));
+        assert!(matches!(unsent.answer().await, Answer::Lost { sent: false }));
+        assert_eq!(call_to(&pending, "a.b").err(), Some(Closed::Ended));
+        assert!(pending.answer(&token(&call), reply()));
+        assert!(matches!(call.answer().await, Answer::Reply(_)));
     }
 
     #[test]
@@ -354,7 +447,7 @@ mod tests {
         for sent in [false, true] {
             let (pending, departure) = (Pending::default(), Departure::default());
             let seat = pending.register("a.b".into(), departure.hold()).expect("open");
-            assert!(!sent || pending.sending(seat.key()));
+            assert!(!sent || pending.sending(seat.key(), true));
             drop(seat);
             assert_eq!(departure.was_held(), !sent);
         }
@@ -377,20 +470,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_a_stream_the_last_value_counts() {
+        let pending = Pending::default();
+        let value = |json: &'static str| {
+            Answer::Reply(Message { payload: json.into(), ..Message::default() })
+        };
+        for (end, expected) in [
+            (r#"{"isDisposed":true}"#, r#"{"response":2}"#),
+            (r#"{"response":3,"isDisposed":true}"#, r#"{"response":3,"isDisposed":true}"#),
+            (r#"{"err":"no"}"#, r#"{"err":"no"}"#),
+        ] {
+            let departure = Departure::default();
+            let seat = pending.register_stream("a.b".into(), departure.hold()).expect("open");
+            assert!(pending.sending(seat.key(), true));
+            let token = token(&seat);
+            assert!(pending.answer(&token, value(r#"{"response":1}"#)));
+            assert!(pending.answer(&token, value(r#"{"response":2}"#)));
+            assert!(pending.answer(&token, value(end)));
+            assert!(!pending.answer(&token, value(end)), "it has ended");
+            let Answer::Reply(message) = seat.answer().await else { panic!("a value") };
+            assert_eq!(message.payload, expected);
+        }
+        assert!(pending.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_denied_subject_ends_its_calls_alone() {
         let pending = Pending::default();
         let denied = call_to(&pending, "a.b").expect("open");
         let other = call_to(&pending, "a.c").expect("open");
         let notification = call_to(&pending, "a.b").expect("open");
         for seat in [&denied, &other, &notification] {
-            assert!(pending.sending(seat.key()));
+            assert!(pending.sending(seat.key(), true));
         }
         let unsent = call_to(&pending, "a.b").expect("open");
         assert!(pending.deny("a.b"));
         assert!(!pending.deny("a.b"), "nobody is left");
         assert!(matches!(denied.answer().await, Answer::Denied));
         assert!(matches!(notification.answer().await, Answer::Denied));
-        assert!(pending.sending(other.key()) && pending.sending(unsent.key()));
+        assert!(pending.sending(other.key(), true) && pending.sending(unsent.key(), true));
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! What a call passes before it is sent, whoever makes it: a file for each policy, in the one
 //! order that [`admit`] shows.
 //!
-//! Must not: wait, allocate on the way through, or take a lock: the hub admits under its own.
+//! Must not: wait, allocate on the way through of a call that has no limits, or hold a lock for longer
+//! than it takes to look something up: the hub admits under its own.
 
+pub(super) mod access;
+pub(super) mod breaker;
+pub(super) mod hops;
 pub(super) mod in_flight;
+pub(super) mod once;
+pub(super) mod rate;
 pub(super) mod served;
 pub(super) mod timeout;
 
@@ -11,16 +17,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::circuit::Probe;
 use super::ledger::IngressLabel;
 use super::table::Row;
-use super::target::Permit;
 use crate::call::TraceParent;
+use crate::caller::Caller;
 use crate::fault::Fault;
 
 /// What admission has to know of a call.
 pub struct Arrival<'a> {
     /// The way it came in.
     pub ingress: IngressLabel,
+    /// Who calls.
+    pub caller: &'a Caller,
     /// What is called: `service.method`.
     pub name: &'a str,
     /// When it came in: its deadline counts from here.
@@ -29,10 +38,42 @@ pub struct Arrival<'a> {
     pub timeout: Option<Duration>,
     /// The trace that it belongs to. Where it has none, one is made if somebody gets to see it.
     pub trace: Option<TraceParent>,
+    /// How many gateways it has come through.
+    pub hops: u8,
+    /// It was delivered before, and may have run then.
+    pub may_have_run: bool,
+}
+
+/// What a call that may be made has got.
+pub(super) struct Admitted {
+    /// It is to try a service that did not answer.
+    pub(super) probe: Option<Probe>,
+    pub(super) seats: in_flight::Seats,
+    /// What its caller has left of its rate, where there is one.
+    pub(super) allowance: Option<rate::Allowance>,
+}
+
+/// Why a call may not be made.
+pub(super) struct Declined {
+    pub(super) fault: Fault,
+    pub(super) allowance: Option<rate::Allowance>,
+}
+
+impl From<Fault> for Declined {
+    fn from(fault: Fault) -> Self {
+        Self { fault, allowance: None }
+    }
 }
 
 /// The policies, in their order.
-pub(super) fn admit(row: &Row, arrival: &Arrival<'_>) -> Result<Permit, Fault> {
+pub(super) fn admit(row: &Row, arrival: &Arrival<'_>) -> Result<Admitted, Declined> {
+    hops::check(arrival)?;
+    access::check(row, arrival)?;
     let target = served::target(row, arrival)?;
-    in_flight::enter(target, arrival)
+    once::check(row, arrival)?;
+    let allowance = rate::check(row, arrival)?;
+    let declined = |fault| Declined { fault, allowance };
+    let probe = breaker::check(row, arrival).map_err(declined)?;
+    let seats = in_flight::enter(row, target, arrival).map_err(declined)?;
+    Ok(Admitted { probe, seats, allowance })
 }

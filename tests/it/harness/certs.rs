@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::process::{Folder, program, run};
 
@@ -13,15 +17,20 @@ pub struct Certs {
 impl Certs {
     /// Makes them. The server's is for 127.0.0.1 and localhost.
     pub fn new() -> Self {
+        Self::for_names("IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// The same, with a server's for other names.
+    pub fn for_names(names: &str) -> Self {
         let certs = Self { folder: Folder::new() };
         let authority = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
                          -subj /CN=ca -keyout ca.key -out ca.pem";
         certs.openssl(&format!("req {authority}"));
         for (name, extension) in [
-            ("server", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            ("client", "extendedKeyUsage=clientAuth"),
+            ("server", format!("subjectAltName={names}")),
+            ("client", "extendedKeyUsage=clientAuth".to_owned()),
         ] {
-            certs.folder.write(&format!("{name}.ext"), extension);
+            certs.folder.write(&format!("{name}.ext"), &extension);
             certs.openssl(&format!(
                 "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
                  -keyout {name}.key -out {name}.csr"
@@ -42,6 +51,17 @@ impl Certs {
     /// The same as text, for a configuration.
     pub fn path(&self, name: &str) -> String {
         self.file(name).display().to_string()
+    }
+
+    /// What a client needs that trusts the authority.
+    pub fn client(&self) -> Arc<rustls::ClientConfig> {
+        let authority = CertificateDer::from_pem_file(self.file("ca.pem")).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().expect("versions");
+        Arc::new(client.with_root_certificates(roots).with_no_client_auth())
     }
 
     fn openssl(&self, arguments: &str) {

@@ -22,11 +22,16 @@ impl Echo {
 
     /// Starts them with more tables, which stand before the upstream's.
     pub async fn with(toml: &str) -> Self {
+        Self::with_row(toml, "").await
+    }
+
+    /// The same with more keys in the row of the service.
+    pub async fn with_row(toml: &str, keys: &str) -> Self {
         let nats = Nats::start();
         let service = NatsResponder::serve(nats.client().await, "echo", answer).await;
         let upstream = nats.upstream("nats", "picom");
         let routes = "[[routes]]\nmatch = \"echo.*\"\nupstream = \"nats\"\ntimeout = \"10s\"\n";
-        let gateway = Gateway::ready(&format!("{toml}\n{upstream}\n{routes}")).await;
+        let gateway = Gateway::ready(&format!("{toml}\n{upstream}\n{routes}{keys}\n")).await;
         Self { gateway, service, nats }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long something that is only a matter of time may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(15);
 
 /// Asks until there is an answer, and returns it.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A response.
 #[derive(Debug)]
@@ -101,6 +101,13 @@ impl Connection {
             tokio::time::sleep(pause).await;
         }
         Some(response)
+    }
+
+    /// The next bytes, which are no response; `None` where the gateway has hung up instead.
+    pub async fn receive_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        let read = timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
+        read.expect("bytes in time").ok().map(|_| bytes)
     }
 
     /// Whether the gateway hangs up within `patience`, sending nothing more.

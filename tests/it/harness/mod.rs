@@ -7,6 +7,7 @@ pub mod clients;
 pub mod echo;
 pub mod eventually;
 pub mod gateway;
+pub mod gemstone;
 pub mod http;
 pub mod linked;
 pub mod nats;
@@ -17,14 +18,21 @@ pub mod raw_amqp;
 pub mod raw_nats;
 pub mod responder;
 pub mod services;
+pub mod web;
+pub mod websocket;
 
 pub use echo::Echo;
 pub use eventually::{eventually, until};
 pub use gateway::{Fault, Gateway, as_fault};
+pub use gemstone::Gemstone;
 pub use linked::Linked;
 pub use nats::Nats;
 pub use proxy::Proxy;
 pub use rabbit::RabbitMq;
 pub use raw_nats::RawNats;
 pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};
-pub use services::{GemstoneService, Mailer, MicroService, NamekoVersion, Shop};
+pub use services::{
+    Desk, GemstoneService, Mailer, MicroService, NamekoVersion, NestService, NodeService, Shop,
+    Watch,
+};
+pub use web::{Asked, Say, Web};

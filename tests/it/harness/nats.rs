@@ -37,6 +37,18 @@ impl Nats {
         Self { folder, port: free_port(), process: Mutex::new(None) }
     }
 
+    /// Two servers of one cluster, each with these lines for its configuration file. The second is
+    /// not started yet.
+    pub fn cluster(conf: &str) -> (Self, Self) {
+        let ports = [free_port(), free_port()];
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        let conf = |own: u16| {
+            let listen = format!("listen: \"127.0.0.1:{own}\"");
+            format!("cluster {{ name: c, {listen}, routes: [{routes}] }}\n{conf}")
+        };
+        (Self::configured(&conf(ports[0])), Self::down_with(&conf(ports[1])))
+    }
+
     /// Starts one with JetStream.
     pub fn with_streams() -> Self {
         let nats = Self::down();

@@ -231,3 +231,15 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
 pub fn touch(path: &Path) {
     drop(File::create(path).expect("a file"));
 }
+
+/// Builds a package that has a target folder and a lock file of its own: what it is made of must not
+/// meet Genkan's dependencies.
+pub fn build(package: &str, binary: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(binary);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--manifest-path"]);
+    cargo.arg(project().join(package).join("Cargo.toml")).arg("--target-dir").arg(&target);
+    let (status, _, said) = run(&mut cargo);
+    assert_eq!(status, 0, "cargo could not build {package}:\n{said}");
+    target.join("debug").join(binary)
+}

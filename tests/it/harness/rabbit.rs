@@ -68,7 +68,10 @@ impl RabbitMq {
              log.console = false\ndisk_free_limit.absolute = 1MB\n{more}\n"
         );
         folder.write("rabbitmq.conf", &conf);
-        folder.write("plugins", "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].");
+        folder.write(
+            "plugins",
+            "[rabbitmq_management,rabbitmq_auth_mechanism_ssl,rabbitmq_amqp1_0].",
+        );
         let mut epmd = Command::new(program("epmd", &[]));
         epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
         let epmd = Process::start(&epmd, Some(&path.join("epmd.log")));
@@ -242,6 +245,11 @@ impl Vhost<'_> {
     /// The table that an operator would write for it.
     pub fn upstream(&self, name: &str) -> String {
         format!("[upstreams.{name}]\nprotocol = \"nameko\"\nurl = \"{}\"\n", self.url())
+    }
+
+    /// Its bindings, as the management API lists them.
+    pub fn bindings(&self) -> String {
+        self.node.get(&format!("bindings/{}", self.name)).to_string()
     }
 
     /// The name of the virtual host.

@@ -36,7 +36,11 @@ impl RawPublisher {
 
     /// Answers a request with a body, and with these bytes for the properties: their flags first.
     pub async fn answer(&mut self, to: &Seen, properties: &[u8], body: &[u8]) {
-        let key = to.reply_to.as_deref().expect("one");
+        self.request(to.reply_to.as_deref().expect("one"), properties, body).await;
+    }
+
+    /// Sends a body to whoever has bound the key, with these bytes for the properties.
+    pub async fn request(&mut self, key: &str, properties: &[u8], body: &[u8]) {
         let publish = [&[0, 0][..], &short(b"nameko-rpc"), &short(key.as_bytes()), &[0]];
         self.frame(1, 1, &call((60, 40), &publish.concat())).await;
         let header = [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), properties].concat();

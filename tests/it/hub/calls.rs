@@ -1,7 +1,5 @@
 //! Calls: between modules, from HTTP to a module, from a module to elsewhere.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use super::{HUB, Peer, error};
@@ -83,10 +81,8 @@ async fn http_calls_a_modules_function() {
     assert_eq!(fault.is("application", "executed").data["code"], 5);
     let body =
         json!({"jsonrpc": "2.0", "id": 1, "method": "math.add", "params": {"a": 16}}).to_string();
-    let started = Instant::now();
     let response = gateway.post("/api", &[("X-Request-Timeout", "200ms")], body).await.json();
     crate::harness::as_fault(&response).is("timeout", "unknown");
-    assert!(started.elapsed() < Duration::from_secs(5));
     gateway.fault("math.add", json!({"a": 17})).await.is("unavailable", "unknown");
     serving.await.unwrap();
     assert_eq!(gateway.metric("genkan_calls_in_flight", &[("upstream", "hub")]).await, 0.0);
@@ -197,10 +193,8 @@ async fn a_call_between_modules_ends_at_its_deadline_or_with_its_callee() {
     let gateway = Gateway::start(&format!("{HUB}timeout = \"300ms\"\n")).await;
     let mut math = Peer::module(&gateway, "math", &["add"]).await;
     let mut caller = Peer::module(&gateway, "caller", &[]).await;
-    let started = Instant::now();
     let answer = caller.call("math.add", json!({})).await;
     assert_eq!((error(&answer), &answer["data"]["kind"]), (2, &json!("timeout")));
-    assert!(started.elapsed() >= Duration::from_millis(290), "{:?}", started.elapsed());
     // Its answer comes too late: nobody is told, and nobody is harmed.
     let call = math.receive().await;
     math.answer(&call, json!(1)).await;
@@ -304,7 +298,6 @@ async fn a_row_renames_for_modules_too_and_its_timeout_holds() {
     .await;
     let mut math = Peer::module(&gateway, "math", &["add"]).await;
     let mut caller = Peer::module(&gateway, "caller", &[]).await;
-    let started = Instant::now();
     let first =
         caller.request(json!({"type": 3, "function": "old.plus", "arguments": {"a": 1}})).await;
     // One of a longer timeout, made before, does not hold it up; nor does one made later.
@@ -315,8 +308,8 @@ async fn a_row_renames_for_modules_too_and_its_timeout_holds() {
     gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "hub")], 2.0).await;
     let answer = caller.receive().await;
     assert_eq!((error(&answer), &answer["requestId"]), (2, &json!(first)));
-    let took = started.elapsed();
-    assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{took:?}");
+    // The other one waits on.
+    assert_eq!(gateway.metric("genkan_calls_in_flight", &[("upstream", "hub")]).await, 1.0);
     let timeouts =
         [("ingress", "hub"), ("route", "old.*"), ("outcome", "timeout"), ("upstream", "hub")];
     gateway.wait_for_metric("genkan_calls_total", &timeouts, 1.0).await;
@@ -342,4 +335,36 @@ async fn instances_share_the_calls_of_a_module() {
     assert_eq!(caller.receive().await["data"], 2);
     assert_ne!(first["requestId"], second["requestId"]);
     assert_eq!(gateway.metric("genkan_hub_modules", &[("state", "active")]).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_module_that_has_said_all_is_answered() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let gateway = Gateway::start(HUB).await;
+    let mut m = Peer::module(&gateway, "m", &["f"]).await;
+    // As a script would: all lines, and then the end.
+    let register = json!({"type": 1, "requestId": "r", "moduleId": "script", "version": "1.0.0"});
+    let call = json!({"type": 3, "requestId": "c", "function": "m.f"});
+    let at = super::address(&gateway).await;
+    let mut script = tokio::net::TcpStream::connect(at).await.expect("it accepts");
+    script.write_all(format!("{register}\n{call}\n").as_bytes()).await.expect("taken");
+    script.shutdown().await.expect("it has said all");
+    let asked = m.receive().await;
+    // It is sought with a blank.
+    let mut heard = String::new();
+    while !heard.ends_with(' ') {
+        let mut chunk = [0; 1_024];
+        let reading = tokio::time::timeout(super::PATIENCE, script.read(&mut chunk)).await;
+        let length = reading.expect("in time").expect("it is there");
+        assert!(length > 0, "it was closed: {heard}");
+        heard.push_str(std::str::from_utf8(&chunk[..length]).expect("text"));
+    }
+    m.answer(&asked, json!("late")).await;
+    let reading = script.read_to_string(&mut heard);
+    tokio::time::timeout(super::PATIENCE, reading).await.expect("it ends").expect("text");
+    let frames: Vec<serde_json::Value> =
+        heard.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let answer = frames.last().expect("an answer");
+    assert_eq!((&answer["requestId"], &answer["data"]), (&json!("c"), &json!("late")), "{heard}");
+    gateway.wait_for_modules(1).await;
 }

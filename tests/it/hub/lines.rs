@@ -28,6 +28,78 @@ async fn what_is_no_json_is_ignored() {
     assert!(ignored >= 6.0, "{ignored}");
 }
 
+/// Python writes `NaN`, and has bytes that are no UTF-8; a line may be cut. Whoever waits for what
+/// it was meant to be hears of it at once.
+#[tokio::test]
+async fn an_answer_that_is_no_json_ends_its_call() {
+    let gateway = Gateway::start(&format!("timeout = \"10m\"\n{HUB}")).await;
+    let mut callee = Peer::module(&gateway, "callee", &["f"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    // What is missing of JSON alone is `NaN`: null, as from Nameko.
+    let (result, ()) = tokio::join!(gateway.result("callee.f", json!({})), async {
+        let id = callee.receive().await["requestId"].clone();
+        callee.write(format!("{{\"type\":4,\"requestId\":{id},\"data\":[NaN,\"NaN\"]}}\n")).await;
+    });
+    assert_eq!(result, json!([null, "NaN"]));
+    caller.request(json!({"type": 3, "function": "callee.f"})).await;
+    let id = callee.receive().await["requestId"].clone();
+    callee.write(format!("{{\"data\":-Infinity,\"requestId\":{id},\"type\":4}}\n")).await;
+    assert_eq!(caller.receive().await["data"], Value::Null);
+    let repaired = [("upstream", "hub")];
+    gateway.wait_for_metric("genkan_repaired_replies_total", &repaired, 2.0).await;
+    let broken: [&[u8]; 4] = [b"\"\xff\"}", b"nan}", b"{\"a\":[1,", b"1"];
+    for end in broken {
+        for kind in [4, 0] {
+            let shown = String::from_utf8_lossy(end);
+            let answer = |id: &Value| {
+                let head = format!("{{\"type\":{kind},\"requestId\":{id},\"data\":");
+                [head.as_bytes(), end, b"\n"].concat()
+            };
+            let (fault, ()) = tokio::join!(gateway.fault("callee.f", json!({})), async {
+                let id = callee.receive().await["requestId"].clone();
+                callee.write(answer(&id)).await;
+            });
+            let said = &fault.is("internal", "executed").message;
+            assert!(said.contains("no JSON"), "{shown}: {said}");
+            let asked = caller.request(json!({"type": 3, "function": "callee.f"})).await;
+            let id = callee.receive().await["requestId"].clone();
+            callee.write(answer(&id)).await;
+            let told = caller.receive().await;
+            assert_eq!((error(&told), &told["requestId"]), (2, &json!(asked)), "{shown}");
+            assert_eq!(told["data"]["outcome"], "executed", "{shown}");
+            // Real modules die of an error frame with the id of what they have answered.
+            callee.is_served().await;
+        }
+    }
+    let line = gateway.wait_for_log(0, "a module's answer was not taken").await;
+    assert_eq!((&line["level"], &line["module"]), (&json!("WARN"), &json!("callee")));
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_json_is_refused_and_what_tells_nothing_is_logged() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::module(&gateway, "m", &["f"]).await;
+    for frame in [
+        r#"{"type":3,"requestId":"x","function":"m.f","arguments":{"a":NaN}}"#,
+        r#"{"type":7,"requestId":"x","hook":"h","data":{"a":Infinity}}"#,
+        r#"{"type":9,"requestId":"x","function":nan}"#,
+    ] {
+        peer.write(format!("{frame}\n")).await;
+        let told = peer.receive().await;
+        assert_eq!((error(&told), &told["requestId"]), (0, &json!("x")), "{frame}");
+        assert_eq!(told["data"]["kind"], "parse_error", "{frame}");
+    }
+    for _ in 0..100 {
+        peer.write(b"\xff\xfe NaN\n").await;
+    }
+    peer.is_served().await;
+    let line = gateway.wait_for_log(0, "a module's line is ignored").await;
+    assert_eq!((&line["level"], &line["module"]), (&json!("WARN"), &json!("m")));
+    gateway.wait_for_metric("genkan_hub_ignored_lines_total", &[], 100.0).await;
+    let lines = gateway.log_text().lines().filter(|line| line.contains("is ignored")).count();
+    assert!(lines < 20, "{lines} lines: a flood is summed up");
+}
+
 #[tokio::test]
 async fn lines_may_come_in_any_pieces() {
     let gateway = Gateway::start(HUB).await;

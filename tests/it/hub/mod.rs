@@ -5,6 +5,7 @@ mod flapping;
 mod lifecycle;
 mod limits;
 mod lines;
+mod machines;
 mod memory;
 mod modules;
 mod node;
@@ -28,7 +29,7 @@ use crate::harness::{Gateway, eventually};
 /// A table for the hub on a port of its own; further keys may follow.
 pub const HUB: &str = "[hub]\nlisten = [\"tcp://127.0.0.1:0\"]\n";
 /// How long to wait for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How long to wait for what must not come.
 const SILENCE: Duration = Duration::from_millis(150);
 

@@ -84,6 +84,8 @@ async fn half_a_line_that_never_goes_on_ends_the_connection() {
     assert_eq!(line["limit"], "400ms");
 }
 
+/// More lines than the system holds on their way: some let that grow to 32 MB.
+const MOST_ASKED: usize = 2_000_000;
 /// A line whose answer is longer than itself.
 const ASKED: &str = "{\"type\":9,\"requestId\":\"r\",\"function\":7}\n";
 
@@ -93,21 +95,24 @@ async fn whoever_asks_faster_than_it_reads_is_held_back_and_kept() {
     let at = address(&gateway).await;
     let (mut read, mut write) = tokio::net::TcpStream::connect(at).await.unwrap().into_split();
     let register = json!({"type": 1, "requestId": "r", "moduleId": "m", "version": "1.0.0"});
-    let all = format!("{register}\n{}", ASKED.repeat(100_000));
+    write.write_all(format!("{register}\n").as_bytes()).await.unwrap();
+    let some = ASKED.repeat(1_000);
     // It begins to read when the hub reads no more.
-    let mut written = 0;
+    let (mut asked, mut cut) = (0, 0);
     while let Ok(more) =
-        tokio::time::timeout(super::SILENCE, write.write(&all.as_bytes()[written..])).await
+        tokio::time::timeout(super::SILENCE, write.write(&some.as_bytes()[cut..])).await
     {
-        written += more.unwrap();
-        assert!(written < all.len(), "it was never held back");
+        let end = cut + more.unwrap();
+        (asked, cut) = (asked + end / ASKED.len() - cut / ASKED.len(), end % some.len());
+        assert!(asked < MOST_ASKED, "it was never held back");
     }
     let writing = tokio::spawn(async move {
-        write.write_all(&all.as_bytes()[written..]).await.unwrap();
+        let rest = ASKED.len() - cut % ASKED.len();
+        write.write_all(&some.as_bytes()[cut..cut + rest]).await.unwrap();
         write
     });
     let (mut lines, mut chunk) = (0, vec![0; 65_536]);
-    while lines < 100_002 {
+    while lines < asked + 2 {
         let reading = tokio::time::timeout(super::PATIENCE, read.read(&mut chunk));
         let length = reading.await.expect("in time").unwrap();
         assert!(length > 0, "the hub closed the connection after {lines} answers");
@@ -198,4 +203,58 @@ async fn one_answer_larger_than_the_queue_is_no_slowness() {
     });
     assert_eq!(result, json!(1));
     m.is_served().await;
+}
+
+/// Small buffers of its own, so that little is on its way to it.
+async fn one_that_does_not_read(gateway: &Gateway) -> Peer {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    let at = address(gateway).await.parse().expect("an address");
+    let mut module = Peer::over(socket.connect(at).await.expect("connected"));
+    assert_eq!(module.register("deaf", "1.0.0", json!({})).await["type"], 2);
+    assert_eq!(module.receive().await["hook"], "juno.activated");
+    for function in ["f", "last"] {
+        assert_eq!(module.ask(json!({"type": 9, "function": function})).await["type"], 10);
+    }
+    module
+}
+
+#[tokio::test]
+async fn a_call_that_never_left_says_so_and_never_does() {
+    let rows = "[[routes]]\nmatch = \"deaf.f\"\nupstream = \"hub\"\ntimeout = \"200ms\"\n\
+                [[routes]]\nmatch = \"deaf.last\"\nupstream = \"hub\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{rows}")).await;
+    let mut deaf = one_that_does_not_read(&gateway).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    let text = json!({"text": "x".repeat(500_000)});
+    // What the system takes has left; then calls wait in the gateway, from both of its sides.
+    loop {
+        let fault = gateway.fault("deaf.f", text.clone());
+        let (fault, answer) = tokio::join!(fault, caller.call("deaf.f", text.clone()));
+        let outcomes = [&fault.data, &answer["data"]].map(|data| {
+            assert_eq!(data["kind"], "timeout", "{data}");
+            data["outcome"].as_str().expect("an outcome").to_owned()
+        });
+        if outcomes == ["not_sent", "not_sent"] {
+            break;
+        }
+    }
+    let marked = json!({"mark": 1});
+    let fault = gateway.fault("deaf.f", marked.clone()).await;
+    fault.is("timeout", "not_sent");
+    assert_eq!(fault.data["retryable"], true);
+    assert_eq!(caller.call("deaf.f", marked).await["data"]["outcome"], "not_sent");
+    // It reads again: what was told to have stayed has.
+    let call = gateway.result("deaf.last", json!({}));
+    let answer = async {
+        loop {
+            let call = deaf.receive().await;
+            assert_eq!(call["arguments"].get("mark"), None, "it was never to be delivered");
+            if call["function"] == "last" {
+                return deaf.answer(&call, json!("heard")).await;
+            }
+        }
+    };
+    let (result, ()) = tokio::join!(call, answer);
+    assert_eq!(result, "heard");
 }

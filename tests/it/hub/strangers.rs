@@ -33,7 +33,7 @@ async fn a_web_page_neither_registers_nor_calls() {
 async fn a_connection_that_does_not_begin_with_frames_ends() {
     let gateway = Gateway::start(HUB).await;
     let frames = "{\"type\":1,\"requestId\":\"1\",\"moduleId\":\"evil\",\"version\":\"1.0.0\"}\n";
-    let beginnings: [(&[u8], &str); 10] = [
+    let beginnings: [(&[u8], &str); 17] = [
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP"),
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
         (b"OPTIONS /", "HTTP"),
@@ -45,6 +45,14 @@ async fn a_connection_that_does_not_begin_with_frames_ends() {
         (b"\x00\x01\x00\x00", "something else"),
         (b"hello\n", "something else"),
         (b"{\"type\":1,}\n", "something else"),
+        // JSON, and no frame.
+        (b"[1]\n", "something else"),
+        (b"5\n", "something else"),
+        (b"-", "something else"),
+        (b"\"text\"\n", "something else"),
+        (b"null\n", "something else"),
+        (b"\n", "something else"),
+        (b" \r\n", "something else"),
     ];
     let mut count = 0.0;
     for (beginning, spoke) in beginnings {
@@ -70,13 +78,13 @@ async fn a_connection_that_does_not_begin_with_frames_ends() {
     assert!(lines > 0 && lines < 20, "{lines} lines");
 }
 
-/// WIRE 3.3: what a module sends that is no JSON is ignored. Blank lines are anybody's.
+/// WIRE 3.3: what a module sends that is no JSON is ignored.
 #[tokio::test]
 async fn a_module_may_send_nonsense() {
     let gateway = Gateway::start(HUB).await;
     let mut m = Peer::connect(&gateway).await;
     let register = json!({"type": 1, "requestId": "r", "moduleId": "m", "version": "1.0.0"});
-    m.write(format!("\r\n\n  \n{register}\nnonsense\nPOST / HTTP/1.1\r\n\r\n")).await;
+    m.write(format!("{register}\n\r\n\n  \nnonsense\nPOST / HTTP/1.1\r\n\r\n")).await;
     assert_eq!(m.receive().await["type"], 2);
     assert_eq!(m.receive().await["hook"], "juno.activated");
     m.is_served().await;
@@ -86,10 +94,16 @@ async fn a_module_may_send_nonsense() {
     waits.write("nonsense\n").await;
     waits.is_served().await;
     // What is JSON and no frame is answered, as the daemon does.
+    m.write("[1]\n").await;
+    assert_eq!(error(&m.receive().await), 2);
+    m.is_served().await;
+    // Blanks in pieces are a line too, in the end.
     let mut nobody = Peer::connect(&gateway).await;
-    nobody.write("[1]\n").await;
-    assert_eq!(error(&nobody.receive().await), 2);
-    nobody.is_served().await;
+    nobody.write(" ").await;
+    nobody.write("\r\n").await;
+    assert_eq!(error(&nobody.receive().await), 0);
+    assert_eq!(nobody.next().await, None);
+    strangers(&gateway, 1.0).await;
 }
 
 #[tokio::test]

@@ -177,3 +177,30 @@ async fn the_next_server_is_tried() {
     drop(second);
     egress.not_ready("the server cannot be reached").await;
 }
+
+/// Its supervisor has gone on to the next connection, and waits for nothing that this one carries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_a_retired_connection_end_with_the_process() {
+    const GOING: &str = "lame_duck_grace_period: \"1s\"\nlame_duck_duration: \"60s\"";
+    // Not of one cluster: the next connection does not take the calls over.
+    let (leaving, staying) = (Nats::configured(GOING), Nats::down());
+    let servers = format!("servers = [\"{}\", \"{}\"]", leaving.url(), staying.url());
+    let egress = Egress::new(&servers);
+    egress.ready().await;
+    staying.restart();
+    let client = leaving.client().await;
+    let mut requests = subscribe(&client, "a.>").await;
+    let call = egress.call("a.b", "");
+    let end = async {
+        requests.next().await.expect("the call has arrived");
+        leaving.say_goodbye();
+        until("another connection is in its place", async || {
+            egress.metric("genkan_upstream_reconnects_total") == 1.0
+        })
+        .await;
+        assert!(leaving.runs(), "it serves its last calls");
+        assert!(egress.linked.tasks.end(PATIENCE).await, "every task has ended");
+    };
+    let (result, ()) = soon(async { tokio::join!(call, end) }).await;
+    is(&result.unwrap_err(), FaultKind::Unavailable, Outcome::Unknown);
+}

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::harness::{Linked, Nats, eventually};
 
 /// Long enough for anything that happens, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Fails where something does not come.
 pub async fn soon<F: Future>(future: F) -> F::Output {

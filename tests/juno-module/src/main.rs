@@ -64,6 +64,14 @@ fn arguments(text: &str) -> HashMap<String, Value> {
     members.collect()
 }
 
+/// Asks until there is an answer. The library forgets a request that is made in the very moment in which
+/// `juno.activated` arrives: it looks whether it is active, and then puts the request into a buffer that
+/// has just been sent. After one answer it does not any more.
+async fn until_heard(module: &mut JunoModule) {
+    const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+    while async_std::future::timeout(AGAIN, module.trigger_hook("heard", Value::Null)).await.is_err() {}
+}
+
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
@@ -75,10 +83,7 @@ fn main() {
             dependencies.insert((*dependency).to_owned(), (*range).to_owned());
         }
         module.initialize(id, "1.0.0", dependencies).await.expect("registered");
-        // The library forgets a request that is made in the very moment in which `juno.activated`
-        // arrives: it looks whether it is active, and then puts the request into a buffer that
-        // has just been sent.
-        async_std::task::sleep(std::time::Duration::from_millis(200)).await;
+        until_heard(&mut module).await;
         match rest {
             ["serve"] => {
                 module.declare_function("add", add).await.expect("declared");

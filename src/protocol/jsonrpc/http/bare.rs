@@ -13,10 +13,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::super::{answer, envelope, name};
-use super::{Http, HttpRequest, HttpState, body, headers, json, rpc};
+use super::{Connected, Http, HttpRequest, HttpState, body, headers, json, rpc};
 use crate::budget::Account;
 use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
-use crate::fault::{Fault, FaultKind};
+use crate::caller::Caller;
+use crate::fault::{Challenge, Fault, FaultKind};
 use crate::units::format_duration;
 
 const PROBLEM: &str = "application/problem+json";
@@ -27,13 +28,15 @@ pub(super) async fn call(
     request: HttpRequest,
 ) -> Response {
     let Ok(Path((service, method))) = path else {
-        return refuse(&http, request.headers(), StatusCode::BAD_REQUEST, &rpc::unreadable_path());
+        let parts = body::leave(&http, request).await;
+        return refuse(&http, &parts.headers, StatusCode::BAD_REQUEST, &rpc::unreadable_path());
     };
     let mut received = Instant::now();
-    let account = http.account(&request);
+    let Connected { account, caller } = http.connected(&request);
     let (parts, body) = request.into_parts();
+    let caller = http.identify(&caller, &parts.headers).await;
     let forward = http.config.forward_authorization;
-    let context = Arc::new(headers::read_context(&parts.headers, forward));
+    let context = Arc::new(headers::read_context(&parts.headers, &caller, forward));
     let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
     let (name, params, timeout) = match read {
         Ok(read) => read,
@@ -45,9 +48,18 @@ pub(super) async fn call(
         }
     };
     let kind = CallKind::Call;
-    let call = Call { name, params, kind, context: Arc::clone(&context), received, timeout };
+    let call = Call {
+        name,
+        params,
+        kind,
+        caller,
+        context: Arc::clone(&context),
+        received,
+        timeout,
+        may_have_run: false,
+    };
     let dispatched = http.router.dispatch(http.ingress, call).await;
-    let service_time = dispatched.service_time;
+    let (service_time, allowance) = (dispatched.service_time, dispatched.allowance);
     let result = dispatched.result.and_then(|reply| keep(&account, reply));
     let (mut response, trace) = match result {
         Ok((body, trace)) => {
@@ -59,6 +71,7 @@ pub(super) async fn call(
         Err(fault) => (problem(&fault, answer::status(&fault)), None),
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
+    headers::write_allowance(response.headers_mut(), allowance);
     response
 }
 
@@ -78,14 +91,15 @@ pub(super) async fn not_found(State(http): HttpState, request: HttpRequest) -> R
     let message = "nothing is served at this path: POST to /api, /api/{service} or \
                    /call/{service}/{method}";
     let fault = Fault::not_sent(FaultKind::UnknownService, message);
-    refuse(&http, request.headers(), StatusCode::NOT_FOUND, &fault)
+    let parts = body::leave(&http, request).await;
+    refuse(&http, &parts.headers, StatusCode::NOT_FOUND, &fault)
 }
 
 /// `GET /call/…` and the like.
 pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Response {
     let fault = envelope::invalid("calls are sent with the HTTP method POST");
-    let status = StatusCode::METHOD_NOT_ALLOWED;
-    let mut response = refuse(&http, request.headers(), status, &fault);
+    let parts = body::leave(&http, request).await;
+    let mut response = refuse(&http, &parts.headers, StatusCode::METHOD_NOT_ALLOWED, &fault);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
@@ -116,9 +130,15 @@ async fn read(
     received: &mut Instant,
 ) -> Result<(CallName, Params, Option<Duration>), Declined> {
     let request_headers = &parts.headers;
-    let timeout = headers::read_timeout(request_headers)?;
-    headers::check_content_encoding(request_headers).map_err(unsupported)?;
-    let body = body::read(parts, body, &http.config, account, http.draining()).await;
+    let plain = headers::check_content_encoding(request_headers).map_err(unsupported);
+    let timeout = match plain.and_then(|()| Ok(headers::read_timeout(request_headers)?)) {
+        Ok(timeout) => timeout,
+        Err(declined) => {
+            body::discard(http, request_headers, body).await;
+            return Err(declined);
+        }
+    };
+    let body = body::read(http, parts, body, account).await;
     // What the client took to send it is no part of its call.
     *received = Instant::now();
     let body = body?;
@@ -129,6 +149,7 @@ async fn read(
     Ok((name::read(Some(&service), method)?, params, timeout))
 }
 
+/// Refuses a request whose body has been taken off the wire.
 pub(super) fn refuse(
     http: &Http,
     request_headers: &HeaderMap,
@@ -136,23 +157,33 @@ pub(super) fn refuse(
     fault: &Fault,
 ) -> Response {
     let received = Instant::now();
-    let context: Context = headers::read_context(request_headers, false);
+    let context: Context = headers::read_context(request_headers, &Caller::NOBODY, false);
     http.router.refuse(http.ingress, &context.trace, received, fault);
     let mut response = problem(fault, status);
     headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
     response
 }
 
-/// The answer to a request whose head did not come in time, as it goes over the wire: there is no
-/// request that hyper could answer. It is counted and logged like every refusal.
+/// The answer to a request whose head did not come in time.
 pub(super) fn head_too_slow(http: &Http) -> Vec<u8> {
     let (limit, now) = (http.config.read_timeout, Instant::now());
     let message = format!("the request's head did not arrive within {}", format_duration(limit));
     let fault = Fault::not_sent(FaultKind::Timeout, message);
     let began = now.checked_sub(limit).unwrap_or(now);
-    http.router.refuse(http.ingress, &TraceParent::generate(), began, &fault);
-    let status = StatusCode::REQUEST_TIMEOUT;
-    let document = document(&fault, status);
+    last_words(http, StatusCode::REQUEST_TIMEOUT, &fault, began)
+}
+
+/// The answer to a request of whose head half had come when the gateway began to drain.
+pub(super) fn head_too_late(http: &Http) -> Vec<u8> {
+    let fault = body::too_late();
+    last_words(http, answer::status(&fault), &fault, Instant::now())
+}
+
+/// An answer as it goes over the wire: there is no request that hyper could answer. It is counted
+/// and logged like every refusal.
+fn last_words(http: &Http, status: StatusCode, fault: &Fault, began: Instant) -> Vec<u8> {
+    http.router.refuse(http.ingress, &TraceParent::generate(), began, fault);
+    let document = document(fault, status);
     let length = document.len();
     let head = format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {PROBLEM}\r\n\
@@ -167,6 +198,15 @@ fn problem(fault: &Fault, status: StatusCode) -> Response {
     if let Some(after) = fault.retry_after() {
         let seconds = HeaderValue::from(after.as_secs().max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    // RFC 6750, section 3: what was shown is told of only where something was.
+    let challenge = fault.challenge().map(|challenge| match challenge {
+        Challenge::Missing => "Bearer realm=\"genkan\"",
+        Challenge::Invalid => "Bearer realm=\"genkan\", error=\"invalid_token\"",
+    });
+    if let Some(challenge) = challenge {
+        let challenge = HeaderValue::from_static(challenge);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }

@@ -1,5 +1,6 @@
 //! Reads a request's body: not beyond its limit, not beyond its time, not beyond what its
-//! connection may hold, and without a copy where it came in one piece.
+//! connection may hold, and without a copy where it came in one piece. Or takes it off the wire
+//! unread, which is how every request is refused.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -7,14 +8,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Version, header};
+use http::{HeaderMap, Request, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::super::config::HttpConfig;
 use super::super::envelope::invalid;
+use super::Http;
 use crate::budget::{Account, Exceeded, Share};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
@@ -24,28 +25,24 @@ const LARGEST_DISCARDED: usize = 16 << 20;
 /// Up to this size, a body that is there and an answer are not counted: the limits on calls and
 /// streams are enough.
 pub(super) const UNCOUNTED: usize = 16 * 1024;
-/// How long a body whose call is refused anyway, or that the gateway is about to end under, may
-/// take to go on.
+/// How long a body whose call is refused anyway may take to go on.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
 pub(super) async fn read<B>(
-    Parts { headers, version, .. }: &Parts,
+    http: &Http,
+    Parts { headers, .. }: &Parts,
     body: B,
-    config: &HttpConfig,
     account: &Account,
-    draining: &CancellationToken,
 ) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let (config, draining) = (&http.config, http.draining());
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok());
     if announced.is_some_and(|size| size > config.max_body as u64) {
-        // Who asked first has sent nothing yet, and need not.
-        if !headers.contains_key(header::EXPECT) {
-            discard(*version, body, config.read_timeout, draining).await;
-        }
+        discard(http, headers, body).await;
         return Err(too_large(config.max_body));
     }
     let mut body = body;
@@ -55,14 +52,16 @@ where
         match futures_util::poll!(&mut reading) {
             Poll::Ready(read) => Ok(read),
             Poll::Pending => tokio::select! {
+                // What has come counts, even if word of the end came first.
+                biased;
                 read = timeout(config.read_timeout, reading) => read,
-                () = after(draining) => return Err(too_late()),
+                () = draining.cancelled() => return Err(too_late()),
             },
         }
     };
     match read {
         Ok(Err(fault)) if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::Overloaded) => {
-            discard(*version, body, config.read_timeout, draining).await;
+            take_off(body, config.read_timeout, draining).await;
             Err(fault)
         }
         Ok(read) => read,
@@ -88,12 +87,6 @@ pub(super) fn place(account: &Account, size: usize) -> Result<Option<Share>, Fau
     };
     share.grow(size).map_err(no_place)?;
     Ok(Some(share))
-}
-
-/// Waits until the gateway drains, and then a little for what is under way.
-async fn after(draining: &CancellationToken) {
-    draining.cancelled().await;
-    sleep(LAST_CALL).await;
 }
 
 async fn collect<B>(body: &mut B, limit: usize, mut share: Share) -> Result<Bytes, Fault>
@@ -125,16 +118,33 @@ where
     Ok(if body.len() > UNCOUNTED { share.keep_with(body) } else { body })
 }
 
-/// Takes a refused body off the wire, within reason: most clients read the answer only when
-/// they have sent everything, and a connection closed under them would cost them the answer.
-/// HTTP/2 ends a stream without ending its connection.
-async fn discard<B>(version: Version, mut body: B, patience: Duration, draining: &CancellationToken)
+/// Takes the body of a request that is refused off the wire. Gives what is left of the request.
+pub(super) async fn leave<B>(http: &Http, request: Request<B>) -> Parts
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    if version == Version::HTTP_2 {
-        return;
+    let (parts, body) = request.into_parts();
+    discard(http, &parts.headers, body).await;
+    parts
+}
+
+/// Takes a refused body off the wire, within reason: most clients read the answer only when
+/// they have sent everything, and a connection closed under them, or a stream that is reset, would
+/// cost some of them the answer.
+pub(super) async fn discard<B>(http: &Http, headers: &HeaderMap, body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    // Who asked first has sent nothing yet, and need not.
+    if !headers.contains_key(header::EXPECT) {
+        take_off(body, http.config.read_timeout, http.draining()).await;
     }
+}
+
+async fn take_off<B>(mut body: B, patience: Duration, draining: &CancellationToken)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let drain = async {
         let mut left = LARGEST_DISCARDED;
         // Who sends nothing more may be waiting for the answer.
@@ -148,13 +158,15 @@ where
     };
     // Whether it ended or ran out of time, the answer follows.
     tokio::select! {
+        biased;
         ended = timeout(patience, drain) => ended.unwrap_or_default(),
-        () = after(draining) => {}
+        () = draining.cancelled() => {}
     }
 }
 
-fn too_late() -> Fault {
-    let message = "the gateway is about to end, and the request's body had not come: send it again";
+/// Why a request is not begun that had not wholly come when the gateway began to drain.
+pub(super) fn too_late() -> Fault {
+    let message = "the gateway is about to end, and not all of the request had come: send it again";
     Fault::not_sent(FaultKind::Unavailable, message)
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::frames::{Conversation, PING};
 use super::progress::Progress;
 use crate::budget::{Account, Share};
 
@@ -38,10 +39,17 @@ pub(super) struct ClientStream<S> {
     search: Option<Search>,
     /// How many letters of the answer have been sent before hyper wrote it.
     ahead: usize,
+    /// What passes over HTTP/2.
+    frames: Conversation,
+    /// How much of a PING has gone that has not all gone.
+    pinged: usize,
+    /// hyper is woken to hear of the end.
+    end_told: bool,
 }
 
 /// Finds out whether a client that says no more has left, or waits for its answer: both look the
-/// same, until something is sent to it. So its answer's first letters are, one at a time.
+/// same, until something is sent to it. So its answer's first letters are, one at a time; over HTTP/2
+/// PINGs.
 struct Search {
     pause: Duration,
     timer: Pin<Box<Sleep>>,
@@ -60,7 +68,22 @@ impl<S> ClientStream<S> {
             said: 0,
             search: None,
             ahead: 0,
+            frames: Conversation::default(),
+            pinged: 0,
+            end_told: false,
         }
+    }
+}
+
+impl<S> ClientStream<S> {
+    /// Whether a client over HTTP/2 has no whole answer to all that it has asked.
+    fn is_owed_http2(&self) -> bool {
+        self.frames.is_http2() && (self.frames.is_owed() || self.unflushed)
+    }
+
+    /// The connection, when HTTP has ended on it.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
     }
 }
 
@@ -87,17 +110,25 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
             timer: Box::pin(sleep(FIRST_SEARCH)),
         });
         // Once hyper writes the answer, that tells as well.
-        let silent = self.progress.is_silent() && !self.unflushed;
-        while silent && self.ahead < BEGINNING.len() {
+        let http2 = self.frames.is_http2();
+        let silent = !self.unflushed
+            && if http2 { self.frames.is_between_frames() } else { self.progress.is_silent() };
+        while silent && (http2 || self.ahead < BEGINNING.len()) {
             ready!(search.timer.as_mut().poll(cx));
-            match Pin::new(&mut self.stream).poll_write(cx, &BEGINNING[self.ahead..=self.ahead]) {
-                Poll::Ready(Ok(written)) => self.ahead += written,
+            let (text, end) = if http2 { (PING, PING.len()) } else { (BEGINNING, self.ahead + 1) };
+            let sent = if http2 { &mut self.pinged } else { &mut self.ahead };
+            match Pin::new(&mut self.stream).poll_write(cx, &text[*sent..end]) {
+                Poll::Ready(Ok(written)) => *sent += written,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
             if let Poll::Ready(Err(_)) = Pin::new(&mut self.stream).poll_flush(cx) {
                 return Poll::Ready(());
             }
+            if http2 && self.pinged < PING.len() {
+                continue;
+            }
+            self.pinged = 0;
             search.pause *= 2;
             search.timer.as_mut().reset(Instant::now() + search.pause);
         }
@@ -119,12 +150,36 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
         self.share.grow(size).map_err(|exceeded| io::Error::other(exceeded.to_string()))
     }
 
-    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+    /// Ends a PING that has not all gone, before anything else goes.
+    fn poll_pinged(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pinged > 0 {
+            let rest = &PING[self.pinged..];
+            self.pinged += ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            self.pinged %= PING.len();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes note of what has been written of `pieces`.
+    fn wrote<'a>(
+        &mut self,
+        written: &Poll<io::Result<usize>>,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) {
         self.blocked = written.is_pending();
         self.unflushed = true;
         match written {
             Poll::Pending => self.progress.is_blocked(),
-            Poll::Ready(_) => self.progress.has_written(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Ok(written)) => {
+                let (mut left, mut of_body) = (*written, false);
+                for piece in pieces {
+                    let part = piece.len().min(left);
+                    of_body |= self.frames.has_written(&piece[..part]);
+                    left -= part;
+                }
+                self.progress.has_written(of_body);
+            }
         }
     }
 }
@@ -147,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
                 let first = !std::mem::replace(&mut self.has_read, true);
+                self.frames.has_read(bytes);
                 let (size, begins) = (bytes.len(), progress.has_read(bytes, first));
                 return Poll::Ready(self.count_head(size, begins));
             }
@@ -156,9 +212,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             progress.has_ended();
         }
         // hyper takes the end for a client that has left, and would drop its call.
-        if progress.is_owing() {
+        if progress.is_owing() || self.is_owed_http2() {
             ready!(self.poll_left(cx));
         }
+        self.end_told = true;
         Poll::Ready(Ok(()))
     }
 }
@@ -176,8 +233,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
             self.unflushed = true;
             return Poll::Ready(Ok(gone));
         }
+        ready!(self.poll_pinged(cx))?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&written);
+        self.wrote(&written, [buf]);
         written
     }
 
@@ -187,8 +245,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         if self.share.held() > 0 && !self.progress.is_in_head() {
             self.share.shrink(usize::MAX);
         }
-        if self.progress.has_flushed() && self.progress.is_ended() {
+        let answered = self.progress.has_flushed()
+            || (self.frames.is_http2() && !self.frames.is_owed() && !self.end_told);
+        if answered && self.progress.is_ended() {
             // The end has been kept from hyper until now.
+            self.end_told = true;
             cx.waker().wake_by_ref();
         }
         Poll::Ready(flushed)
@@ -207,8 +268,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
             let first = bufs.iter().find(|buf| !buf.is_empty());
             return self.poll_write(cx, first.map_or(&[], |buf| buf));
         }
+        ready!(self.poll_pinged(cx))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(&written);
+        self.wrote(&written, bufs.iter().map(|buf| &**buf));
         written
     }
 

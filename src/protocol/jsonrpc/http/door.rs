@@ -1,12 +1,16 @@
 //! Looks at a request before anything is done for it: for whom it is, which web page sent it, and
 //! whether everybody on its way reads the same end of it.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode, Version, header};
 
 use super::super::envelope::invalid;
-use super::{Http, bare, rpc};
+use super::exchange_body::RequestBody;
+use super::{Http, bare, body, rpc};
 use crate::fault::{Fault, FaultKind};
 use crate::web::{Unwelcome, WebPolicy};
 
@@ -42,14 +46,20 @@ pub(super) fn check<B>(policy: &WebPolicy, request: &Request<B>) -> Result<(), T
 impl TurnedAway {
     /// The answer, in the terms of the path that was asked for. The connection ends with it where
     /// what follows cannot be trusted to be a request.
-    pub(super) fn answer<B>(&self, http: &std::sync::Arc<Http>, request: &Request<B>) -> Response {
-        let (path, headers) = (request.uri().path(), request.headers());
+    pub(super) async fn answer(&self, http: &Arc<Http>, request: Request<RequestBody>) -> Response {
+        let (parts, body) = request.into_parts();
+        let ends = self.status != StatusCode::FORBIDDEN && parts.version <= Version::HTTP_11;
+        if !ends {
+            body::discard(http, &parts.headers, body).await;
+        }
+        let Parts { uri, headers, .. } = &parts;
+        let path = uri.path();
         let mut response = if path == "/api" || path.starts_with("/api/") {
             rpc::refuse(http, headers, self.status, &self.fault).map(Body::new)
         } else {
             bare::refuse(http, headers, self.status, &self.fault)
         };
-        if self.status != StatusCode::FORBIDDEN && request.version() <= http::Version::HTTP_11 {
+        if ends {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

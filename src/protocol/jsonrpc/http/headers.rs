@@ -5,8 +5,11 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::envelope::invalid;
+use super::super::mark;
 use crate::call::{Context, TraceParent};
-use crate::fault::Fault;
+use crate::caller::Caller;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::router::Allowance;
 use crate::units::parse_duration;
 use crate::web::SEC_FETCH_SITE;
 
@@ -14,10 +17,21 @@ pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+pub(super) const HOPS: HeaderName = HeaderName::from_static("genkan-hops");
+pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+/// The longest mark of a call that comes back: a gateway's has 32.
+const LONGEST_MARK: usize = 64;
+
 /// Reads what travels with the call. A header that is not visible text is left behind.
-pub(super) fn read_context(headers: &HeaderMap, forward_authorization: bool) -> Context {
+/// Who the user is, is told by whoever verified it, and by no header.
+pub(super) fn read_context(
+    headers: &HeaderMap,
+    caller: &Caller,
+    forward_authorization: bool,
+) -> Context {
     let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
     // Which of two it belongs to, nobody can say.
     let trace = single(headers, &TRACEPARENT).and_then(|value| value.to_str().ok());
@@ -27,8 +41,11 @@ pub(super) fn read_context(headers: &HeaderMap, forward_authorization: bool) -> 
         context.trace_state = text(&TRACESTATE);
     }
     context.request_id = text(&REQUEST_ID);
+    context.user_id = caller.user_id().map(str::to_owned);
     context.language = text(&header::ACCEPT_LANGUAGE);
     context.user_agent = text(&header::USER_AGENT);
+    let hops = headers.get(&HOPS).and_then(|value| value.to_str().ok());
+    context.hops = hops.and_then(|hops| hops.trim().parse().ok()).unwrap_or_default();
     if forward_authorization {
         context.authorization = text(&header::AUTHORIZATION);
     }
@@ -56,7 +73,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
 /// server without asking first; saying nothing, where it may be a page that does so.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
     let mend = "send the header `Content-Type: application/json`";
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+    let mut values = headers.get_all(header::CONTENT_TYPE).into_iter();
+    let Some(value) = values.next() else {
         let browser = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
         return if browser {
             Err(invalid(format!("the body has no Content-Type: {mend}")))
@@ -64,6 +82,10 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
             Ok(())
         };
     };
+    // Which of two holds, whoever stands in between may see otherwise.
+    if values.next().is_some() {
+        return Err(invalid("the request has two Content-Types: send one, `application/json`"));
+    }
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     let essence = essence.trim_ascii();
     let json = essence.eq_ignore_ascii_case(b"application/json")
@@ -109,6 +131,30 @@ pub(super) fn write(
     }
     // Copied: an exact copy is cheaper than to share a string that has spare room.
     insert(headers, SERVER_TIMING, &timing);
+}
+
+/// Tells another gateway of the fault of its call: with the mark that it gave, so that it knows it for
+/// that.
+pub(super) fn write_fault(
+    headers: &mut HeaderMap,
+    (kind, outcome): (FaultKind, Outcome),
+    request_headers: &HeaderMap,
+) {
+    let mark = single(request_headers, &mark::CALL).filter(|mark| mark.len() <= LONGEST_MARK);
+    let Some(mark) = mark else { return };
+    headers.insert(mark::CALL, mark.clone());
+    insert(headers, mark::FAULT, &[kind.as_str(), " ", outcome.as_str()].concat());
+}
+
+/// Says what the caller has left of its rate, where there is a limit on that
+/// (draft-ietf-httpapi-ratelimit-headers-10).
+pub(super) fn write_allowance(headers: &mut HeaderMap, allowance: Option<Allowance>) {
+    let Some(Allowance { rate, remaining, reset }) = allowance else { return };
+    let (count, window) = (rate.count, rate.per.as_secs());
+    insert(headers, RATE_LIMIT_POLICY, &format!("\"caller\";q={count};w={window}"));
+    // Whole seconds, and never too few.
+    let reset = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
+    insert(headers, RATE_LIMIT, &format!("\"caller\";r={remaining};t={reset}"));
 }
 
 /// Appends milliseconds with three decimals. Every answer holds two of them, and `format!` would

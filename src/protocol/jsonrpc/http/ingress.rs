@@ -11,22 +11,32 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
 use super::super::config::HttpConfig;
+use super::super::discovery::Discovery;
+use super::super::registry::Registry;
+use super::Inside;
 use super::NAME;
 use super::server::{Server, Session};
 use super::tls::{Pair, Watch};
+use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
+use crate::events::topics::Topics;
 use crate::ingress::{Bound, Change, Ingress};
 use crate::listener::{BoundListener, Listening};
 use crate::router::Router;
 use crate::tasks::Tasks;
 
 /// Binds the address and reads the certificate.
-pub(crate) fn bind(settings: &dyn IngressSettings, tasks: Tasks) -> anyhow::Result<Box<dyn Bound>> {
+pub(in crate::protocol::jsonrpc) fn bind(
+    registry: &Arc<Registry>,
+    settings: &dyn IngressSettings,
+    tasks: Tasks,
+) -> anyhow::Result<Box<dyn Bound>> {
     let config = of(settings)?;
     let bound = BoundListener::bind(config.listen);
     let listener = bound.with_context(|| cannot_listen(config.listen))?;
     let tls = read_tls(&config)?;
-    Ok(Box::new(BoundHttp { listener, config, tls, tasks }))
+    let registry = Arc::clone(registry);
+    Ok(Box::new(BoundHttp { registry, listener, config, tls, tasks }))
 }
 
 fn of(settings: &dyn IngressSettings) -> anyhow::Result<HttpConfig> {
@@ -48,6 +58,7 @@ fn read_tls(config: &HttpConfig) -> anyhow::Result<Tls> {
 
 /// The listener, before it takes calls.
 struct BoundHttp {
+    registry: Arc<Registry>,
     listener: BoundListener,
     config: HttpConfig,
     tls: Tls,
@@ -55,11 +66,19 @@ struct BoundHttp {
 }
 
 impl Bound for BoundHttp {
-    fn run(self: Box<Self>, router: &Arc<Router>) -> Box<dyn Ingress> {
-        let Self { listener, config, tls, tasks } = *self;
+    fn run(
+        self: Box<Self>,
+        router: &Arc<Router>,
+        topics: &Arc<Topics>,
+        auth: &Arc<Auth>,
+    ) -> Box<dyn Ingress> {
+        let Self { registry, listener, config, tls, tasks } = *self;
         let limit = config.max_connections;
         let (tls, watch) = tls.unzip();
-        let server = Server::new(config, tls, Arc::clone(router), tasks.clone());
+        let (router, topics) = (Arc::clone(router), Arc::clone(topics));
+        let (auth, discovery) = (Arc::clone(auth), Arc::new(Discovery::new()));
+        let inside = Inside { router, registry, discovery, topics, auth };
+        let server = Server::new(config, tls, inside.clone(), tasks.clone());
         let in_force = Arc::new(ArcSwap::from_pointee(server));
         let (sessions, serving) = (tasks.clone(), Arc::clone(&in_force));
         let listening =
@@ -70,19 +89,14 @@ impl Bound for BoundHttp {
                     drop(place);
                 });
             });
-        Box::new(HttpIngress {
-            router: Arc::clone(router),
-            in_force,
-            listening,
-            certificate: Mutex::new(watch),
-            tasks,
-        })
+        inside.registry.guard().set_own(vec![listening.address()]);
+        Box::new(HttpIngress { inside, in_force, listening, certificate: Mutex::new(watch), tasks })
     }
 }
 
 /// The ingress at work.
 struct HttpIngress {
-    router: Arc<Router>,
+    inside: Inside,
     in_force: Arc<ArcSwap<Server>>,
     listening: Listening,
     certificate: Mutex<Option<Watch>>,
@@ -112,9 +126,10 @@ impl Ingress for HttpIngress {
             let (listen, limit) = (config.listen, config.max_connections);
             let (tls, watch) = tls.unzip();
             *self.certificate() = watch;
-            let (router, tasks) = (Arc::clone(&self.router), self.tasks.clone());
-            self.in_force.store(Arc::new(Server::new(config, tls, router, tasks)));
+            let (inside, tasks) = (self.inside.clone(), self.tasks.clone());
+            self.in_force.store(Arc::new(Server::new(config, tls, inside, tasks)));
             self.listening.change(listen, new, limit);
+            self.inside.registry.guard().set_own(vec![self.listening.address()]);
         }))
     }
 

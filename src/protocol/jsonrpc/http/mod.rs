@@ -2,15 +2,22 @@
 
 mod bare;
 mod body;
+mod builtin;
 mod client_stream;
+mod credentials;
 mod door;
+mod ears;
+mod events;
 mod exchange_body;
+mod frames;
 mod headers;
 mod ingress;
 mod progress;
+mod requester;
 mod rpc;
 mod server;
 mod tls;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -19,36 +26,69 @@ use axum::Router as Routes;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::config::{CorsConfig, HttpConfig};
+use super::discovery::Discovery;
+use super::registry::Registry;
+use crate::auth::Auth;
 use crate::budget::Account;
+use crate::caller::Caller;
+use crate::events::topics::Topics;
 use crate::router::Router;
 use crate::router::ledger::IngressLabel;
 use crate::tasks::Tasks;
 
 pub(super) use ingress::bind;
+pub(super) use websocket::LABEL as WEBSOCKET;
 
 /// The ingress's name.
 pub(super) const NAME: &str = "http";
 
+/// What it is the way into.
+#[derive(Clone)]
+struct Inside {
+    router: Arc<Router>,
+    registry: Arc<Registry>,
+    discovery: Arc<Discovery>,
+    topics: Arc<Topics>,
+    auth: Arc<Auth>,
+}
+
+/// What the requests of one connection have in common.
+#[derive(Clone)]
+pub(super) struct Connected {
+    /// What they hold of the memory.
+    account: Account,
+    /// Whose connection it is.
+    caller: Caller,
+}
+
 /// What every handler needs.
 pub(super) struct Http {
     router: Arc<Router>,
+    registry: Arc<Registry>,
+    discovery: Arc<Discovery>,
+    topics: Arc<Topics>,
+    auth: Arc<Auth>,
     ingress: IngressLabel,
+    /// Of calls that come over WebSocket.
+    websocket: IngressLabel,
     config: HttpConfig,
     /// Notifications run on after they were answered.
     notifications: Tasks,
 }
 
 impl Http {
-    /// What a request's connection holds; the server put it there.
-    fn account<B>(&self, request: &::http::Request<B>) -> Account {
-        let account = request.extensions().get::<Account>();
-        account.cloned().unwrap_or_else(|| self.router.budget().connection())
+    /// What a request's connection holds, and whose it is; the server put it there.
+    fn connected<B>(&self, request: &::http::Request<B>) -> Connected {
+        let connected = request.extensions().get::<Connected>();
+        let unknown =
+            || Connected { account: self.router.budget().connection(), caller: Caller::NOBODY };
+        connected.cloned().unwrap_or_else(unknown)
     }
 
     /// Fires when no new calls are taken.
@@ -66,6 +106,7 @@ fn routes(http: Arc<Http>) -> Routes {
         .route("/api/{service}/", post(rpc::service_api).fallback(rpc::not_post))
         .route("/call/{service}/{method}", post(bare::call).fallback(bare::not_post))
         .route("/call/{service}/{method}/", post(bare::call).fallback(bare::not_post))
+        .route("/events", get(events::stream).fallback(events::not_get))
         .fallback(any(bare::not_found))
         .with_state(Arc::clone(&http));
     if http.config.compression {
@@ -83,22 +124,32 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
     } else {
         // What is no header value was reported when the configuration was read.
         let origins = config.origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
-        AllowOrigin::list(origins)
+        let mut origins: Vec<_> = origins.collect();
+        origins.sort_unstable();
+        AllowOrigin::predicate(move |origin, _| origins.binary_search(origin).is_ok())
     };
     let allowed = [
         header::CONTENT_TYPE,
         header::AUTHORIZATION,
+        credentials::API_KEY,
         header::ACCEPT_LANGUAGE,
         headers::TRACEPARENT,
         headers::TRACESTATE,
         headers::REQUEST_ID,
         headers::REQUEST_TIMEOUT,
     ];
-    let exposed: [HeaderName; 4] =
-        [headers::SERVER_TIMING, headers::REQUEST_ID, headers::TRACEPARENT, header::RETRY_AFTER];
+    let exposed: [HeaderName; 7] = [
+        headers::SERVER_TIMING,
+        headers::REQUEST_ID,
+        headers::TRACEPARENT,
+        header::RETRY_AFTER,
+        headers::RATE_LIMIT,
+        headers::RATE_LIMIT_POLICY,
+        header::WWW_AUTHENTICATE,
+    ];
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::POST])
+        .allow_methods([Method::GET, Method::POST])
         .allow_headers(allowed)
         .expose_headers(exposed)
         .allow_credentials(config.credentials)

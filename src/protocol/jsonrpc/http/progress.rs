@@ -175,14 +175,15 @@ impl Progress {
         self.head_since.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed)
     }
 
-    /// The peer has taken bytes.
-    pub(super) fn has_written(&self) {
-        if self.blocked_since.load(Ordering::Relaxed) > 0 {
+    /// The peer has taken bytes; over HTTP/2 some `of_body`, an answer's. There the peer's own frames
+    /// are answered too, and what has been handed over waits until the peer makes room for it.
+    pub(super) fn has_written(&self, of_body: bool) {
+        if self.blocked_since.load(Ordering::Relaxed) > 0 || of_body {
             self.blocked_since.store(0, Ordering::Relaxed);
             self.last_used.store(self.now(), Ordering::Relaxed);
         }
-        // HTTP/2 answers the peer's own frames too: there, what is taken of a body counts.
-        if self.sending.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed) {
+        let counts = of_body || !self.http2.load(Ordering::Relaxed);
+        if self.sending.load(Ordering::Relaxed) > 0 && counts {
             self.last_taken.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -287,7 +288,7 @@ mod tests {
             http1.is_blocked();
             wait(2).await;
             assert_eq!(http1.verdict(LIMITS), Verdict::Keep);
-            http1.has_written();
+            http1.has_written(false);
         }
         http1.is_blocked();
         wait(3).await;
@@ -299,8 +300,13 @@ mod tests {
             wait(2).await;
             assert_eq!(http2.verdict(LIMITS), Verdict::Keep);
         }
+        for _ in 0..20 {
+            http2.has_written(true);
+            wait(2).await;
+            assert_eq!(http2.verdict(LIMITS), Verdict::Keep, "little, and steadily");
+        }
         // It still takes frames, of which its pings have answers.
-        http2.has_written();
+        http2.has_written(false);
         wait(1).await;
         assert_eq!(http2.verdict(LIMITS), Verdict::Deaf);
         drop(underway);

@@ -1,16 +1,20 @@
-//! Serves the requests of a connection, HTTP/1.1 or HTTP/2, until told to stop.
+//! Serves the requests of a connection, HTTP/1.1 or HTTP/2, until told to stop; where one of them
+//! asks for a WebSocket, the connection goes on as that, in the same task.
 
+use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router as Routes;
-use http_body_util::Either;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::{Builder, upgrade};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -23,8 +27,9 @@ use super::super::config::HttpConfig;
 use super::client_stream::ClientStream;
 use super::exchange_body::{AnswerBody, RequestBody};
 use super::progress::{Limits, Progress, Verdict};
-use super::{Http, NAME, bare, door, routes, rpc};
-use crate::router::Router;
+use super::websocket::{self, Opening, Slot};
+use super::{Connected, Http, Inside, NAME, WEBSOCKET, bare, door, routes, rpc};
+use crate::caller::Caller;
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
 
@@ -35,6 +40,9 @@ const HTTP2_WINDOW: u32 = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 /// How long a client that nothing is under way for has to take the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// An answer, of which most are at hand.
+type Answer = hyper::Response<Either<Full<Bytes>, Body>>;
 
 /// What serves requests: all that one configuration asks for.
 pub(super) struct Server {
@@ -53,12 +61,23 @@ impl Server {
     pub(super) fn new(
         config: HttpConfig,
         tls: Option<TlsAcceptor>,
-        router: Arc<Router>,
+        inside: Inside,
         tasks: Tasks,
     ) -> Self {
-        let ingress = router.ingress(NAME);
-        let notifications = tasks.clone();
-        let http = Arc::new(Http { router, ingress, config: config.clone(), notifications });
+        let Inside { router, registry, discovery, topics, auth } = inside;
+        let (ingress, websocket) = (router.ingress(NAME), router.ingress(WEBSOCKET));
+        let (calls, notifications) = (config.clone(), tasks.clone());
+        let http = Arc::new(Http {
+            router,
+            registry,
+            discovery,
+            topics,
+            auth,
+            ingress,
+            websocket,
+            config: calls,
+            notifications,
+        });
         let policy = config.web_policy();
         let layered = config.compression || config.cors.is_some();
         Self { routes: routes(Arc::clone(&http)), http, layered, config, policy, tls, tasks }
@@ -77,6 +96,16 @@ impl Server {
         }
     }
 
+    /// What its requests are served with.
+    pub(super) fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
+    /// Which pages may ask.
+    pub(super) fn policy(&self) -> &WebPolicy {
+        &self.policy
+    }
+
     /// What it was made of.
     pub(super) fn config(&self) -> &HttpConfig {
         &self.config
@@ -86,6 +115,29 @@ impl Server {
     /// looking the route up and boxing the body would be a tenth of the gateway's work.
     fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
         !self.layered && request.method() == http::Method::POST && request.uri().path() == "/api"
+    }
+
+    /// Answers a request. One that asks for a WebSocket comes with the slot where it is left.
+    async fn answer(
+        &self,
+        connected: Connected,
+        slot: Option<Slot>,
+        is_late: bool,
+        mut request: hyper::Request<RequestBody>,
+    ) -> Result<Answer, Infallible> {
+        if let Err(turned_away) = door::check(&self.policy, &request) {
+            Ok(turned_away.answer(&self.http, request).await.map(Either::Right))
+        } else if let Some(slot) = slot {
+            let caller = self.http.identify_socket(&connected.caller, request.headers()).await;
+            let opened = websocket::open(&self.http, &slot, caller, request, is_late);
+            Ok(opened.map(Either::Left))
+        } else if self.is_plain_call(&request) {
+            Ok(rpc::serve(&self.http, &connected, None, request).await.map(Either::Left))
+        } else {
+            request.extensions_mut().insert(connected);
+            let answer = self.routes.clone().call(request).await;
+            answer.map(|answer| answer.map(Either::Right))
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -123,45 +175,83 @@ impl Session {
     /// Serves a connection to its end.
     pub(super) async fn run(self, stream: TcpStream) {
         let server = self.in_force.load_full();
+        // One that has no address has ended.
+        let caller = stream.peer_addr().map_or(Caller::NOBODY, |peer| Caller::at(peer.ip()));
         match &server.tls {
-            None => self.serve(&server, stream).await,
-            Some(tls) => match timeout(server.config.read_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.serve(&server, stream).await,
-                Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-                Err(_) => debug!("TLS handshake took too long"),
-            },
+            None => self.serve(&server, stream, caller).await,
+            // Apart: what TLS takes would be a plain connection's too.
+            Some(tls) => Box::pin(self.shake_hands(&server, tls, stream, caller)).await,
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        server: &Server,
+        tls: &TlsAcceptor,
+        stream: TcpStream,
+        caller: Caller,
+    ) {
+        let shaken_hands = tokio::select! {
+            biased;
+            shaken = timeout(server.config.read_timeout, tls.accept(stream)) => shaken,
+            () = self.has_to_end() => return debug!("ended before the TLS handshake"),
+        };
+        match shaken_hands {
+            Ok(Ok(stream)) => self.serve(server, stream, caller).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_) => debug!("TLS handshake took too long"),
+        }
+    }
+
+    /// Waits until whoever has just been let in must have begun.
+    async fn has_to_end(&self) {
+        self.closed.cancelled().await;
+        sleep(GOODBYE).await;
+    }
+
+    /// Apart from each other on the heap: what HTTP holds would stay with a WebSocket.
+    async fn serve<S>(&self, server: &Server, stream: S, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let account = server.http.router.budget().connection();
+        let connected = Connected { account, caller };
+        let changed = Box::pin(self.serve_http(server, stream, &connected)).await;
+        if let Some(Changed { stream, read, opening }) = changed {
+            let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
+            Box::pin(websocket::run(stream, read, opening, in_force, closed, connected.account))
+                .await;
         }
     }
 
     /// `server` is the one in force when the connection came; every request is served by the one
     /// in force when it comes.
-    async fn serve<S>(&self, server: &Server, stream: S)
+    async fn serve_http<S>(
+        &self,
+        server: &Server,
+        stream: S,
+        connected: &Connected,
+    ) -> Option<Changed<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
-        let account = server.http.router.budget().connection();
-        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress), &account));
+        let slot = Slot::default();
+        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress), &connected.account));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
-            let account = account.clone();
+            let connected = connected.clone();
+            let slot = websocket::is_asked(&request).then(|| Arc::clone(&slot));
+            let is_late = self.closed.is_cancelled();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
-            let mut request = request.map(|body| RequestBody::new(body, progress));
+            let request = request.map(|body| RequestBody::new(body, progress));
             async move {
-                let answer = if let Err(turned_away) = door::check(&server.policy, &request) {
-                    Ok(turned_away.answer(&server.http, &request).map(Either::Right))
-                } else if server.is_plain_call(&request) {
-                    Ok(rpc::serve(&server.http, &account, None, request).await.map(Either::Left))
-                } else {
-                    request.extensions_mut().insert(account);
-                    let answer = server.routes.clone().call(request).await;
-                    answer.map(|answer| answer.map(Either::Right))
-                };
+                let answer = server.answer(connected, slot, is_late, request).await;
                 answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
             }
         });
         let builder = server.builder();
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         let mut look = pin!(sleep(tick(server.limits())));
         let mut told = pin!(async {
             self.closed.cancelled().await;
@@ -174,16 +264,21 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "connection ended");
-                    }
-                    return;
-                }
+                // Before the answers that it is the reason of, so that they say so.
                 () = told.as_mut(), if !closing => {
                     closing = true;
-                    connection.as_mut().graceful_shutdown();
+                    // What has not wholly come is not begun.
+                    if progress.is_busy() || !progress.is_in_head() {
+                        connection.as_mut().graceful_shutdown();
+                    } else {
+                        progress.cut(bare::head_too_late(&self.in_force.load().http));
+                    }
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
+                }
+                ended = connection.as_mut() => {
+                    ended.unwrap_or_else(|error| debug!(%error, "connection ended"));
+                    let opening = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                    return changed(opening).await;
                 }
                 () = look.as_mut() => {
                     let draining = closing && self.closed.is_cancelled();
@@ -191,7 +286,7 @@ impl Session {
                     let (limits, tick) = (server.limits(), tick(server.limits()));
                     // Half of a request's head is no call that somebody is owed an answer to.
                     if draining && !progress.is_busy() {
-                        return;
+                        return None;
                     }
                     let next = if draining { tick.min(GOODBYE) } else { tick };
                     look.as_mut().reset(tokio::time::Instant::now() + next);
@@ -199,10 +294,10 @@ impl Session {
                         Verdict::Keep => {}
                         Verdict::Deaf => {
                             debug!("a client has taken none of its answer for too long");
-                            return;
+                            return None;
                         }
                         // A peer that does not take the goodbye either is cut off.
-                        Verdict::Idle if closing => return,
+                        Verdict::Idle if closing => return None,
                         Verdict::Idle => {
                             closing = true;
                             connection.as_mut().graceful_shutdown();
@@ -211,7 +306,7 @@ impl Session {
                         // has not taken it by the next look is cut off.
                         Verdict::SlowHead => {
                             if closing || !progress.cut(bare::head_too_slow(&server.http)) {
-                                return;
+                                return None;
                             }
                             closing = true;
                         }
@@ -220,6 +315,26 @@ impl Session {
             }
         }
     }
+}
+
+/// A connection that goes on as a WebSocket.
+struct Changed<S> {
+    stream: S,
+    /// What has come already.
+    read: Bytes,
+    opening: Opening,
+}
+
+/// Takes a connection back from HTTP.
+async fn changed<S>(mut opening: Opening) -> Option<Changed<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let upgraded = (&mut opening.upgrade).await;
+    let upgraded = upgraded.inspect_err(|error| debug!(%error, "not opened")).ok()?;
+    let parts = upgrade::downcast::<TokioIo<ClientStream<S>>>(upgraded).ok()?;
+    let stream = parts.io.into_inner().into_inner();
+    Some(Changed { stream, read: parts.read_buf, opening })
 }
 
 /// How often a connection is looked at.

@@ -176,12 +176,26 @@ impl<P, T> Hub<P, T> {
         self.finish(id, ended, end, world);
     }
 
-    /// Whoever waited outside of the hub does not wait any more. The ticket is dropped.
-    pub(in crate::protocol::juno) fn forget(&mut self, id: CallId) {
+    /// Whoever waited outside of the hub does not wait any more. The ticket is dropped. True where the
+    /// call has not left, and will not.
+    pub(in crate::protocol::juno) fn forget<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        world: &mut W,
+    ) -> bool {
+        let unsent = self.recall(id, world);
         if let Some(ended) = self.take(id) {
             let (_, texts) = ended.into_parts();
             self.calls.recycle(id, texts);
         }
+        unsent
+    }
+
+    /// Takes a waiting call back from its callee; false where some of it may have left.
+    pub(super) fn recall<W: World<Peer = P, Ticket = T>>(&self, id: CallId, world: &mut W) -> bool {
+        let callee = self.calls.get(id).and_then(|waiting| waiting.callee);
+        let session = callee.and_then(|callee| self.sessions.get(callee));
+        session.is_some_and(|session| world.recall(&session.peer, id))
     }
 
     /// Ends the calls whose deadline has passed.
@@ -193,8 +207,14 @@ impl<P, T> Hub<P, T> {
         while let Some(id) = self.calls.first_due(now) {
             let Some(waiting) = self.calls.get(id) else { return };
             let timeout = format_duration(self.calls.timeout(waiting));
-            let message = format!("no answer within {timeout}: the call may still have run");
-            let fault = Fault::new(FaultKind::Timeout, Outcome::Unknown, message);
+            let fault = if self.recall(id, world) {
+                let message =
+                    format!("the module has read nothing for {timeout}: the call never left");
+                Fault::not_sent(FaultKind::Timeout, message)
+            } else {
+                let message = format!("no answer within {timeout}: the call may still have run");
+                Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
+            };
             self.end_with_fault(id, fault, world);
         }
         self.armed = self.calls.next_deadline();
@@ -211,8 +231,12 @@ impl<P, T> Hub<P, T> {
         world: &mut W,
     ) {
         for id in self.calls.ids() {
-            let message = "the hub is closing: the call may have run";
-            let fault = Fault::new(FaultKind::Unavailable, Outcome::Unknown, message);
+            let fault = if self.recall(id, world) {
+                Fault::not_sent(FaultKind::Unavailable, "the hub is closing: the call never left")
+            } else {
+                let message = "the hub is closing: the call may have run";
+                Fault::new(FaultKind::Unavailable, Outcome::Unknown, message)
+            };
             self.end_with_fault(id, fault, world);
         }
     }
@@ -236,6 +260,7 @@ impl<P, T> Hub<P, T> {
         id: CallId,
         world: &mut W,
     ) {
+        self.recall(id, world);
         if let Some(ended) = self.take(id) {
             self.finish(id, ended, End::CallerGone, world);
         }

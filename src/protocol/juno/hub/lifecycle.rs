@@ -13,6 +13,7 @@ use semver::Version;
 
 use super::sessions::{Dependency, Module};
 use super::{Hub, JUNO, JUNO_VERSION, Note, SessionId, World};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 
 impl<P, T> Hub<P, T> {
@@ -20,9 +21,10 @@ impl<P, T> Hub<P, T> {
     pub(in crate::protocol::juno) fn connect<W: World<Peer = P, Ticket = T>>(
         &mut self,
         peer: P,
+        caller: Caller,
         world: &mut W,
     ) -> SessionId {
-        let id = self.sessions.add(peer);
+        let id = self.sessions.add(peer, caller);
         let number = self.sessions.get(id).map_or(0, |session| session.number);
         let data = format!("{{\"connectionId\":\"{number}\"}}");
         self.emit("juno.moduleConnected", &data, world);
@@ -67,10 +69,16 @@ impl<P, T> Hub<P, T> {
         {
             ended += 1;
             let module = self.sessions.module(id).map_or(JUNO, |module| &module.id);
-            let message = format!(
-                "the module `{module}` disconnected before it answered: the call may have run"
-            );
-            let fault = Fault::new(FaultKind::Unavailable, Outcome::Unknown, message);
+            let fault = if self.recall(call, world) {
+                let message =
+                    format!("the module `{module}` disconnected: the call was not sent to it");
+                Fault::not_sent(FaultKind::Unavailable, message)
+            } else {
+                let message = format!(
+                    "the module `{module}` disconnected before it answered: the call may have run"
+                );
+                Fault::new(FaultKind::Unavailable, Outcome::Unknown, message)
+            };
             self.end_with_fault(call, fault, world);
         }
         ended

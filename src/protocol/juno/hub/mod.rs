@@ -32,12 +32,13 @@ use tokio::time::Instant;
 
 use super::wire::outgoing::quoted;
 use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, OutgoingFrame, number};
+use crate::caller::Caller;
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
 use calls::{Calls, Ended};
 use refuse::NumberedFault;
-use sessions::Sessions;
+use sessions::{Module, Sessions};
 
 pub(super) use requests::OutsideCall;
 pub(super) use sessions::SessionId;
@@ -124,8 +125,8 @@ pub(super) enum Note<'a> {
     CallRefused { fault: &'a Fault },
     /// Anything but a call was refused.
     RequestRefused { fault: &'a Fault },
-    /// A line was no JSON.
-    Ignored,
+    /// A line was no JSON, and does not tell what it was meant to be.
+    Ignored { id: &'a str },
     /// An answer came when its call was over.
     Late,
     /// An answer could not be taken.
@@ -154,7 +155,7 @@ pub(super) enum Dealt {
     /// Nothing has been done about it: it is to be handed in again in a moment, before others of
     /// its session.
     Later,
-    /// It is no JSON, and its session no module's: that is to end, and nothing more to be read.
+    /// It is no JSON object, and its session no module's: that is to end, and nothing more to be read.
     Unfit,
 }
 
@@ -170,12 +171,16 @@ pub(super) trait World {
     /// Sends a call to a session; false where so much waits for it already that it is not to be
     /// asked for more.
     fn call(&mut self, to: &Self::Peer, frame: &OutgoingFrame<'_>) -> bool;
+    /// Takes a call back that was sent to a session; false where some of it may have left.
+    fn recall(&mut self, from: &Self::Peer, id: CallId) -> bool;
     /// Makes a hook's line one that its listeners can share, where there is memory for it.
     fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault>;
     /// Sends a hook's line, which all of its listeners share.
     fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
+    /// A hook was triggered, whoever listens. `data` is a raw object.
+    fn happened(&mut self, hook: &str, data: &str);
     /// Asks the routing table about a call that a module makes.
-    fn way(&mut self, name: &str) -> Way<Self::Ticket>;
+    fn way(&mut self, name: &str, caller: &Caller) -> Way<Self::Ticket>;
     /// Positional arguments of a call as an object, by the names that its row gives them; none
     /// where it gives no names.
     fn named(
@@ -265,8 +270,11 @@ impl<P, T> Hub<P, T> {
     ) -> Dealt {
         match line {
             Line::Object(members) => return self.frame(from, &Frame::new(members), now, world),
-            Line::Broken if self.sessions.module(from).is_none() => return Dealt::Unfit,
-            Line::Broken => world.note(Note::Ignored),
+            Line::Blank | Line::Broken(_) | Line::Other if self.sessions.module(from).is_none() => {
+                return Dealt::Unfit;
+            }
+            Line::Blank => {}
+            Line::Broken(head) => self.refuse_broken(from, &head, world),
             Line::Other => {
                 let message = "a frame must be a JSON object";
                 let refusal =
@@ -356,14 +364,36 @@ impl<P, T> Hub<P, T> {
         self.calls.len()
     }
 
+    /// Whether a session's module waits for answers to its own calls, and does nothing else: it serves
+    /// nobody, and hears no hook.
+    pub(super) fn is_owed(&self, id: SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|session| {
+            let only_calls =
+                |module: &Module| module.functions.is_empty() && module.hooks.is_empty();
+            session.calls.made_count > 0 && session.module.as_deref().is_some_and(only_calls)
+        })
+    }
+
     /// From now on modules cannot register, and only those that owe an answer can make calls; calls
     /// under way get their answers.
     pub(super) fn drain(&mut self) {
         self.draining = true;
     }
 
+    /// Sends a hook to its listeners that was triggered elsewhere. `hook` is its whole name, `data` a
+    /// raw object.
+    pub(super) fn bring<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        hook: &str,
+        data: &str,
+        world: &mut W,
+    ) {
+        self.emit(hook, data, world);
+    }
+
     /// Sends a hook to its listeners. `hook` is its whole name, `data` a raw object.
     fn emit<W: World<Peer = P, Ticket = T>>(&mut self, hook: &str, data: &str, world: &mut W) {
+        world.happened(hook, data);
         let Some(listeners) = self.listeners.get(hook) else { return };
         self.serial += 1;
         let mut line = Vec::with_capacity(hook.len() + data.len() + 64);

@@ -130,7 +130,7 @@ impl Play {
         match step {
             Step::Connect(peer) => {
                 if !self.connected.contains_key(peer) {
-                    let id = self.hub.connect(PEERS[*peer], &mut self.notes);
+                    let id = self.hub.connect(PEERS[*peer], Caller::NOBODY, &mut self.notes);
                     self.connected.insert(*peer, id);
                 }
             }
@@ -189,7 +189,7 @@ impl Play {
                     if !self.notes.ended.iter().any(|(ended, _)| *ended == ticket) {
                         self.forgotten.insert(ticket);
                     }
-                    self.hub.forget(id);
+                    self.hub.forget(id, &mut self.notes);
                 }
             }
             Step::Wait(millis) => {
@@ -365,7 +365,7 @@ impl Play {
         self.read();
         self.check();
         for (id, _) in self.outside.clone() {
-            self.hub.forget(id);
+            self.hub.forget(id, &mut self.notes);
         }
         for (id, _) in self.notes.away.clone() {
             self.hub.returned(id, Ok(&crate::call::Payload::NULL), &mut self.notes);

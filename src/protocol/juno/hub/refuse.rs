@@ -59,6 +59,29 @@ impl<P, T> Hub<P, T> {
         }
     }
 
+    /// A module's line is no JSON. Where it tells what it was meant to be, whoever waits hears of it
+    /// at once; else it is ignored (WIRE 3.3).
+    pub(super) fn refuse_broken<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        head: &Head,
+        world: &mut W,
+    ) {
+        let fault = match (head.frame_type, head.request_id.as_deref()) {
+            (Some(_), Some(_)) if !head.is_answer() => {
+                Fault::not_sent(FaultKind::ParseError, "the frame is no JSON")
+            }
+            (Some(_), Some(id)) if self.knows_call(from, id) => {
+                Fault::new(FaultKind::Internal, Outcome::Executed, "it is no JSON")
+            }
+            _ => {
+                let id = self.sessions.module(from).map_or("", |module| &module.id);
+                return world.note(Note::Ignored { id });
+            }
+        };
+        self.refuse_line(from, head, fault, world);
+    }
+
     /// A module's answer cannot be taken. It is told nothing: real modules die of an error frame
     /// with the id of a call that they have answered (WIRE, section 8).
     pub(super) fn not_taken<W: World<Peer = P, Ticket = T>>(

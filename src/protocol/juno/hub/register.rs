@@ -14,6 +14,7 @@ use super::{
     Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
     World, quoted,
 };
+use crate::caller::{Identity, Scheme};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 
@@ -41,6 +42,10 @@ impl<P, T> Hub<P, T> {
         let (id, version) = (Arc::clone(&module.id), module.version.to_string());
         for dependency in &module.dependencies {
             self.dependants.entry(dependency.id.clone()).or_default().push(from);
+        }
+        if self.settings.tokens.contains_key(&*id) {
+            // It has shown the token, or it were not here.
+            session.caller = session.caller.clone().showing(Ok(Arc::new(known_as(&id))));
         }
         session.module = Some(Box::new(module));
         self.registered += 1;
@@ -147,6 +152,11 @@ impl<P, T> Hub<P, T> {
         );
         Err(Fault::not_sent(FaultKind::AccessDenied, message).into())
     }
+}
+
+/// Who a module is to those that it calls.
+fn known_as(id: &str) -> Identity {
+    Identity { user_id: Some(format!("hub:{id}")), ..Identity::new(Scheme::Module, id) }
 }
 
 fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, NumberedFault> {

@@ -10,6 +10,7 @@ use super::callee::{Callee, is_word};
 use super::calls::NewCall;
 use super::sessions::Module;
 use super::{End, Hub, MAX_NAME, Note, NumberedFault, RAW_OUTSIDE, SessionId, Way, World};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
 
@@ -139,7 +140,8 @@ impl<P, T> Hub<P, T> {
             name: &name,
             timeout,
         };
-        match world.way(&name) {
+        let known = self.sessions.get(from).map_or(&Caller::NOBODY, |session| &session.caller);
+        match world.way(&name, known) {
             Way::Refused(fault) => {
                 self.refuse_call(from, request_id, &fault.into(), world);
                 Ok(())

@@ -7,6 +7,7 @@ use semver::Version;
 
 use super::super::version::Range;
 use super::calls::{Owners, SessionCalls};
+use crate::caller::Caller;
 
 /// A connection. An id is never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +51,8 @@ pub(super) struct Session<P> {
     pub(super) peer: P,
     /// Counts the connections, from 1: Juno's `connectionId`.
     pub(super) number: u64,
+    /// Who is at the other end, as far as that was verified.
+    pub(super) caller: Caller,
     /// The module, once it has registered.
     pub(super) module: Option<Box<Module>>,
     /// Its calls.
@@ -84,10 +87,10 @@ impl<P> Sessions<P> {
         self.places.len() - self.free.len()
     }
 
-    pub(super) fn add(&mut self, peer: P) -> SessionId {
+    pub(super) fn add(&mut self, peer: P, caller: Caller) -> SessionId {
         self.count += 1;
-        let session =
-            Session { peer, number: self.count, module: None, calls: SessionCalls::default() };
+        let (number, calls) = (self.count, SessionCalls::default());
+        let session = Session { peer, number, caller, module: None, calls };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, session: None });
             // Connections are file descriptors: there are fewer than that.

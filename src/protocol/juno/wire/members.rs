@@ -1,5 +1,6 @@
 //! The keys of a frame, and its members as slices of the line's text.
 
+use crate::json::members::unescaped;
 use crate::json::outline::Member;
 
 /// The keys that the protocol names (WIRE 3.1), and `message` and `token`, which are Genkan's.
@@ -90,11 +91,7 @@ impl<'a> Members<'a> {
 
 /// The key that a raw name stands for. A module may write it with escapes: `"\\u0064ata"`.
 fn named(raw: &str) -> Option<Key> {
-    Key::of(raw.as_bytes()).or_else(|| {
-        memchr::memchr(b'\\', raw.as_bytes())?;
-        let decoded: String = serde_json::from_str(&format!("\"{raw}\"")).ok()?;
-        Key::of(decoded.as_bytes())
-    })
+    Key::of(&unescaped(raw))
 }
 
 #[cfg(test)]

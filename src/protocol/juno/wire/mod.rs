@@ -18,7 +18,7 @@ mod skim;
 pub(super) use frame::{Frame, FrameType, text};
 pub(super) use members::Key;
 pub(super) use outgoing::{CallId, OutgoingFrame, Rest};
-pub(super) use scan::{Line, scan};
+pub(super) use scan::{Line, mend, scan};
 pub(super) use skim::{Head, MAX_REQUEST_ID, Skim};
 
 /// Juno's error numbers (WIRE 3.1).

@@ -8,7 +8,7 @@ use super::members::{Key, Members};
 use super::skim::{Head, Skim};
 use crate::json::lexer::Container;
 use crate::json::outline::{Flaw, Outline, outline};
-use crate::json::{REPLY_DEPTH, REQUEST_DEPTH};
+use crate::json::{REPLY_DEPTH, REQUEST_DEPTH, repair};
 
 /// How deep an answer may nest, the frame included.
 const ANSWER_DEPTH: usize = REPLY_DEPTH + 1;
@@ -20,25 +20,28 @@ pub(crate) enum Line<'a> {
     Object(Members<'a>),
     /// JSON, and no object.
     Other,
-    /// No JSON: the protocol ignores it.
-    Broken,
+    /// Nothing at all.
+    Blank,
+    /// No JSON. What can be told of it.
+    Broken(Head),
     /// An object that nests deeper than a frame of its type may. What can be told of it.
     TooDeep(Head),
 }
 
 /// Reads a line without its end.
 pub(crate) fn scan(line: &[u8]) -> Line<'_> {
-    let Ok(text) = std::str::from_utf8(line) else { return Line::Broken };
+    let Ok(text) = std::str::from_utf8(line) else { return Line::Broken(head(line)) };
     let mut members = Members::default();
     match outline(text, ANSWER_DEPTH, |member| members.add(member)) {
         Ok(Outline { container: Some(Container::Object), depth }) => {
             if depth > REQUEST_DEPTH && depth > max_depth(members.get(Key::Type)) {
-                return Line::TooDeep(head(text));
+                return Line::TooDeep(head(line));
             }
             Line::Object(members)
         }
         Ok(_) => Line::Other,
-        Err(Flaw::Broken) => Line::Broken,
+        Err(Flaw::Broken) if text.trim_ascii().is_empty() => Line::Blank,
+        Err(Flaw::Broken | Flaw::Python) => Line::Broken(head(line)),
         Err(Flaw::TooDeep) => too_deep(text),
     }
 }
@@ -46,17 +49,26 @@ pub(crate) fn scan(line: &[u8]) -> Line<'_> {
 /// No depth exhausts the stack: what is ignored is passed over in a loop.
 fn too_deep(text: &str) -> Line<'_> {
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return Line::Broken;
+        return Line::Broken(head(text.as_bytes()));
     }
     if text.trim_ascii_start().starts_with('[') {
         return Line::Other;
     }
-    Line::TooDeep(head(text))
+    Line::TooDeep(head(text.as_bytes()))
 }
 
-fn head(text: &str) -> Head {
+/// An answer in which Python's `NaN` and `Infinity` are `null`, where that alone makes it JSON.
+/// `broken` is the head of the line. What a module asks for is not mended: it can be told.
+pub(crate) fn mend(line: &[u8], broken: &Head) -> Option<Vec<u8>> {
+    if !broken.is_answer() {
+        return None;
+    }
+    repair(line).filter(|mended| !matches!(scan(mended), Line::Broken(_)))
+}
+
+fn head(line: &[u8]) -> Head {
     let mut skim = Skim::default();
-    skim.pass(text.as_bytes());
+    skim.pass(line);
     skim.head()
 }
 
@@ -76,7 +88,7 @@ mod tests {
     use super::*;
 
     fn is_json(line: &[u8]) -> bool {
-        !matches!(scan(line), Line::Broken)
+        !matches!(scan(line), Line::Broken(_) | Line::Blank)
     }
 
     #[test]
@@ -142,6 +154,39 @@ mod tests {
     }
 
     #[test]
+    fn answers_with_pythons_numbers_are_mended_and_nothing_else() {
+        let mended = |line: &[u8]| {
+            let Line::Broken(head) = scan(line) else { panic!("it is JSON") };
+            mend(line, &head).map(|text| String::from_utf8(text).expect("text"))
+        };
+        let nan = br#"{"requestId":"x","type":4,"data":[NaN,"NaN",-Infinity]}"#;
+        let null = r#"{"requestId":"x","type":4,"data":[null,"NaN",null]}"#;
+        assert_eq!(mended(nan).as_deref(), Some(null));
+        let unmended: [&[u8]; 4] = [
+            br#"{"requestId":"x","type":3,"arguments":{"a":NaN}}"#,
+            br#"{"requestId":"x","type":4,"data":NaN"#,
+            br#"{"requestId":"x","type":4,"data":nan}"#,
+            b"{\"requestId\":\"x\",\"type\":4,\"data\":[NaN,\"\xff\"]}",
+        ];
+        for line in unmended {
+            assert_eq!(mended(line), None, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn what_is_broken_may_tell_what_it_was_meant_to_be() {
+        for line in [
+            &b"{\"type\":4,\"requestId\":\"x\",\"data\":\"\xff\"}"[..],
+            b"{\"type\":4,\"requestId\":\"x\",\"data\":{\"a\":[1,",
+            b"{\"data\":NaN,\"requestId\":\"x\",\"type\":4}",
+        ] {
+            let Line::Broken(head) = scan(line) else { panic!("it is JSON") };
+            assert!(head.is_answer() && head.request_id.as_deref() == Some("\"x\""), "{head:?}");
+        }
+        assert!(matches!(scan(b" \r"), Line::Blank) && matches!(scan(b""), Line::Blank));
+    }
+
+    #[test]
     fn depth_is_limited_and_never_the_stack() {
         let typed = |number: usize, depth: usize| {
             format!("{{\"type\":{number},\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth))
@@ -153,10 +198,10 @@ mod tests {
             let line = typed(number, most + 1);
             assert!(matches!(scan(line.as_bytes()), Line::TooDeep(_)), "{number}");
         }
-        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::Broken));
+        assert!(matches!(scan("[".repeat(1 << 20).as_bytes()), Line::Broken(_)));
         let (open, close) = ("[".repeat(400_000), "]".repeat(400_000));
         assert!(matches!(scan(format!("{open}{close}").as_bytes()), Line::Other));
-        assert!(matches!(scan(format!("{open}{close}]").as_bytes()), Line::Broken));
+        assert!(matches!(scan(format!("{open}{close}]").as_bytes()), Line::Broken(_)));
         assert!(matches!(scan(nest(400_000).as_bytes()), Line::TooDeep(_)));
     }
 

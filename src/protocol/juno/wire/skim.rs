@@ -18,6 +18,13 @@ pub(in crate::protocol::juno) struct Head {
     pub(in crate::protocol::juno) request_id: Option<String>,
 }
 
+impl Head {
+    /// Whether a callee ends a call by it.
+    pub(in crate::protocol::juno) fn is_answer(&self) -> bool {
+        matches!(self.frame_type, Some(FrameType::Answer | FrameType::Error))
+    }
+}
+
 /// Looks for the head of a frame in the bytes of its line.
 #[derive(Debug, Default)]
 pub(in crate::protocol::juno) struct Skim {

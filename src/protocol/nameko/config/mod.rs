@@ -8,8 +8,8 @@ mod url;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPScheme;
+use rustls::ClientConfig;
 
 use tls::Files;
 use url::Beside;
@@ -22,6 +22,10 @@ use crate::config::section::Section;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The largest reply, unpacked.
 const MAX_REPLY: usize = 16 << 20;
+/// The largest request to an exposed service, unpacked. As over HTTP.
+const MAX_REQUEST: usize = 1 << 20;
+/// How many calls of an exposed service are taken at once. As Nameko's own workers.
+const PREFETCH: usize = 10;
 
 /// The settings, found valid. No `Debug`: URIs hold passwords.
 pub(super) struct Settings {
@@ -37,6 +41,14 @@ pub(super) struct Settings {
     pub(super) probe_interval: Duration,
     /// The largest reply, unpacked.
     pub(super) max_reply: usize,
+    /// The largest request to an exposed service, unpacked.
+    pub(super) max_request: usize,
+    /// How many calls of an exposed service are taken at once, where its row does not say.
+    pub(super) prefetch: u16,
+    /// Whether credentials of calls to exposed services travel on.
+    pub(super) forward_authorization: bool,
+    /// Whether who they say calls is believed.
+    pub(super) trust_context: bool,
     /// A file that holds the URLs.
     file: Option<SecretSource>,
     /// In whole seconds, where the URL does not say.
@@ -49,7 +61,7 @@ pub(super) struct Settings {
 /// What files held when they could be used last.
 struct Last {
     nodes: Vec<Arc<Node>>,
-    tls: Option<RustlsConnector>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Settings {
@@ -75,11 +87,11 @@ impl Settings {
     }
 
     /// How to speak TLS, for `amqps`. Files that cannot be used keep the old ones, loudly.
-    pub(super) fn tls(&self) -> Option<RustlsConnector> {
+    pub(super) fn tls(&self) -> Option<Arc<ClientConfig>> {
         let read = self.tls.as_ref()?.read();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(connector) => last.tls = Some(connector),
+            Ok(config) => last.tls = Some(config),
             Err((_, complaint)) => {
                 tracing::error!(
                     complaint,
@@ -121,7 +133,17 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     let keep_tagged = section.choice("tagged", &[("plain", false), ("keep", true)], false);
     // AMQP counts whole seconds, and 0 would turn heartbeats off.
     let heartbeat = section.duration("heartbeat", HEARTBEAT);
-    let heartbeat = heartbeat.as_secs_f64().ceil().clamp(1.0, f64::from(u16::MAX)) as u16;
+    let seconds = u16::try_from(heartbeat.as_secs()).ok().filter(|seconds| *seconds > 0);
+    let whole = seconds.filter(|_| heartbeat.subsec_nanos() == 0);
+    if whole.is_none() {
+        let title = section.title();
+        let message = format!(
+            "`heartbeat` in {title} must be whole seconds, \"1s\" at least and \"65535s\" at most: AMQP \
+             counts them"
+        );
+        section.problem("heartbeat", message);
+    }
+    let heartbeat = whole.unwrap_or(1);
     let files = tls::read_files(section, &nodes);
     let last = Last { nodes: Vec::new(), tls: None };
     let settings = Settings {
@@ -131,6 +153,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
         connect_timeout: section.duration("connect_timeout", Duration::from_secs(5)),
         probe_interval: section.duration("probe_interval", Duration::from_secs(1)),
         max_reply: section.size("max_reply", MAX_REPLY),
+        max_request: section.size("max_request", MAX_REQUEST),
+        prefetch: u16::try_from(section.count("prefetch", PREFETCH, 1, 10_000)).unwrap_or(u16::MAX),
+        forward_authorization: section.flag("forward_authorization", false),
+        trust_context: section.flag("trust_context", false),
         file,
         heartbeat,
         tls: files,
@@ -143,7 +169,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     last.nodes = nodes;
     match read {
         None => {}
-        Some(Ok(connector)) => last.tls = Some(connector),
+        Some(Ok(config)) => last.tls = Some(config),
         Some(Err((key, complaint))) => {
             section.problem(key, format!("`{key}` in {}: {complaint}", section.title()));
         }
@@ -175,7 +201,19 @@ fn read_nodes(
         }
         let nodes = urls.iter().map(|text| url::read_list(text, beside));
         let read = nodes.collect::<Result<Vec<_>, _>>().map_err(|it| complain("urls", it));
-        return (None, read.unwrap_or_default().into_iter().flatten().collect());
+        let nodes: Vec<Node> = read.unwrap_or_default().into_iter().flatten().collect();
+        let differs = |other: &Node| {
+            let (one, other) = (&nodes[0].uri, &other.uri);
+            one.vhost != other.vhost || one.query.heartbeat != other.query.heartbeat
+        };
+        if nodes.iter().skip(1).any(differs) {
+            let message = format!(
+                "`urls` in {title} name several virtual hosts or heartbeats, and the nodes of one \
+                 RabbitMQ share both: services would be there or not, as the node says"
+            );
+            section.warn("urls", message);
+        }
+        return (None, nodes);
     }
     let Some(source) = source else {
         // Given, and not readable: that has been reported.
@@ -232,14 +270,19 @@ mod tests {
         assert_eq!(uri(&settings).query.frame_max, Some(16_384));
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
         assert_eq!(settings.probe_interval, Duration::from_secs(1));
+        assert_eq!((settings.prefetch, settings.max_request), (10, 1 << 20));
+        assert!(!settings.forward_authorization);
     }
 
     #[test]
     fn every_key() {
         let (settings, problems) = read_table(
             "url = \"amqp://h/v?frame_max=65536\"\nexchange = \"rpc\"\ntagged = \"keep\"\n\
-             heartbeat = \"1500ms\"\nconnect_timeout = \"2s\"\nprobe_interval = \"250ms\"",
+             heartbeat = \"2s\"\nconnect_timeout = \"2s\"\nprobe_interval = \"250ms\"\n\
+             prefetch = 64\nmax_request = \"8MiB\"\nforward_authorization = true",
         );
+        assert_eq!((settings.prefetch, settings.max_request), (64, 8 << 20));
+        assert!(settings.forward_authorization);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!((settings.exchange.as_str(), settings.keep_tagged), ("rpc", true));
         assert_eq!(uri(&settings).query.heartbeat, Some(2));
@@ -274,7 +317,8 @@ mod tests {
         let cases = [
             ("http://bob:hunter2@h/", "not http://"),
             ("bob:hunter2@h", "must be a URL"),
-            ("amqp://bob:hunter2@h:port/", "cannot be read"),
+            ("amqp://bob:hunter2@h:port/", "no port"),
+            ("amqp://bob:hunter2@h:99999/", "from 1 to 65535"),
             ("amqp://bob:hunter2@h:5672/?heartbeat=x", "`heartbeat` that is no whole number"),
             ("amqp://bob:hun#ter2@h:5672/", "%23"),
             ("hunter2-is-my-password://h", "must begin with amqp://"),
@@ -292,6 +336,9 @@ mod tests {
             ("amqp://h/?heartbeat=5&heartbeat=6", "the key `heartbeat` twice"),
             ("amqp://h/?heartbeat=0", "write seconds"),
             ("amqp://h/?frame_max=64", "AMQP's least, 4096"),
+            ("amqp://h/?channel_max=70000", "`channel_max` above AMQP's most, 65535"),
+            ("amqp://h/%2f&heartbeat=5", "behind a `?`"),
+            ("amqp://[::1]:0/", "no port"),
             ("amqp://h/?verify=verify_none", "always checked"),
             ("amqp://h/?connection_timeout=5", "write `connect_timeout"),
             ("amqp://h/?auth_mechanism=anonymous", "write `plain`"),
@@ -368,6 +415,9 @@ mod tests {
             ("tagged = \"plane\"", "did you mean `plain`?"),
             ("heartbeat = 5", "duration"),
             ("max_reply = \"x\"", "size"),
+            ("heartbeat = \"1ms\"", "\"1s\" at least"),
+            ("heartbeat = \"1500ms\"", "whole seconds"),
+            ("heartbeat = \"20h\"", "\"65535s\" at most"),
             ("probe_interval = \"0s\"", "duration"),
             ("exchang = \"x\"", "did you mean `exchange`?"),
             ("ca_file = \"ca.pem\"", "amqps://"),

@@ -1,11 +1,13 @@
 //! The files that TLS needs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
+use hyper_rustls::ConfigBuilderExt as _;
 use lapin::uri::AMQPScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::Node;
 use crate::config::secret::shown_path;
@@ -53,31 +55,40 @@ pub(super) fn read_files(section: &mut Section<'_>, nodes: &[Node]) -> Option<Fi
 
 impl Files {
     /// Reads the files.
-    pub(super) fn read(&self) -> Result<RustlsConnector, Complaint> {
+    pub(super) fn read(&self) -> Result<Arc<ClientConfig>, Complaint> {
+        let unusable = |key| move |error| (key, format!("it cannot be used for TLS: {error}"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unusable("url"))?;
         // A CA of one's own is trusted alone; without one, the system's are.
-        let mut config = RustlsConnectorConfig::default();
-        match &self.ca {
-            Some(path) => config.add_parsable_certificates(certificates("ca_file", path)?),
-            None => {
-                config = RustlsConnectorConfig::new_with_native_certs().map_err(|_| {
-                    let complaint = "this system has no certificates to check an amqps:// broker's \
-                                     with: name a `ca_file`";
-                    ("url", complaint.to_owned())
-                })?;
+        let builder = match &self.ca {
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates("ca_file", path)?);
+                if roots.is_empty() {
+                    let shown = shown_path(path);
+                    let complaint = format!("{shown} holds no certificate that can be used");
+                    return Err(("ca_file", complaint));
+                }
+                builder.with_root_certificates(roots)
             }
-        }
-        let (key, connector) = match &self.identity {
-            None => ("ca_file", config.connector_with_no_client_auth()),
-            Some((cert, key)) => {
-                let chain = certificates("cert_file", cert)?;
-                let shown = shown_path(key);
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|_| {
-                    ("key_file", format!("{shown} holds no readable private key in PEM form"))
-                })?;
-                ("cert_file", config.connector_with_single_cert(chain, key))
-            }
+            None => builder.with_native_roots().map_err(|_| {
+                let complaint = "this system has no certificates to check an amqps:// broker's \
+                                 with: name a `ca_file`";
+                ("url", complaint.to_owned())
+            })?,
         };
-        connector.map_err(|error| (key, format!("it cannot be used for TLS: {error}")))
+        let Some((cert, key)) = &self.identity else {
+            return Ok(Arc::new(builder.with_no_client_auth()));
+        };
+        let chain = certificates("cert_file", cert)?;
+        let shown = shown_path(key);
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|_| {
+            ("key_file", format!("{shown} holds no readable private key in PEM form"))
+        })?;
+        let config = builder.with_client_auth_cert(chain, key);
+        config.map(Arc::new).map_err(unusable("cert_file"))
     }
 }
 

@@ -83,11 +83,19 @@ fn read(text: &str, beside: Beside) -> Result<Node, String> {
     if parts.path != "/" {
         url::escaped(parts.path, "its virtual host")?;
     }
+    if parts.path.contains('&') {
+        return Err(
+            "has a raw `&` in its virtual host: the first key stands behind a `?`, and in a \
+                    name `&` is %26"
+                .to_owned(),
+        );
+    }
     if parts.place.contains([',', ';']) {
         return Err(format!(
             "holds several hosts, and a URL names one: give each its own, `urls = [\"{SHAPE}\", …]`"
         ));
     }
+    check_port(parts.place)?;
     check_query(beside, text.starts_with("amqps:"), &parts)?;
     let mut uri: AMQPUri = text.parse().map_err(|_| {
         format!(
@@ -98,6 +106,16 @@ fn read(text: &str, beside: Beside) -> Result<Node, String> {
     uri.query.frame_max.get_or_insert(FRAME_MAX);
     let address = Secret::new(text.to_owned()).url_without_credentials();
     Ok(Node { uri: as_nameko_reads_it(uri, rest), address })
+}
+
+/// Whether what stands behind the host is a port.
+fn check_port(place: &str) -> Result<(), String> {
+    let behind = place.rsplit_once(']').map_or(place, |(_, behind)| behind);
+    let Some((_, port)) = behind.rsplit_once(':') else { return Ok(()) };
+    if port.is_empty() || port.parse().is_ok_and(|port: u16| port > 0) {
+        return Ok(());
+    }
+    Err("has something behind its host that is no port: write a number from 1 to 65535".to_owned())
 }
 
 /// What a URL's keys say has to be known, safe, and said nowhere else.
@@ -135,6 +153,9 @@ fn check_query(beside: Beside, tls: bool, parts: &url::Rest<'_>) -> Result<(), S
             }
             (_, number) if number.parse::<u32>().is_err() => {
                 return Err(format!("has a `{key}` that is no whole number"));
+            }
+            ("heartbeat" | "channel_max", number) if number.parse::<u16>().is_err() => {
+                return Err(format!("has a `{key}` above AMQP's most, 65535"));
             }
             _ => {}
         }

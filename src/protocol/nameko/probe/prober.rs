@@ -11,12 +11,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::config::{Node, Settings};
 use super::super::generation::End;
+use super::super::open::Failure;
 use super::super::transport::Transport;
 use super::services::{Finding, Service, Services};
+use crate::metrics::UpstreamMetrics;
 
 /// How many probes may find nothing in one interval before new names go unprobed: they come from
 /// callers.
-const MOST_MISSES: u32 = 50;
+const MOST_MISSES: u32 = 100;
 /// How many channels may be lost before the connection is replaced; RabbitMQ allows 2047.
 const MOST_CHANNELS_LOST: u32 = 1_000;
 /// How long after a failure the next connection is tried.
@@ -35,18 +37,34 @@ pub(in super::super) struct Prober {
     first: Option<Transport>,
     misses: u32,
     lost_channels: u32,
+    metrics: UpstreamMetrics,
+    /// It was told that there is no connection.
+    complained: bool,
 }
 
 impl Prober {
     pub(in super::super) fn new(
-        settings: Arc<Settings>,
-        node: Arc<Node>,
+        settings: &Arc<Settings>,
+        node: &Arc<Node>,
         services: Services,
         requests: mpsc::Receiver<Arc<Service>>,
         end: End,
-        first: Option<Transport>,
+        (first, metrics): (Option<Transport>, UpstreamMetrics),
     ) -> Self {
-        Self { settings, node, services, requests, end, first, misses: 0, lost_channels: 0 }
+        let (misses, lost_channels, complained) = (0, 0, false);
+        let (settings, node) = (Arc::clone(settings), Arc::clone(node));
+        Self {
+            settings,
+            node,
+            services,
+            requests,
+            end,
+            first,
+            misses,
+            lost_channels,
+            metrics,
+            complained,
+        }
     }
 
     /// Probes until the generation ends, over one connection after the other.
@@ -54,23 +72,22 @@ impl Prober {
         let end = self.end.clone();
         loop {
             let opened = match self.first.take() {
-                Some(transport) => Some(transport),
+                Some(transport) => Ok(transport),
                 None => tokio::select! {
                     () = end.wait() => return,
                     opened = self.open() => opened,
                 },
             };
             match opened {
-                Some(transport) => {
+                Ok(transport) => {
+                    self.is_there();
                     tokio::select! {
                         () = end.wait() => {}
                         () = self.probe_over(&transport) => {}
                     }
                     without_findings(&mut self.requests, transport.close()).await;
                 }
-                None => {
-                    tracing::debug!("no connection for probes, calls go out unchecked meanwhile");
-                }
+                Err(failure) => self.complain(&failure),
             }
             if self.lost_channels < MOST_CHANNELS_LOST {
                 tokio::select! {
@@ -82,12 +99,37 @@ impl Prober {
         }
     }
 
+    /// Tells once that there is no connection.
+    fn complain(&mut self, failure: &Failure) {
+        let Failure { reason, said, mend } = failure;
+        let upstream = self.metrics.upstream();
+        if std::mem::replace(&mut self.complained, true) {
+            return tracing::debug!(upstream, said, "still no connection for probes: {reason}");
+        }
+        tracing::warn!(
+            upstream,
+            said,
+            mend,
+            "no connection for probes, so calls wait for services that are not there: {reason}"
+        );
+    }
+
+    fn is_there(&mut self) {
+        if std::mem::take(&mut self.complained) {
+            let upstream = self.metrics.upstream();
+            tracing::info!(upstream, "the connection for probes is there");
+        }
+    }
+
     /// Opens a connection. Calls go out unchecked meanwhile.
-    async fn open(&mut self) -> Option<Transport> {
+    async fn open(&mut self) -> Result<Transport, Failure> {
         let (settings, node) = (Arc::clone(&self.settings), self.settings.renewed(&self.node));
         let open = Transport::open(&settings, &node, "probe");
         let open = tokio::time::timeout(settings.connect_timeout, open);
-        without_findings(&mut self.requests, open).await.ok()?.ok()
+        match without_findings(&mut self.requests, open).await {
+            Ok(opened) => opened.map_err(|error| Failure::of_connecting(&error)),
+            Err(_) => Err(Failure::slow(settings.connect_timeout)),
+        }
     }
 
     /// Probes over one connection until it fails or is used up.

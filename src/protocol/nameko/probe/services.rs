@@ -21,6 +21,8 @@ const STALE_INTERVALS: u32 = 4;
 /// For how many intervals after its last call a service is looked at, and remembered.
 const WATCHED_INTERVALS: u32 = 10;
 const REMEMBERED_INTERVALS: u32 = 300;
+/// How often a queue is looked for that a diverted message may be waiting for, if nothing can be found.
+const MOST_UNKNOWN: u32 = 30;
 /// A missing queue is looked for again this rarely: each time costs a channel, and a line in
 /// the broker's log.
 const MISSING_INTERVALS: u32 = 10;
@@ -122,8 +124,8 @@ pub(in super::super) struct Services {
 pub(in super::super) enum Look {
     /// Send, or refuse with this.
     Known(Finding),
-    /// There is no such queue, or there was none: send, so that the broker's return tells, and
-    /// tell what was [found](Service::found).
+    /// There is no such queue, or there was none, or it is not known where messages are diverted: send,
+    /// so that the broker's return or another probe tells, and tell what was [found](Service::found).
     Missing(Arc<Service>),
     /// A probe is on its way.
     Asked(Arc<Service>, Asking),
@@ -161,6 +163,8 @@ impl Services {
             // Nothing tells but the probe.
             Finding::Missing if self.diverts() => seen.at.elapsed() < DESERTED_FOR,
             Finding::Missing => return Look::Missing(known),
+            // Nothing would tell of a message that nobody takes.
+            Finding::Unknown if self.diverts() => return Look::Missing(known),
             // The background tries again.
             Finding::Unknown => true,
             Finding::Consumed => seen.at.elapsed() < self.interval * STALE_INTERVALS,
@@ -197,18 +201,28 @@ impl Services {
     /// Whether a service's queue is missing now, although the broker has taken a message to it: then
     /// another exchange has got it. The first finding may be of a probe that was made before that.
     pub(in super::super) async fn is_diverted(&self, service: &Arc<Service>) -> bool {
-        for _ in 0..2 {
+        let (mut missing, mut unknown) = (0, 0);
+        while unknown < MOST_UNKNOWN {
             let before = *service.seen.borrow();
             let finding = match self.ask(Arc::clone(service), before) {
                 Look::Asked(_, asking) => asking.finding().await,
-                Look::Known(finding) => finding,
-                Look::Missing(_) => Finding::Missing,
+                Look::Known(_) | Look::Missing(_) => {
+                    let seen = *service.seen.borrow();
+                    if seen.at == before.at { Finding::Unknown } else { seen.finding }
+                }
             };
-            if finding != Finding::Missing {
-                return false;
+            match finding {
+                Finding::Missing if missing == 1 => return true,
+                Finding::Missing => missing += 1,
+                Finding::Consumed | Finding::Deserted { .. } => return false,
+                // Too much is asked just now, or nobody can be.
+                Finding::Unknown | Finding::Unprobed => {
+                    unknown += 1;
+                    tokio::time::sleep(self.interval).await;
+                }
             }
         }
-        true
+        false
     }
 
     /// Notes that messages are diverted. True if that is news.

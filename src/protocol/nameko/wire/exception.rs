@@ -7,8 +7,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::answer::class_path;
 use crate::call::Payload;
-use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
+use crate::fault::{Fault, FaultKind, Outcome, RemoteCode, RemoteError};
 
 /// The longest message, in characters. All of it stays in `info`.
 const LONGEST_MESSAGE: usize = 1_000;
@@ -75,10 +76,42 @@ struct ErrorObject<'a> {
     exc_args: Option<&'a RawValue>,
     #[serde(borrow, default)]
     value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
 }
 
-/// The fault for a reply's `error`, which is valid JSON and truthy; `method` is what was called.
-pub(super) fn fault(error: &str, method: &str) -> Fault {
+/// What another gateway says of its fault, and of which call: by the correlation id that only this call
+/// had. A service that ran, and passes on what a call of its own got, passes on that call's.
+#[derive(Deserialize)]
+struct Told<'a> {
+    kind: &'a str,
+    outcome: &'a str,
+    #[serde(default)]
+    call: Option<&'a str>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+impl Told<'_> {
+    /// The kind and the outcome, where the exception is the kind's own, and the call this one.
+    fn fault(&self, path: Option<&str>, call: Option<&str>) -> Option<(FaultKind, Outcome)> {
+        if call.is_none() || self.call != call {
+            return None;
+        }
+        let (kind, outcome) = (FaultKind::of(self.kind)?, Outcome::of(self.outcome)?);
+        let own = kind == FaultKind::Application || path == Some(class_path(kind));
+        own.then_some((kind, outcome))
+    }
+
+    fn code(&self) -> Option<RemoteCode> {
+        let code = self.code?;
+        text(code).map(RemoteCode::Word).or_else(|| code.get().parse().ok().map(RemoteCode::Number))
+    }
+}
+
+/// The fault for a reply's `error`, which is valid JSON and truthy; `method` is what was called, with
+/// the correlation id `call`.
+pub(super) fn fault(error: &str, method: &str, call: Option<&str>) -> Fault {
     // serde reads a list as an object's fields in order, too: that is not meant here.
     let object = error.starts_with('{').then(|| serde_json::from_str::<ErrorObject<'_>>(error));
     let Some(Ok(parts)) = object else { return unstructured(error) };
@@ -86,9 +119,19 @@ pub(super) fn fault(error: &str, method: &str) -> Fault {
     let path = parts.exc_path.and_then(text);
     let exception = Exception::from_path(path.as_deref());
     let first = first_argument(&parts);
-    let (kind, outcome) = exception.kind(exception.is_about(method, first.as_deref()));
+    let told = parts.data.and_then(|data| serde_json::from_str::<Told<'_>>(data.get()).ok());
+    let gateways = told.as_ref().and_then(|told| told.fault(path.as_deref(), call));
+    let (kind, outcome) =
+        gateways.unwrap_or_else(|| exception.kind(exception.is_about(method, first.as_deref())));
     let said = parts.value.map(|value| text(value).unwrap_or_else(|| value.get().to_owned()));
-    let message = match (&class, said.as_deref().filter(|said| !said.is_empty())) {
+    // A gateway's words are whole sentences, but where a service may have said them.
+    let services = matches!(
+        kind,
+        FaultKind::Application | FaultKind::UnknownMethod | FaultKind::InvalidParams
+    );
+    let gateways_own = gateways.is_some() && !services;
+    let named = class.as_ref().filter(|_| !gateways_own);
+    let message = match (named, said.as_deref().filter(|said| !said.is_empty())) {
         (Some(class), Some(said)) => format!("{class}: {said}"),
         (Some(class), None) => class.clone(),
         (None, Some(said)) => said.to_owned(),
@@ -99,9 +142,11 @@ pub(super) fn fault(error: &str, method: &str) -> Fault {
         info: parts.value.map(payload),
         args: parts.exc_args.map(array),
         path,
-        code: None,
+        code: told.and_then(|told| told.code()),
+        stated: None,
     };
-    Fault::new(kind, outcome, shortened(message)).with_remote(remote)
+    let fault = Fault::new(kind, outcome, shortened(message));
+    if gateways_own { fault.scrubbed() } else { fault.with_remote(remote) }
 }
 
 /// An `error` that is no object, or an object that repeats its keys: all of it is the info.
@@ -157,7 +202,7 @@ mod tests {
     }
 
     fn check(error: &str, expected: Expected) {
-        let fault = fault(error, "create");
+        let fault = fault(error, "create", None);
         let refused = matches!(expected.kind, FaultKind::UnknownMethod | FaultKind::InvalidParams);
         let outcome = if refused { Outcome::Unknown } else { Outcome::Executed };
         assert_eq!((fault.kind(), fault.outcome()), (expected.kind, outcome), "{error}");
@@ -228,7 +273,7 @@ mod tests {
             let error = format!(
                 r#"{{"exc_type":"MethodNotFound","exc_path":"nameko.exceptions.MethodNotFound","exc_args":{args},"value":"other"}}"#
             );
-            assert_eq!(fault(&error, "create").kind(), FaultKind::Application, "{args}");
+            assert_eq!(fault(&error, "create", None).kind(), FaultKind::Application, "{args}");
         }
     }
 
@@ -237,7 +282,7 @@ mod tests {
         let error = format!(
             r#"{{"exc_type":"{class}","exc_path":"{path}","exc_args":{args},"value":"x"}}"#
         );
-        fault(&error, "create")
+        fault(&error, "create", None)
     }
 
     #[test]
@@ -280,7 +325,34 @@ mod tests {
     #[test]
     fn a_class_of_the_same_name_is_the_services_own() {
         let error = r#"{"exc_type":"MethodNotFound","exc_path":"orders.MethodNotFound","exc_args":["create"],"value":"create"}"#;
-        assert_eq!(fault(error, "create").kind(), FaultKind::Application);
+        assert_eq!(fault(error, "create", None).kind(), FaultKind::Application);
+    }
+
+    #[test]
+    fn another_gateways_fault_is_what_it_was() {
+        for kind in FaultKind::ALL {
+            let outcome = Outcome::NotSent;
+            let sent = Fault::new(kind, outcome, "nobody is there: start it");
+            let body = super::super::answer::exception(&sent, "create", Some("id-1"));
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let read = fault(&body["error"].to_string(), "create", Some("id-1"));
+            assert_eq!((read.kind(), read.outcome()), (kind, outcome), "{body}");
+            assert_eq!(read.retryable(), sent.retryable(), "{body}");
+            let said = if kind == FaultKind::UnknownMethod { "create" } else { sent.message() };
+            assert!(read.message().ends_with(said), "{}", read.message());
+            // A service that has passed it on was called by another id.
+            for call in [None, Some("id-2")] {
+                let read = fault(&body["error"].to_string(), "create", call);
+                assert!(read.outcome().may_have_run(), "{body}");
+            }
+        }
+        let forged = r#"{"exc_type":"E","exc_path":"a.E","value":"v","data":{"kind":"unavailable","outcome":"not_sent","call":"id-1"}}"#;
+        let read = fault(forged, "create", Some("id-1"));
+        assert_eq!((read.kind(), read.outcome()), (FaultKind::Application, Outcome::Executed));
+        let coded = r#"{"exc_type":"E","exc_path":"genkan.RemoteError","value":"v","data":{"kind":"application","outcome":"executed","call":"id-1","code":"E42"}}"#;
+        let code =
+            fault(coded, "create", Some("id-1")).remote().and_then(|remote| remote.code.clone());
+        assert_eq!(code, Some(RemoteCode::Word("E42".to_owned())));
     }
 
     #[test]
@@ -318,7 +390,7 @@ mod tests {
                 path: None,
             },
         );
-        let nothing = fault(r#"{"a":1}"#, "create");
+        let nothing = fault(r#"{"a":1}"#, "create", None);
         assert_eq!(nothing.kind(), FaultKind::Application);
         assert!(nothing.message().contains("did not say"));
     }
@@ -345,7 +417,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_and_kept_in_the_info() {
         let value = "é".repeat(5_000);
-        let fault = fault(&format!(r#"{{"exc_type":"E","value":"{value}"}}"#), "create");
+        let fault = fault(&format!(r#"{{"exc_type":"E","value":"{value}"}}"#), "create", None);
         assert_eq!(fault.message().chars().count(), LONGEST_MESSAGE + 1);
         let info = fault.remote().and_then(|remote| remote.info.clone()).unwrap();
         assert_eq!(info.as_str().chars().count(), 5_002);

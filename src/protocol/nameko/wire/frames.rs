@@ -4,7 +4,7 @@
 //! strings that are not UTF-8, tables that nest a thousand deep, a header that is larger than the
 //! frames that we agreed upon. lapin gives the whole connection up for any of them, and with it
 //! everybody's calls. So each content header is looked at before lapin sees it, and one that lapin
-//! would not survive is written anew, with what a reply needs and no more. Must not: do I/O.
+//! would not survive is written anew, with what a call or a reply needs and no more. Must not: do I/O.
 //!
 //! ```text
 //! type 1 | channel 2 | size 4 | payload (size) | 0xCE
@@ -12,28 +12,23 @@
 
 use std::str::from_utf8;
 
+use super::content_header::{FIXED, NO_ROOM, TOO_LARGE, bodiless, body_size, complaint, mended};
+
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
-const FRAME_END: u8 = 0xCE;
-/// What goes before a frame's payload.
-const HEAD: usize = 7;
+pub(super) const FRAME_END: u8 = 0xCE;
+/// The length of what goes before a frame's payload.
+pub(super) const HEAD: usize = 7;
 /// The same, and the octet behind it.
 const AROUND: usize = HEAD + 1;
 /// The longest content header that is kept until it is whole. RabbitMQ's own limit is 128 KiB.
 const LONGEST: usize = 1 << 20;
-/// How deep tables and arrays in headers may nest: lapin reads them recursively.
-const DEEPEST: u32 = 32;
-/// Class, weight and the body's size: what a content header begins with.
-const FIXED: usize = 12;
 
-/// The header by which a message says that it is not as it was sent, and why.
-pub(in super::super) const MENDED: &str = "genkan.mended";
-/// What [`MENDED`] says of a message whose body was left out, before the size of it.
-pub(in super::super) const TOO_LARGE: &str = "larger than max_reply: ";
-/// The headers that replies are read for.
-const KEPT: [&[u8]; 2] = [b"compression", b"traceparent"];
+/// Asked for each message with a body, once: whether there is room for so many bytes that come over
+/// a channel.
+pub(in super::super) type Admits = Box<dyn FnMut(u16, u64) -> bool + Send>;
 
 /// What a connection's bytes are sifted with.
 #[derive(Default)]
@@ -48,7 +43,9 @@ pub(in super::super) struct Sieve {
     asked: usize,
     /// The largest message; 0 for no limit.
     largest: u64,
-    /// Of a message that is too large: its channel, and how much of its body is still to come.
+    /// Whether there is room for a message of so many bytes.
+    admits: Option<Admits>,
+    /// Of a message whose body is left out: its channel, and how much of its body is still to come.
     dropping: ([u8; 2], u64),
 }
 
@@ -68,6 +65,11 @@ impl Sieve {
     /// larger than `largest` is left out; 0 for no limit.
     pub(in super::super) fn new(asked: usize, largest: u64) -> Self {
         Self { asked, largest, ..Self::default() }
+    }
+
+    /// Leaves out the bodies too for which there is no room.
+    pub(in super::super) fn admitting(self, admits: Admits) -> Self {
+        Self { admits: Some(admits), ..self }
     }
 
     /// Looks at what has come, from the first byte that has not gone on. Tells how many bytes can
@@ -98,30 +100,28 @@ impl Sieve {
                     self.method(&mut frame[HEAD..whole - 1]);
                     at += whole;
                 }
-                HEADER if whole <= LONGEST => {
-                    let Some(frame) = rest.get(..whole) else { return (at, Found::More) };
+                HEADER => {
+                    let is_kept = whole <= LONGEST;
+                    let taken = if is_kept { whole } else { HEAD + FIXED };
+                    let Some(frame) = rest.get(..taken) else { return (at, Found::More) };
                     let body = body_size(frame);
-                    if self.largest > 0 && body > self.largest {
+                    let channel = u16::from_be_bytes([frame[1], frame[2]]);
+                    if let Some(why) = self.objection(channel, body) {
                         self.dropping = ([frame[1], frame[2]], body);
-                        let mut bodiless = frame.to_vec();
-                        bodiless[HEAD + 4..HEAD + FIXED].fill(0);
-                        let why = format!("{TOO_LARGE}{body}");
-                        return (at, Found::Instead(mended(&bodiless, &why), whole));
+                        self.skipping = (whole - taken) as u64;
+                        return (at, Found::Instead(mended(&bodiless(frame), &why), taken));
                     }
-                    let why = match complaint(&frame[HEAD..whole - 1]) {
-                        None if self.frame_max > 0 && whole > self.frame_max => "too large",
-                        Some(why) => why,
-                        None => {
+                    let why = match is_kept.then(|| complaint(&frame[HEAD..whole - 1])) {
+                        None => "too large",
+                        Some(None) if self.frame_max > 0 && whole > self.frame_max => "too large",
+                        Some(Some(why)) => why,
+                        Some(None) => {
                             at += whole;
                             continue;
                         }
                     };
-                    return (at, Found::Instead(mended(frame, why), whole));
-                }
-                HEADER => {
-                    let Some(begun) = rest.get(..HEAD + FIXED) else { return (at, Found::More) };
-                    self.skipping = (whole - begun.len()) as u64;
-                    return (at, Found::Instead(mended(begun, "too large"), begun.len()));
+                    self.skipping = (whole - taken) as u64;
+                    return (at, Found::Instead(mended(frame, why), taken));
                 }
                 BODY if self.dropping.1 > 0 && self.dropping.0 == [rest[1], rest[2]] => {
                     self.dropping.1 = self.dropping.1.saturating_sub(size as u64);
@@ -132,6 +132,15 @@ impl Sieve {
                 _ => self.passing = u64::MAX,
             }
         }
+    }
+
+    /// Why a body of so many bytes is to be left out.
+    fn objection(&mut self, channel: u16, body: u64) -> Option<String> {
+        if self.largest > 0 && body > self.largest {
+            return Some(format!("{TOO_LARGE}{body}"));
+        }
+        let admitted = body == 0 || self.admits.as_mut().is_none_or(|admits| admits(channel, body));
+        (!admitted).then(|| format!("{NO_ROOM}{body}"))
     }
 
     /// Learns what frames may be, and makes names readable that a peer chose.
@@ -164,12 +173,6 @@ impl Sieve {
     }
 }
 
-/// How large the message is whose header this is.
-fn body_size(frame: &[u8]) -> u64 {
-    let size = frame.get(HEAD + 4..HEAD + FIXED).and_then(|size| size.try_into().ok());
-    size.map_or(0, u64::from_be_bytes)
-}
-
 fn length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -186,211 +189,9 @@ fn head(bytes: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// Takes bytes off the front.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn short_uint(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn short_string(&mut self) -> Option<&'a [u8]> {
-        let length = self.byte()?;
-        self.take(usize::from(length))
-    }
-
-    fn long_string(&mut self) -> Option<&'a [u8]> {
-        let length = u32::from_be_bytes(self.take(4)?.try_into().ok()?);
-        self.take(usize::try_from(length).ok()?)
-    }
-
-    /// Takes a value of a table, and says whether lapin reads it. `None` where its end is not known.
-    fn value(&mut self, levels: u32) -> Option<(u8, &'a [u8], bool)> {
-        let kind = self.byte()?;
-        let (value, readable) = match kind {
-            b't' | b'b' | b'B' => (self.take(1)?, true),
-            b's' | b'U' | b'u' => (self.take(2)?, true),
-            b'I' | b'i' | b'f' => (self.take(4)?, true),
-            b'D' => (self.take(5)?, true),
-            b'L' | b'l' | b'd' | b'T' => (self.take(8)?, true),
-            b'V' => (self.take(0)?, true),
-            b'S' | b'x' => (self.long_string()?, true),
-            b'F' | b'A' if levels == 0 => (self.long_string()?, false),
-            b'F' => {
-                let table = self.long_string()?;
-                (table, table_is_readable(table, levels - 1))
-            }
-            b'A' => {
-                let array = self.long_string()?;
-                (array, array_is_readable(array, levels - 1))
-            }
-            _ => return None,
-        };
-        Some((kind, value, readable))
-    }
-}
-
-fn table_is_readable(table: &[u8], levels: u32) -> bool {
-    let mut reader = Reader(table);
-    while !reader.0.is_empty() {
-        let key = reader.short_string().is_some_and(|key| from_utf8(key).is_ok());
-        if !key || !reader.value(levels).is_some_and(|(_, _, readable)| readable) {
-            return false;
-        }
-    }
-    true
-}
-
-fn array_is_readable(array: &[u8], levels: u32) -> bool {
-    let mut reader = Reader(array);
-    while !reader.0.is_empty() {
-        if !reader.value(levels).is_some_and(|(_, _, readable)| readable) {
-            return false;
-        }
-    }
-    true
-}
-
-/// A message's properties, in the order of their flags' bits from the highest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Property {
-    Text,
-    Table,
-    Byte,
-    Timestamp,
-}
-
-const PROPERTIES: [Property; 14] = {
-    use Property::{Byte, Table, Text, Timestamp};
-    [Text, Text, Table, Byte, Byte, Text, Text, Text, Text, Timestamp, Text, Text, Text, Text]
-};
-/// The places of those that a reply is read for.
-const CONTENT_TYPE: usize = 0;
-const CONTENT_ENCODING: usize = 1;
-const HEADERS: usize = 2;
-const CORRELATION_ID: usize = 5;
-
-const fn flag(place: usize) -> u16 {
-    1 << (15 - place)
-}
-
-/// What keeps lapin from reading a content header's payload.
-fn complaint(payload: &[u8]) -> Option<&'static str> {
-    const CUT: Option<&str> = Some("cut off");
-    let mut reader = Reader(payload);
-    let (Some(_), Some(flags)) = (reader.take(FIXED), reader.short_uint()) else { return CUT };
-    for (place, property) in PROPERTIES.iter().enumerate() {
-        if flags & flag(place) == 0 {
-            continue;
-        }
-        let (text, whole) = match property {
-            Property::Text => match reader.short_string() {
-                Some(text) => (from_utf8(text).is_ok(), true),
-                None => (true, false),
-            },
-            Property::Table => match reader.long_string() {
-                Some(table) if table_is_readable(table, DEEPEST) => (true, true),
-                Some(_) => return Some("with headers that cannot be read"),
-                None => (true, false),
-            },
-            Property::Byte => (true, reader.byte().is_some()),
-            Property::Timestamp => (true, reader.take(8).is_some()),
-        };
-        if !whole {
-            return CUT;
-        }
-        if !text {
-            return Some("not in UTF-8");
-        }
-    }
-    (!reader.0.is_empty()).then_some("with properties that AMQP does not know")
-}
-
-/// A content header's frame, written anew with what can be read of what a reply is read for. Of a
-/// frame that is not whole, there is only the beginning.
-fn mended(frame: &[u8], why: &str) -> Vec<u8> {
-    let (head, payload) = frame.split_at(HEAD.min(frame.len()));
-    let mut reader = Reader(payload.strip_suffix(&[FRAME_END]).unwrap_or(payload));
-    let mut fixed = reader.take(FIXED).unwrap_or_default().to_vec();
-    fixed.resize(FIXED, 0);
-    let flags = reader.short_uint().unwrap_or(0);
-    let (mut texts, mut headers) = ([None; CORRELATION_ID + 1], Vec::new());
-    for (place, property) in PROPERTIES.iter().enumerate().take(CORRELATION_ID + 1) {
-        let taken = match (flags & flag(place) != 0, property) {
-            (false, _) => continue,
-            (true, Property::Text) => reader.short_string(),
-            (true, Property::Table) => reader.long_string(),
-            (true, Property::Byte) => reader.take(1),
-            (true, Property::Timestamp) => reader.take(8),
-        };
-        match taken {
-            None => break,
-            Some(table) if place == HEADERS => headers = kept(table),
-            Some(text) => texts[place] = from_utf8(text).ok(),
-        }
-    }
-    let entry = |out: &mut Vec<u8>, key: &[u8], value: &[u8]| {
-        let lengths = (u8::try_from(key.len()), u32::try_from(value.len()));
-        if let (Ok(of_key), Ok(of_value)) = lengths {
-            out.push(of_key);
-            out.extend([key, b"S", &of_value.to_be_bytes(), value].concat());
-        }
-    };
-    let mut table = Vec::new();
-    for (key, value) in headers {
-        entry(&mut table, key, value);
-    }
-    entry(&mut table, MENDED.as_bytes(), why.as_bytes());
-    let mut payload = fixed;
-    let places = [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID];
-    let flags = places.into_iter().filter(|place| texts[*place].is_some()).map(flag);
-    payload.extend((flags.sum::<u16>() | flag(HEADERS)).to_be_bytes());
-    let text = |payload: &mut Vec<u8>, place: usize| {
-        if let Some(text) = texts[place] {
-            payload.push(u8::try_from(text.len()).unwrap_or(0));
-            payload.extend(text.as_bytes());
-        }
-    };
-    text(&mut payload, CONTENT_TYPE);
-    text(&mut payload, CONTENT_ENCODING);
-    payload.extend(u32::try_from(table.len()).unwrap_or(0).to_be_bytes());
-    payload.extend(table);
-    text(&mut payload, CORRELATION_ID);
-    let mut mended = head.get(..3).unwrap_or_default().to_vec();
-    mended.extend(u32::try_from(payload.len()).unwrap_or(0).to_be_bytes());
-    mended.extend(payload);
-    mended.push(FRAME_END);
-    mended
-}
-
-/// Of a table, as far as it can be read, what replies are read for.
-fn kept(table: &[u8]) -> Vec<(&[u8], &[u8])> {
-    /// More than either of them takes.
-    const LONGEST: usize = 128;
-    let (mut reader, mut kept) = (Reader(table), Vec::new());
-    while kept.len() < KEPT.len()
-        && let Some(key) = reader.short_string()
-        && let Some((kind, value, _)) = reader.value(0)
-    {
-        if kind == b'S' && value.len() <= LONGEST && KEPT.contains(&key) {
-            kept.push((key, value));
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::content_header::DEEPEST;
     use super::*;
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -422,7 +223,11 @@ mod tests {
 
     /// What comes out of a connection over which these bytes come, so many at a time.
     fn sifted(bytes: &[u8], step: usize) -> Vec<u8> {
-        let (mut sieve, mut held, mut out) = (Sieve::new(16_384, 100_000), Vec::new(), Vec::new());
+        through(&mut Sieve::new(16_384, 100_000), bytes, step)
+    }
+
+    fn through(sieve: &mut Sieve, bytes: &[u8], step: usize) -> Vec<u8> {
+        let (mut held, mut out) = (Vec::new(), Vec::new());
         for come in bytes.chunks(step) {
             held.extend_from_slice(come);
             loop {
@@ -522,10 +327,6 @@ mod tests {
 
     #[test]
     fn the_body_of_a_message_that_is_too_large_is_left_out() {
-        let sized = |size: u64| {
-            let fixed = [&[0, 60, 0, 0][..], &size.to_be_bytes(), &[4, 0], &short(b"id-7")];
-            frame(HEADER, &fixed.concat())
-        };
         let large = [sized(150_000), frame(BODY, &[b'x'; 90_000]), frame(BODY, &[b'x'; 60_000])];
         let fits = [sized(90_000), frame(BODY, &[b'x'; 90_000])].concat();
         let stream = [large.concat(), frame(HEARTBEAT, b""), fits.clone()].concat();
@@ -536,10 +337,48 @@ mod tests {
             assert_eq!((complaint_of(header), body_size(header)), (None, 0), "{step}");
             let text = String::from_utf8_lossy(header).into_owned();
             assert!(
-                text.contains("larger than max_reply: 150000") && text.contains("id-7"),
+                text.contains("larger than it may be: 150000") && text.contains("id-7"),
                 "{text}"
             );
         }
+    }
+
+    /// The header of a message of that size, with an id.
+    fn sized(size: u64) -> Vec<u8> {
+        let fixed = [&[0, 60, 0, 0][..], &size.to_be_bytes(), &[4, 0], &short(b"id-7")];
+        frame(HEADER, &fixed.concat())
+    }
+
+    #[test]
+    fn a_message_for_which_there_is_no_room_loses_its_body_and_is_asked_about_once() {
+        let (sender, asked) = std::sync::mpsc::channel();
+        let admits = move |_, size| {
+            sender.send(size).unwrap();
+            size != 70_000
+        };
+        let mut sieve = Sieve::new(0, 100_000).admitting(Box::new(admits));
+        let fits = [sized(60_000), frame(BODY, &[b'x'; 60_000])].concat();
+        let large = [sized(150_000), frame(BODY, &[b'x'; 150_000])].concat();
+        let no_room = [sized(70_000), frame(BODY, &[b'~'; 70_000])].concat();
+        let stream = [fits.clone(), no_room, large, fits.clone(), sized(0)].concat();
+        let out = through(&mut sieve, &stream, 999);
+        assert_eq!(asked.try_iter().collect::<Vec<_>>(), [60_000, 70_000, 60_000]);
+        assert!(out.starts_with(&fits) && out.ends_with(&[fits, sized(0)].concat()));
+        assert!(!out.contains(&b'~') && out.len() < 121_000, "{}", out.len());
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.contains("no room for it: 70000"), "it says why");
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_is_left_out_behind_a_header_that_is_too() {
+        let table = [&b"\x01aS"[..], &long(&vec![b'x'; 2 * LONGEST])].concat();
+        let payload =
+            [&[0, 60, 0, 0][..], &150_000_u64.to_be_bytes(), &[0x20, 0], &long(&table)].concat();
+        let behind = frame(HEARTBEAT, b"");
+        let stream = [frame(HEADER, &payload), frame(BODY, &[b'y'; 150_000]), behind.clone()];
+        let out = sifted(&stream.concat(), 10_000);
+        assert!(out.len() < 200 && out.ends_with(&behind), "{}", out.len());
+        assert_eq!(body_size(&out), 0);
     }
 
     #[test]

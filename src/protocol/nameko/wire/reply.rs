@@ -1,20 +1,18 @@
 //! What a reply means: `{"result":…,"error":…}` read leniently, its payload sliced out of the
 //! message and not parsed (WIRE 1.3, 1.6).
 
-use std::fmt;
-
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::compression::Packed;
-use super::frames::{MENDED, TOO_LARGE};
+use super::content_header::{MENDED, NO_ROOM, TOO_LARGE};
 use super::{compression, exception, tagged};
 use crate::call::{Payload, Reply, TraceParent};
 use crate::fault::{Fault, FaultKind, Outcome};
-use crate::json::{self, REPLY_DEPTH};
+use crate::json::REPLY_DEPTH;
+use crate::json::lexer::Container;
+use crate::json::members::{Foreign, Unreadable, foreign};
 use crate::units::format_size;
 
 /// A message from the reply queue.
@@ -32,7 +30,7 @@ pub(in super::super) struct Decoded {
     pub(in super::super) result: Result<Reply, Fault>,
     /// Whether `NaN` or `Infinity` had to become `null`.
     pub(in super::super) repaired: bool,
-    /// What was wrong with its properties, which were [mended](super::frames).
+    /// What was wrong with its properties, which were [mended](super::content_header).
     pub(in super::super) odd: Option<String>,
 }
 
@@ -54,13 +52,14 @@ pub(in super::super) fn decode(
 ) -> Decoded {
     let Delivered { properties, body } = delivered;
     let (mut repaired, odd) = (false, odd(&properties));
+    let call = properties.correlation_id().as_ref().map(ShortString::as_str);
     if let Some(size) = odd.as_deref().and_then(|odd| odd.strip_prefix(TOO_LARGE)) {
         let size = format!("{size} bytes");
         let result = Err(too_large(service, method, &size, rules.largest));
         return Decoded { result, repaired, odd: None };
     }
     let parts = match compression::unpack(&properties, body, rules.largest) {
-        Ok(body) => split(body, &mut repaired)
+        Ok(body) => split(&body, &mut repaired)
             .map_err(|complaint| broken(service, method, &complaint, &properties)),
         Err(Packed::Broken(complaint)) => Err(broken(service, method, &complaint, &properties)),
         Err(Packed::TooLarge) => {
@@ -69,7 +68,7 @@ pub(in super::super) fn decode(
     };
     let result = parts.and_then(|parts| match parts {
         Parts::Error(error) => {
-            Err(exception::fault(std::str::from_utf8(&error).unwrap_or_default(), method))
+            Err(exception::fault(std::str::from_utf8(&error).unwrap_or_default(), method, call))
         }
         Parts::Result(result) => {
             let plain =
@@ -87,30 +86,26 @@ enum Parts {
     Error(Bytes),
 }
 
-fn split(body: Bytes, repaired: &mut bool) -> Result<Parts, String> {
-    let body = match serde_json::from_slice::<Envelope<'_>>(&body) {
-        Ok(envelope) => return envelope.into_parts(&body),
-        Err(error) => match json::repair(&body) {
-            Some(mended) => Bytes::from(mended),
-            None => return Err(complaint(&body, &error)),
-        },
-    };
-    match serde_json::from_slice::<Envelope<'_>>(&body) {
-        Ok(envelope) => {
-            *repaired = true;
-            envelope.into_parts(&body)
-        }
-        Err(error) => Err(complaint(&body, &error)),
+/// The envelope. Other keys are ignored.
+fn split(body: &Bytes, repaired: &mut bool) -> Result<Parts, String> {
+    let read = foreign(body, ["result", "error"], REPLY_DEPTH + 1);
+    let Foreign { members, repaired: mended, .. } = read.map_err(complaint)?;
+    if members.container != Some(Container::Object) {
+        return Err("JSON, but no object".to_owned());
+    }
+    *repaired = mended;
+    match members.values {
+        [_, Some(error)] if truthy(&error) => Ok(Parts::Error(error)),
+        [Some(result), _] => Ok(Parts::Result(result)),
+        [None, _] => Err("without a result and without an error".to_owned()),
     }
 }
 
-fn complaint(body: &[u8], error: &serde_json::Error) -> String {
-    if std::str::from_utf8(body).is_err() {
-        "not valid UTF-8".to_owned()
-    } else if error.is_data() {
-        "JSON, but no object".to_owned()
-    } else {
-        "not JSON".to_owned()
+fn complaint(why: Unreadable) -> String {
+    match why {
+        Unreadable::NotText => "not valid UTF-8".to_owned(),
+        Unreadable::NotJson => "not JSON".to_owned(),
+        Unreadable::TooDeep => format!("nested more than {REPLY_DEPTH} levels deep"),
     }
 }
 
@@ -134,6 +129,11 @@ fn too_large(service: &str, method: &str, size: &str, largest: usize) -> Fault {
     Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
 }
 
+/// Whether a reply has lost its body because there was no room for it.
+pub(in super::super) fn lacked_room(properties: &BasicProperties) -> bool {
+    odd(properties).is_some_and(|odd| odd.starts_with(NO_ROOM))
+}
+
 fn odd(properties: &BasicProperties) -> Option<String> {
     match properties.headers().as_ref()?.inner().get(MENDED)? {
         AMQPValue::LongString(why) => Some(why.to_string()),
@@ -150,91 +150,16 @@ fn trace(properties: &BasicProperties) -> Option<TraceParent> {
     }
 }
 
-/// The envelope. Other keys are ignored, and of a repeated key the last one counts, as in Python.
-#[derive(Default)]
-struct Envelope<'a> {
-    result: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
-}
-
-impl Envelope<'_> {
-    fn into_parts(self, body: &Bytes) -> Result<Parts, String> {
-        let error = self.error.map(RawValue::get).filter(|error| truthy(error));
-        let (part, is_error) = match (error, self.result) {
-            (Some(error), _) => (error, true),
-            (None, Some(result)) => (result.get(), false),
-            (None, None) => return Err("without a result and without an error".to_owned()),
-        };
-        if json::nests_deeper_than(part.as_bytes(), REPLY_DEPTH) {
-            return Err(format!("nested more than {REPLY_DEPTH} levels deep"));
-        }
-        let part = body.slice_ref(part.as_bytes());
-        Ok(if is_error { Parts::Error(part) } else { Parts::Result(part) })
-    }
-}
-
 /// Whether Python takes a JSON value for an error that is there.
-fn truthy(json: &str) -> bool {
-    match json.as_bytes() {
+fn truthy(json: &[u8]) -> bool {
+    match json {
         b"null" | b"false" | b"\"\"" => false,
         [b'[' | b'{', inside @ .., _] => !inside.trim_ascii().is_empty(),
-        [b'-' | b'0'..=b'9', ..] => json.parse::<f64>().is_ok_and(|number| number != 0.0),
+        [b'-' | b'0'..=b'9', ..] => {
+            let number = std::str::from_utf8(json).ok().and_then(|text| text.parse::<f64>().ok());
+            number.is_some_and(|number| number != 0.0)
+        }
         _ => true,
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Envelope<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut envelope = Envelope::default();
-                while let Some(key) = map.next_key::<Key>()? {
-                    match key {
-                        Key::Result => envelope.result = Some(map.next_value()?),
-                        Key::Error => envelope.error = Some(map.next_value()?),
-                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(envelope)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-enum Key {
-    Result,
-    Error,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_bytes<E>(self, key: &[u8]) -> Result<Key, E> {
-                Ok(match key {
-                    b"result" => Key::Result,
-                    b"error" => Key::Error,
-                    _ => Key::Other,
-                })
-            }
-        }
-        // As bytes: a key may hold lone surrogates, and Rust's strings may not.
-        deserializer.deserialize_bytes(Text)
     }
 }
 
@@ -243,6 +168,7 @@ mod tests {
     use lapin::types::FieldTable;
 
     use super::*;
+    use crate::json::walks::bytes_walked;
 
     fn decode_body(body: &[u8]) -> Decoded {
         decode_as(BasicProperties::default(), body, false)
@@ -303,6 +229,13 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_is_walked_once() {
+        let body = r#"{"result": [1,"\"",{"b":null}], "error": null}"#;
+        let (decoded, walked) = bytes_walked(|| decode_body(body.as_bytes()));
+        assert_eq!((decoded.result.is_ok(), walked), (true, body.len()));
+    }
+
+    #[test]
     fn errors_win_when_truthy() {
         let error = r#"{"exc_type":"ValueError","exc_path":"builtins.ValueError","exc_args":["bad"],"value":"bad"}"#;
         for envelope in [
@@ -346,7 +279,7 @@ mod tests {
             (b"{\"error\":null}", "without a result"),
             (b"{\"result\":\"\xff\"}", "UTF-8"),
             (deep.as_bytes(), "nested"),
-            (deeper.as_bytes(), "not JSON"),
+            (deeper.as_bytes(), "nested"),
         ];
         for (body, complaint) in cases {
             let shown: String = String::from_utf8_lossy(body).chars().take(40).collect();

@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
-use super::tagged;
-use crate::call::{Context, Params, Request, is_plain_name};
+use super::{baggage, context, tagged};
+use crate::call::{Context, Params, Payload, Request, is_plain_name};
 use crate::fault::{Fault, FaultKind};
 
 /// How many calls of a chain Nameko remembers (`parent_calls_tracked`).
-const CALL_IDS_TRACKED: usize = 10;
+pub(super) const CALL_IDS_TRACKED: usize = 10;
 /// The longest short string of AMQP 0-9-1, which routing keys and queue names are.
-const SHORT_STRING: usize = 255;
+pub(super) const SHORT_STRING: usize = 255;
 /// AMQP's delivery modes. A call is transient: after the broker's crash its caller is gone.
 const TRANSIENT: u8 = 1;
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 /// The prefix under which Nameko carries a context's values, and drops all other headers.
 macro_rules! context_key {
     ($key:literal) => {
@@ -68,8 +68,12 @@ pub(in super::super) fn routing_key(
 
 /// Refuses params that kombu would read as something else than what the caller wrote.
 pub(in super::super) fn check_params(params: &Params) -> Result<(), Unsendable> {
-    let (Params::Array(payload) | Params::Object(payload)) = params else { return Ok(()) };
-    if !tagged::holds_tagged_value(payload.as_bytes()) {
+    let payloads: &[&Payload] = match params {
+        Params::None => &[],
+        Params::Array(payload) | Params::Object(payload) => &[payload],
+        Params::Both { positional, named } => &[positional, named],
+    };
+    if !payloads.iter().any(|payload| tagged::holds_tagged_value(payload.as_bytes())) {
         return Ok(());
     }
     let message = "the params hold an object of exactly the keys `__type__` and `__value__`, \
@@ -88,7 +92,7 @@ pub(in super::super) fn check_headers(
         return Ok(());
     }
     let id = "00000000-0000-0000-0000-000000000000";
-    let size = FRAME + header_size(&call_properties(request, id, id));
+    let size = header_frame(&call_properties(request, id, id));
     if size <= frame_max {
         return Ok(());
     }
@@ -109,14 +113,23 @@ const HEADER_WITHOUT_VALUES: usize = 1_024;
 fn longest_header(context: &Context) -> usize {
     let length = |value: &Option<String>| value.as_ref().map_or(0, String::len);
     let stack: usize = context.call_ids.iter().map(|id| id.len() + 5).sum();
+    // A number of one digit takes nine bytes, and each element of a list its type.
+    let baggage = context.baggage.iter().map(|(name, json)| name.len() + 9 * json.as_bytes().len());
+    let baggage: usize = baggage.map(|size| size + 32).sum();
     HEADER_WITHOUT_VALUES
         + stack
+        + baggage
         + 2 * (context.trace.as_str().len() + length(&context.trace_state))
         + length(&context.request_id)
         + length(&context.language)
         + length(&context.user_agent)
         + length(&context.authorization)
         + length(&context.user_id)
+}
+
+/// How many bytes the frame of a message's header takes.
+pub(in super::super) fn header_frame(properties: &BasicProperties) -> usize {
+    FRAME + header_size(properties)
 }
 
 /// How many bytes a content header takes.
@@ -127,12 +140,14 @@ fn header_size(properties: &BasicProperties) -> usize {
         properties.correlation_id(),
         properties.reply_to(),
         properties.expiration(),
+        properties.message_id(),
     ];
     let texts = texts.into_iter().flatten().map(|text| 1 + text.as_str().len());
     let table = properties.headers().iter().flat_map(FieldTable::inner);
     let table = table.map(|(key, value)| 1 + key.as_str().len() + value_size(value));
+    let timestamp = properties.timestamp().map_or(0, |_| 8);
     // Class, weight, size of the body, flags; delivery mode and priority; the table's own length.
-    2 + 2 + 8 + 2 + 2 + 4 + texts.sum::<usize>() + table.sum::<usize>()
+    2 + 2 + 8 + 2 + 2 + 4 + timestamp + texts.sum::<usize>() + table.sum::<usize>()
 }
 
 /// How many bytes a value takes in a table or an array, its type included.
@@ -140,7 +155,14 @@ fn value_size(value: &AMQPValue) -> usize {
     1 + match value {
         AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
         AMQPValue::FieldArray(items) => 4 + items.as_slice().iter().map(value_size).sum::<usize>(),
-        // An integer; there are no other types in `headers`.
+        AMQPValue::FieldTable(table) => {
+            let entries = table.inner().iter();
+            4 + entries
+                .map(|(key, value)| 1 + key.as_str().len() + value_size(value))
+                .sum::<usize>()
+        }
+        AMQPValue::Boolean(_) => 1,
+        // A number; there are no other types in `headers`.
         _ => 8,
     }
 }
@@ -151,6 +173,11 @@ pub(in super::super) fn body(params: &Params) -> Vec<u8> {
         Params::None => (r#"{"args":[],"kwargs":{}}"#, b"", ""),
         Params::Array(array) => (r#"{"args":"#, array.as_bytes(), r#","kwargs":{}}"#),
         Params::Object(object) => (r#"{"args":[],"kwargs":"#, object.as_bytes(), "}"),
+        Params::Both { positional, named } => {
+            let (positional, named) = (positional.as_bytes(), named.as_bytes());
+            let parts: [&[u8]; 5] = [br#"{"args":"#, positional, br#","kwargs":"#, named, b"}"];
+            return parts.concat();
+        }
     };
     [before.as_bytes(), payload, after.as_bytes()].concat()
 }
@@ -194,7 +221,8 @@ fn properties(headers: FieldTable, correlation_id: &str, reply_to: &str) -> Basi
         .with_headers(headers)
 }
 
-fn headers(context: &Context, correlation_id: &str) -> FieldTable {
+/// What travels beside a call or an event.
+pub(super) fn headers(context: &Context, correlation_id: &str) -> FieldTable {
     let mut headers = FieldTable::default();
     let mut put = |key: &'static str, value: Option<&str>| {
         // Nameko drops what is None, and no header goes without a value.
@@ -216,6 +244,17 @@ fn headers(context: &Context, correlation_id: &str) -> FieldTable {
     put(context_key!("user_id"), context.user_id.as_deref());
     let stack = call_id_stack(&context.call_ids, correlation_id);
     headers.insert(context_key!("call_id_stack").into(), AMQPValue::FieldArray(stack));
+    let hops = i64::from(context.next_hop());
+    headers.insert(context_key!("genkan_hops").into(), AMQPValue::LongLongInt(hops));
+    for (name, json) in &context.baggage {
+        let key = [context::PREFIX, name].concat();
+        if key.len() <= SHORT_STRING
+            && context::may_travel(name)
+            && let Some(value) = baggage::from_json(json)
+        {
+            headers.insert(ShortString::from(key), value);
+        }
+    }
     headers
 }
 
@@ -250,6 +289,8 @@ fn shown(value: &AMQPValue) -> String {
     match value {
         AMQPValue::LongString(text) => LongString::to_string(text),
         AMQPValue::LongLongInt(number) => number.to_string(),
+        AMQPValue::Double(number) => number.to_string(),
+        AMQPValue::Boolean(flag) => flag.to_string(),
         AMQPValue::FieldArray(items) => {
             let mut list = String::from("[");
             for (index, item) in items.as_slice().iter().enumerate() {
@@ -354,6 +395,7 @@ mod tests {
     fn only_headers_with_a_value_go_out() {
         let expected = [
             ("nameko.call_id_stack", r#"["genkan.call.0123"]"#),
+            ("nameko.genkan_hops", "1"),
             ("nameko.traceparent", TRACE),
             ("traceparent", TRACE),
         ];
@@ -373,13 +415,27 @@ mod tests {
             authorization: Some("Bearer secret".into()),
             user_id: Some("7".into()),
             call_ids: vec!["web.get.1".into()],
+            hops: 2,
+            baggage: vec![
+                ("tenant".to_owned(), payload("\"tokyo\"")),
+                ("level".to_owned(), payload("5")),
+                ("dry".to_owned(), payload("true")),
+                ("nothing".to_owned(), payload("null")),
+                ("deadline".to_owned(), payload("1")),
+                ("AMQP_URI".to_owned(), payload("\"amqp://guest:guest@h/\"")),
+                ("k".repeat(250), payload("1")),
+            ],
             ..context()
         };
         let expected = [
             ("nameko.auth_token", "***"),
             ("nameko.call_id_stack", r#"["web.get.1", "genkan.call.0123"]"#),
+            ("nameko.dry", "true"),
+            ("nameko.genkan_hops", "3"),
             ("nameko.language", "de"),
+            ("nameko.level", "5"),
             ("nameko.request_id", "r-1"),
+            ("nameko.tenant", "tokyo"),
             ("nameko.traceparent", TRACE),
             ("nameko.tracestate", "a=1"),
             ("nameko.user_agent", "curl"),

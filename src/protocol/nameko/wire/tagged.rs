@@ -130,7 +130,7 @@ impl Open {
 /// Without recursion: the text's depth is not this function's.
 fn walk(json: &[u8], found: &mut dyn FnMut(Tagged)) {
     let mut open: Vec<Open> = Vec::new();
-    for Lexeme { kind, start, end } in Lexer::lenient(json) {
+    for Lexeme { kind, start, end } in Lexer::new(json) {
         match kind {
             Kind::Text => {
                 if let Some(object) = open.last_mut().filter(|it| it.object && it.key.is_none()) {
@@ -157,7 +157,7 @@ fn walk(json: &[u8], found: &mut dyn FnMut(Tagged)) {
                     found(Tagged { whole: closed.start..end, kind, value });
                 }
             }
-            Kind::Scalar | Kind::Broken => {}
+            Kind::Scalar => {}
         }
     }
 }

@@ -5,18 +5,16 @@
 
 mod server;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::ClientConfig;
 
 pub(super) use self::server::Server;
 use super::login;
-use super::transport;
 use super::wire::Dialect;
-use crate::config::secret::{Secret, SecretSource, shown_path, url_without_credentials};
+use crate::config::secret::{Secret, SecretSource, url_without_credentials};
 use crate::config::section::Section;
+use crate::exposer::Credence;
+use crate::tls::ClientFiles;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle server is asked whether it lives.
@@ -25,22 +23,24 @@ const LONGEST_PING_INTERVAL: Duration = Duration::from_secs(10);
 const INBOX_PREFIX: &str = "_INBOX";
 /// What one reply may take of the memory.
 const MAX_REPLY: usize = 16 * 1024 * 1024;
+/// The largest request to an exposed service. As over HTTP.
+const MAX_REQUEST: usize = 1024 * 1024;
+/// How many calls of an exposed service are under way at once: NATS holds none back.
+const PREFETCH: usize = 1000;
 
 /// Everything that a connection and its envelopes need.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// Where to connect, in turns; never empty unless a problem was reported.
-    pub(super) servers: Vec<Server>,
+    pub(super) servers: Vec<Arc<Server>>,
+    /// Whether to turn to servers of which these tell.
+    pub(super) discover: bool,
     /// How the services behind it speak.
     pub(super) dialect: Dialect,
     /// TLS even where the server does not ask for it.
     pub(super) tls: bool,
-    /// Whom to trust instead of the system's authorities.
-    pub(super) ca_file: Option<PathBuf>,
-    /// The client's own certificate and key.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
-    /// What was read from those files last.
-    tls_config: Mutex<Option<Arc<ClientConfig>>>,
+    /// Whom to trust, and who we are.
+    pub(super) certificates: ClientFiles,
     /// How Genkan proves who it is, where the server's URL does not say.
     auth: Auth,
     /// From the name's look-up to a proven inbox.
@@ -51,29 +51,27 @@ pub(super) struct Settings {
     pub(super) inbox_prefix: String,
     /// The largest reply that is taken in, headers included.
     pub(super) max_reply: usize,
+    /// The largest request to an exposed service, headers included.
+    pub(super) max_request: usize,
+    /// How many calls of an exposed service are under way at once, where its row does not say.
+    pub(super) prefetch: u16,
+    /// Whether credentials of calls to exposed services travel on.
+    pub(super) forward_authorization: bool,
+    /// Whether who they say calls is believed.
+    pub(super) trust_context: bool,
 }
 
 impl Settings {
-    /// What is proven to a server.
-    pub(super) fn auth<'a>(&'a self, server: &'a Server) -> &'a Auth {
-        match &server.auth {
-            Auth::None => &self.auth,
-            own => own,
-        }
+    /// What of an event's own words about its maker goes on.
+    pub(super) fn credence_of_events(&self) -> Credence {
+        Credence::of(self.forward_authorization, self.trust_context, false)
     }
 
-    /// The certificates as the files hold them now. Files that cannot be used any more keep the
-    /// old ones, loudly.
-    pub(super) fn tls_config(&self) -> Result<Arc<ClientConfig>, String> {
-        let read = transport::tls(self);
-        let mut last = self.tls_config.lock().unwrap_or_else(PoisonError::into_inner);
-        match (read, &*last) {
-            (Ok(config), _) => Ok(Arc::clone(last.insert(config))),
-            (Err(complaint), Some(old)) => {
-                tracing::error!(complaint, "certificates cannot be used: the old ones stay");
-                Ok(Arc::clone(old))
-            }
-            (Err(complaint), None) => Err(complaint),
+    /// What is proven to a server.
+    pub(super) fn auth<'a>(&'a self, server: &'a Server) -> &'a Auth {
+        match &*server.auth {
+            Auth::None => &self.auth,
+            own => own,
         }
     }
 }
@@ -101,28 +99,29 @@ impl Auth {
 
 /// Reads the table. What is missing or contradictory is reported to the section.
 pub(super) fn read(section: &mut Section<'_>) -> Settings {
-    let dialects =
-        [("picom", Dialect::Picom), ("plain", Dialect::Plain), ("micro", Dialect::Micro)];
-    let dialect = section.choice("dialect", &dialects, Dialect::Picom);
+    let dialect = section.choice("dialect", &Dialect::WORDS, Dialect::Picom);
     let auth = read_auth(section);
     let servers = read_servers(section, &auth);
-    let (tls, ca_file, identity) = read_tls(section, &servers);
+    let (tls, certificates) = read_tls(section, &servers);
     Settings {
         servers,
+        discover: section.flag("discover", true),
         dialect,
         tls,
-        ca_file,
-        identity,
-        tls_config: Mutex::default(),
+        certificates,
         auth,
         connect_timeout: section.duration("connect_timeout", CONNECT_TIMEOUT),
         ping_interval: read_ping_interval(section),
         inbox_prefix: read_inbox_prefix(section),
         max_reply: section.size("max_reply", MAX_REPLY),
+        max_request: section.size("max_request", MAX_REQUEST),
+        prefetch: u16::try_from(section.count("prefetch", PREFETCH, 1, 10_000)).unwrap_or(u16::MAX),
+        forward_authorization: section.flag("forward_authorization", false),
+        trust_context: section.flag("trust_context", false),
     }
 }
 
-fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Server> {
+fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Arc<Server>> {
     let texts = section.texts("servers");
     if texts.is_empty() {
         let title = section.title();
@@ -132,7 +131,7 @@ fn read_servers(section: &mut Section<'_>, auth: &Auth) -> Vec<Server> {
         );
     }
     let urls = texts.iter().flat_map(|text| server::split(text));
-    urls.filter_map(|url| read_server(section, url, auth)).collect()
+    urls.filter_map(|url| read_server(section, url, auth)).map(Arc::new).collect()
 }
 
 /// Reads one URL. The text may hold a password: no message repeats more of it than its host.
@@ -143,7 +142,7 @@ fn read_server(section: &Section<'_>, text: &str, auth: &Auth) -> Option<Server>
         section.problem("servers", format!("a server in {title}, {shown}, {what}"));
         None
     };
-    match server::parse(text) {
+    match Server::parse(text) {
         Ok(Server { auth: own, .. }) if !own.is_none() && !auth.is_none() => {
             fail("holds credentials of its own beside those in the table: keep one of them")
         }
@@ -227,65 +226,20 @@ fn check_credentials(section: &Section<'_>, text: &Secret) {
     }
 }
 
-/// Reports a file that cannot be read, or that lacks one of the words of its format.
-fn check_file(section: &Section<'_>, key: &str, file: &Path, words: &[&str]) {
-    let title = section.title();
-    let shown = shown_path(file);
-    match std::fs::read_to_string(file) {
-        Err(error) => {
-            section.problem(key, format!("`{key}` in {title}: cannot read {shown}: {error}"));
-        }
-        Ok(text) => {
-            if let Some(word) = words.iter().find(|word| !text.contains(**word)) {
-                section.problem(
-                    key,
-                    format!("`{key}` in {title}: {shown} has no block that says `{word}`"),
-                );
-            }
-        }
-    }
-}
-
-type Tls = (bool, Option<PathBuf>, Option<(PathBuf, PathBuf)>);
-
-fn read_tls(section: &mut Section<'_>, servers: &[Server]) -> Tls {
+fn read_tls(section: &mut Section<'_>, servers: &[Arc<Server>]) -> (bool, ClientFiles) {
     let given = section.has("tls");
     let wanted = section.flag("tls", false);
     let refused = given && !wanted;
-    let ca_file = section.path("ca_file");
-    let (cert, key) = (section.path("cert_file"), section.path("key_file"));
-    let certificate = ["-----BEGIN CERTIFICATE-----"];
-    for (name, file, words) in [
-        ("ca_file", &ca_file, &certificate[..]),
-        ("cert_file", &cert, &certificate[..]),
-        ("key_file", &key, &["PRIVATE KEY-----"][..]),
-    ] {
-        if let Some(file) = file {
-            check_file(section, name, file, words);
-        }
-    }
+    let named = ["ca_file", "cert_file", "key_file"].iter().any(|key| section.has(key));
+    let files = ClientFiles::read(section);
     let title = section.title();
-    let files = ca_file.is_some() || cert.is_some() || key.is_some();
     let urls = servers.iter().any(|server| server.tls);
-    if refused && (files || urls) {
-        let what = if files { "certificate files" } else { "a tls:// server" };
+    if refused && (named || urls) {
+        let what = if named { "certificate files" } else { "a tls:// server" };
         section.problem("tls", format!("{title} has `tls = false` beside {what}: drop one"));
     }
-    let identity = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (cert, _) => {
-            let (has, lacks) =
-                if cert.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };
-            section.problem(
-                has,
-                format!("{title} has `{has}` without `{lacks}`: add `{lacks} = \"…\"`"),
-            );
-            None
-        }
-    };
     // Whoever names certificates means TLS, also where the server would talk without.
-    (wanted || files, ca_file, identity)
+    (wanted || named, files)
 }
 
 fn read_ping_interval(section: &mut Section<'_>) -> Duration {
@@ -358,7 +312,7 @@ mod tests {
         assert!(settings.servers.iter().all(|server| settings.auth(server).is_none()));
         assert_eq!(settings.dialect, Dialect::Picom);
         assert_eq!(settings.inbox_prefix, "_INBOX");
-        assert!(!settings.tls && settings.ca_file.is_none() && settings.identity.is_none());
+        assert!(settings.discover && !settings.tls && !settings.certificates.are_named());
         assert!(settings.ping_interval <= Duration::from_secs(10));
     }
 
@@ -367,13 +321,16 @@ mod tests {
         let text = format!(
             "{SERVERS}dialect = \"micro\"\nuser = \"u\"\npassword = \"p\"\ntls = true\n\
              connect_timeout = \"1s\"\nping_interval = \"2s\"\ninbox_prefix = \"_INBOX.app\"\n\
-             max_reply = \"1KiB\""
+             max_reply = \"1KiB\"\ndiscover = false\n\
+             prefetch = 7\nmax_request = \"2KiB\"\nforward_authorization = true"
         );
         let (settings, problems) = read_text(&text);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.dialect, Dialect::Micro);
         assert_eq!(login(&settings), "user u p");
-        assert_eq!(settings.max_reply, 1024);
+        assert_eq!((settings.max_reply, settings.max_request, settings.prefetch), (1024, 2048, 7));
+        assert!(settings.forward_authorization);
+        assert!(!settings.discover);
         assert!(settings.tls);
         assert_eq!(settings.connect_timeout, Duration::from_secs(1));
         assert_eq!(settings.ping_interval, Duration::from_secs(2));

@@ -4,6 +4,8 @@
 //! each is an error with its mend. No message repeats more of the text than its host.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Auth, SecretSource};
 use crate::config::secret::Secret;
@@ -12,7 +14,7 @@ use crate::config::url;
 const PORT: u16 = 4222;
 
 /// The keys of the table, for what was written into the URL.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "tls",
     "user",
     "password",
@@ -25,6 +27,7 @@ const KEYS: [&str; 12] = [
     "connect_timeout",
     "ping_interval",
     "inbox_prefix",
+    "discover",
 ];
 
 /// A server's address.
@@ -36,8 +39,38 @@ pub(in crate::protocol::nats) struct Server {
     pub(in crate::protocol::nats) port: u16,
     /// TLS even where the server does not ask for it.
     pub(in crate::protocol::nats) tls: bool,
+    /// The name that its certificate is for, where it is not the host.
+    name: Option<String>,
     /// The credentials in the URL.
-    pub(in crate::protocol::nats) auth: Auth,
+    pub(in crate::protocol::nats) auth: Arc<Auth>,
+}
+
+impl Server {
+    /// Reads one URL; or what is wrong with it, and the mend.
+    pub(in crate::protocol::nats) fn parse(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
+    /// The name that its certificate has to be for.
+    pub(in crate::protocol::nats) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.host)
+    }
+
+    /// Another server of its cluster, which it names as `HOST:PORT`. As in other clients it gets the
+    /// same login, TLS where this one has it, and where it is a bare address, the certificate may be
+    /// for the name under which this one was reached.
+    pub(in crate::protocol::nats) fn sibling(&self, address: &str, tls: bool) -> Option<Self> {
+        let (host, port) = host_and_port(address).ok()?;
+        let is_address = |host: &str| host.parse::<IpAddr>().is_ok();
+        let name = Some(self.name()).filter(|name| is_address(&host) && !is_address(name));
+        let name = name.map(str::to_owned);
+        Some(Self { host, port, tls: tls || self.tls, name, auth: Arc::clone(&self.auth) })
+    }
+
+    /// Whether both are at the same host and port, as they are written.
+    pub(in crate::protocol::nats) fn is_at_place_of(&self, other: &Self) -> bool {
+        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
 }
 
 impl fmt::Display for Server {
@@ -72,8 +105,7 @@ fn next_url(text: &str) -> Option<usize> {
     })
 }
 
-/// Reads one URL; or what is wrong with it, and the mend.
-pub(super) fn parse(text: &str) -> Result<Server, String> {
+fn parse(text: &str) -> Result<Server, String> {
     let (tls, rest) = match text.split_once("://") {
         Some(("nats", rest)) => (false, rest),
         Some(("tls", rest)) => (true, rest),
@@ -89,7 +121,7 @@ pub(super) fn parse(text: &str) -> Result<Server, String> {
     url::keys(query, &[], &[], &KEYS)?;
     let (host, port) = host_and_port(place)?;
     let auth = login.map_or(Ok(Auth::None), credentials)?;
-    Ok(Server { host, port, tls, auth })
+    Ok(Server { host, port, tls, name: None, auth: Arc::new(auth) })
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16), String> {
@@ -160,6 +192,25 @@ mod tests {
             ("nats://h:1?", "nats://h:1"),
         ] {
             assert_eq!(parse(text).expect(text).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn servers_that_others_name() {
+        let one = parse("nats://u:p@nats.example:4222").expect("a server");
+        let address = one.sibling("10.0.0.2:4223", true).expect("a server");
+        assert_eq!(
+            (address.to_string().as_str(), address.name()),
+            ("tls://10.0.0.2:4223", "nats.example")
+        );
+        assert!(matches!(&*address.auth, Auth::User(user, _) if user == "u"));
+        // Its own siblings are checked against the same name, and keep TLS.
+        let next = address.sibling("[::1]:1", false).expect("a server");
+        assert_eq!((next.to_string().as_str(), next.name()), ("tls://[::1]:1", "nats.example"));
+        let named = address.sibling("other.example:1", false).expect("a server");
+        assert_eq!(named.name(), "other.example");
+        for address in ["", ":1", "h:0", "h:x", "a b:1", "u:p@h:1"] {
+            assert!(one.sibling(address, false).is_none(), "{address}");
         }
     }
 

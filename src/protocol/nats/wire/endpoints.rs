@@ -1,7 +1,8 @@
 //! What a NATS micro service says of itself (ADR-32): its answer to `$SRV.INFO.<name>`.
 //!
 //! An endpoint's subject is what its maker says, by default its bare name, behind those of its
-//! groups: `service.method` is only a guess.
+//! groups: `service.method` is only a guess. A subject with wildcards takes calls whose own names say
+//! what stands there.
 
 use std::sync::Arc;
 
@@ -21,6 +22,39 @@ pub(in crate::protocol::nats) struct Endpoints(Vec<Endpoint>);
 struct Endpoint {
     name: Box<str>,
     subject: Arc<str>,
+    has_wildcards: bool,
+}
+
+impl Endpoint {
+    fn new(Listed { name, subject }: Listed, inbox_prefix: &str) -> Option<Self> {
+        let has_wildcards = subject.split('.').any(|token| matches!(token, "*" | ">"));
+        // What a service says is no more to be trusted than what a caller says. Of wildcards a call
+        // says what stands there, and that has been looked at.
+        let looked_at =
+            if has_wildcards { subject.replace(['*', '>'], "x") } else { subject.clone() };
+        flaw(&looked_at, inbox_prefix).is_none().then(|| Self {
+            name: name.into(),
+            subject: subject.into(),
+            has_wildcards,
+        })
+    }
+
+    /// Whether a message to `subject` reaches it.
+    fn takes(&self, subject: &str) -> bool {
+        if !self.has_wildcards {
+            return *self.subject == *subject;
+        }
+        let mut tokens = subject.split('.');
+        for pattern in self.subject.split('.') {
+            match (pattern, tokens.next()) {
+                (">", rest) => return rest.is_some(),
+                ("*", Some(_)) => {}
+                (pattern, Some(token)) if pattern == token => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    }
 }
 
 #[derive(Deserialize)]
@@ -48,14 +82,9 @@ impl Endpoints {
     /// Reads one instance's answer; `None` where it is none.
     pub(in crate::protocol::nats) fn read(message: &Message, inbox_prefix: &str) -> Option<Self> {
         let info: Info = serde_json::from_slice(&message.payload).ok()?;
-        // What a service says is no more to be trusted than what a caller says.
-        let sound = |listed: &Listed| flaw(&listed.subject, inbox_prefix).is_none();
-        let endpoints = info.endpoints.into_iter().filter(sound).take(MOST);
-        let endpoints = endpoints.map(|Listed { name, subject }| Endpoint {
-            name: name.into(),
-            subject: subject.into(),
-        });
-        Some(Self(endpoints.collect()))
+        let endpoints = info.endpoints.into_iter();
+        let sound = endpoints.filter_map(|listed| Endpoint::new(listed, inbox_prefix));
+        Some(Self(sound.take(MOST).collect()))
     }
 
     /// Adds what another instance has.
@@ -68,19 +97,44 @@ impl Endpoints {
     }
 
     /// Where a call goes: to the subject that is the call's whole name, to the endpoint of that
-    /// name, or to the one whose subject is the name without the service's.
-    pub(in crate::protocol::nats) fn subject(&self, called: &str) -> Option<Arc<str>> {
+    /// name, or to the one whose subject is the name without the service's. A subject that is
+    /// spelt out goes before one with wildcards.
+    pub(in crate::protocol::nats) fn subject(
+        &self,
+        called: &str,
+        inbox_prefix: &str,
+    ) -> Option<Arc<str>> {
         let rest = split(called)?.1;
-        let by_subject = |subject: &str| self.0.iter().find(|one| *one.subject == *subject);
-        let by_name = || self.0.iter().find(|one| *one.name == *rest);
+        let spelt = || self.0.iter().filter(|one| !one.has_wildcards);
+        let by_subject = |subject: &str| spelt().find(|one| *one.subject == *subject);
+        let by_name = || spelt().find(|one| *one.name == *rest);
         let found = by_subject(called).or_else(by_name).or_else(|| by_subject(rest));
-        found.map(|endpoint| Arc::clone(&endpoint.subject))
+        if let Some(endpoint) = found {
+            return Some(Arc::clone(&endpoint.subject));
+        }
+        let is_taken = |subject: &&str| {
+            self.0.iter().any(|endpoint| endpoint.has_wildcards && endpoint.takes(subject))
+        };
+        // The rest alone has not been looked at yet.
+        let subjects = [called, rest].into_iter().filter(|one| flaw(one, inbox_prefix).is_none());
+        subjects.filter(is_taken).map(Arc::from).next()
+    }
+
+    /// These before those of an older answer.
+    pub(in crate::protocol::nats) fn before(&self, older: Self) -> Self {
+        let mut all = self.clone();
+        all.merge(older);
+        all
     }
 
     /// Their names, the first few of them, for a person.
     pub(in crate::protocol::nats) fn names(&self) -> String {
         const SHOWN: usize = 10;
-        let names = self.0.iter().take(SHOWN).map(|endpoint| format!("`{}`", endpoint.name));
+        let shown = |Endpoint { name, subject, has_wildcards }: &Endpoint| match has_wildcards {
+            true => format!("`{name}` (`{subject}`)"),
+            false => format!("`{name}`"),
+        };
+        let names = self.0.iter().take(SHOWN).map(shown);
         let mut names = names.collect::<Vec<_>>().join(", ");
         if self.0.len() > SHOWN {
             names.push_str(", …");
@@ -122,14 +176,45 @@ mod tests {
             ("calc.median", None),
             ("calc", None),
         ] {
-            assert_eq!(calc.subject(called).as_deref(), subject, "{called}");
+            assert_eq!(calc.subject(called, "own.inbox").as_deref(), subject, "{called}");
         }
         assert!(calc.names().starts_with("`sum`, `max`, `divide`"), "{}", calc.names());
     }
 
     #[test]
+    fn a_call_says_what_stands_in_the_place_of_a_wildcard() {
+        let files = read(
+            r#"[{"name":"get","subject":"files.*.get"},{"name":"any","subject":"tree.>"},
+                {"name":"own","subject":"files.own.get"},{"name":"x*","subject":"a*.b"},
+                {"name":"all","subject":"*.all"}]"#,
+        )
+        .expect("an answer");
+        for (called, subject) in [
+            ("files.one.get", Some("files.one.get")),
+            ("svc.files.one.get", Some("files.one.get")),
+            ("files.own", Some("files.own.get")),
+            ("svc.tree.a.b", Some("tree.a.b")),
+            ("svc.tree", None),
+            ("files.one.two.get", None),
+            ("svc.files.one", None),
+            ("svc.get", None),
+            ("svc.x*", None),
+            ("svc.at.all", Some("at.all")),
+            ("svc.$SYS.all", None),
+            ("svc._INBOX.all", None),
+        ] {
+            assert_eq!(files.subject(called, "own.inbox").as_deref(), subject, "{called}");
+        }
+        assert_eq!(
+            files.names(),
+            "`get` (`files.*.get`), `any` (`tree.>`), `own`, `all` (`*.all`)"
+        );
+    }
+
+    #[test]
     fn subjects_that_must_not_be_published_to_are_left_out() {
-        let listed = r#"[{"name":"a","subject":"$SYS.REQ"},{"name":"b","subject":"x.*"},
+        let listed = r#"[{"name":"a","subject":"$SYS.REQ"},{"name":"b","subject":"x*"},
+            {"name":"f","subject":"$SYS.>"},{"name":"g","subject":"own.inbox.>"},{"name":"h","subject":"_INBOX.*"},
             {"name":"c","subject":"own.inbox.1"},{"name":"d","subject":"a b"},{"name":"e","subject":""}]"#;
         assert_eq!(read(listed), Some(Endpoints::default()));
         assert_eq!(read("7"), None);
@@ -140,5 +225,9 @@ mod tests {
         let mut all = read(r#"[{"name":"a","subject":"a"}]"#).expect("an answer");
         all.merge(read(r#"[{"name":"a","subject":"a"},{"name":"b","subject":"b"}]"#).expect("one"));
         assert_eq!(all.names(), "`a`, `b`");
+        let newer = read(r#"[{"name":"b","subject":"elsewhere"}]"#).expect("one");
+        let both = newer.before(all);
+        assert_eq!(both.subject("x.b", "own.inbox").as_deref(), Some("elsewhere"));
+        assert_eq!(both.subject("x.a", "own.inbox").as_deref(), Some("a"));
     }
 }

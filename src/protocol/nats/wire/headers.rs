@@ -25,6 +25,14 @@ impl<'a> Headers<'a> {
         std::str::from_utf8(word).ok()?.parse().ok()
     }
 
+    /// The words behind the status.
+    pub(super) fn words(self) -> Cow<'a, str> {
+        let first = self.lines().next().and_then(|line| line.strip_prefix(VERSION));
+        let first = first.unwrap_or_default().trim_ascii();
+        let end = first.iter().position(u8::is_ascii_whitespace).unwrap_or(first.len());
+        text(first[end..].trim_ascii())
+    }
+
     /// The first header of that name.
     pub(super) fn get(self, name: &str) -> Option<Cow<'a, str>> {
         self.lines().skip(1).find_map(|line| {
@@ -55,7 +63,7 @@ mod tests {
         let block = b"NATS/1.0 503 No Responders\r\nno colon here\r\nX-Error: ung\xfcltig\r\n\
             Empty:\r\n: nameless\r\nx-utf: \xc3\xbc \r\nTwice: a\r\nTwice: b\r\nBare: 1\nA: b:c\r\n\r\n";
         let headers = Headers::new(block);
-        assert_eq!(headers.status(), Some(503));
+        assert_eq!((headers.status(), &*headers.words()), (Some(503), "No Responders"));
         for (name, value) in [
             ("X-Error", Some("ung\u{fc}ltig")),
             ("X-Utf", Some("\u{fc}")),

@@ -15,6 +15,14 @@ use crate::budget::{Account, Exceeded, Share};
 const LONGEST_LINE: usize = 256 * 1024;
 /// From this size on a message counts against the budget.
 const COUNTED: usize = 4 * 1024;
+/// The ids of subscriptions from here on are those of exposed services.
+pub(in crate::protocol::nats) const FIRST_EXPOSED: u64 = 1 << 32;
+/// Those from here on are those of events.
+pub(in crate::protocol::nats) const FIRST_EVENT: u64 = 1 << 33;
+/// Those from here on are those of what streams hand over. Like all of them they have ten digits at most.
+pub(in crate::protocol::nats) const FIRST_STREAM: u64 = 9_000_000_000;
+/// This one is that of what streams say of events that are sent to them.
+pub(in crate::protocol::nats) const RECEIPTS: u64 = 9_900_000_000;
 /// What a server takes where it does not say.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
@@ -35,8 +43,8 @@ pub(in crate::protocol::nats) enum Incoming {
     Message(Message),
     /// One that was not wanted; its bytes have been thrown away as they came.
     Unkept {
-        /// Its subject.
-        subject: Bytes,
+        /// What its line said; it has neither headers nor body.
+        message: Message,
         /// Why.
         why: Unkept,
     },
@@ -56,6 +64,10 @@ pub(in crate::protocol::nats) enum Unkept {
 pub(in crate::protocol::nats) struct Message {
     /// Where it was sent to.
     pub(in crate::protocol::nats) subject: Bytes,
+    /// The subscription that it came for.
+    pub(in crate::protocol::nats) sid: u64,
+    /// Where a reply to it is waited for; empty where none is.
+    pub(in crate::protocol::nats) reply: Bytes,
     /// The block of headers as its sender wrote it; empty where there is none.
     pub(in crate::protocol::nats) headers: Bytes,
     /// The body.
@@ -63,7 +75,7 @@ pub(in crate::protocol::nats) struct Message {
 }
 
 /// What a server says of itself, as far as it matters here.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub(in crate::protocol::nats) struct Info {
     /// The largest message, headers included, that it takes.
@@ -76,6 +88,10 @@ pub(in crate::protocol::nats) struct Info {
     pub(in crate::protocol::nats) nonce: String,
     /// It is about to go (lame duck mode).
     pub(in crate::protocol::nats) ldm: bool,
+    /// The cluster that it is in; empty where it is alone.
+    pub(in crate::protocol::nats) cluster: String,
+    /// The addresses of the servers in it, as `HOST:PORT`, as far as it tells.
+    pub(in crate::protocol::nats) connect_urls: Vec<String>,
 }
 
 impl Default for Info {
@@ -86,6 +102,8 @@ impl Default for Info {
             headers: false,
             nonce: String::new(),
             ldm: false,
+            cluster: String::new(),
+            connect_urls: Vec::new(),
         }
     }
 }
@@ -95,18 +113,26 @@ impl Default for Info {
 #[error("the server broke the protocol: {0}")]
 pub(in crate::protocol::nats) struct Malformed(&'static str);
 
+/// What is kept of messages of one sort.
+pub(in crate::protocol::nats) struct Intake {
+    /// The largest one that is, headers included.
+    pub(in crate::protocol::nats) largest: usize,
+    /// What they hold of the memory.
+    pub(in crate::protocol::nats) account: Account,
+}
+
 /// Takes operations out of what has come in.
 pub(in crate::protocol::nats) struct Parser {
-    /// The largest message that is kept.
-    largest: usize,
-    /// What messages hold of the memory.
-    account: Account,
+    replies: Intake,
+    requests: Intake,
+    events: Intake,
     /// The message whose line has come, and not yet all of its bytes.
     begun: Option<Begun>,
 }
 
 struct Begun {
-    subject: Bytes,
+    /// What its line said.
+    message: Message,
     headers: usize,
     size: usize,
     /// What the message holds, or why it may not.
@@ -116,21 +142,30 @@ struct Begun {
 }
 
 impl Parser {
-    /// Keeps messages of up to `largest` bytes, headers included, as long as the account has room.
-    pub(in crate::protocol::nats) fn new(largest: usize, account: Account) -> Self {
-        Self { largest, account, begun: None }
+    /// Keeps replies, requests to exposed services, and events within their limits.
+    pub(in crate::protocol::nats) fn new(
+        replies: Intake,
+        requests: Intake,
+        events: Intake,
+    ) -> Self {
+        Self { replies, requests, events, begun: None }
     }
 
-    fn begin(&self, subject: Bytes, headers: usize, size: usize) -> Begun {
-        let share = if size > self.largest {
+    fn begin(&self, message: Message, headers: usize, size: usize) -> Begun {
+        let intake = match message.sid {
+            FIRST_EVENT.. => &self.events,
+            FIRST_EXPOSED.. => &self.requests,
+            _ => &self.replies,
+        };
+        let share = if size > intake.largest {
             Err(Unkept::TooLarge(size))
         } else {
-            let mut share = self.account.share();
+            let mut share = intake.account.share();
             // Small ones pass in a buffer of a fixed size.
             let counted = if size >= COUNTED { size } else { 0 };
             share.grow(counted).map(|()| share).map_err(Unkept::NoRoom)
         };
-        Begun { subject, headers, size, share, rest: size + 2 }
+        Begun { message, headers, size, share, rest: size + 2 }
     }
 
     /// The next operation; `None` until more has come in.
@@ -150,8 +185,8 @@ impl Parser {
             line.truncate(end);
             match operation(line.freeze())? {
                 Line::Whole(operation) => return Ok(Some(operation)),
-                Line::Message { subject, headers, size } => {
-                    self.begun = Some(self.begin(subject, headers, size));
+                Line::Message { message, headers, size } => {
+                    self.begun = Some(self.begin(message, headers, size));
                 }
             }
         }
@@ -171,12 +206,12 @@ impl Parser {
             buffer.reserve(begun.size + 2 - buffer.len());
             return Ok(None);
         }
-        let Some(Begun { subject, headers, size, share, .. }) = self.begun.take() else {
+        let Some(Begun { message, headers, size, share, .. }) = self.begun.take() else {
             return Ok(None);
         };
         let share = match share {
             Ok(share) => share,
-            Err(why) => return Ok(Some(Incoming::Unkept { subject, why })),
+            Err(why) => return Ok(Some(Incoming::Unkept { message, why })),
         };
         let headers = buffer.split_to(headers).freeze();
         let payload = buffer.split_to(size - headers.len()).freeze();
@@ -185,13 +220,13 @@ impl Parser {
         }
         buffer.advance(2);
         let payload = share.keep_with(payload);
-        Ok(Some(Incoming::Message(Message { subject, headers, payload })))
+        Ok(Some(Incoming::Message(Message { headers, payload, ..message })))
     }
 }
 
 enum Line {
     Whole(Incoming),
-    Message { subject: Bytes, headers: usize, size: usize },
+    Message { message: Message, headers: usize, size: usize },
 }
 
 fn operation(line: Bytes) -> Result<Line, Malformed> {
@@ -233,7 +268,11 @@ fn message_line(line: &Bytes, rest: &[u8], has_headers: bool) -> Result<Line, Ma
     if headers > size {
         return Err(WRONG);
     }
-    Ok(Line::Message { subject: line.slice_ref(words[0]), headers, size })
+    // An id that is none of ours is nobody's.
+    let sid = number(words[1]).map_or(0, |sid| sid as u64);
+    let reply = if count > fewest { line.slice_ref(words[2]) } else { Bytes::new() };
+    let message = Message { subject: line.slice_ref(words[0]), sid, reply, ..Message::default() };
+    Ok(Line::Message { message, headers, size })
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -250,7 +289,8 @@ mod tests {
     use crate::budget::Budget;
 
     fn parser(largest: usize) -> Parser {
-        Parser::new(largest, Budget::new(1 << 20).upstream())
+        let intake = |largest| Intake { largest, account: Budget::new(1 << 20).upstream() };
+        Parser::new(intake(largest), intake(largest / 2), intake(largest / 2))
     }
 
     /// All operations in a text, handed over in pieces of `piece` bytes.
@@ -270,19 +310,33 @@ mod tests {
     fn message(subject: &'static str, headers: &'static [u8], payload: &'static str) -> Incoming {
         Incoming::Message(Message {
             subject: subject.into(),
+            sid: 1,
             headers: Bytes::from_static(headers),
             payload: payload.into(),
+            ..Message::default()
         })
+    }
+
+    fn with_reply(incoming: Incoming, reply: &'static str) -> Incoming {
+        let Incoming::Message(message) = incoming else { panic!("no message") };
+        Incoming::Message(Message { reply: reply.into(), ..message })
     }
 
     #[test]
     fn operations_in_pieces_of_every_size() {
-        let text = b"INFO {\"max_payload\":7,\"x\":[1],\"ldm\":true,\"nonce\":\"n\"}\r\n\
+        let text = b"INFO {\"max_payload\":7,\"x\":[1],\"ldm\":true,\"nonce\":\"n\",\"cluster\":\"c\",\"connect_urls\":[\"h:1\"]}\r\n\
             PING\r\nPONG\r\n+OK\r\n-ERR 'Stale Connection'\r\n\
             MSG a.b 1 5\r\nhe\r\no\r\nMSG a.b  1 reply.to 0\r\n\r\n\
             HMSG a.b 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n\
             HMSG a 1 r 18 19\r\nNATS/1.0\r\nX: \xfc\r\n\r\n!\r\n";
-        let info = || Info { max_payload: 7, ldm: true, nonce: "n".to_owned(), ..Info::default() };
+        let info = || Info {
+            max_payload: 7,
+            ldm: true,
+            nonce: "n".to_owned(),
+            cluster: "c".to_owned(),
+            connect_urls: vec!["h:1".to_owned()],
+            ..Info::default()
+        };
         for piece in 1..text.len() {
             let found = all(text, piece, 100).expect("well formed");
             let expected = [
@@ -292,9 +346,9 @@ mod tests {
                 Incoming::Ok,
                 Incoming::Error("Stale Connection".to_owned()),
                 message("a.b", b"", "he\r\no"),
-                message("a.b", b"", ""),
+                with_reply(message("a.b", b"", ""), "reply.to"),
                 message("a.b", b"NATS/1.0 503\r\n\r\n", ""),
-                message("a", b"NATS/1.0\r\nX: \xfc\r\n\r\n", "!"),
+                with_reply(message("a", b"NATS/1.0\r\nX: \xfc\r\n\r\n", "!"), "r"),
             ];
             assert_eq!(found, expected, "in pieces of {piece}");
         }
@@ -305,7 +359,8 @@ mod tests {
         let text = b"MSG a.b 1 30\r\n012345678901234567890123456789\r\nPING\r\n";
         for piece in 1..text.len() {
             let why = Unkept::TooLarge(30);
-            let too_large = Incoming::Unkept { subject: "a.b".into(), why };
+            let message = Message { subject: "a.b".into(), sid: 1, ..Message::default() };
+            let too_large = Incoming::Unkept { message, why };
             assert_eq!(all(text, piece, 29).expect("well formed"), [too_large, Incoming::Ping]);
         }
         let (mut parser, mut buffer) = (parser(10), BytesMut::from(&text[..40]));
@@ -314,9 +369,25 @@ mod tests {
     }
 
     #[test]
+    fn requests_have_a_limit_of_their_own() {
+        let text = format!("MSG a.b {FIRST_EXPOSED} inbox.1 60\r\n{}\r\n", "x".repeat(60));
+        let found = all(text.as_bytes(), 7, 100).expect("well formed");
+        let [Incoming::Unkept { message, why: Unkept::TooLarge(60) }] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!((message.sid, &message.reply[..]), (FIRST_EXPOSED, &b"inbox.1"[..]));
+        for sid in [FIRST_EVENT, FIRST_STREAM, RECEIPTS] {
+            let text = format!("MSG a.b {sid} 60\r\n{}\r\n", "x".repeat(60));
+            let found = all(text.as_bytes(), 7, 100).expect("well formed");
+            assert!(matches!(&found[..], [Incoming::Unkept { message, .. }] if message.sid == sid));
+        }
+    }
+
+    #[test]
     fn what_there_is_no_room_for_is_thrown_away_too() {
         let budget = Budget::new(40_000);
-        let mut parser = Parser::new(1 << 20, budget.upstream());
+        let intake = || Intake { largest: 1 << 20, account: budget.upstream() };
+        let mut parser = Parser::new(intake(), intake(), intake());
         let mut next = |size: usize| {
             let text = format!("MSG a 1 {size}\r\n{}\r\n", "x".repeat(size));
             parser.next(&mut BytesMut::from(text.as_str())).expect("well formed")

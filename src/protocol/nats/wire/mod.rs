@@ -1,25 +1,60 @@
 //! The wire format: no I/O. `incoming` and `outgoing` are NATS's own lines, `request` and `reply`
-//! what a call and its answer look like in them.
+//! what a call that leaves and its answer look like in them, `call` and `answer` those that come in.
 //!
 //! A call is a request on the subject `service.method`, with the message as its body. What the
 //! body and the reply look like is the dialect's (WIRE, section 2; ADR-32 for micro).
 
+mod answer;
+mod call;
+mod confirm;
+mod consumer;
+mod discovery;
 mod endpoints;
+mod event;
 mod headers;
 mod incoming;
+mod micro;
+mod nest;
+mod offered;
 mod outgoing;
+mod picom;
 mod receipt;
 mod reply;
 mod request;
+mod stored;
+mod subscription;
 #[cfg(test)]
 mod testing;
+mod told;
+mod violation;
 
+pub(super) use answer::{Answer, Asked, fault, last_error, result};
+pub(super) use call::{context, limit, method, read};
+pub(super) use confirm::confirmed;
+pub(super) use consumer::{
+    ApiFailure, ConsumerInfo, ConsumerName, NewConsumer, Start, StreamInfo, api_answer,
+    consumer_info, create_consumer, delete_consumer, pull, stream_info,
+};
+#[cfg(test)]
+pub(super) use consumer::{ConsumerConfig, Position, StreamState};
+pub(super) use discovery::{Described, EndpointStats, Verb, described};
 pub(super) use endpoints::{Endpoints, inquiry, split};
-pub(super) use incoming::{Incoming, Info, Malformed, Message, Parser, Unkept};
-pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe};
+pub(super) use event::{event, event_headers, publishable, stored_event, stored_id, unkept_event};
+pub(super) use incoming::{
+    FIRST_EVENT, FIRST_EXPOSED, FIRST_STREAM, Incoming, Info, Intake, Malformed, Message, Parser,
+    RECEIPTS, Unkept,
+};
+pub(super) use nest::{Part, packet, part};
+pub(super) use offered::{inquiry_of_all, offers};
+pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe, unsubscribe};
 pub(super) use receipt::receipt;
-pub(super) use reply::{Violation, decode, is_no_responders, violation};
+pub(super) use reply::{decode, is_no_responders};
 pub(super) use request::{NO_HEADERS, describe, headers, message, subject};
+pub(super) use stored::{
+    Ack, PullStatus, Stored, ack_subject, pull_status, push_ack, push_pull, stored,
+};
+pub(super) use subscription::{Subscription, Taken, objections, subscriptions};
+pub(super) use violation::{Violation, violation};
 
 /// How the services behind an upstream speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,4 +65,21 @@ pub(super) enum Dialect {
     Plain,
     /// NATS micro services: like plain, with errors in headers.
     Micro,
+    /// NestJS's `{"pattern":…,"data":…,"id":…}` and `{"response":…}`.
+    Nest,
+}
+
+impl Dialect {
+    /// The words for them.
+    pub(super) const WORDS: [(&str, Self); 4] = [
+        ("picom", Self::Picom),
+        ("plain", Self::Plain),
+        ("micro", Self::Micro),
+        ("nest", Self::Nest),
+    ];
+
+    /// The one that a word names.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        Self::WORDS.into_iter().find_map(|(known, dialect)| (known == word).then_some(dialect))
+    }
 }

@@ -76,11 +76,27 @@ pub(in crate::protocol::nats) fn signature(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// `SUB SUBJECT SID`.
-pub(in crate::protocol::nats) fn subscribe(out: &mut Vec<u8>, subject: &str, sid: u64) {
+/// `SUB SUBJECT [GROUP] SID`: each message goes to one alone of those who subscribe in a group.
+pub(in crate::protocol::nats) fn subscribe(
+    out: &mut Vec<u8>,
+    subject: &str,
+    group: Option<&str>,
+    sid: u64,
+) {
     out.extend_from_slice(b"SUB ");
     out.extend_from_slice(subject.as_bytes());
     out.push(b' ');
+    if let Some(group) = group {
+        out.extend_from_slice(group.as_bytes());
+        out.push(b' ');
+    }
+    push_number(out, sid);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `UNSUB SID`.
+pub(in crate::protocol::nats) fn unsubscribe(out: &mut Vec<u8>, sid: u64) {
+    out.extend_from_slice(b"UNSUB ");
     push_number(out, sid);
     out.extend_from_slice(b"\r\n");
 }
@@ -123,7 +139,9 @@ mod tests {
 
     #[test]
     fn the_bytes() {
-        assert_eq!(text(|out| subscribe(out, "a.*", 12)), "SUB a.* 12\r\n");
+        assert_eq!(text(|out| subscribe(out, "a.*", None, 12)), "SUB a.* 12\r\n");
+        assert_eq!(text(|out| subscribe(out, "a.>", Some("a"), 12)), "SUB a.> a 12\r\n");
+        assert_eq!(text(|out| unsubscribe(out, 12)), "UNSUB 12\r\n");
         let headers = "NATS/1.0\r\nA: b\r\n\r\n";
         let with_reply = text(|out| publish(out, "a.b", Some("inbox.1"), headers, 3));
         assert_eq!(with_reply, format!("HPUB a.b inbox.1 18 21\r\n{headers}"));

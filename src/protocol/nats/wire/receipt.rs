@@ -64,6 +64,8 @@ mod tests {
     fn what_a_stream_says() {
         for (body, stream) in [
             (r#"{"stream":"acmes", "seq":1}"#, Some("acmes")),
+            (r#"{"stream":"acmes","seq":1}"#, Some("acmes")),
+            ("{ \"seq\" : 1 ,\n\"stream\" : \"acmes\" }", Some("acmes")),
             (r#"{"stream":"a","domain":"hub","seq":7,"duplicate":true}"#, Some("a")),
             (
                 r#"{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"a","seq":0}"#,

@@ -123,6 +123,11 @@ pub(in crate::protocol::nats) fn message(
         Params::None => Bytes::new(),
         Params::Object(object) => object.clone().into_bytes(),
         Params::Array(array) => positional(array, request)?,
+        Params::Both { positional, named } => {
+            let called = format_args!("{}.{}", request.service, request.method);
+            let names = request.param_names;
+            Bytes::from(params::merged(called, names, positional.as_str(), named.as_str())?)
+        }
     };
     if dialect == Dialect::Picom && is_falsy(&message) {
         let text = String::from_utf8_lossy(&message[..message.len().min(40)]);
@@ -171,17 +176,35 @@ pub(super) fn is_falsy(json: &[u8]) -> bool {
     }
 }
 
+/// What travels beside a call, by the names of HTTP's headers where there are any.
+pub(super) mod names {
+    pub(in super::super) const TRACE_PARENT: &str = "traceparent";
+    pub(in super::super) const TRACE_STATE: &str = "tracestate";
+    pub(in super::super) const REQUEST_TIMEOUT: &str = "X-Request-Timeout";
+    pub(in super::super) const HOPS: &str = "Genkan-Hops";
+    pub(in super::super) const REQUEST_ID: &str = "X-Request-Id";
+    pub(in super::super) const LANGUAGE: &str = "Accept-Language";
+    pub(in super::super) const USER_AGENT: &str = "User-Agent";
+    pub(in super::super) const AUTHORIZATION: &str = "Authorization";
+    pub(in super::super) const USER_ID: &str = "X-User-Id";
+}
+
 /// A header: its name, and its value without control characters.
-type HeaderRow<'a> = (&'static str, Cow<'a, str>);
+pub(super) type HeaderRow<'a> = (&'static str, Cow<'a, str>);
 
 /// A block without headers.
 pub(in crate::protocol::nats) const NO_HEADERS: &str = "NATS/1.0\r\n\r\n";
 
 /// The block of a request's headers.
 pub(in crate::protocol::nats) fn headers(request: &Request<'_>) -> String {
+    block(rows(request.context, request.deadline.remaining()))
+}
+
+/// A block of headers.
+pub(super) fn block<'a>(rows: impl Iterator<Item = HeaderRow<'a>>) -> String {
     let mut block = String::with_capacity(256);
     block.push_str("NATS/1.0\r\n");
-    for (name, value) in rows(request.context, request.deadline.remaining()) {
+    for (name, value) in rows {
         block.push_str(name);
         block.push_str(": ");
         block.push_str(&value);
@@ -197,26 +220,40 @@ fn rows<'a>(context: &'a Context, remaining: Duration) -> impl Iterator<Item = H
     let mut digits = itoa::Buffer::new();
     let timeout = [digits.format(millis), "ms"].concat();
     let required = [
-        ("traceparent", Cow::Borrowed(context.trace.as_str())),
-        ("X-Request-Timeout", Cow::Owned(timeout)),
+        trace(context),
+        (names::REQUEST_TIMEOUT, Cow::Owned(timeout)),
+        (names::HOPS, Cow::Owned(context.next_hop().to_string())),
     ];
+    required.into_iter().chain(given(context))
+}
+
+/// What travels with calls and events alike.
+pub(super) fn travelling(context: &Context) -> impl Iterator<Item = HeaderRow<'_>> {
+    std::iter::once(trace(context)).chain(given(context))
+}
+
+fn trace(context: &Context) -> HeaderRow<'_> {
+    (names::TRACE_PARENT, Cow::Borrowed(context.trace.as_str()))
+}
+
+/// What a context has, and has not to have.
+fn given(context: &Context) -> impl Iterator<Item = HeaderRow<'_>> {
     let optional = [
-        ("tracestate", &context.trace_state),
-        ("X-Request-Id", &context.request_id),
-        ("Accept-Language", &context.language),
-        ("User-Agent", &context.user_agent),
-        ("Authorization", &context.authorization),
-        ("X-User-Id", &context.user_id),
+        (names::TRACE_STATE, &context.trace_state),
+        (names::REQUEST_ID, &context.request_id),
+        (names::LANGUAGE, &context.language),
+        (names::USER_AGENT, &context.user_agent),
+        (names::AUTHORIZATION, &context.authorization),
+        (names::USER_ID, &context.user_id),
     ];
-    let given = optional.into_iter().filter_map(|(name, value)| {
+    optional.into_iter().filter_map(|(name, value)| {
         let value = value.as_deref().filter(|value| is_header_value(value))?;
         Some((name, Cow::Borrowed(value)))
-    });
-    required.into_iter().chain(given)
+    })
 }
 
 /// A line break in a value would begin a header of the caller's making.
-fn is_header_value(value: &str) -> bool {
+pub(super) fn is_header_value(value: &str) -> bool {
     !value.is_empty() && !value.contains(char::is_control)
 }
 
@@ -224,7 +261,7 @@ fn is_header_value(value: &str) -> bool {
 pub(in crate::protocol::nats) fn describe(request: &Request<'_>) -> Vec<(String, String)> {
     let rows = rows(request.context, request.deadline.remaining());
     rows.map(|(name, value)| {
-        let value = if name == "Authorization" { Cow::Borrowed("***") } else { value };
+        let value = if name == names::AUTHORIZATION { Cow::Borrowed("***") } else { value };
         (name.to_owned(), value.into_owned())
     })
     .collect()
@@ -390,8 +427,11 @@ mod tests {
         let trace = TraceParent::generate();
         let mut context = Context::new(trace);
         let found: Vec<_> = rows(&context, Duration::from_micros(800_900)).collect();
-        let expected =
-            [("traceparent", trace.as_str().into()), ("X-Request-Timeout", "800ms".into())];
+        let expected = [
+            ("traceparent", trace.as_str().into()),
+            ("X-Request-Timeout", "800ms".into()),
+            ("Genkan-Hops", "1".into()),
+        ];
         assert_eq!(found, expected);
 
         context.trace_state = Some("a=b".to_owned());
@@ -401,8 +441,9 @@ mod tests {
         context.authorization = Some("Bearer geheim".to_owned());
         context.user_id = Some(String::new());
         let found: Vec<_> = rows(&context, Duration::ZERO).skip(1).collect();
-        let expected: [HeaderRow<'_>; 5] = [
+        let expected: [HeaderRow<'_>; 6] = [
             ("X-Request-Timeout", "1ms".into()),
+            ("Genkan-Hops", "1".into()),
             ("tracestate", "a=b".into()),
             ("X-Request-Id", "r-1".into()),
             ("Accept-Language", "de, ja;q=0.5".into()),
@@ -425,7 +466,7 @@ mod tests {
         let trace = sample.context.trace;
         let begin = format!("NATS/1.0\r\ntraceparent: {}\r\nX-Request-Timeout: ", trace.as_str());
         assert!(block.starts_with(&begin), "{block}");
-        assert!(block.ends_with("ms\r\nAccept-Language: de\r\n\r\n"), "{block}");
+        assert!(block.ends_with("ms\r\nGenkan-Hops: 1\r\nAccept-Language: de\r\n\r\n"), "{block}");
     }
 
     proptest::proptest! {

@@ -318,7 +318,7 @@ fn calls_from_outside() {
     assert!(id.is_some());
     assert!(talk.hub.call_from_outside(&outside("sub"), 71, talk.now, &mut talk.notes).is_none());
     let id = talk.hub.call_from_outside(&outside("add"), 72, talk.now, &mut talk.notes);
-    talk.hub.forget(id.expect("sent"));
+    assert!(!talk.hub.forget(id.expect("sent"), &mut talk.notes));
     assert_eq!(talk.notes.ended, [(70, "answer 5".to_owned()), (71, "unknown_method".to_owned())]);
     assert_eq!(talk.hub.waiting_calls(), 0);
 }
@@ -429,4 +429,33 @@ fn the_end_ends_what_is_left() {
     talk.hub.drain();
     talk.hub.end_all_calls(&mut talk.notes);
     assert_eq!(talk.hub.waiting_calls(), 0);
+}
+
+#[test]
+fn a_call_that_has_not_left_never_does() {
+    let mut talk = Talk::new();
+    for peer in ["caller", "other"] {
+        talk.module(peer, json!({}));
+        talk.heard(peer);
+    }
+    talk.serving("math", &["add"]);
+    talk.heard("math");
+    talk.notes.unread.push("math");
+    // Its deadline passes.
+    talk.tell("caller", call("c", "math.add"));
+    talk.now += TIMEOUT;
+    talk.hub.expire(talk.now, &mut talk.notes);
+    let told = talk.heard("caller");
+    assert_eq!(told[0]["data"]["outcome"], "not_sent", "{told:?}");
+    // Its caller goes.
+    talk.tell("other", call("c", "math.add"));
+    talk.disconnect("other");
+    assert_eq!(talk.heard("math"), [json!(null); 0]);
+    // Its callee goes.
+    talk.tell("caller", call("d", "math.add"));
+    talk.disconnect("math");
+    let told = talk.heard("caller");
+    assert_eq!(told[0]["data"]["outcome"], "not_sent", "{told:?}");
+    let ended: Vec<_> = talk.notes.ended.iter().map(|(_, how)| how.as_str()).collect();
+    assert_eq!(ended, ["timeout", "caller gone", "unavailable"]);
 }

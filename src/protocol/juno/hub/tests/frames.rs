@@ -22,8 +22,6 @@ fn wrong_frames() {
         (r#"{"requestId":"x"}"#, 2, undefined),
         (r#"{"requestId":"x","type":"1"}"#, 2, undefined),
         (r#"{"requestId":"x","type":1.5}"#, 2, undefined),
-        (r#"[1]"#, 2, undefined),
-        (r#""text""#, 2, undefined),
         (r#"{"type":3}"#, 1, undefined),
         (r#"{"type":3,"requestId":5}"#, 1, undefined),
         (r#"{"type":99,"requestId":"x"}"#, 2, "x"),
@@ -63,7 +61,7 @@ fn wrong_frames() {
         let heard = talk.say("c", line);
         assert_eq!(errors(&heard), [(number, id.to_owned())], "{line}");
     }
-    for line in ["", "{", "nonsense", "{\"type\":1,}"] {
+    for line in ["", " \r", "{", "nonsense", "{\"type\":1,}", "[1]", "5", "\"text\"", "null"] {
         assert_eq!(talk.hand_in("c", line), Dealt::Unfit, "{line:?}");
     }
     assert_eq!(talk.notes.ignored, 0);
@@ -71,9 +69,14 @@ fn wrong_frames() {
     let closed = "]".repeat(200);
     let valid = format!(r#"{{"type":3,"arguments":{deep}{closed},"requestId":"x"}}"#);
     assert_eq!(errors(&talk.say("c", &valid)), [(0, "x".to_owned())]);
-    // An array is none of the frames, however deep; what is no JSON is ignored.
-    assert_eq!(errors(&talk.say("c", &format!("{deep}{closed}"))), [(2, "undefined".to_owned())]);
+    // An array is none of the frames, however deep.
+    assert_eq!(talk.hand_in("c", &format!("{deep}{closed}")), Dealt::Unfit);
     assert_eq!(talk.hand_in("c", &deep), Dealt::Unfit);
+    // To a module that is said, as the daemon does.
+    talk.serving("m", &[]);
+    for line in ["[1]", "\"text\"", &format!("{deep}{closed}")] {
+        assert_eq!(errors(&talk.say("m", line)), [(2, undefined.to_owned())], "{line}");
+    }
 }
 
 /// What a module sends that is no JSON is ignored, whether its dependencies are met or not.
@@ -88,8 +91,14 @@ fn modules_may_send_nonsense() {
         for line in ["", "{", "nonsense", "{\"type\":1,}", "POST / HTTP/1.1"] {
             assert_eq!(talk.say(module, line), Vec::<Value>::new(), "{line:?}");
         }
+        // An answer to nothing is nobody's.
+        let line = r#"{"type":4,"requestId":"x","data":nan}"#;
+        assert_eq!(talk.say(module, line), Vec::<Value>::new());
+        // What it asks for is refused under its id.
+        let line = r#"{"type":3,"requestId":"x","function":"c.f","arguments":{"a":NaN}}"#;
+        assert_eq!(errors(&talk.say(module, line)), [(0, "x".to_owned())]);
     }
-    assert_eq!(talk.notes.ignored, 10);
+    assert_eq!(talk.notes.ignored, 10, "blank lines are nothing");
 }
 
 #[test]

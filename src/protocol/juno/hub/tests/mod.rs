@@ -38,6 +38,8 @@ pub(super) struct Notes {
     pub(super) hung_up: HashMap<&'static str, Presence>,
     /// Who does not read.
     pub(super) busy: Vec<&'static str>,
+    /// Who has not been written anything yet.
+    pub(super) unread: Vec<&'static str>,
     /// Who may be gone without a word.
     pub(super) asked_after: Vec<&'static str>,
     /// Whose connections are to end.
@@ -53,6 +55,8 @@ impl Notes {
 }
 
 impl World for Notes {
+    fn happened(&mut self, _hook: &str, _data: &str) {}
+
     type Peer = &'static str;
     type Ticket = u32;
 
@@ -70,6 +74,15 @@ impl World for Notes {
         !busy
     }
 
+    fn recall(&mut self, from: &&'static str, id: CallId) -> bool {
+        let unread = self.unread.contains(from);
+        let id = json!(format!("g{}", (u64::from(id.generation) << 32) | u64::from(id.index)));
+        let lines = self.sent.entry(from).or_default();
+        let before = lines.len();
+        lines.retain(|line| !unread || line["type"] != 3 || line["requestId"] != id);
+        lines.len() < before
+    }
+
     fn hold(&mut self, line: Vec<u8>) -> Result<Bytes, Fault> {
         Ok(Bytes::from(line))
     }
@@ -78,7 +91,7 @@ impl World for Notes {
         self.write(to, line);
     }
 
-    fn way(&mut self, name: &str) -> Way<u32> {
+    fn way(&mut self, name: &str, _caller: &Caller) -> Way<u32> {
         let service = name.rsplit_once('.').map_or("", |(service, _)| service);
         if service == "full" {
             return Way::Refused(Fault::not_sent(FaultKind::Overloaded, "full"));
@@ -136,7 +149,7 @@ impl World for Notes {
 
     fn note(&mut self, note: Note<'_>) {
         match note {
-            Note::Ignored => self.ignored += 1,
+            Note::Ignored { .. } => self.ignored += 1,
             Note::Late => self.late += 1,
             Note::CallRefused { .. } => self.refused += 1,
             _ => {}
@@ -172,7 +185,7 @@ impl Talk {
     }
 
     fn connect(&mut self, peer: &'static str) {
-        let id = self.hub.connect(peer, &mut self.notes);
+        let id = self.hub.connect(peer, Caller::NOBODY, &mut self.notes);
         self.ids.insert(peer, id);
     }
 

@@ -1,5 +1,9 @@
 //! What brokers do that are alive, or seem to be: cut connections, goodbyes, other policies.
 
+mod closing;
+mod large_replies;
+mod misspelt;
+
 use std::io::Write;
 use std::time::Duration;
 
@@ -138,6 +142,25 @@ async fn a_probe_that_cannot_connect_makes_no_call_wait() {
     let config = config.replace(&format!("127.0.0.1:{port}"), &address);
     let gateway = Gateway::ready(&config).await;
     assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+}
+
+#[tokio::test]
+async fn a_probe_that_has_no_connection_is_told_once() {
+    let vhost = RabbitMq::shared().vhost();
+    let _service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
+    let limit = format!("vhost-limits/{}/max-connections", vhost.name());
+    // The service's own, that for calls and that for replies.
+    RabbitMq::shared().put(&limit, &json!({"value": 3}));
+    let gateway = Gateway::ready(&vhost.config()).await;
+    let told = "no connection for probes, so calls wait for services that are not there: rabbitmq lets \
+                no more connections be made";
+    let line = gateway.wait_for_log(0, told).await;
+    assert_eq!((&line["level"], &line["upstream"]), (&json!("WARN"), &json!("rabbit")), "{line}");
+    assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("set_vhost_limits")), "{line}");
+    assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
+    RabbitMq::shared().delete(&limit);
+    gateway.wait_for_log(0, "the connection for probes is there").await;
+    assert_eq!(gateway.logged(told).len(), 1);
 }
 
 /// The names of a gateway's connections as the broker's operator sees them, by what they are for.

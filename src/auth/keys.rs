@@ -1,0 +1,160 @@
+//! API keys: 256 bits by the system's generator, of which the configuration holds a hash.
+//!
+//! A key is found by its SHA-256 in a table. One round of a fast hash is enough, since nobody can try
+//! 2^256 keys; a slow one would only make each call dear. And to find it takes no longer the more of
+//! a key is right: what is looked up is a hash, of which a change of the key changes half of the bits,
+//! so that how long a comparison takes tells nothing of the key itself. The found hash is compared in
+//! constant time all the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::settings::{HASH_PREFIX, KeyConfig};
+use crate::call::write_hex;
+use crate::caller::{Denial, Identity, Scheme};
+
+/// What each key begins with, so that those who look for lost secrets find it.
+const PREFIX: &str = "gk_";
+/// How many random bytes follow.
+const RANDOM: usize = 32;
+
+/// The hash of a key.
+pub type Hash = [u8; 32];
+
+/// The keys by their hashes.
+#[derive(Clone, Default)]
+pub struct Keys(HashMap<Hash, Known>);
+
+#[derive(Clone)]
+struct Known {
+    config: KeyConfig,
+    identity: Arc<Identity>,
+}
+
+impl Keys {
+    /// Those of a configuration. One that was there before, and is the same, is known as before.
+    pub fn new(configs: &[KeyConfig], before: &Keys) -> Self {
+        let known = configs.iter().map(|config| {
+            let same = before.0.get(&config.hash).filter(|known| known.config == *config);
+            let new = || Known { config: config.clone(), identity: Arc::new(identity(config)) };
+            (config.hash, same.cloned().unwrap_or_else(new))
+        });
+        Self(known.collect())
+    }
+
+    /// Those that are not among `others` are not accepted any more.
+    pub fn withdraw_all_but(&self, others: &Keys) {
+        for (hash, known) in &self.0 {
+            let stays = others.0.get(hash);
+            if !stays.is_some_and(|other| Arc::ptr_eq(&other.identity, &known.identity)) {
+                known.identity.standing.withdraw();
+            }
+        }
+    }
+
+    /// Whether there is none.
+    pub fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whose key it is.
+    pub fn find(&self, key: &str) -> Result<Arc<Identity>, Denial> {
+        // A key has no blanks: whoever sends some has sent more than the key.
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Denial::Malformed);
+        }
+        let hash = hash(key);
+        let (found, known) = self.0.get_key_value(&hash).ok_or(Denial::UnknownKey)?;
+        let differences = found.iter().zip(&hash).fold(0, |all, (a, b)| all | (a ^ b));
+        if differences == 0 { Ok(Arc::clone(&known.identity)) } else { Err(Denial::UnknownKey) }
+    }
+}
+
+/// Who a key makes known.
+pub fn identity(config: &KeyConfig) -> Identity {
+    let user_id = config.user_id.clone().unwrap_or_else(|| format!("key:{}", config.name));
+    Identity {
+        user_id: Some(user_id),
+        calls: config.routes.clone(),
+        until: config.expires,
+        ..Identity::new(Scheme::Key, &config.name)
+    }
+}
+
+/// The hash of a key.
+pub fn hash(key: &str) -> Hash {
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+    hash
+}
+
+/// A new key, and its hash as the configuration has it; none where the system has no randomness.
+pub fn generate() -> Option<(String, String)> {
+    let mut random = [0; RANDOM];
+    SystemRandom::new().fill(&mut random).ok()?;
+    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let mut digits = [0; 64];
+    write_hex(&mut digits, &hash(&key));
+    let digits = String::from_utf8_lossy(&digits);
+    let hash = format!("{HASH_PREFIX}{digits}");
+    Some((key, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::settings::parse_hash;
+
+    fn config(name: &str, key: &str) -> KeyConfig {
+        KeyConfig {
+            name: name.to_owned(),
+            hash: hash(key),
+            routes: None,
+            user_id: None,
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_by_all_of_it() {
+        let keys = Keys::new(&[config("web", "gk_one"), config("cli", "gk_two")], &Keys::default());
+        assert_eq!(keys.find("gk_two").map(|known| known.subject.clone()), Ok("cli".to_owned()));
+        for (key, denial) in [
+            ("gk_on", Denial::UnknownKey),
+            ("gk_onee", Denial::UnknownKey),
+            ("GK_ONE", Denial::UnknownKey),
+            ("", Denial::Malformed),
+            ("gk_one ", Denial::Malformed),
+            ("gk one", Denial::Malformed),
+            ("gk_one\u{e9}", Denial::Malformed),
+        ] {
+            assert_eq!(keys.find(key).map(|_| ()), Err(denial), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_found_by_its_hash() {
+        let (key, written) = generate().expect("randomness");
+        let (other, _) = generate().expect("randomness");
+        assert!(key != other && key.len() == PREFIX.len() + 43, "{key}");
+        assert_eq!(parse_hash(&written), Some(hash(&key)));
+    }
+
+    #[test]
+    fn a_key_that_stays_is_the_same_and_one_that_goes_is_withdrawn() {
+        let (web, cli) = (config("web", "gk_one"), config("cli", "gk_two"));
+        let before = Keys::new(&[web.clone(), cli.clone()], &Keys::default());
+        let (one, two) = (before.find("gk_one").expect("one"), before.find("gk_two").expect("two"));
+        let after = Keys::new(&[web, KeyConfig { user_id: Some("7".to_owned()), ..cli }], &before);
+        before.withdraw_all_but(&after);
+        assert!(!one.standing.is_withdrawn() && two.standing.is_withdrawn());
+        assert!(Arc::ptr_eq(&one, &after.find("gk_one").expect("one")));
+        let changed = after.find("gk_two").expect("two");
+        assert!(!changed.standing.is_withdrawn() && changed.user_id.as_deref() == Some("7"));
+    }
+}

@@ -1,0 +1,113 @@
+//! What makes callers known who show something: API keys, and tokens that an issuer has signed.
+//!
+//! Asked by the ways in, with the text that a caller showed; how it is sent is theirs to know. It
+//! says no more of a bad one than [`Denial`] does.
+
+pub(crate) mod der;
+pub mod keys;
+pub mod settings;
+pub mod tokens;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::caller::{Caller, Denial, Identity};
+use crate::fault::Fault;
+use crate::route::access::Access;
+use crate::tasks::Tasks;
+use keys::Keys;
+use settings::AuthConfig;
+use tokens::Tokens;
+
+/// The longest key or token that is looked at, in bytes.
+pub const LONGEST: usize = 16 * 1024;
+
+/// What is known of callers.
+pub struct Auth {
+    in_force: ArcSwap<InForce>,
+    /// Held while it changes: one reload at a time.
+    change: Mutex<()>,
+    tasks: Tasks,
+}
+
+#[derive(Default)]
+struct InForce {
+    is_on: bool,
+    own_methods: Access,
+    keys: Keys,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Default for Auth {
+    /// Nobody is known.
+    fn default() -> Self {
+        Self::over(Tasks::new())
+    }
+}
+
+impl Auth {
+    fn over(tasks: Tasks) -> Self {
+        Self { in_force: ArcSwap::default(), change: Mutex::default(), tasks }
+    }
+
+    /// With what a configuration says. What it has to fetch it does in tasks of the group.
+    pub fn new(config: &AuthConfig, tasks: Tasks) -> Arc<Self> {
+        let auth = Self::over(tasks);
+        auth.apply(config);
+        Arc::new(auth)
+    }
+
+    /// Puts another configuration in force. Whom that does not know any more is not known from then
+    /// on, wherever it has been let in.
+    pub fn apply(&self, config: &AuthConfig) {
+        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.in_force.load_full();
+        let keys = Keys::new(&config.keys, &before.keys);
+        let tokens = config.jwt.as_ref().map(|jwt| {
+            let same = before.tokens.as_ref().filter(|tokens| tokens.is_of(jwt));
+            same.map_or_else(|| Arc::new(Tokens::new(jwt, &self.tasks)), Arc::clone)
+        });
+        let stays = |old: &Arc<Tokens>| tokens.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
+        let gone = before.tokens.as_ref().filter(|old| !stays(old));
+        let in_force = InForce {
+            is_on: config.is_on,
+            own_methods: config.own_methods.clone(),
+            keys: keys.clone(),
+            tokens: tokens.clone(),
+        };
+        self.in_force.store(Arc::new(in_force));
+        before.keys.withdraw_all_but(&keys);
+        if let Some(gone) = gone {
+            gone.withdraw();
+        }
+    }
+
+    /// Whether there is anything that makes callers known: else what they show is not looked at.
+    pub fn is_on(&self) -> bool {
+        self.in_force.load().is_on
+    }
+
+    /// Whether somebody may call a method that is Genkan's own.
+    pub fn lets_call_own(&self, caller: &Caller, method: &str) -> Result<(), Fault> {
+        let admitted = self.in_force.load().own_methods.lets_call(caller, method);
+        admitted.map_err(|refusal| refusal.fault("call", method, caller))
+    }
+
+    /// Whom a key or token makes known.
+    pub async fn identify(&self, shown: &str) -> Result<Arc<Identity>, Denial> {
+        if shown.len() > LONGEST {
+            return Err(Denial::TooLong);
+        }
+        let tokens = {
+            let in_force = self.in_force.load();
+            let is_token = shown.bytes().filter(|byte| *byte == b'.').count() == 2;
+            match &in_force.tokens {
+                Some(tokens) if is_token => Arc::clone(tokens),
+                Some(_) if in_force.keys.are_none() => return Err(Denial::Malformed),
+                _ => return in_force.keys.find(shown),
+            }
+        };
+        tokens.identify(shown).await
+    }
+}

@@ -1,0 +1,196 @@
+//! The keys of an issuer: fetched at the start, again before they are old, and when a token names one
+//! that is not known.
+//!
+//! One task fetches, so that there is one fetch at a time; a token of an unknown key waits for its next
+//! one, unless the last is so short ago that whoever makes up names would keep the issuer busy. While the
+//! issuer is away, or tells rubbish, the keys that are known stay.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info, warn};
+
+use super::fetch::fetch;
+use super::key_set::KeySet;
+use super::verify::Head;
+use crate::auth::settings::{JwksConfig, JwtConfig, KeySource};
+use crate::backoff::Backoff;
+use crate::caller::Denial;
+use crate::tasks::Tasks;
+
+/// How long after a fetch names that are not known lead to no other one.
+const COOL_DOWN: Duration = Duration::from_secs(10);
+/// The first pause after a fetch that failed.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a token waits for a fetch.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An issuer whose keys are fetched as long as this is there.
+pub(super) struct Issuer {
+    state: Arc<State>,
+    _ends: DropGuard,
+}
+
+struct State {
+    config: Arc<JwtConfig>,
+    known: Mutex<Known>,
+    /// A key was asked for that is not known.
+    wanted: Notify,
+    /// Counts the fetches that have ended.
+    fetched: watch::Sender<u64>,
+}
+
+struct Known {
+    keys: Option<Arc<KeySet>>,
+    /// When a fetch ended last, and whether it brought keys.
+    last: Option<(Instant, bool)>,
+}
+
+impl Issuer {
+    /// Fetches from now on.
+    pub(super) fn start(config: Arc<JwtConfig>, tasks: &Tasks) -> Self {
+        let known = Mutex::new(Known { keys: None, last: None });
+        let (wanted, fetched) = (Notify::new(), watch::Sender::new(0));
+        let state = Arc::new(State { config, known, wanted, fetched });
+        let ended = tasks.shutdown().child_token();
+        let (fetching, until, sessions) = (Arc::clone(&state), ended.clone(), tasks.clone());
+        tasks.spawn("issuer's keys", async move {
+            let _stopped = until.run_until_cancelled(fetching.keep_up(&sessions)).await;
+        });
+        Self { state, _ends: CancellationToken::drop_guard(ended) }
+    }
+
+    /// The keys, among which the one is that a token names, if it can be had.
+    pub(super) async fn keys_for(&self, head: &Head) -> Result<Arc<KeySet>, Denial> {
+        let mut fetched = self.state.fetched.subscribe();
+        let key = head.key.as_deref();
+        match self.state.look(key) {
+            Look::There(keys) => return Ok(keys),
+            Look::NotNow(denial) => return Err(denial),
+            Look::Ask => self.state.wanted.notify_one(),
+            Look::Wait => {}
+        }
+        // It ends with the fetch, or the token does not wait for it.
+        drop(timeout(PATIENCE, fetched.changed()).await);
+        match self.state.look(key) {
+            Look::There(keys) => Ok(keys),
+            Look::NotNow(denial) => Err(denial),
+            Look::Ask | Look::Wait => Err(Denial::NoKeys),
+        }
+    }
+
+    /// None of the keys is trusted any more.
+    pub(super) fn withdraw(&self) {
+        if let Some(keys) = &self.state.known().keys {
+            keys.withdraw();
+        }
+    }
+}
+
+/// What a token that names a key finds.
+enum Look {
+    There(Arc<KeySet>),
+    /// It is to be fetched.
+    Ask,
+    /// The first fetch is under way.
+    Wait,
+    NotNow(Denial),
+}
+
+impl State {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, key: Option<&str>) -> Look {
+        let known = self.known();
+        let Some((last, brought)) = known.last else { return Look::Wait };
+        match &known.keys {
+            Some(keys) if keys.has(key) => Look::There(Arc::clone(keys)),
+            _ if last.elapsed() >= COOL_DOWN => Look::Ask,
+            // The issuer does not know it either; where that is away, nobody can tell.
+            Some(_) if brought => Look::NotNow(Denial::BadSignature),
+            _ => Look::NotNow(Denial::NoKeys),
+        }
+    }
+
+    async fn keep_up(&self, tasks: &Tasks) {
+        let KeySource::Url(from) = &self.config.keys else { return };
+        let mut backoff = Backoff::new(FIRST_PAUSE, Duration::ZERO);
+        loop {
+            let pause = if self.renew(from, tasks).await {
+                backoff.lived(Duration::ZERO);
+                from.refresh
+            } else {
+                backoff.failed()
+            };
+            let mut due = pin!(sleep(pause));
+            loop {
+                tokio::select! {
+                    () = due.as_mut() => break,
+                    // Whoever asked during the last fetch has been answered by it.
+                    () = self.wanted.notified() => if self.is_cool() { break },
+                }
+            }
+        }
+    }
+
+    /// Whether the last fetch is so long ago that a name may lead to another one.
+    fn is_cool(&self) -> bool {
+        self.known().last.is_none_or(|(last, _)| last.elapsed() >= COOL_DOWN)
+    }
+
+    /// Fetches once; true where that brought keys.
+    async fn renew(&self, from: &JwksConfig, tasks: &Tasks) -> bool {
+        let document = fetch(from, tasks).await;
+        let read = document.and_then(|document| KeySet::of_document(&document));
+        let brought = read.is_ok();
+        {
+            let mut known = self.known();
+            self.tell(from, &known, &read);
+            known.last = Some((Instant::now(), brought));
+            if let Ok(mut keys) = read {
+                if let Some(before) = &known.keys {
+                    keys.succeed(before);
+                }
+                known.keys = Some(Arc::new(keys));
+            }
+        }
+        self.fetched.send_modify(|count| *count += 1);
+        brought
+    }
+
+    /// Says what is new.
+    fn tell(&self, from: &JwksConfig, known: &Known, read: &Result<KeySet, String>) {
+        let url = &from.shown;
+        let was_well = known.last.is_none_or(|(_, brought)| brought);
+        match read {
+            Ok(keys) => {
+                let (count, skipped) = (keys.len(), keys.skipped);
+                let same = known.keys.as_ref().is_some_and(|it| it.len() == count && was_well);
+                if !same {
+                    info!(url, keys = count, skipped, "the keys of the issuer of tokens are here");
+                }
+            }
+            Err(problem) if !was_well => {
+                tracing::debug!(url, problem, "the keys of the issuer of tokens cannot be had");
+            }
+            Err(problem) if known.keys.is_some() => {
+                warn!(
+                    url,
+                    problem, "the keys of the issuer of tokens cannot be had: the old ones stay"
+                );
+            }
+            Err(problem) => {
+                error!(
+                    url,
+                    problem, "the keys of the issuer of tokens cannot be had: no token is taken"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Tokens (JWT, RFC 7519) that an issuer has signed: HS256, RS256, ES256 and EdDSA.
+//!
+//! - `verify` is pure: a token, the keys, the rules → who it is, or why not.
+//! - `key_set`: the keys, from a file or an issuer's document. `issuer` fetches that one.
+//! - `cache`: tokens that were verified are known again without the arithmetic.
+//! - `crypto`: the arithmetic, which is ring's.
+//!
+//! **Why jsonwebtoken over ring.** The crate reads tokens and checks claims, and is used by most who
+//! do that in Rust; its own two backends are not built. `aws-lc-rs` takes half a minute of C and a compiler
+//! for it, `rust_crypto` brings a dozen crates and an RSA whose timing leaks (RUSTSEC-2023-0071). ring is
+//! here already, under rustls and for every handshake, is audited as that, and needs 80 lines to be what
+//! the crate calls a provider. The provider is installed before the first token is looked at: without
+//! one the crate panics.
+
+mod cache;
+mod crypto;
+mod fetch;
+mod issuer;
+pub mod key_set;
+mod verify;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::keys::hash;
+use super::settings::{JwtConfig, KeySource};
+use crate::caller::{Denial, Identity};
+use crate::tasks::Tasks;
+use cache::Cache;
+use issuer::Issuer;
+use key_set::KeySet;
+use verify::Head;
+
+/// Tokens by one configuration.
+pub struct Tokens {
+    config: Arc<JwtConfig>,
+    keys: Keys,
+    cache: Cache,
+}
+
+enum Keys {
+    Fixed(Arc<KeySet>),
+    Issuer(Issuer),
+}
+
+impl Tokens {
+    /// Those of a configuration; keys that an issuer tells are fetched from now on.
+    pub fn new(config: &Arc<JwtConfig>, tasks: &Tasks) -> Self {
+        crypto::install();
+        let keys = match &config.keys {
+            KeySource::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
+            KeySource::Url(_) => Keys::Issuer(Issuer::start(Arc::clone(config), tasks)),
+        };
+        Self { config: Arc::clone(config), keys, cache: Cache::default() }
+    }
+
+    /// Whether it is by that configuration.
+    pub fn is_of(&self, config: &JwtConfig) -> bool {
+        self.config.fingerprint == config.fingerprint
+    }
+
+    /// Tokens that it has taken are not accepted any more.
+    pub fn withdraw(&self) {
+        match &self.keys {
+            Keys::Fixed(keys) => keys.withdraw(),
+            Keys::Issuer(issuer) => issuer.withdraw(),
+        }
+    }
+
+    /// Whom a token makes known.
+    pub async fn identify(&self, token: &str) -> Result<Arc<Identity>, Denial> {
+        let digest = hash(token);
+        if let Some(known) = self.cache.get(&digest) {
+            return match known.ended(SystemTime::now) {
+                None => Ok(known),
+                // Its key is gone: another one by that name may have come.
+                Some(Denial::Withdrawn) => self.verify(token, digest).await,
+                Some(denial) => Err(denial),
+            };
+        }
+        self.verify(token, digest).await
+    }
+
+    async fn verify(&self, token: &str, digest: [u8; 32]) -> Result<Arc<Identity>, Denial> {
+        let head = Head::read(token)?;
+        let keys = match &self.keys {
+            Keys::Fixed(keys) => Arc::clone(keys),
+            Keys::Issuer(issuer) => issuer.keys_for(&head).await?,
+        };
+        let identity = Arc::new(verify::identity(token, &head, &keys, &self.config)?);
+        self.cache.put(digest, Arc::clone(&identity));
+        Ok(identity)
+    }
+}

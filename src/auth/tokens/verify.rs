@@ -1,0 +1,295 @@
+//! A token, the keys, the rules → who it is, or why not. Nothing of a token is believed before its
+//! signature is: the head alone is read, to know which key to ask.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::key_set::{Key, KeySet};
+use crate::auth::settings::JwtConfig;
+use crate::caller::{Denial, Identity, Scheme};
+
+/// The longest text that is taken out of a token, and the most of them.
+const LONGEST: usize = 256;
+const MOST: usize = 256;
+
+/// What a token says of its signature.
+pub(super) struct Head {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: Option<String>,
+}
+
+impl Head {
+    /// Reads the first of a token's three parts.
+    pub(super) fn read(token: &str) -> Result<Self, Denial> {
+        #[derive(Deserialize)]
+        struct Read {
+            alg: String,
+            kid: Option<String>,
+            crit: Option<Value>,
+        }
+        let mut parts = token.split('.');
+        let head = parts.next().unwrap_or_default();
+        if parts.count() != 2 {
+            return Err(Denial::Malformed);
+        }
+        let head = URL_SAFE_NO_PAD.decode(head).map_err(|_| Denial::Malformed)?;
+        let Read { alg, kid, crit } =
+            serde_json::from_slice(&head).map_err(|_| Denial::Malformed)?;
+        // RFC 7515, section 4.1.11: whoever does not understand it must not go on.
+        if crit.is_some() {
+            return Err(Denial::UnknownCritical);
+        }
+        let algorithm = match alg.as_str() {
+            "HS256" => Algorithm::HS256,
+            "RS256" => Algorithm::RS256,
+            "ES256" => Algorithm::ES256,
+            "EdDSA" => Algorithm::EdDSA,
+            _ => return Err(Denial::Algorithm),
+        };
+        if kid.as_ref().is_some_and(|kid| kid.len() > LONGEST) {
+            return Err(Denial::BadSignature);
+        }
+        Ok(Self { algorithm, key: kid })
+    }
+}
+
+/// Who a token is of.
+pub(super) fn identity(
+    token: &str,
+    head: &Head,
+    keys: &KeySet,
+    config: &JwtConfig,
+) -> Result<Identity, Denial> {
+    let mut denial = Denial::BadSignature;
+    for key in keys.find(head.key.as_deref(), head.algorithm) {
+        match decode(token, key, config) {
+            Ok(claims) => return read(&claims, key, config),
+            // It may be another key's.
+            Err(Denial::BadSignature) => {}
+            Err(other) => denial = other,
+        }
+    }
+    Err(denial)
+}
+
+fn decode(token: &str, key: &Key, config: &JwtConfig) -> Result<Map<String, Value>, Denial> {
+    let mut rules = Validation::new(key.algorithm);
+    rules.leeway = config.clock_skew.as_secs();
+    rules.validate_nbf = true;
+    let mut required = vec!["exp"];
+    if config.issuers.is_empty() {
+        rules.iss = None;
+    } else {
+        rules.set_issuer(&config.issuers);
+        required.push("iss");
+    }
+    rules.validate_aud = !config.audiences.is_empty();
+    if rules.validate_aud {
+        rules.set_audience(&config.audiences);
+        required.push("aud");
+    }
+    rules.set_required_spec_claims(&required);
+    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &rules);
+    decoded.map(|data| data.claims).map_err(|error| match error.kind() {
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Denial::BadSignature,
+        ErrorKind::ExpiredSignature => Denial::Expired,
+        ErrorKind::ImmatureSignature => Denial::NotYet,
+        ErrorKind::InvalidIssuer => Denial::WrongIssuer,
+        ErrorKind::InvalidAudience => Denial::WrongAudience,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
+            Denial::MissingClaim
+        }
+        _ => Denial::Malformed,
+    })
+}
+
+/// What is made of the claims.
+fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Identity, Denial> {
+    let one = |name: &str| find(claims, name).and_then(text);
+    let subject = one(&config.subject).ok_or(Denial::MissingClaim)?;
+    let expires = claims.get("exp").and_then(Value::as_f64).ok_or(Denial::MissingClaim)?;
+    // Beyond what the system can count, it does not end.
+    let end = Duration::try_from_secs_f64(expires).ok();
+    let end = end.and_then(|end| UNIX_EPOCH.checked_add(end));
+    let scopes = match find(claims, &config.scopes) {
+        Some(Value::String(listed)) => {
+            listed.split_whitespace().take(MOST).map(str::to_owned).collect()
+        }
+        Some(Value::Array(listed)) => listed.iter().take(MOST).filter_map(text).collect(),
+        _ => Vec::new(),
+    };
+    let kept = config.claims.iter().flat_map(|name| {
+        let values = match find(claims, name) {
+            Some(Value::Array(listed)) => listed.iter().take(MOST).filter_map(text).collect(),
+            Some(value) => text(value).into_iter().collect::<Vec<_>>(),
+            None => Vec::new(),
+        };
+        values.into_iter().map(|value| (name.clone(), value))
+    });
+    let kept = kept.collect();
+    Ok(Identity {
+        user_id: one(&config.user_id),
+        scopes,
+        claims: kept,
+        until: end.and_then(|end| end.checked_add(config.clock_skew)),
+        standing: key.standing.clone(),
+        ..Identity::new(Scheme::Token, subject)
+    })
+}
+
+/// A claim by its name, or where that begins with `/` by its path.
+fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let Some(path) = name.strip_prefix('/') else { return claims.get(name) };
+    let mut steps = path.split('/');
+    let first = claims.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step))
+}
+
+/// What can go into a header, or be compared with a word.
+fn text(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+    };
+    let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control);
+    fits.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use ring::hmac;
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::settings::KeySource;
+    use crate::auth::tokens::crypto;
+
+    const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+
+    fn config() -> JwtConfig {
+        JwtConfig {
+            keys: KeySource::Fixed(Arc::new(KeySet::of_secret(SECRET).expect("a secret"))),
+            issuers: vec!["https://issuer.example/".to_owned()],
+            audiences: vec!["genkan".to_owned()],
+            clock_skew: Duration::from_secs(30),
+            subject: "sub".to_owned(),
+            user_id: "/user/id".to_owned(),
+            scopes: "scope".to_owned(),
+            claims: vec!["tenant".to_owned(), "roles".to_owned()],
+            fingerprint: 0,
+        }
+    }
+
+    fn token(head: &Value, claims: &Value, secret: &[u8]) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(head), part(claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let signed = URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()));
+        format!("{message}.{signed}")
+    }
+
+    fn now() -> u64 {
+        UNIX_EPOCH.elapsed().expect("now").as_secs()
+    }
+
+    fn claims() -> Value {
+        json!({
+            "sub": "alice", "user": {"id": 7}, "scope": "orders.read  orders.write",
+            "tenant": "acme", "roles": ["a", "b", {}], "iss": "https://issuer.example/",
+            "aud": ["other", "genkan"], "exp": now() + 60,
+        })
+    }
+
+    fn known(token: &str) -> Result<Identity, Denial> {
+        crypto::install();
+        let config = config();
+        let KeySource::Fixed(keys) = &config.keys else { return Err(Denial::NoKeys) };
+        let head = Head::read(token)?;
+        identity(token, &head, keys, &config)
+    }
+
+    #[test]
+    fn claims_become_a_subject_a_user_and_scopes() {
+        let known = known(&token(&json!({"alg": "HS256"}), &claims(), SECRET)).expect("good");
+        assert_eq!((known.subject.as_str(), known.user_id.as_deref()), ("alice", Some("7")));
+        assert_eq!(known.scopes, ["orders.read", "orders.write"]);
+        let kept: Vec<_> = known.claims.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(kept, ["tenant=acme", "roles=a", "roles=b"]);
+        let until = known.until.expect("an end").duration_since(UNIX_EPOCH).expect("later");
+        assert!((80..=91).contains(&(until.as_secs() - now())), "{until:?}");
+    }
+
+    #[test]
+    fn what_is_not_good_is_told_as_what_it_is() {
+        let with = |key: &str, value: Value| {
+            let mut all = claims();
+            all[key] = value;
+            all
+        };
+        let without = |key: &str| {
+            let mut all = claims();
+            all.as_object_mut().expect("an object").remove(key);
+            all
+        };
+        let head = json!({"alg": "HS256"});
+        let good = token(&head, &claims(), SECRET);
+        let (message, signed) = good.rsplit_once('.').expect("three parts");
+        let forged = format!("{message}.{}", URL_SAFE_NO_PAD.encode([7; 32]));
+        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let deep = URL_SAFE_NO_PAD.encode(deep);
+        let cases = [
+            (token(&json!({"alg": "none"}), &claims(), b""), Denial::Algorithm),
+            (token(&json!({"alg": "HS512"}), &claims(), SECRET), Denial::Algorithm),
+            (token(&json!({"alg": "RS256"}), &claims(), SECRET), Denial::BadSignature),
+            (
+                token(&json!({"alg": "HS256", "crit": ["x"]}), &claims(), SECRET),
+                Denial::UnknownCritical,
+            ),
+            (
+                token(&json!({"alg": "HS256", "crit": []}), &claims(), SECRET),
+                Denial::UnknownCritical,
+            ),
+            (token(&head, &claims(), b"another secret"), Denial::BadSignature),
+            (forged, Denial::BadSignature),
+            (format!("{message}."), Denial::BadSignature),
+            (token(&head, &with("exp", json!(now() - 31)), SECRET), Denial::Expired),
+            (token(&head, &with("nbf", json!(now() + 40)), SECRET), Denial::NotYet),
+            (
+                token(&head, &with("iss", json!("https://evil.example/")), SECRET),
+                Denial::WrongIssuer,
+            ),
+            (token(&head, &with("aud", json!("other")), SECRET), Denial::WrongAudience),
+            (token(&head, &without("aud"), SECRET), Denial::MissingClaim),
+            (token(&head, &without("iss"), SECRET), Denial::MissingClaim),
+            (token(&head, &without("exp"), SECRET), Denial::MissingClaim),
+            (token(&head, &without("sub"), SECRET), Denial::MissingClaim),
+            (token(&head, &with("sub", json!("a\r\nb")), SECRET), Denial::MissingClaim),
+            (token(&head, &with("exp", json!("soon")), SECRET), Denial::MissingClaim),
+            (token(&head, &json!("text"), SECRET), Denial::Malformed),
+            (format!("{signed}.{signed}"), Denial::Malformed),
+            ("a.b.c".to_owned(), Denial::Malformed),
+            ("..".to_owned(), Denial::Malformed),
+            (String::new(), Denial::Malformed),
+            (format!("{good}.x"), Denial::Malformed),
+            (format!("{deep}.{deep}.{deep}"), Denial::Malformed),
+        ];
+        for (token, denial) in cases {
+            assert_eq!(known(&token).map(|_| ()), Err(denial), "{token}");
+        }
+        assert!(known(&token(&head, &with("exp", json!(now() - 20)), SECRET)).is_ok(), "the skew");
+        assert!(known(&token(&head, &with("nbf", json!(now() + 20)), SECRET)).is_ok(), "the skew");
+        let huge = known(&token(&head, &with("exp", json!(u64::MAX)), SECRET));
+        assert!(huge.is_ok_and(|known| known.ended(SystemTime::now).is_none()));
+    }
+}

@@ -1,0 +1,307 @@
+//! Who calls: one value for every way in, which every policy reads.
+//!
+//! Plain data: whoever took the call in has verified what stands here, by the means of its protocol.
+//! What a caller says of itself and nobody has verified is no part of it. Cheap to copy: an anonymous
+//! caller owns nothing, and a known one is shared by all of its calls.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::route::pattern::Pattern;
+
+/// How often, at least, it is looked whether somebody who is let in for long is still vouched for.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// By what a subject was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// An API key: the subject is the key's name.
+    Key,
+    /// A token that an issuer has signed.
+    Token,
+    /// A certificate of the connection.
+    Certificate,
+    /// A module's token: the subject is the module's id.
+    Module,
+    /// The system, which knows whose process is at the other end of a Unix socket.
+    SystemUser,
+    /// A broker that lets in whom it knows; by the upstream's name. The subject is what the caller
+    /// says of itself, where the upstream is trusted to have verified it, else empty.
+    Upstream(Arc<str>),
+}
+
+impl Scheme {
+    /// Its word, in front of a subject: `key`, `rabbit`.
+    pub fn word(&self) -> &str {
+        match self {
+            Scheme::Key => "key",
+            Scheme::Token => "sub",
+            Scheme::Certificate => "cert",
+            Scheme::Module => "hub",
+            Scheme::SystemUser => "unix",
+            Scheme::Upstream(name) => name,
+        }
+    }
+}
+
+/// Somebody who is known.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// By what.
+    pub scheme: Scheme,
+    /// As whom.
+    pub subject: String,
+    /// Who that is to services, where it is somebody.
+    pub user_id: Option<String>,
+    /// What it may do, in the words of whoever vouches for it.
+    pub scopes: Vec<String>,
+    /// What else is vouched for, and the configuration names.
+    pub claims: Vec<(String, String)>,
+    /// The only calls that it may make, if not all.
+    pub calls: Option<Vec<Pattern>>,
+    /// When it ends to be known.
+    pub until: Option<SystemTime>,
+    /// Whether whoever vouches for it still does.
+    pub standing: Standing,
+}
+
+impl Identity {
+    /// Somebody of whom nothing else is known.
+    pub fn new(scheme: Scheme, subject: impl Into<String>) -> Self {
+        Self {
+            scheme,
+            subject: subject.into(),
+            user_id: None,
+            scopes: Vec::new(),
+            claims: Vec::new(),
+            calls: None,
+            until: None,
+            standing: Standing::default(),
+        }
+    }
+
+    /// Why it is not known any more, if so.
+    pub fn ended(&self, now: impl FnOnce() -> SystemTime) -> Option<Denial> {
+        if self.standing.is_withdrawn() {
+            return Some(Denial::Withdrawn);
+        }
+        self.until.is_some_and(|until| until <= now()).then_some(Denial::Expired)
+    }
+}
+
+/// Whether those who were known by one source still are. Shared by all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<AtomicBool>);
+
+impl Standing {
+    /// They are not, from now on.
+    pub fn withdraw(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are not.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why what a caller showed does not make it known. It says no more than the caller may learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// It is no key and no token at all.
+    Malformed,
+    /// More than one thing was shown.
+    Several,
+    /// Nobody knows that key.
+    UnknownKey,
+    /// Its end has passed.
+    Expired,
+    /// Its begin has not come.
+    NotYet,
+    /// It is signed in no way that is taken.
+    Algorithm,
+    /// Nobody who is trusted has signed it so.
+    BadSignature,
+    /// Somebody else has issued it.
+    WrongIssuer,
+    /// It is for somebody else.
+    WrongAudience,
+    /// It lacks what has to be in it.
+    MissingClaim,
+    /// It wants something to be understood that is not.
+    UnknownCritical,
+    /// It is longer than any.
+    TooLong,
+    /// Who signed it cannot be asked now.
+    NoKeys,
+    /// It was good, and is not any more.
+    Withdrawn,
+}
+
+impl Denial {
+    /// What the caller is told.
+    pub fn message(self) -> &'static str {
+        match self {
+            Denial::Malformed => "what was sent is no API key and no token",
+            Denial::Several => "more than one key or token was sent: send one",
+            Denial::UnknownKey => "the API key is not known",
+            Denial::Expired => "the key or token has expired",
+            Denial::NotYet => "the token is not valid yet",
+            Denial::Algorithm => "the token is not signed by an algorithm that is taken here",
+            Denial::BadSignature => "the token is not signed by a key that is known here",
+            Denial::WrongIssuer => "the token is of another issuer",
+            Denial::WrongAudience => "the token is for another audience",
+            Denial::MissingClaim => "the token lacks a claim that it needs",
+            Denial::UnknownCritical => "the token has a critical header that is not understood",
+            Denial::TooLong => "the key or token is too long",
+            Denial::NoKeys => "tokens cannot be verified now: try again later",
+            Denial::Withdrawn => "the key or token is not accepted any more",
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    address: Option<IpAddr>,
+    connection: Option<Arc<Identity>>,
+    shown: Shown,
+}
+
+/// What was shown with a call, or once for all calls of a session.
+#[derive(Clone, Debug, Default)]
+enum Shown {
+    #[default]
+    Nothing,
+    Known(Arc<Identity>),
+    Refused(Denial),
+}
+
+impl Caller {
+    /// Somebody of whom nothing is known.
+    pub const NOBODY: Caller = Caller { address: None, connection: None, shown: Shown::Nothing };
+
+    /// Somebody at an address.
+    pub fn at(address: IpAddr) -> Self {
+        Self { address: Some(address), ..Self::NOBODY }
+    }
+
+    /// Somebody whose connection tells who it is.
+    #[must_use]
+    pub fn connected_as(mut self, identity: Arc<Identity>) -> Self {
+        self.connection = Some(identity);
+        self
+    }
+
+    /// Somebody whom a broker has let in: the upstream by that name.
+    pub fn by_way_of(upstream: &str) -> Self {
+        Self::NOBODY.connected_as(Arc::new(Identity::new(Scheme::Upstream(upstream.into()), "")))
+    }
+
+    /// The same, where the upstream by way of which it calls is trusted to have verified who it is.
+    #[must_use]
+    pub fn vouched_for(mut self, user: &str) -> Self {
+        if let Some(upstream) = &self.connection {
+            let identity = Identity::new(upstream.scheme.clone(), user);
+            let identity = Identity { user_id: Some(user.to_owned()), ..identity };
+            self.connection = Some(Arc::new(identity));
+        }
+        self
+    }
+
+    /// The same, who has shown what makes it known, or does not.
+    #[must_use]
+    pub fn showing(mut self, shown: Result<Arc<Identity>, Denial>) -> Self {
+        self.shown = match shown {
+            Ok(identity) => Shown::Known(identity),
+            Err(denial) => Shown::Refused(denial),
+        };
+        self
+    }
+
+    /// Where it calls from; none where that has no address.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// As whom it is known: by what it showed, and by its connection.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        self.shown().into_iter().chain(&self.connection)
+    }
+
+    /// As whom it is known first of all: by what it showed, else by its connection.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identities().next()
+    }
+
+    /// As whom it is known by what it showed.
+    pub fn shown(&self) -> Option<&Arc<Identity>> {
+        match &self.shown {
+            Shown::Known(identity) => Some(identity),
+            Shown::Nothing | Shown::Refused(_) => None,
+        }
+    }
+
+    /// For how long what it showed is good at least, after which it is to be asked again; none where
+    /// it showed nothing that ends. An error where that has ended.
+    pub fn lasts(&self) -> Result<Option<Duration>, Denial> {
+        let Some(identity) = self.shown() else { return Ok(None) };
+        let now = SystemTime::now();
+        if let Some(denial) = identity.ended(|| now) {
+            return Err(denial);
+        }
+        let left = identity.until.and_then(|until| until.duration_since(now).ok());
+        Ok(Some(left.map_or(LOOK, |left| left.min(LOOK))))
+    }
+
+    /// Why what it showed does not make it known.
+    pub fn denial(&self) -> Option<Denial> {
+        match self.shown {
+            Shown::Refused(denial) => Some(denial),
+            Shown::Nothing | Shown::Known(_) => None,
+        }
+    }
+
+    /// Who it is to services.
+    pub fn user_id(&self) -> Option<&str> {
+        self.identity()?.user_id.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn what_was_shown_goes_before_the_connection() {
+        let cert = Arc::new(Identity::new(Scheme::Certificate, "proxy"));
+        let mut token = Identity::new(Scheme::Token, "alice");
+        token.user_id = Some("7".to_owned());
+        let proxy = Caller::NOBODY.connected_as(cert);
+        assert_eq!(proxy.identity().map(|it| it.subject.as_str()), Some("proxy"));
+        let alice = proxy.clone().showing(Ok(Arc::new(token)));
+        assert_eq!(alice.user_id(), Some("7"));
+        assert_eq!(alice.identities().count(), 2);
+        let refused = alice.showing(Err(Denial::Expired));
+        assert_eq!(refused.denial(), Some(Denial::Expired));
+        assert_eq!(refused.identity().map(|it| it.subject.as_str()), Some("proxy"));
+        assert_eq!(refused.user_id(), None);
+    }
+
+    #[test]
+    fn an_identity_ends() {
+        let end = UNIX_EPOCH + Duration::from_secs(100);
+        let mut key = Identity::new(Scheme::Key, "web");
+        assert_eq!(key.ended(|| end), None);
+        key.until = Some(end);
+        assert_eq!(key.ended(|| end - Duration::from_secs(1)), None);
+        assert_eq!(key.ended(|| end), Some(Denial::Expired));
+        key.until = None;
+        key.clone().standing.withdraw();
+        assert_eq!(key.ended(|| end), Some(Denial::Withdrawn));
+    }
+}

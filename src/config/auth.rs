@@ -1,0 +1,244 @@
+//! `[auth]`: by what callers are known.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::secret::{shown_path, url_without_credentials};
+use super::section::Section;
+use super::{access, file};
+use crate::auth::settings::{AuthConfig, JwksConfig, JwtConfig, KeyConfig, KeySource, parse_hash};
+use crate::auth::tokens::key_set::KeySet;
+use crate::route::pattern::Pattern;
+use crate::tls::ClientFiles;
+use crate::units::parse_date;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// How often an issuer is asked for its keys.
+const REFRESH: Duration = Duration::from_secs(600);
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// More than a file of keys takes, in bytes.
+const LARGEST_FILE: usize = 1 << 20;
+
+/// Reads `[auth]`.
+pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
+    let is_on = root.has("auth");
+    let mut section = root.section("auth");
+    let own_methods = access::read_key(&mut section, "own_methods");
+    let mut keys: Vec<KeyConfig> = Vec::new();
+    let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
+    for mut section in section.sections("keys") {
+        let Some(key) = read_key(&mut section) else { continue };
+        let title = section.title();
+        if !names.insert(key.name.clone()) {
+            let message =
+                format!("`name` in {title}: another key is called `{}` already", key.name);
+            section.problem("name", message);
+        }
+        if !hashes.insert(key.hash) {
+            let message = format!("`hash` in {title} is another key's already: make a new one");
+            section.problem("hash", message);
+        }
+        keys.push(key);
+    }
+    let has_tokens = section.has("jwt");
+    let jwt = read_jwt(&mut section.section("jwt"), has_tokens).map(Arc::new);
+    AuthConfig { is_on, own_methods, keys, jwt }
+}
+
+fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
+    let name = section.required_text("name");
+    if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
+        let shown = super::secret::quoted(name);
+        let message = format!(
+            "`name` in {}: {shown} is no name: letters, digits, `-`, `_` and `.`, 64 at most",
+            section.title()
+        );
+        section.problem("name", message);
+    }
+    let hash = section.required_text("hash");
+    let read = hash.as_deref().and_then(parse_hash);
+    if hash.is_some() && read.is_none() {
+        // It may be the key itself.
+        let message = format!(
+            "`hash` in {} is no hash of a key: `genkan key new NAME` makes a key, and prints the \
+                 line",
+            section.title()
+        );
+        section.problem("hash", message);
+    }
+    let restricted = section.has("routes");
+    let routes = section.texts("routes");
+    let routes =
+        restricted.then(|| routes.iter().map(|route| Pattern::new(route)).collect::<Vec<_>>());
+    let user_id = section.text("user_id").filter(|id| !id.is_empty());
+    let expires = read_end(section);
+    Some(KeyConfig { name: name?, hash: read?, routes, user_id, expires })
+}
+
+/// The end of a key: a date is the last day on which it is good.
+fn read_end(section: &mut Section<'_>) -> Option<SystemTime> {
+    let text = section.text("expires")?;
+    let Some((at, is_day)) = parse_date(&text) else {
+        let message = format!(
+            "`expires` in {} must be a date such as 2027-12-31, or 2027-12-31T12:00:00Z",
+            section.title()
+        );
+        section.problem("expires", message);
+        return None;
+    };
+    let end = if is_day { at + DAY } else { at };
+    if end <= SystemTime::now() {
+        let message =
+            format!("`expires` in {}: the key has expired: make a new one", section.title());
+        section.warn("expires", message);
+    }
+    Some(end)
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    name.len() <= 64 && name.bytes().all(fits)
+}
+
+/// Reads `[auth.jwt]`; none where it names no keys that can be used.
+fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
+    let fingerprint = section.fingerprint(&[]);
+    let url = section.text("jwks_url");
+    let file = section.path("key_file");
+    let secret = section.secret("secret", "secret_file");
+    let refresh = section.duration("refresh", REFRESH);
+    let certificates = ClientFiles::read_authority(section);
+    let issuers = section.texts("issuer");
+    let audiences = section.texts("audience");
+    let clock_skew = section.duration("clock_skew", CLOCK_SKEW);
+    let mut claim = |key, default: &str| section.text(key).unwrap_or_else(|| default.to_owned());
+    let (subject, scopes) = (claim("subject", "sub"), claim("scopes", "scope"));
+    let user_id = claim("user_id", &subject);
+    let claims = section.texts("claims");
+    if !is_there {
+        return None;
+    }
+    if audiences.is_empty() {
+        let message = "`audience` in [auth.jwt] is not set: tokens that the issuer made for others \
+                       are taken too";
+        section.warn("jwks_url", message);
+    }
+    let keys = match (url, file, secret) {
+        (Some(url), None, None) => {
+            read_url(section, &url, refresh, certificates).map(KeySource::Url)
+        }
+        (None, Some(file), None) => {
+            let shown = shown_path(&file);
+            let read = file::read(&file, LARGEST_FILE).map_err(|error| file::complaint(&error));
+            let read = read.and_then(|content| KeySet::of_file(&content));
+            let complain = |why| {
+                section.problem("key_file", format!("`key_file` in [auth.jwt]: {shown}: {why}"))
+            };
+            read.map_err(complain).ok().map(|keys| KeySource::Fixed(Arc::new(keys)))
+        }
+        (None, None, Some(secret)) => {
+            let read = KeySet::of_secret(secret.expose().as_bytes());
+            let complain =
+                |why| section.problem("secret", format!("`secret` in [auth.jwt]: {why}"));
+            read.map_err(complain).ok().map(|keys| KeySource::Fixed(Arc::new(keys)))
+        }
+        _ => {
+            section.problem_here(
+                "[auth.jwt] needs one of `jwks_url`, `key_file` and `secret_file`, by which tokens \
+                 are verified",
+            );
+            None
+        }
+    };
+    Some(JwtConfig {
+        keys: keys?,
+        issuers,
+        audiences,
+        clock_skew,
+        subject,
+        user_id,
+        scopes,
+        claims,
+        fingerprint,
+    })
+}
+
+fn read_url(
+    section: &Section<'_>,
+    url: &str,
+    refresh: Duration,
+    certificates: ClientFiles,
+) -> Option<JwksConfig> {
+    let read = url.parse::<http::Uri>().ok().filter(|_| !url.contains('@'));
+    let is_https = |uri: &http::Uri| uri.scheme_str() == Some("https");
+    let Some(uri) = read.filter(is_https) else {
+        let message = "`jwks_url` in [auth.jwt] must be `https://HOST/PATH`: whoever could change \
+                       what comes from there could make tokens";
+        section.problem("jwks_url", message);
+        return None;
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let shown = url_without_credentials(url);
+    Some(JwksConfig {
+        host,
+        port: uri.port_u16().unwrap_or(443),
+        path,
+        refresh,
+        certificates,
+        shown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read_for_test;
+
+    const HASH: &str = "sha256:000000000000000000000000000000000000000000000000000000000000002A";
+
+    #[test]
+    fn a_key_is_read() {
+        let text = format!(
+            "[[auth.keys]]\nname = \"web\"\nhash = \"{HASH}\"\nroutes = [\"orders.*\"]\n\
+             user_id = \"7\"\nexpires = 2999-12-31\n"
+        );
+        let (auth, problems) = read_for_test(&text, read);
+        assert_eq!(problems, []);
+        assert!(auth.is_on);
+        let key = &auth.keys[0];
+        assert_eq!((key.name.as_str(), key.hash[31]), ("web", 42));
+        assert_eq!(key.routes, Some(vec![Pattern::new("orders.*")]));
+        let last = parse_date("2999-12-31T23:59:59Z").expect("a date").0;
+        assert!(key.expires.is_some_and(|end| end == last + Duration::from_secs(1)));
+        let (nothing, _) = read_for_test("", read);
+        assert!(!nothing.is_on);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_key() {
+        let said = |keys: &str| {
+            let (_, problems) = read_for_test(&format!("[[auth.keys]]\n{keys}"), read);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        for (keys, words) in [
+            ("hash = \"x\"", "[[auth.keys]] #1 needs `name`"),
+            ("name = \"a b\"\nhash = \"x\"", "\"a b\" is no name"),
+            ("name = \"web\"\nhash = \"gk_hunter2\"", "is no hash of a key"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = \"soon\""), "must be a date"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = 2020-01-01"), "has expired"),
+            (
+                &format!(
+                    "name = \"a\"\nhash = \"{HASH}\"\n[[auth.keys]]\nname = \"a\"\nhash = \"{HASH}\""
+                ),
+                "another key is called `a`",
+            ),
+        ] {
+            let said = said(keys);
+            assert!(said.contains(words), "{keys}\n{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `[[bridges]]` and `[[topics]]`: where events come from, and where they go to.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::access;
+use super::problem::did_you_mean;
+use super::secret::quoted;
+use super::section::Section;
+use crate::event::{glob_of, highest_capture, reached};
+use crate::event_port::{EventAddresses, Promise};
+use crate::route::bridge::{Bridge, Place, Topic, WEB};
+use crate::route::pattern::Pattern;
+
+/// How often a target is tried again before an event is a dead letter.
+const RETRIES: usize = 5;
+/// What a topic keeps.
+const KEEP: usize = 1_000;
+const KEEP_BYTES: usize = 16 << 20;
+/// The most that can be kept: all of it is read for one that comes back.
+const MOST_KEPT: usize = 100_000;
+
+/// The places that have events, and those that have none, by their names.
+pub(super) type EventPlaces<'a> = HashMap<&'a str, Option<EventAddresses>>;
+
+/// Which side of a bridge a place is on.
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Target,
+}
+
+/// Reads a `[[bridges]]` row; `None` where it has no source or no target.
+pub(super) fn read_bridge(section: &mut Section<'_>, places: &EventPlaces<'_>) -> Option<Bridge> {
+    let from = section.required_text("from");
+    let from = from.and_then(|text| read_place(section, "from", &text, Side::Source, places));
+    if !section.has("to") {
+        let title = section.title();
+        section.problem_here(format!("{title} needs `to`: add `to = [\"UPSTREAM:ADDRESS\"]`"));
+    }
+    let to: Vec<Place> = section
+        .texts("to")
+        .iter()
+        .filter_map(|text| read_place(section, "to", text, Side::Target, places))
+        .collect();
+    let dead_letter = section.text("dead_letter");
+    let dead_letter = dead_letter
+        .and_then(|text| read_place(section, "dead_letter", &text, Side::Target, places));
+    let retries = section.count("retries", RETRIES, 0, 1_000);
+    let from = from?;
+    let wildcards =
+        from.address.split(['.', '/']).filter(|word| matches!(*word, "*" | ">" | "#")).count();
+    for place in to.iter().filter(|place| highest_capture(&place.address) > wildcards) {
+        let message = format!(
+            "`to` in {}: {} names `${}`, and `from` has {wildcards} wildcards",
+            section.title(),
+            quoted(&place.to_string()),
+            highest_capture(&place.address)
+        );
+        section.problem("to", message);
+    }
+    if to.iter().any(|to| *to == from || feeds(to, &from)) {
+        let message = format!(
+            "{} carries events back to where they come from: they would go round in a circle",
+            section.title()
+        );
+        section.problem("to", message);
+    }
+    if dead_letter.as_ref().is_some_and(|place| *place == from || feeds(place, &from)) {
+        let message = format!("`dead_letter` in {} is where its events come from", section.title());
+        section.problem("dead_letter", message);
+    }
+    (!to.is_empty()).then(|| Bridge {
+        from,
+        to,
+        dead_letter,
+        retries: u32::try_from(retries).unwrap_or(u32::MAX),
+    })
+}
+
+/// Reads a `[[topics]]` row; `None` where it names none.
+pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) -> Option<Topic> {
+    let pattern = section.required_text("match");
+    let from = section.text("from");
+    let from = from.and_then(|text| read_place(section, "from", &text, Side::Source, places));
+    let keep = section.count("keep", KEEP, 0, MOST_KEPT);
+    let keep_bytes = section.size("keep_bytes", KEEP_BYTES);
+    let access = access::read(section);
+    let slow = [("tell", false), ("disconnect", true)];
+    let disconnects_slow = section.choice("slow", &slow, false);
+    let pattern = Pattern::new(&pattern?);
+    Some(Topic { pattern, from, keep, keep_bytes, access, disconnects_slow })
+}
+
+fn read_place(
+    section: &Section<'_>,
+    key: &str,
+    text: &str,
+    side: Side,
+    places: &EventPlaces<'_>,
+) -> Option<Place> {
+    let title = section.title();
+    let say = |message: String| section.problem(key, format!("`{key}` in {title}: {message}"));
+    let Some(place) = Place::parse(text) else {
+        say(format!("{} is no place: write `UPSTREAM:ADDRESS`", quoted(text)));
+        return None;
+    };
+    if place.upstream == WEB {
+        if matches!(side, Side::Source) {
+            say(format!("browsers publish no events: nothing comes from `{WEB}:`"));
+            return None;
+        }
+        return Some(place);
+    }
+    let addresses = match places.get(place.upstream.as_str()) {
+        Some(Some(addresses)) => addresses,
+        Some(None) => {
+            say(format!("the upstream `{}` has no events", place.upstream));
+            return None;
+        }
+        None if !section.is_of_a_whole() => return Some(place),
+        None => {
+            let hint = did_you_mean(&place.upstream, places.keys().copied().chain([WEB]));
+            say(format!("unknown upstream {}{hint}", quoted(&place.upstream)));
+            return None;
+        }
+    };
+    let read = match side {
+        Side::Source => (addresses.source)(&place.address),
+        Side::Target => (addresses.target)(&place.address),
+    };
+    match read {
+        Ok(Promise::AtLeastOnce | Promise::AtMostOnce) => Some(place),
+        Err(message) => {
+            say(message);
+            None
+        }
+    }
+}
+
+/// Reports bridges that lead to each other in a circle, and topics that no row names.
+pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
+    for (number, bridge) in bridges.iter().enumerate() {
+        let unheard = bridge.to.iter().filter(|place| {
+            let fits = |topic: &Topic| topic.pattern.meets(&Pattern::new(&glob_of(&place.address)));
+            place.upstream == WEB && !topics.iter().any(fits)
+        });
+        for place in unheard {
+            let message = format!(
+                "[[bridges]] #{} sends events to `{place}`, and no [[topics]] row names that topic: \
+                 nobody could hear them: add `[[topics]]` with `match = \"{}\"`",
+                number + 1,
+                place.address
+            );
+            root.warn("bridges", message);
+        }
+        if let Some(way) = circle(bridges, number) {
+            let message = format!("[[bridges]] lead in a circle: {way}");
+            root.problem("bridges", message);
+            return;
+        }
+    }
+}
+
+/// The way from a bridge back to its own source.
+fn circle(bridges: &[Bridge], begin: usize) -> Option<String> {
+    let mut before: HashMap<usize, usize> = HashMap::new();
+    let mut next = vec![begin];
+    while let Some(at) = next.pop() {
+        for place in &bridges[at].to {
+            for (other, bridge) in bridges.iter().enumerate().filter(|(_, b)| feeds(place, &b.from))
+            {
+                if other == begin {
+                    let mut way = vec![bridge.from.to_string()];
+                    let mut step = at;
+                    while step != begin {
+                        way.push(bridges[step].from.to_string());
+                        step = before[&step];
+                    }
+                    way.push(bridges[begin].from.to_string());
+                    way.reverse();
+                    return Some(way.join(" → "));
+                }
+                if let Entry::Vacant(unseen) = before.entry(other) {
+                    unseen.insert(at);
+                    next.push(other);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Whether every event that goes to the target comes from the source again. What the table does not
+/// show ends by the count of hops.
+fn feeds(target: &Place, source: &Place) -> bool {
+    target.upstream == source.upstream
+        && highest_capture(&target.address) == 0
+        && reached(&source.address, &target.address).is_some()
+}

@@ -1,0 +1,82 @@
+//! The one seam by which a connection gives events and takes them.
+//!
+//! Who has a connection offers a port beside its upstream. The port outlives the connections that
+//! it works over: what is lost with one of them it finds out by itself, or tells as a gap.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::event::{Delivery, Event, Undelivered};
+
+/// Where events come from and go to.
+pub trait EventPort: Send + Sync {
+    /// Takes events of these sources from now on, and of no others. Returns at once. A source that
+    /// stays is not interrupted.
+    fn listen(&self, sources: &[Source]);
+
+    /// This source, which is listened to, goes for good with the next [`EventPort::listen`]: what is kept for
+    /// it by its name may go too, unless somebody else reads it.
+    fn forget(&self, _source: &Source) {}
+
+    /// Hands an event over to an address. What was handed over first goes first. The future ends
+    /// when the other side has vouched for it, where its protocol can; it may be dropped, and the
+    /// event may be delivered all the same.
+    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>>;
+}
+
+/// Events that are wanted.
+#[derive(Clone)]
+pub struct Source {
+    /// Where they come from, in the words of the protocol.
+    pub address: String,
+    /// Who wants them: the same name after a restart, so that what waits for it is found again.
+    pub name: Arc<str>,
+    /// Whether those gateways that want them by the same name share them; else each gets all.
+    pub shared: bool,
+    /// Who takes them.
+    pub taker: Arc<dyn Taker>,
+}
+
+impl Source {
+    /// Whether another one asks for the same, and hands it to the same taker.
+    pub fn is(&self, other: &Source) -> bool {
+        self.address == other.address
+            && self.name == other.name
+            && self.shared == other.shared
+            && Arc::ptr_eq(&self.taker, &other.taker)
+    }
+}
+
+/// Takes the events of a source.
+pub trait Taker: Send + Sync {
+    /// Takes one more. Does not wait: what there is no room for comes back, and is a gap unless
+    /// its source keeps it. A source that keeps what was not settled has at most [`Taker::room`]
+    /// of them out.
+    fn take(&self, delivery: Delivery) -> Result<(), Box<Delivery>>;
+
+    /// How many may be with it at once.
+    fn room(&self) -> usize;
+
+    /// Some may have been missed, because of that.
+    fn gap(&self, reason: &str);
+}
+
+/// What a protocol's addresses of events are.
+#[derive(Clone, Copy, Debug)]
+pub struct EventAddresses {
+    /// What is wrong with an address that events are to come from, with the mend; else what the
+    /// source promises.
+    pub source: fn(&str) -> Result<Promise, String>,
+    /// The same for one that they are to go to.
+    pub target: fn(&str) -> Result<Promise, String>,
+}
+
+/// How often an event comes, where nothing is amiss for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// It is kept until somebody vouches for it, or is vouched for.
+    AtLeastOnce,
+    /// What there is nobody for is gone.
+    AtMostOnce,
+}

@@ -1,0 +1,223 @@
+//! Which bridges run: they come and go with the configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::complaints::Complaints;
+use super::pump::{Pump, Target, inlet};
+use super::topics::{Lag, TopicRule, Topics};
+use crate::event::{Event, Undelivered, glob_of};
+use crate::event_port::{EventPort, Source, Taker};
+use crate::metrics::EventMetrics;
+use crate::route::bridge::{Bridge, Place, Topic, WEB};
+use crate::route::pattern::Pattern;
+use crate::tasks::Tasks;
+
+/// The places where events come from and go to, by the names of their upstreams.
+pub type Ports = HashMap<String, Arc<dyn EventPort>>;
+
+/// The bridges at work, and the topics.
+pub struct Bridges {
+    topics: Arc<Topics>,
+    running: Vec<Running>,
+    tasks: Tasks,
+}
+
+/// A bridge, or the source of a topic.
+struct Running {
+    plan: Plan,
+    /// The ports that it was begun with: where one is another, it begins anew.
+    ports: Vec<Arc<dyn EventPort>>,
+    source: Source,
+}
+
+/// What a bridge is to do.
+#[derive(Clone, PartialEq, Eq)]
+struct Plan {
+    bridge: Bridge,
+    /// Whether gateways share the source.
+    shared: bool,
+    /// The topics that its events come to, as names or globs.
+    heard: Vec<String>,
+}
+
+impl Bridges {
+    /// None yet. Each runs in a task of the group.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { topics: Arc::default(), running: Vec::new(), tasks }
+    }
+
+    /// What browsers may hear.
+    pub fn topics(&self) -> &Arc<Topics> {
+        &self.topics
+    }
+
+    /// Puts the bridges and topics of a configuration in force. What has not changed is not
+    /// interrupted. A bridge to or from a place that has no events was reported when the
+    /// configuration was read, and is left out.
+    pub fn apply(&mut self, bridges: &[Bridge], topics: &[Topic], ports: &Ports) {
+        self.topics.set_rules(topics.iter().map(rule).collect());
+        let topics = topics.iter().filter_map(of_topic);
+        let plans = bridges.iter().map(of_bridge);
+        let mut before = std::mem::take(&mut self.running);
+        for plan in plans.chain(topics) {
+            let Some(ports) = self.ports_of(&plan, ports) else { continue };
+            let same = before.iter().position(|running| running.is(&plan, &ports));
+            let running = match same {
+                Some(place) => before.swap_remove(place),
+                None => self.start(plan, ports),
+            };
+            self.running.push(running);
+        }
+        let gone = before.iter().filter(|gone| !self.is_kept(gone));
+        gone.for_each(|gone| gone.ports[0].forget(&gone.source));
+        for (name, port) in ports {
+            let here =
+                self.running.iter().filter(|running| running.plan.bridge.from.upstream == *name);
+            let sources: Vec<_> = here.map(|running| running.source.clone()).collect();
+            port.listen(&sources);
+        }
+    }
+
+    /// Takes no events any more, and waits until those that were taken are where they go to, at
+    /// most `patience`. True if all are.
+    pub async fn drain(&mut self, ports: &Ports, patience: Duration) -> bool {
+        ports.values().for_each(|port| port.listen(&[]));
+        self.running.clear();
+        let carried = async {
+            while self.tasks.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(patience, carried).await.is_ok()
+    }
+
+    /// Whether somebody still wants what is kept by the name of a bridge that goes.
+    fn is_kept(&self, gone: &Running) -> bool {
+        let same = |running: &Running| {
+            running.source.name == gone.source.name && running.source.shared == gone.source.shared
+        };
+        self.running.iter().any(same)
+    }
+
+    /// The ports of a bridge, that of its source first.
+    fn ports_of(&self, plan: &Plan, ports: &Ports) -> Option<Vec<Arc<dyn EventPort>>> {
+        let port = |place: &Place| match &*place.upstream {
+            WEB => Some(Arc::new(Web::new(&self.topics, plan)) as Arc<dyn EventPort>),
+            name => ports.get(name).cloned(),
+        };
+        let Bridge { from, to, dead_letter, .. } = &plan.bridge;
+        std::iter::once(from).chain(to).chain(dead_letter).map(port).collect()
+    }
+
+    fn start(&self, plan: Plan, ports: Vec<Arc<dyn EventPort>>) -> Running {
+        let Bridge { from, to, dead_letter, retries } = &plan.bridge;
+        let name = from.to_string();
+        let metrics = EventMetrics::new(&name);
+        let target = |(place, port): (&Place, &Arc<dyn EventPort>)| Target {
+            name: place.to_string(),
+            address: place.address.clone(),
+            port: Arc::clone(port),
+        };
+        let pump = Pump {
+            targets: to.iter().zip(&ports[1..]).map(target).collect(),
+            dead_letter: dead_letter.iter().zip(&ports[1 + to.len()..]).map(target).next(),
+            retries: *retries,
+            metrics: metrics.clone(),
+            complaints: Complaints::new(&name),
+        };
+        let (heard, topics) = (plan.heard.clone(), Arc::clone(&self.topics));
+        let on_gap = move || heard.iter().for_each(|topic| topics.gap(topic));
+        let (inlet, deliveries) = inlet(metrics, on_gap);
+        self.tasks.spawn("bridge", pump.run(deliveries));
+        let taker: Arc<dyn Taker> = Arc::new(inlet);
+        let source = Source {
+            address: from.address.clone(),
+            name: source_name(&plan).into(),
+            shared: plan.shared,
+            taker,
+        };
+        Running { plan, ports, source }
+    }
+}
+
+impl Running {
+    fn is(&self, plan: &Plan, ports: &[Arc<dyn EventPort>]) -> bool {
+        let is_web = |place: usize| {
+            let places = [&self.plan.bridge.from].into_iter().chain(&self.plan.bridge.to);
+            let mut places = places.chain(&self.plan.bridge.dead_letter);
+            places.nth(place).is_some_and(|place| place.upstream == WEB)
+        };
+        let same_ports = self.ports.iter().zip(ports).enumerate();
+        self.plan == *plan
+            && same_ports.into_iter().all(|(n, (one, other))| is_web(n) || Arc::ptr_eq(one, other))
+    }
+}
+
+/// A name that a bridge has as long as it carries the same to the same places: what waits for it in
+/// a queue is found again by it.
+fn source_name(plan: &Plan) -> String {
+    let targets: Vec<String> = plan.bridge.to.iter().map(ToString::to_string).collect();
+    format!("{}->{}", plan.bridge.from, targets.join(","))
+}
+
+fn rule(topic: &Topic) -> TopicRule {
+    TopicRule {
+        pattern: topic.pattern.clone(),
+        keep: topic.keep,
+        keep_bytes: topic.keep_bytes,
+        access: topic.access.clone(),
+        lag: if topic.disconnects_slow { Lag::Disconnect } else { Lag::Tell },
+    }
+}
+
+fn of_bridge(bridge: &Bridge) -> Plan {
+    let heard = bridge.to.iter().filter(|place| place.upstream == WEB);
+    let heard = heard.map(|place| glob_of(&place.address)).collect();
+    Plan { bridge: bridge.clone(), shared: true, heard }
+}
+
+/// Brings a topic's own events: each gateway has them all.
+fn of_topic(topic: &Topic) -> Option<Plan> {
+    let from = topic.from.clone()?;
+    let to = vec![Place { upstream: WEB.to_owned(), address: String::new() }];
+    let bridge = Bridge { from, to, dead_letter: None, retries: 0 };
+    Some(Plan { bridge, shared: false, heard: vec![topic.pattern.as_str().to_owned()] })
+}
+
+/// The way to the topics.
+struct Web {
+    topics: Arc<Topics>,
+    /// Events without an address keep the name that they have, and are those of one row alone: what
+    /// else its source brings is not that row's to show.
+    row: Option<Pattern>,
+}
+
+impl Web {
+    fn new(topics: &Arc<Topics>, plan: &Plan) -> Self {
+        let row = plan.heard.first().filter(|_| !plan.shared);
+        Self { topics: Arc::clone(topics), row: row.map(|pattern| Pattern::new(pattern)) }
+    }
+}
+
+impl EventPort for Web {
+    fn listen(&self, _sources: &[Source]) {}
+
+    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+        let topic = if address.is_empty() { &*event.topic } else { address };
+        let of_others = self.row.as_ref().is_some_and(|row| !row.matches(topic));
+        let result = if of_others || self.topics.publish(topic, &event.data, event.time) {
+            Ok(())
+        } else {
+            let reason =
+                format!("no [[topics]] row names `{topic}`: add one, or send it elsewhere");
+            Err(Undelivered::Refused(reason))
+        };
+        std::future::ready(result).boxed()
+    }
+}

@@ -1,0 +1,228 @@
+//! Carries the events of one bridge: the one place that keeps its promises.
+//!
+//! What a source keeps until it is settled is settled when every target has vouched for it, and
+//! until then it is tried again; so it comes at least once, and in the order of its source. What a
+//! source does not keep comes at most once. What a target will never take, or has not taken after
+//! so many attempts, goes to the dead letters; where there are none, it is counted and logged.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::complaints::Complaints;
+use crate::backoff::Backoff;
+use crate::call::{Context, Payload, TraceParent};
+use crate::event::{Delivery, Event, Receipt, Undelivered, Unusable, fill};
+use crate::event_port::{EventPort, Taker};
+use crate::metrics::{EventMetrics, EventOutcome};
+
+/// How many events are with a bridge at once.
+const ROOM: usize = 512;
+/// How many of them are on their way to the targets together.
+const BATCH: usize = 256;
+/// How many gateways and bridges an event may come through: one that comes back goes in a circle.
+const MOST_HOPS: u8 = 16;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Where a bridge's events go to.
+pub(super) struct Target {
+    /// What it is called, for the log.
+    pub(super) name: String,
+    /// The address, with what is to be filled in.
+    pub(super) address: String,
+    pub(super) port: Arc<dyn EventPort>,
+}
+
+/// What carries the events of a bridge.
+pub(super) struct Pump {
+    pub(super) targets: Vec<Target>,
+    pub(super) dead_letter: Option<Target>,
+    pub(super) retries: u32,
+    pub(super) metrics: EventMetrics,
+    pub(super) complaints: Complaints,
+}
+
+/// Where a source hands its events in.
+pub(super) struct Inlet {
+    queue: mpsc::Sender<Delivery>,
+    metrics: EventMetrics,
+    on_gap: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Taker for Inlet {
+    fn take(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        self.queue.try_send(delivery).map_err(|refused| {
+            let delivery = refused.into_inner();
+            if delivery.receipt.is_none() {
+                self.metrics.count(EventOutcome::Lost);
+                (self.on_gap)();
+            }
+            Box::new(delivery)
+        })
+    }
+
+    fn room(&self) -> usize {
+        ROOM
+    }
+
+    fn gap(&self, reason: &str) {
+        self.metrics.count(EventOutcome::Gap);
+        warn!(bridge = self.metrics.bridge(), reason, "events may have been missed");
+        (self.on_gap)();
+    }
+}
+
+/// A way in, and what comes in by it. Where all handles to the way in are gone, the queue ends.
+pub(super) fn inlet(
+    metrics: EventMetrics,
+    on_gap: impl Fn() + Send + Sync + 'static,
+) -> (Inlet, mpsc::Receiver<Delivery>) {
+    let (queue, deliveries) = mpsc::channel(ROOM);
+    (Inlet { queue, metrics, on_gap: Box::new(on_gap) }, deliveries)
+}
+
+/// An event on its way, with what its source's wildcards matched.
+struct Carried {
+    event: Event,
+    captures: Vec<String>,
+}
+
+impl Pump {
+    /// Carries what comes, until nobody can hand anything in any more.
+    pub(super) async fn run(self, mut deliveries: mpsc::Receiver<Delivery>) {
+        let mut batch = Vec::new();
+        while deliveries.recv_many(&mut batch, BATCH).await > 0 {
+            self.carry(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn carry(&self, batch: Vec<Delivery>) {
+        let (mut events, mut receipts) = (Vec::with_capacity(batch.len()), Vec::new());
+        for Delivery { event, captures, receipt } in batch {
+            receipts.extend(receipt);
+            match event {
+                Ok(event) if event.context.hops >= MOST_HOPS => {
+                    let reason = format!("it has come through {MOST_HOPS} bridges: a circle");
+                    self.bury(&event, &reason).await;
+                }
+                Ok(event) => events.push(Carried { event, captures }),
+                Err(Unusable { topic, id, reason, data }) => {
+                    let context = Arc::new(Context::new(TraceParent::generate()));
+                    let time = SystemTime::now();
+                    self.bury(&Event { topic, id, data, time, context }, &reason).await;
+                }
+            }
+        }
+        let lossless = !receipts.is_empty();
+        let lanes = self.targets.iter().map(|target| self.send_all(target, &events, lossless));
+        let mut failures: Vec<Option<String>> = vec![None; events.len()];
+        for lane in join_all(lanes).await {
+            for (number, reason) in lane {
+                failures[number].get_or_insert(reason);
+            }
+        }
+        for (Carried { event, .. }, failure) in events.iter().zip(&failures) {
+            match failure {
+                None => self.metrics.count(EventOutcome::Delivered),
+                Some(reason) => self.bury(event, reason).await,
+            }
+        }
+        receipts.into_iter().for_each(Receipt::settle);
+    }
+
+    /// Hands events to a target, in their order: those that it does not take, and why not.
+    async fn send_all(
+        &self,
+        target: &Target,
+        events: &[Carried],
+        lossless: bool,
+    ) -> Vec<(usize, String)> {
+        let mut failed = Vec::new();
+        let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+        let (mut from, mut attempts) = (0, 0);
+        while from < events.len() {
+            // What was handed over first arrives first; one that was not taken is tried again with
+            // all that came behind it.
+            let mut under_way: FuturesOrdered<_> =
+                events[from..].iter().map(|carried| self.publish(target, carried)).collect();
+            let mut next = events.len();
+            let mut number = from;
+            while let Some(result) = under_way.next().await {
+                match result {
+                    Ok(()) => {}
+                    Err(Undelivered::Refused(reason)) => failed.push((number, reason)),
+                    Err(Undelivered::Unavailable(reason)) => {
+                        attempts = if number == from { attempts + 1 } else { 1 };
+                        let gives_up = self.dead_letter.is_some() || !lossless;
+                        if gives_up && attempts > self.retries {
+                            failed.push((number, reason));
+                            (next, attempts) = (number + 1, 0);
+                        } else {
+                            self.complaints.unavailable(&target.name, &reason);
+                            next = number;
+                        }
+                        break;
+                    }
+                }
+                number += 1;
+            }
+            drop(under_way);
+            if next < events.len() && attempts > 0 {
+                sleep(backoff.failed()).await;
+            }
+            from = next;
+        }
+        failed
+    }
+
+    fn publish(
+        &self,
+        target: &Target,
+        Carried { event, captures }: &Carried,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
+        if captures.is_empty() {
+            return target.port.publish(&target.address, event);
+        }
+        target.port.publish(&fill(&target.address, captures), event)
+    }
+
+    /// Lays an event down where somebody finds it, with the reason.
+    async fn bury(&self, event: &Event, reason: &str) {
+        let Some(target) = &self.dead_letter else {
+            self.metrics.count(EventOutcome::Lost);
+            return self.complaints.lost(event, reason);
+        };
+        let letter = Event { data: dead_letter(event, reason), ..event.clone() };
+        let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+        loop {
+            match target.port.publish(&target.address, &letter).await {
+                Ok(()) => return self.metrics.count(EventOutcome::DeadLetter),
+                Err(Undelivered::Unavailable(_)) => sleep(backoff.failed()).await,
+                Err(Undelivered::Refused(why)) => {
+                    self.metrics.count(EventOutcome::Lost);
+                    return self
+                        .complaints
+                        .lost(event, &format!("{reason}; {}: {why}", target.name));
+                }
+            }
+        }
+    }
+}
+
+/// What is laid down: `{"topic", "id", "reason", "data"}`.
+fn dead_letter(event: &Event, reason: &str) -> Payload {
+    let text = format!(
+        r#"{{"topic":{},"id":{},"reason":{},"data":{}}}"#,
+        Payload::from_text(&event.topic).as_str(),
+        Payload::from_text(&event.id).as_str(),
+        Payload::from_text(reason).as_str(),
+        event.data.as_str()
+    );
+    Payload::from_validated(text.into())
+}

@@ -1,0 +1,106 @@
+//! The last events of a topic.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::subscription::Point;
+use super::told::Told;
+
+/// What a topic keeps, and how it counts.
+pub(super) struct Ring {
+    kept: VecDeque<Arc<Told>>,
+    bytes: usize,
+    /// The id that the topic began behind.
+    begin: u64,
+    last_id: u64,
+    last_number: u64,
+    /// The number of the last one that was let go.
+    gone: u64,
+}
+
+/// What there is behind a point.
+pub(super) enum Since {
+    /// Nothing was asked for, or nothing has been since.
+    Nothing,
+    /// These, and what was let go before them: how many, where that can be told.
+    Events { gap: Option<Option<u64>>, events: Vec<Arc<Told>> },
+}
+
+impl Ring {
+    /// A topic whose events are numbered from behind `begin` on.
+    pub(super) fn new(begin: u64) -> Self {
+        let kept = VecDeque::new();
+        Self { kept, bytes: 0, begin, last_id: begin, last_number: 0, gone: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.last_id + 1
+    }
+
+    /// The number of the last event, zero where there was none.
+    pub(super) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
+    /// The number of the oldest event that is kept.
+    pub(super) fn oldest(&self) -> u64 {
+        self.kept.front().map_or(u64::MAX, |told| told.number())
+    }
+
+    pub(super) fn push(&mut self, told: Arc<Told>, keep: usize, keep_bytes: usize) {
+        self.last_id = told.id();
+        self.last_number = told.number();
+        self.bytes += told.size();
+        self.kept.push_back(told);
+        self.fit(keep, keep_bytes);
+    }
+
+    /// Lets go of what does not fit: how many bytes that were.
+    pub(super) fn fit(&mut self, keep: usize, keep_bytes: usize) -> usize {
+        let before = self.bytes;
+        while self.kept.len() > keep || self.bytes > keep_bytes {
+            self.let_go();
+        }
+        before - self.bytes
+    }
+
+    /// Lets go of the oldest: how many bytes that was.
+    pub(super) fn let_go(&mut self) -> usize {
+        let Some(told) = self.kept.pop_front() else { return 0 };
+        self.gone = told.number();
+        self.bytes -= told.size();
+        told.size()
+    }
+
+    /// What there is behind a point. Ids before `base` are an earlier process's.
+    pub(super) fn since(&self, point: Point, base: u64) -> Since {
+        let (gap, skip) = match point {
+            Point::Now => return Since::Nothing,
+            Point::Id(id) if id == self.last_id => return Since::Nothing,
+            // Somebody else's count.
+            Point::Id(id) if id > self.last_id => (Some(None), self.kept.len()),
+            Point::Id(id) => {
+                let oldest = self.last_id + 1 - self.kept.len() as u64;
+                // Before the topic's beginning nobody knows how many there were.
+                let known = id >= self.begin && id >= base;
+                let missing = oldest.saturating_sub(id + 1);
+                let gap = if known { (missing > 0).then_some(Some(missing)) } else { Some(None) };
+                (gap, self.kept.partition_point(|told| told.id() <= id))
+            }
+            Point::Number(number) => {
+                let known = number >= base && number >= self.gone;
+                let gap = if known { None } else { Some(None) };
+                (gap, self.kept.partition_point(|told| told.number() <= number))
+            }
+        };
+        let events: Vec<_> = self.kept.iter().skip(skip).cloned().collect();
+        if gap.is_none() && events.is_empty() {
+            return Since::Nothing;
+        }
+        Since::Events { gap, events }
+    }
+}

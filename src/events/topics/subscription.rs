@@ -1,0 +1,234 @@
+//! A listener, and what waits for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::told::Told;
+use super::{Lag, TopicRule};
+use crate::caller::{Caller, Denial};
+use crate::route::pattern::Pattern;
+
+/// How many events wait for a listener that takes them slowly.
+const MOST_WAITING: usize = 256;
+/// How many bytes of them.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Where a listener that has been away goes on.
+#[derive(Clone, Debug, Default)]
+pub enum Resume {
+    /// With what comes from now on.
+    #[default]
+    Now,
+    /// Behind an event of each topic, by its id.
+    Ids(HashMap<String, u64>),
+    /// Behind an event of whichever topic it is, by its id.
+    Id(u64),
+    /// Behind an event by its number among all.
+    Number(u64),
+}
+
+/// Where it goes on in one topic.
+#[derive(Clone, Copy)]
+pub(super) enum Point {
+    Now,
+    Id(u64),
+    Number(u64),
+}
+
+impl Resume {
+    pub(super) fn of(&self, topic: &str) -> Point {
+        match self {
+            Resume::Now => Point::Now,
+            Resume::Ids(ids) => ids.get(topic).map_or(Point::Now, |id| Point::Id(*id)),
+            Resume::Id(id) => Point::Id(*id),
+            Resume::Number(number) => Point::Number(*number),
+        }
+    }
+}
+
+/// What a listener hears.
+pub enum Notice {
+    /// An event.
+    Event(Arc<Told>),
+    /// Events of a topic are not to be had any more: how many, where that is known.
+    Gap {
+        /// The topic.
+        topic: Arc<str>,
+        /// How many.
+        missed: Option<u64>,
+    },
+    /// It was too slow, and has missed events of a topic.
+    Lagged {
+        /// The topic.
+        topic: Arc<str>,
+        /// How many.
+        missed: u64,
+    },
+    /// It was too slow, and hears no more.
+    TooSlow,
+    /// What it showed has ended, and it hears no more.
+    Ended(Denial),
+}
+
+/// Somebody who listens. Who drops it hears no more.
+pub struct Subscription(Arc<Listener>);
+
+impl Subscription {
+    pub(super) fn new(caller: Caller) -> Self {
+        Self(Arc::new(Listener { caller: Mutex::new(caller), ..Listener::default() }))
+    }
+
+    /// Who listens.
+    pub fn caller(&self) -> Caller {
+        self.0.caller().clone()
+    }
+
+    /// The same caller is known anew.
+    pub fn renew(&self, caller: Caller) {
+        *self.0.caller() = caller;
+        // Whoever waits for the old one's end looks again.
+        self.0.told.notify_one();
+    }
+
+    pub(super) fn listener(&self) -> &Arc<Listener> {
+        &self.0
+    }
+
+    /// The next notice. Behind [`Notice::TooSlow`] and [`Notice::Ended`] there is none. It may be
+    /// dropped at any time.
+    pub async fn next(&self) -> Notice {
+        loop {
+            let told = self.0.told.notified();
+            let lasts = match self.0.caller().lasts() {
+                Ok(lasts) => lasts,
+                Err(denial) => return Notice::Ended(denial),
+            };
+            if let Some(notice) = self.0.waiting().next() {
+                return notice;
+            }
+            match lasts {
+                None => told.await,
+                // Whether it was told or not, both are looked at.
+                Some(lasts) => drop(timeout(lasts, told).await),
+            }
+        }
+    }
+
+    /// What waits already; does not wait for more.
+    pub fn try_next(&self) -> Option<Notice> {
+        self.0.waiting().next()
+    }
+
+    /// Whether it listens to anything.
+    pub fn wants_any(&self) -> bool {
+        !self.0.wanted().is_empty()
+    }
+
+    /// The topics that it listens to.
+    pub fn wanted(&self) -> Vec<Pattern> {
+        self.0.wanted().clone()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Listener {
+    caller: Mutex<Caller>,
+    wanted: Mutex<Vec<Pattern>>,
+    waiting: Mutex<Waiting>,
+    told: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// What it could not be given, told before what comes next.
+    gaps: VecDeque<(Arc<str>, Option<u64>)>,
+    events: VecDeque<Arc<Told>>,
+    bytes: usize,
+    /// How many it has missed of each topic, because it was too slow.
+    missed: Vec<(Arc<str>, u64)>,
+    too_slow: bool,
+}
+
+impl Waiting {
+    fn next(&mut self) -> Option<Notice> {
+        if self.too_slow {
+            return Some(Notice::TooSlow);
+        }
+        if let Some((topic, missed)) = self.gaps.pop_front() {
+            return Some(Notice::Gap { topic, missed });
+        }
+        if let Some(told) = self.events.pop_front() {
+            self.bytes -= told.size();
+            return Some(Notice::Event(told));
+        }
+        // What was missed came behind all that waited.
+        let (topic, missed) = self.missed.pop()?;
+        Some(Notice::Lagged { topic, missed })
+    }
+}
+
+impl Listener {
+    pub(super) fn wanted(&self) -> MutexGuard<'_, Vec<Pattern>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wants(&self, topic: &str) -> bool {
+        self.wanted().iter().any(|pattern| pattern.matches(topic))
+    }
+
+    fn caller(&self) -> MutexGuard<'_, Caller> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn may_hear(&self, rule: &TopicRule) -> bool {
+        rule.access.lets_listen(&self.caller()).is_ok()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has missed, however much that is: the ring has bounded it.
+    pub(super) fn begin_with(&self, events: Vec<Arc<Told>>) {
+        let mut waiting = self.waiting();
+        waiting.bytes += events.iter().map(|told| told.size()).sum::<usize>();
+        waiting.events.extend(events);
+        drop(waiting);
+        self.told.notify_one();
+    }
+
+    pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag) {
+        let mut waiting = self.waiting();
+        if waiting.too_slow {
+            return;
+        }
+        let is_full = waiting.events.len() >= MOST_WAITING || waiting.bytes >= MOST_BYTES;
+        // Until it has heard that it has missed some, no more are kept for it.
+        if !is_full && waiting.missed.is_empty() {
+            waiting.bytes += told.size();
+            waiting.events.push_back(Arc::clone(told));
+        } else if lag == Lag::Disconnect {
+            *waiting = Waiting { too_slow: true, ..Waiting::default() };
+        } else {
+            let known = waiting.missed.iter_mut().find(|(topic, _)| topic == told.topic());
+            match known {
+                Some((_, missed)) => *missed += 1,
+                None => waiting.missed.push((Arc::clone(told.topic()), 1)),
+            }
+        }
+        drop(waiting);
+        self.told.notify_one();
+    }
+
+    pub(super) fn tell_gap(&self, topic: &Arc<str>, missed: Option<u64>) {
+        let mut waiting = self.waiting();
+        if !waiting.gaps.iter().any(|(other, _)| other == topic) {
+            waiting.gaps.push_back((Arc::clone(topic), missed));
+        }
+        drop(waiting);
+        self.told.notify_one();
+    }
+}

@@ -1,0 +1,236 @@
+use crate::caller::{Identity, Scheme};
+use crate::route::access::Grant;
+use std::time::Duration;
+
+use super::*;
+
+fn rule_of(pattern: &str, keep: usize, lag: Lag) -> TopicRule {
+    TopicRule {
+        pattern: Pattern::new(pattern),
+        keep,
+        keep_bytes: 1 << 20,
+        access: Access::Open,
+        lag,
+    }
+}
+
+fn publish(topics: &Topics, topic: &str, count: usize) {
+    for number in 0..count {
+        let data = Payload::from_validated(number.to_string().into());
+        assert!(topics.publish(topic, &data, UNIX_EPOCH + Duration::from_millis(1)), "{topic}");
+    }
+}
+
+fn patterns(names: &[&str]) -> Vec<Pattern> {
+    names.iter().map(|name| Pattern::new(name)).collect()
+}
+
+fn listen(topics: &Topics, names: &[&str]) -> Subscription {
+    topics.subscribe(Caller::NOBODY, &patterns(names), &Resume::Now).expect("admitted")
+}
+
+/// All that waits, as words; the first id of a topic is 1 there.
+fn heard(subscription: &Subscription, base: u64) -> Vec<String> {
+    let mut heard = Vec::new();
+    while let Some(notice) = subscription.try_next() {
+        heard.push(match notice {
+            Notice::Event(told) => format!("{} {}", told.topic(), told.id() - base),
+            Notice::Gap { topic, missed } => format!("{topic} gap {missed:?}"),
+            Notice::Lagged { topic, missed } => format!("{topic} lagged {missed}"),
+            Notice::Ended(denial) => panic!("{denial:?}"),
+            Notice::TooSlow => {
+                heard.push("too slow".to_owned());
+                return heard;
+            }
+        });
+    }
+    heard
+}
+
+#[test]
+fn an_event_is_written_out_once_for_all() {
+    let topics = Topics::new(vec![rule_of("orders.*", 10, Lag::Tell)]);
+    let (one, other) = (listen(&topics, &["orders.a"]), listen(&topics, &["orders.*", "orders.a"]));
+    let data = Payload::from_validated("{\"n\":\n1.10}".into());
+    assert!(topics.publish("orders.a", &data, UNIX_EPOCH));
+    let (Some(Notice::Event(told)), Some(Notice::Event(same))) = (one.try_next(), other.try_next())
+    else {
+        panic!("both hear it");
+    };
+    assert!(Arc::ptr_eq(&told, &same) && other.try_next().is_none(), "once each");
+    let (id, number) = (told.id(), told.number());
+    let event = format!(
+        "{{\"topic\":\"orders.a\",\"id\":{id},\"data\":{{\"n\":\n1.10}},\"time\":\"1970-01-01T00:00:00.000Z\"}}"
+    );
+    let notification = format!(r#"{{"jsonrpc":"2.0","method":"event","params":{event}}}"#);
+    assert_eq!(told.notification(), notification);
+    let lines = event.replace('\n', "\ndata: ");
+    assert_eq!(told.frame(false), format!("id: {id}\ndata: {lines}\n\n"));
+    assert_eq!(told.frame(true), format!("id: {number}\ndata: {lines}\n\n"));
+}
+
+#[test]
+fn what_no_row_names_is_nobodys_to_hear() {
+    let topics = Topics::new(vec![rule_of("orders.*", 10, Lag::Tell)]);
+    let refused = |names: &[&str]| {
+        topics
+            .subscribe(Caller::NOBODY, &patterns(names), &Resume::Now)
+            .map(|_| ())
+            .expect_err("refused")
+            .kind()
+    };
+    assert_eq!(refused(&["users.created"]), FaultKind::AccessDenied);
+    assert_eq!(refused(&["orders.a", "users.*"]), FaultKind::AccessDenied);
+    assert_eq!(refused(&[]), FaultKind::InvalidParams);
+    assert_eq!(refused(&[""]), FaultKind::InvalidParams);
+    assert_eq!(refused(&[&"*".repeat(300)]), FaultKind::InvalidParams);
+    let globs: Vec<String> = (0..101).map(|number| format!("orders.{number}*")).collect();
+    let globs: Vec<&str> = globs.iter().map(String::as_str).collect();
+    assert_eq!(refused(&globs), FaultKind::InvalidParams);
+    assert!(!topics.publish("users.created", &Payload::NULL, UNIX_EPOCH));
+    // A glob that holds more than the rows hears what they name of it.
+    let all = listen(&topics, &["*"]);
+    publish(&topics, "orders.new", 1);
+    assert_eq!(heard(&all, 0).len(), 1);
+}
+
+#[test]
+fn who_was_away_hears_what_it_missed_or_how_much() {
+    let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell), rule_of("b", 3, Lag::Tell)]);
+    let first = listen(&topics, &["a"]);
+    publish(&topics, "a", 5);
+    let Some(Notice::Event(told)) = first.try_next() else { panic!("an event") };
+    let base = told.id() - 1;
+    let resumed = |resume| {
+        heard(&topics.subscribe(Caller::NOBODY, &patterns(&["a"]), &resume).expect("ok"), base)
+    };
+    assert_eq!(resumed(Resume::Id(base + 4)), ["a 5"]);
+    assert_eq!(resumed(Resume::Id(base + 5)), [""; 0]);
+    assert_eq!(resumed(Resume::Id(base + 1)), ["a gap Some(1)", "a 3", "a 4", "a 5"]);
+    assert_eq!(resumed(Resume::Id(7)), ["a gap None", "a 3", "a 4", "a 5"]);
+    assert_eq!(resumed(Resume::Id(u64::MAX)), ["a gap None"]);
+    assert_eq!(resumed(Resume::Ids([("a".to_owned(), base + 4)].into())), ["a 5"]);
+    publish(&topics, "b", 1);
+    publish(&topics, "a", 1);
+    let both = topics.subscribe(
+        Caller::NOBODY,
+        &patterns(&["b", "a"]),
+        &Resume::Number(told.number() + 3),
+    );
+    let both = both.expect("ok");
+    let order: Vec<_> = heard(&both, 0).iter().map(|told| told[..1].to_owned()).collect();
+    assert_eq!(order, ["a", "b", "a"]);
+}
+
+#[test]
+fn who_is_too_slow_hears_so_and_holds_up_nobody() {
+    let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell), rule_of("b", 3, Lag::Disconnect)]);
+    let (slow, quick) = (listen(&topics, &["a"]), listen(&topics, &["a"]));
+    let cut = listen(&topics, &["b"]);
+    let mut base = 0;
+    for _ in 0..300 {
+        publish(&topics, "a", 1);
+        publish(&topics, "b", 1);
+        let Some(Notice::Event(told)) = quick.try_next() else { panic!("an event") };
+        base = if base == 0 { told.id() - 1 } else { base };
+    }
+    let slowly = heard(&slow, base);
+    assert_eq!(slowly.len(), 257, "what waited comes first");
+    assert_eq!(slowly[256], "a lagged 44");
+    publish(&topics, "a", 1);
+    assert_eq!(heard(&slow, base), ["a 301"]);
+    assert_eq!(heard(&cut, 0), ["too slow"]);
+}
+
+#[test]
+fn somebody_listens_to_more_and_to_less() {
+    let topics = Topics::new(vec![rule_of("?", 3, Lag::Tell)]);
+    let listener = Topics::listener(Caller::NOBODY);
+    topics.add(&listener, &patterns(&["a"]), &Resume::Now).expect("ok");
+    topics.add(&listener, &patterns(&["a", "*", "b"]), &Resume::Now).expect("ok");
+    publish(&topics, "a", 1);
+    publish(&topics, "b", 1);
+    publish(&topics, "c", 1);
+    assert_eq!(heard(&listener, 0).len(), 3, "once each");
+    topics.remove(&listener, &patterns(&["*", "b", "never"]));
+    publish(&topics, "a", 1);
+    publish(&topics, "b", 1);
+    publish(&topics, "d", 1);
+    let left: Vec<_> = heard(&listener, 0).iter().map(|told| told[..1].to_owned()).collect();
+    assert_eq!(left, ["a"]);
+}
+
+#[test]
+fn rows_come_and_go() {
+    let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell)]);
+    let listener = listen(&topics, &["a"]);
+    publish(&topics, "a", 2);
+    topics.set_rules(vec![rule_of("b", 3, Lag::Tell)]);
+    assert!(!topics.publish("a", &Payload::NULL, UNIX_EPOCH) && !topics.has("a"));
+    assert_eq!(heard(&listener, 0).len(), 2);
+    topics.set_rules(vec![rule_of("?", 1, Lag::Tell)]);
+    publish(&topics, "a", 2);
+    let late = topics.subscribe(Caller::NOBODY, &patterns(&["?"]), &Resume::Number(1)).expect("ok");
+    assert_eq!(heard(&late, 0).len(), 2, "a gap, and the one that is kept");
+}
+
+#[test]
+fn topics_are_bounded_and_the_most_silent_makes_room() {
+    let topics = Topics::new(vec![rule_of("*", 1, Lag::Tell)]);
+    for number in 0..MOST_TOPICS + 5 {
+        publish(&topics, &number.to_string(), 1);
+    }
+    let state = topics.state();
+    assert_eq!(state.topics.len(), MOST_TOPICS);
+    assert!(!state.topics.contains_key("0") && state.topics.contains_key("5"));
+    let kept: usize = state.topics.values().map(|topic| topic.ring.bytes()).sum();
+    assert_eq!(kept, state.kept);
+}
+
+fn key(name: &str) -> (Arc<Identity>, Caller) {
+    let identity = Arc::new(Identity::new(Scheme::Key, name));
+    (Arc::clone(&identity), Caller::NOBODY.showing(Ok(identity)))
+}
+
+fn only(pattern: &str, word: &str) -> TopicRule {
+    let access = Access::Only(vec![Grant::parse(word).expect("a word")]);
+    TopicRule { access, ..rule_of(pattern, 3, Lag::Tell) }
+}
+
+#[test]
+fn whoever_may_not_listen_hears_nothing_by_a_glob_neither() {
+    let topics = Topics::new(vec![only("orders.secret", "key:boss"), only("orders.*", "key:*")]);
+    let (_, web) = key("web");
+    let refused = |caller: &Caller, name: &str| {
+        topics.subscribe(caller.clone(), &patterns(&[name]), &Resume::Now).map(|_| ()).err()
+    };
+    let kind =
+        |fault: Option<Fault>| fault.map(|fault| (fault.kind(), fault.challenge().is_some()));
+    assert_eq!(kind(refused(&web, "orders.secret")), Some((FaultKind::AccessDenied, false)));
+    assert_eq!(kind(refused(&Caller::NOBODY, "orders.*")), Some((FaultKind::AccessDenied, true)));
+    let all = topics.subscribe(web, &patterns(&["*"]), &Resume::Now).expect("some of it");
+    for topic in ["orders.secret", "orders.open", "orders.secret"] {
+        assert!(topics.publish(topic, &Payload::NULL, SystemTime::now()));
+    }
+    let Some(Notice::Event(told)) = all.try_next() else { panic!("one is heard") };
+    assert_eq!(&**told.topic(), "orders.open");
+    assert!(all.try_next().is_none());
+    topics.set_rules(vec![only("orders.*", "key:boss")]);
+    topics.publish("orders.open", &Payload::NULL, SystemTime::now());
+    assert!(all.try_next().is_none(), "it may not any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_shown_ends_and_with_it_the_subscription() {
+    let topics = Topics::new(vec![only("a", "key:web")]);
+    let (identity, web) = key("web");
+    let listener = topics.subscribe(web, &patterns(&["a"]), &Resume::Now).expect("admitted");
+    topics.publish("a", &Payload::NULL, SystemTime::now());
+    assert!(matches!(listener.next().await, Notice::Event(_)));
+    identity.standing.withdraw();
+    topics.publish("a", &Payload::NULL, SystemTime::now());
+    assert!(matches!(listener.next().await, Notice::Ended(_)));
+    let (_, again) = key("web");
+    listener.renew(again);
+    assert!(matches!(listener.next().await, Notice::Event(_)));
+}

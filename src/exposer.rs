@@ -1,0 +1,69 @@
+//! The seam that calls come in by over a connection which calls leave by too: services that are
+//! exposed on a broker, where they are called as if they lived there.
+//!
+//! An [`Ingress`](crate::ingress::Ingress) has listeners of its own; an exposer has what its
+//! upstream's connection gives it, and comes and goes with that upstream.
+
+pub mod debts;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::call::{Call, Reply, TraceParent};
+use crate::fault::Fault;
+use crate::route::expose::Expose;
+
+/// What of a request's own words about its caller goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Credence {
+    /// Its credentials.
+    pub credentials: bool,
+    /// Who it says that its user is.
+    pub user: bool,
+}
+
+impl Credence {
+    /// None of them.
+    pub const NONE: Self = Self { credentials: false, user: false };
+    /// All of them.
+    pub const ALL: Self = Self { credentials: true, user: true };
+
+    /// What goes on where the upstream hands credentials on, or is trusted to have verified the user.
+    /// Where callers have to be known, nobody is whom it says it is without that trust.
+    pub fn of(forwards: bool, trusts: bool, is_guarded: bool) -> Self {
+        Self { credentials: forwards, user: trusts || (forwards && !is_guarded) }
+    }
+}
+
+/// Exposes services on a broker.
+pub trait Exposer: Send + Sync {
+    /// Takes calls of these services from now on, and of no others, and hands them in at the
+    /// entrance. Returns at once. A service that goes answers what it has taken; one that stays is
+    /// not interrupted. With none it takes no calls any more.
+    fn expose(&self, services: &[Arc<Expose>], entrance: &Arc<dyn Entrance>);
+
+    /// Whether it takes calls of all that it was told to expose last, as far as it can tell: before
+    /// that, who did so until now must not leave. Where requests wait for whoever comes, it always is.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    /// How many calls it has taken and not answered yet.
+    fn owed(&self) -> usize;
+}
+
+/// Where calls that have come in are handed to the routing table.
+pub trait Entrance: Send + Sync {
+    /// Routes a call, carries it out, and counts and logs its end. A caller who leaves drops the
+    /// future.
+    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Reply, Fault>>;
+
+    /// Whether callers have to be known: then what they say of themselves is believed only where
+    /// their upstream is trusted.
+    fn is_guarded(&self) -> bool;
+
+    /// Counts and logs what came in and is no call.
+    fn refuse(&self, trace: &TraceParent, since: Instant, fault: &Fault);
+}

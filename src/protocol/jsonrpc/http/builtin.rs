@@ -1,0 +1,146 @@
+//! Methods that are Genkan's own: the registry's, which names no service, those by which topics
+//! are listened to, and `rpc.discover`.
+//!
+//! At `/api` they go before the routing table, but for a row that names one of them to the letter.
+//! At a service's own address two are looked at: `rpc.discover`, which tells of the service alone, and
+//! `get_service_specs`, which is the service's: what the rows say of it is told where it has none.
+
+use super::super::discovery;
+use super::super::envelope::invalid;
+use super::super::registry::Method;
+use super::Http;
+use super::ears::{self, Ears};
+use crate::call::{Call, Payload, Reply};
+use crate::fault::{Fault, FaultKind};
+use crate::router::Dispatched;
+use crate::router::ledger::IngressLabel;
+use crate::upstream::Readiness;
+
+/// Carries a call out, and tells whether its method was Genkan's own.
+pub(super) async fn dispatch(
+    http: &Http,
+    (ingress, ears): (IngressLabel, Option<&Ears>),
+    service: Option<&str>,
+    call: Call,
+) -> (Dispatched, bool) {
+    if service.is_none()
+        && let Some(method) = ears::Method::of(call.name.as_str())
+        && !http.router.table().names(call.name.as_str())
+    {
+        return (events(http, ingress, method, ears, &call).await, false);
+    }
+    let is_discovery = match service {
+        // A name of JSON-RPC's own, which no row can have.
+        None => call.name.as_str() == discovery::METHOD,
+        Some(_) => {
+            call.name.method() == discovery::METHOD
+                && !http.router.table().names(call.name.as_str())
+        }
+    };
+    if is_discovery {
+        // It tells each caller of what that one may call: who is known for nobody is told why.
+        if call.caller.denial().is_some()
+            && let Err(fault) = may(http, ingress, &call)
+        {
+            return (answer(Err(fault)), false);
+        }
+        let whom = (service, &call.caller);
+        return (answer(Ok(http.discovery.document(http.router.table(), whom).await)), false);
+    }
+    match (service, Method::of(call.name.method())) {
+        (None, Some(method)) if call.name.service().is_empty() => {
+            own(http, ingress, method, call).await
+        }
+        (Some(service), Some(Method::GetServiceSpecs)) => specs(http, ingress, service, call).await,
+        _ => (http.router.dispatch(ingress, call).await, false),
+    }
+}
+
+/// Whether the caller may call what is Genkan's own; counted where not.
+fn may(http: &Http, ingress: IngressLabel, call: &Call) -> Result<(), Fault> {
+    http.auth.lets_call_own(&call.caller, call.name.as_str()).inspect_err(|fault| {
+        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+    })
+}
+
+/// Listens to topics, or leaves off.
+async fn events(
+    http: &Http,
+    ingress: IngressLabel,
+    method: ears::Method,
+    ears: Option<&Ears>,
+    call: &Call,
+) -> Dispatched {
+    let answered = match ears {
+        Some(ears) if method == ears::Method::Authenticate => {
+            ears.authenticate(&http.auth, call).await
+        }
+        Some(ears) => ears.answer(method, &call.params),
+        None => Err(invalid("events are pushed over a WebSocket, or a stream at GET /events")),
+    };
+    if let Err(fault) = &answered {
+        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+    }
+    answer(answered)
+}
+
+async fn own(http: &Http, ingress: IngressLabel, method: Method, call: Call) -> (Dispatched, bool) {
+    let table = http.router.table();
+    if table.names(method.as_str()) {
+        return (http.router.dispatch(ingress, call).await, false);
+    }
+    let admitted = http.auth.lets_call_own(&call.caller, call.name.as_str());
+    let answered = admitted.and_then(|()| http.registry.answer(method, &call.params, &table));
+    if let Err(fault) = &answered {
+        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+    }
+    (answer(answered), true)
+}
+
+/// What is to be called at a service's own address.
+async fn specs(
+    http: &Http,
+    ingress: IngressLabel,
+    service: &str,
+    call: Call,
+) -> (Dispatched, bool) {
+    // Whoever may not ask Genkan asks the service, which its row decides about.
+    if http.auth.lets_call_own(&call.caller, call.name.method()).is_err() {
+        return (http.router.dispatch(ingress, call).await, false);
+    }
+    let probed = http.registry.answer_probe(&call.name, call.context.user_agent.as_deref());
+    if let Some((known, is_own)) = probed {
+        let is_reached = if is_own { Ok(()) } else { is_reached(http, &call) };
+        return (answer(is_reached.map(|()| known)), true);
+    }
+    let dispatched = http.router.dispatch(ingress, call).await;
+    let has_none =
+        matches!(&dispatched.result, Err(fault) if fault.kind() == FaultKind::UnknownMethod);
+    let known = has_none.then(|| http.registry.specs_of(service, &http.router.table())).flatten();
+    match known {
+        Some(known) => (answer(Ok(known)), true),
+        None => (dispatched, false),
+    }
+}
+
+/// Whether calls of the service can be sent to where the table sends them.
+fn is_reached(http: &Http, call: &Call) -> Result<(), Fault> {
+    let table = http.router.table();
+    let target = table.find(call.name.as_str()).target.as_ref();
+    match target.map(|target| target.upstream.readiness()) {
+        Some(Readiness::Ready) => Ok(()),
+        Some(Readiness::NotReady(_)) | None => {
+            let message = "the service cannot be called through this gateway now";
+            Err(Fault::not_sent(FaultKind::Unavailable, message))
+        }
+    }
+}
+
+fn answer(result: Result<Payload, Fault>) -> Dispatched {
+    Dispatched {
+        result: result.map(Reply::new),
+        service_time: None,
+        dialect: None,
+        allowance: None,
+    }
+}

@@ -1,0 +1,194 @@
+//! `GET /events?topic=…`: topics as a stream of Server-Sent Events (HTML Living Standard, 9.2).
+//!
+//! Where one topic is named, an event's id is the topic's own; else it is the event's number among
+//! all, which alone tells a reader of several where it was.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::super::answer;
+use super::super::envelope::invalid;
+use super::{HttpRequest, HttpState, bare, body};
+use crate::call::Payload;
+use crate::events::topics::{Notice, Resume, Subscription};
+use crate::fault::Fault;
+use crate::metrics::SubscriberCount;
+use crate::route::pattern::Pattern;
+
+/// The label of those who listen in this way.
+const INGRESS: &str = "sse";
+/// How long a stream is silent: proxies close what is silent for longer.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a stream begins with: a browser that lost it comes back after so many milliseconds.
+const GREETING: &[u8] = b"retry: 2000\n\n";
+const STILL_THERE: &[u8] = b":\n\n";
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Serves a stream.
+pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Response {
+    let caller = http.connected(&request).caller;
+    let parts = body::leave(&http, request).await;
+    let caller = http.identify(&caller, &parts.headers).await;
+    let asked = read(&parts.uri, parts.headers.get(LAST_EVENT_ID));
+    let subscription = asked.and_then(|(wanted, resume)| {
+        Ok((http.topics.subscribe(caller, &wanted, &resume)?, !is_one_topic(&wanted)))
+    });
+    let (subscription, by_number) = match subscription {
+        Ok(subscription) => subscription,
+        Err(fault) => return bare::refuse(&http, &parts.headers, answer::status(&fault), &fault),
+    };
+    let listener = Listener {
+        subscription,
+        by_number,
+        draining: http.draining().clone(),
+        greeted: false,
+        _count: SubscriberCount::new(INGRESS),
+    };
+    let frames = stream::unfold(listener, |mut listener| async {
+        let frame = listener.next().await?;
+        Some((Ok::<_, Infallible>(frame), listener))
+    });
+    let mut response = Response::new(Body::from_stream(frames));
+    let fields = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Else nginx gathers what is to come at once.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// `POST /events` and the like.
+pub(super) async fn not_get(State(http): HttpState, request: HttpRequest) -> Response {
+    let fault = invalid("events are asked for with the HTTP method GET");
+    let parts = body::leave(&http, request).await;
+    let mut response = bare::refuse(&http, &parts.headers, StatusCode::METHOD_NOT_ALLOWED, &fault);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
+/// The topics that a request names, and where it goes on.
+fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume), Fault> {
+    let mut wanted = Vec::new();
+    let mut last = last.and_then(|last| last.to_str().ok()).map(str::to_owned);
+    for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8();
+        let value = value.map_err(|_| invalid("the query's percent-encoding is not UTF-8"))?;
+        match key {
+            "topic" => wanted.push(Pattern::new(&value)),
+            // A browser's EventSource sends no header of one's own.
+            "last_event_id" | "lastEventId" => last = last.or(Some(value.into_owned())),
+            _ => {
+                let hint =
+                    format!("`{key}` is no parameter of /events: `topic` and `last_event_id` are");
+                return Err(invalid(hint));
+            }
+        }
+    }
+    if wanted.is_empty() {
+        return Err(invalid("/events needs a topic: /events?topic=orders.*"));
+    }
+    let resume = match last.as_deref().map(str::trim).filter(|last| !last.is_empty()) {
+        None => Resume::Now,
+        // What is no number is none of ours: all that is known is that something was missed.
+        Some(last) => {
+            let id = last.parse().unwrap_or(0);
+            if is_one_topic(&wanted) { Resume::Id(id) } else { Resume::Number(id) }
+        }
+    };
+    Ok((wanted, resume))
+}
+
+fn is_one_topic(wanted: &[Pattern]) -> bool {
+    matches!(wanted, [one] if one.is_literal())
+}
+
+/// Whoever reads a stream.
+struct Listener {
+    subscription: Subscription,
+    by_number: bool,
+    draining: CancellationToken,
+    greeted: bool,
+    _count: SubscriberCount,
+}
+
+impl Listener {
+    /// What is written next; `None` at the stream's end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some(Bytes::from_static(GREETING));
+        }
+        let notice = tokio::select! {
+            biased;
+            () = self.draining.cancelled() => return None,
+            notice = timeout(HEARTBEAT, self.subscription.next()) => notice,
+        };
+        match notice {
+            Err(_) => Some(Bytes::from_static(STILL_THERE)),
+            Ok(Notice::Event(told)) => Some(told.frame(self.by_number)),
+            Ok(Notice::Gap { topic, missed }) => Some(told_apart("gap", &topic, missed)),
+            Ok(Notice::Lagged { topic, missed }) => {
+                Some(told_apart("lagged", &topic, Some(missed)))
+            }
+            // Whoever comes back is told why.
+            Ok(Notice::TooSlow | Notice::Ended(_)) => None,
+        }
+    }
+}
+
+/// What is no event of a topic, but about them: of a type of its own.
+fn told_apart(kind: &str, topic: &str, missed: Option<u64>) -> Bytes {
+    let topic = Payload::from_text(topic);
+    let missed = missed.map_or("null".to_owned(), |missed| missed.to_string());
+    let topic = topic.as_str();
+    format!("event: {kind}\ndata: {{\"topic\":{topic},\"missed\":{missed}}}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(query: &str, last: Option<&str>) -> Result<(Vec<String>, String), Fault> {
+        let uri = format!("/events{query}").parse().expect("a URI");
+        let last = last.map(|last| HeaderValue::from_str(last).expect("a value"));
+        read(&uri, last.as_ref()).map(|(wanted, resume)| {
+            (wanted.iter().map(|one| one.as_str().to_owned()).collect(), format!("{resume:?}"))
+        })
+    }
+
+    #[test]
+    fn topics_and_where_to_go_on() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let cases = [
+            ("?topic=a.b", None, names(&["a.b"]), "Now"),
+            ("?topic=a.b", Some("7"), names(&["a.b"]), "Id(7)"),
+            ("?topic=a.b&last_event_id=8", None, names(&["a.b"]), "Id(8)"),
+            ("?topic=a.b&last_event_id=8", Some("7"), names(&["a.b"]), "Id(7)"),
+            ("?topic=a.%2A&topic=b", Some("7"), names(&["a.*", "b"]), "Number(7)"),
+            ("?topic=a", Some("what"), names(&["a"]), "Id(0)"),
+            ("?topic=a", Some(""), names(&["a"]), "Now"),
+        ];
+        for (query, last, wanted, resume) in cases {
+            let found = asked(query, last).unwrap_or_else(|fault| panic!("{query}: {fault:?}"));
+            assert_eq!(found, (wanted, resume.to_owned()), "{query} {last:?}");
+        }
+        for bad in ["", "?", "?topics=a", "?topic=%ff", "?topic=a&after=1"] {
+            assert!(asked(bad, None).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Carries out what an envelope holds, and writes the answers, whichever way it came and they go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use super::super::answer;
+use super::super::envelope::{Entry, Envelope};
+use super::super::name;
+use super::ears::Ears;
+use super::{Http, body, builtin};
+use crate::budget::{Account, Share};
+use crate::call::{Call, CallKind, Context, Payload, Reply, TraceParent};
+use crate::caller::Caller;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::route::Dialect;
+use crate::router::ledger::IngressLabel;
+use crate::router::{Allowance, Dispatched};
+
+/// How many calls of one batch are under way at once: it is one caller among many.
+pub(super) const BATCH_AT_ONCE: usize = 64;
+
+/// Who asks: what the calls of an envelope have in common.
+pub(super) struct Requester<'a> {
+    pub(super) http: &'a Arc<Http>,
+    /// What it listens to, where it can.
+    pub(super) ears: Option<&'a Ears>,
+    pub(super) ingress: IngressLabel,
+    /// The service at whose own address it asks.
+    pub(super) service: Option<&'a str>,
+    /// Whether it said that it is one of Gemstone's clients.
+    pub(super) gemstone: bool,
+    pub(super) caller: Caller,
+    pub(super) context: Arc<Context>,
+    /// Its own limit on each call.
+    pub(super) timeout: Option<Duration>,
+    /// When all of the envelope had come.
+    pub(super) received: Instant,
+}
+
+/// What an envelope is answered with.
+pub(super) struct Answered {
+    /// The text, which counts for the connection as long as it is kept. Empty where nobody is owed
+    /// an answer.
+    pub(super) text: Bytes,
+    /// The trace that a single reply belongs to.
+    pub(super) trace: Option<TraceParent>,
+    /// The time that the services took.
+    pub(super) service_time: Option<Duration>,
+    /// The fault that a single call ended in.
+    pub(super) fault: Option<(FaultKind, Outcome)>,
+    /// What the caller has left of its rate; of several the least.
+    pub(super) allowance: Option<Allowance>,
+}
+
+impl Answered {
+    fn new(text: Vec<u8>, place: Option<Share>) -> Self {
+        let text = Bytes::from(text);
+        let text = match place {
+            Some(share) => share.keep_with(text),
+            None => text,
+        };
+        Self { text, trace: None, service_time: None, fault: None, allowance: None }
+    }
+}
+
+/// An answer that is owed: to whom, and what.
+struct Answer {
+    id: Payload,
+    dispatched: Dispatched,
+    /// Whether the method was Genkan's own.
+    is_own: bool,
+}
+
+fn refused(fault: Fault) -> Dispatched {
+    Dispatched { result: Err(fault), service_time: None, dialect: None, allowance: None }
+}
+
+impl Requester<'_> {
+    /// Carries an envelope out. The calls end where the future is dropped; notifications run on,
+    /// and hold `noted` until they have ended.
+    pub(super) async fn carry_out<N>(
+        &self,
+        envelope: Envelope,
+        account: &Account,
+        noted: N,
+    ) -> Answered
+    where
+        N: Send + 'static,
+    {
+        match envelope {
+            Envelope::Single(entry) => match self.read_call(entry) {
+                (Some(id), call) => self.write_single(self.answer(id, call).await, account),
+                (None, call) => {
+                    self.notify(call.into_iter().collect(), noted);
+                    Answered::new(Vec::new(), None)
+                }
+            },
+            Envelope::Batch(entries) => {
+                self.write_batch(self.answer_all(entries, noted).await, account)
+            }
+            Envelope::TooLong(ids, fault) => {
+                let answers = ids.into_iter().map(|id| {
+                    self.count(&fault);
+                    Answer { id, dispatched: refused(fault.clone()), is_own: false }
+                });
+                self.write_batch(answers.collect(), account)
+            }
+        }
+    }
+
+    /// Answers what is no envelope, or none that was taken.
+    pub(super) fn refuse(&self, fault: &Fault) -> Answered {
+        self.count(fault);
+        let result = Err(fault.clone());
+        let mut out = Vec::with_capacity(answer::size_hint(&Payload::NULL, &result));
+        answer::write(&mut out, self.dialect(None), &Payload::NULL, &result);
+        Answered { fault: Some((fault.kind(), fault.outcome())), ..Answered::new(out, None) }
+    }
+
+    /// Carries the requests of a batch out side by side, though not all at once.
+    async fn answer_all<N>(&self, entries: Vec<Entry>, noted: N) -> Vec<Answer>
+    where
+        N: Send + 'static,
+    {
+        let mut notifications = Vec::new();
+        let mut owed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.read_call(entry) {
+                (Some(id), call) => owed.push((id, call)),
+                (None, call) => notifications.extend(call),
+            }
+        }
+        self.notify(notifications, noted);
+        let answering = owed
+            .into_iter()
+            .enumerate()
+            .map(|(place, (id, call))| async move { (place, self.answer(id, call).await) });
+        let answers = stream::iter(answering).buffer_unordered(BATCH_AT_ONCE);
+        let mut answers: Vec<_> = answers.collect().await;
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// What an entry of the envelope calls, and to whom the answer is owed: to nobody where it is
+    /// a notification.
+    fn read_call(&self, entry: Entry) -> (Option<Payload>, Result<Call, Fault>) {
+        let Entry { id, request } = entry;
+        let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
+        let call = request.and_then(|request| {
+            Ok(Call {
+                name: name::read(self.service, request.method)?,
+                params: request.params,
+                kind,
+                caller: self.caller.clone(),
+                context: Arc::clone(&self.context),
+                received: self.received,
+                timeout: self.timeout,
+                may_have_run: false,
+            })
+        });
+        if let Err(fault) = &call {
+            self.count(fault);
+        }
+        (id, call)
+    }
+
+    async fn answer(&self, id: Payload, call: Result<Call, Fault>) -> Answer {
+        let (dispatched, is_own) = match call {
+            Ok(call) => {
+                builtin::dispatch(self.http, (self.ingress, self.ears), self.service, call).await
+            }
+            Err(fault) => (refused(fault), false),
+        };
+        Answer { id, dispatched, is_own }
+    }
+
+    /// Carries notifications out. The caller does not wait, and may hang up: they run on without
+    /// it. The upstream's limit on calls in flight bounds them.
+    fn notify<N>(&self, calls: Vec<Call>, noted: N)
+    where
+        N: Send + 'static,
+    {
+        if calls.is_empty() {
+            return;
+        }
+        let (http, ingress) = (Arc::clone(self.http), self.ingress);
+        let service = self.service.map(str::to_owned);
+        self.http.notifications.spawn_session(async move {
+            let (http, service) = (&http, service.as_deref());
+            let notify = |call| async move {
+                drop(builtin::dispatch(http, (ingress, None), service, call).await)
+            };
+            stream::iter(calls).for_each_concurrent(BATCH_AT_ONCE, notify).await;
+            drop(noted);
+        });
+    }
+
+    fn count(&self, fault: &Fault) {
+        self.http.router.refuse(self.ingress, &self.context.trace, self.received, fault);
+    }
+
+    /// The form of an answer.
+    fn dialect_of(&self, answer: &Answer) -> Dialect {
+        // Only Gemstone's clients ask for these, and those that do not say so want both keys.
+        if answer.is_own && answer.dispatched.result.is_ok() {
+            return Dialect::Gemstone;
+        }
+        self.dialect(answer.dispatched.dialect)
+    }
+
+    /// At a service's own address, the one of the row that decided.
+    fn dialect(&self, of_row: Option<Dialect>) -> Dialect {
+        match self.service {
+            _ if self.gemstone => Dialect::Gemstone,
+            Some(service) => of_row.unwrap_or_else(|| self.http.router.dialect(service)),
+            None => Dialect::Strict,
+        }
+    }
+
+    fn write_single(&self, mut answer: Answer, account: &Account) -> Answered {
+        let size = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
+        let place = body::place(account, size(&answer)).unwrap_or_else(|fault| {
+            answer.dispatched.result = Err(fault);
+            None
+        });
+        let result = &answer.dispatched.result;
+        let mut out = Vec::with_capacity(size(&answer));
+        answer::write(&mut out, self.dialect_of(&answer), &answer.id, result);
+        let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
+        let fault = result.as_ref().err().map(|fault| (fault.kind(), fault.outcome()));
+        let Dispatched { service_time, allowance, .. } = answer.dispatched;
+        Answered { trace, service_time, fault, allowance, ..Answered::new(out, place) }
+    }
+
+    fn write_batch(&self, mut answers: Vec<Answer>, account: &Account) -> Answered {
+        let service_time = answers.iter().filter_map(|answer| answer.dispatched.service_time).max();
+        let allowances = answers.iter().filter_map(|answer| answer.dispatched.allowance);
+        let allowance = allowances.min_by_key(|allowance| allowance.remaining);
+        if answers.is_empty() {
+            let gemstone = self.dialect(None) == Dialect::Gemstone;
+            let nothing = if gemstone { b"[]".to_vec() } else { Vec::new() };
+            return Answered { service_time, ..Answered::new(nothing, None) };
+        }
+        let size = |answers: &[Answer]| {
+            let one =
+                |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result) + 1;
+            answers.iter().map(one).sum::<usize>() + 1
+        };
+        let place = body::place(account, size(&answers)).unwrap_or_else(|fault| {
+            for answer in answers.iter_mut().filter(|answer| answer.dispatched.result.is_ok()) {
+                answer.dispatched.result = Err(fault.clone());
+            }
+            None
+        });
+        let mut out = Vec::with_capacity(size(&answers));
+        for (index, answer) in answers.iter().enumerate() {
+            out.push(if index == 0 { b'[' } else { b',' });
+            let (id, result) = (&answer.id, &answer.dispatched.result);
+            answer::write(&mut out, self.dialect_of(answer), id, result);
+        }
+        out.push(b']');
+        Answered { service_time, allowance, ..Answered::new(out, place) }
+    }
+}

@@ -1,0 +1,231 @@
+//! How a connection is made, and why it could not be: TCP or a Unix socket, TLS over it, and which
+//! HTTP is spoken then.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::config::Settings;
+use super::http1::Http1;
+use super::http2::Http2;
+use super::place::{Place, Target};
+use super::socket::{Raw, Socket, Stream};
+use crate::tasks::Tasks;
+
+/// How long certificates that were read from their files are used before they are read again.
+const CERTIFICATES_KEPT: Duration = Duration::from_secs(10);
+/// How often a connection of HTTP/2 is asked whether it lives, and how long it may take.
+const PULSE: Duration = Duration::from_secs(5);
+/// What a peer may send ahead on one stream, and on all of a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct Unreachable {
+    /// For everybody: no address, no credentials.
+    pub(super) reason: &'static str,
+    /// For the log.
+    pub(super) detail: String,
+    /// What the operator has to do, where it does not pass by itself.
+    pub(super) mend: Option<&'static str>,
+}
+
+impl Unreachable {
+    fn passing(reason: &'static str, detail: impl ToString) -> Self {
+        Self { reason, detail: detail.to_string(), mend: None }
+    }
+}
+
+/// A connection, by what is spoken over it.
+pub(super) enum Opened {
+    /// For one call at a time.
+    Http1(Box<Http1>),
+    /// For many.
+    Http2(Http2),
+}
+
+/// The certificates in use, for all instances.
+#[derive(Default)]
+pub(super) struct Certificates(Mutex<Option<(Instant, Arc<ClientConfig>)>>);
+
+impl Certificates {
+    /// TLS as the files have it, read anew now and then. Sessions are resumed while they last.
+    fn now(&self, settings: &Settings) -> Result<Arc<ClientConfig>, String> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((read, config))
+                if !settings.certificates.are_named() || read.elapsed() < CERTIFICATES_KEPT =>
+            {
+                Ok(Arc::clone(config))
+            }
+            _ => {
+                let mut config = ClientConfig::clone(&*settings.certificates.config()?);
+                let only_http2: &[&[u8]] = &[b"h2"];
+                let either: &[&[u8]] = &[b"h2", b"http/1.1"];
+                let offered = if settings.http2 { only_http2 } else { either };
+                config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+                let config = Arc::new(config);
+                *last = Some((Instant::now(), Arc::clone(&config)));
+                Ok(config)
+            }
+        }
+    }
+}
+
+/// Connects once.
+pub(super) async fn open(
+    place: &Place,
+    settings: &Settings,
+    certificates: &Certificates,
+    tasks: &Tasks,
+) -> Result<Opened, Unreachable> {
+    let attempt = attempt(place, settings, certificates, tasks);
+    timeout(settings.connect_timeout, attempt).await.unwrap_or_else(|_| {
+        Err(Unreachable::passing("it does not answer", "`connect_timeout` has passed"))
+    })
+}
+
+async fn attempt(
+    place: &Place,
+    settings: &Settings,
+    certificates: &Certificates,
+    tasks: &Tasks,
+) -> Result<Opened, Unreachable> {
+    let (socket, handle) = Socket::new(dial(place, settings.connect_timeout).await?);
+    let mut http2 = settings.http2;
+    let stream = if place.tls {
+        let config = certificates.now(settings).map_err(|error| Unreachable {
+            reason: "the certificates cannot be used",
+            detail: error,
+            mend: Some("check `ca_file`, `cert_file` and `key_file`"),
+        })?;
+        let stream = secure(place, socket, config).await.map_err(|error| broken(&error))?;
+        http2 |= stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Stream::Tls(Box::new(stream))
+    } else {
+        Stream::Plain(socket)
+    };
+    let failed = |error: hyper::Error| Unreachable::passing("its connection broke", error);
+    if http2 {
+        let mut builder = http2::Builder::new(Executor(tasks.clone()));
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PULSE)
+            .keep_alive_timeout(PULSE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        tasks.spawn_session(async move {
+            // Whoever waits for an answer is told of the end, each for himself.
+            drop(driver.await);
+        });
+        return Ok(Opened::Http2(Http2::new(sender)));
+    }
+    let (sender, driver) =
+        http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    Ok(Opened::Http1(Box::new(Http1::new(sender, driver, handle))))
+}
+
+/// Connects to the first of the addresses that takes us. Each has its part of `limit`: one that says
+/// nothing leaves time for the others.
+async fn dial(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
+    let (host, port) = match &place.target {
+        Target::Unix(path) => {
+            let connected = UnixStream::connect(path).await;
+            return connected.map(Raw::Unix).map_err(|error| refused(&error));
+        }
+        Target::Tcp(host, port) => (host.as_str(), *port),
+    };
+    let found = tokio::net::lookup_host((host, port)).await;
+    let named = |error| Unreachable::passing("its name cannot be resolved", error);
+    let addresses: Vec<_> = found.map_err(named)?.collect();
+    let objection = |address: &SocketAddr| place.guard.as_ref()?.objects_to(*address);
+    if let Some(why) = addresses.iter().find_map(objection) {
+        return Err(Unreachable::passing("its address is one that is not connected to", why));
+    }
+    let part = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(|error| refused(&error))?;
+                return Ok(Raw::Tcp(stream));
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(refused(&last))
+}
+
+async fn secure(
+    place: &Place,
+    socket: Socket,
+    config: Arc<ClientConfig>,
+) -> io::Result<tokio_rustls::client::TlsStream<Socket>> {
+    let Target::Tcp(host, _) = &place.target else {
+        return Err(io::Error::other("TLS is not spoken over Unix sockets"));
+    };
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, socket).await
+}
+
+fn refused(error: &io::Error) -> Unreachable {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "nobody listens there",
+        io::ErrorKind::TimedOut => "it does not answer",
+        io::ErrorKind::PermissionDenied => "its socket may not be opened",
+        _ => "it cannot be reached",
+    };
+    Unreachable::passing(reason, error)
+}
+
+fn broken(error: &io::Error) -> Unreachable {
+    if !is_tls(error) {
+        return Unreachable::passing("its connection broke while it was being made", error);
+    }
+    Unreachable {
+        reason: "TLS with it failed",
+        detail: error.to_string(),
+        mend: Some(
+            "check `ca_file`, `cert_file` and `key_file`, that the certificate is for the host in \
+             `url`, and that the port speaks TLS",
+        ),
+    }
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    let mut source = error.get_ref().map(|error| error as &(dyn Error + 'static));
+    while let Some(error) = source {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Lets hyper's tasks run in a group of ours.
+#[derive(Clone)]
+struct Executor(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn_session(future);
+    }
+}

@@ -1,0 +1,305 @@
+//! Calls on their way out: which instance, what came of it, and what that means.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderName;
+use tokio::time::Instant;
+
+use super::super::registry::Registry;
+use super::config::Settings;
+use super::connect::Certificates;
+use super::exchange::{Answer, Failure, Limits};
+use super::headers::Headers;
+use super::instance::{Instance, Shared};
+use super::look;
+use super::roster::Roster;
+use super::wire::{self, Received};
+use crate::budget::Budget;
+use crate::call::{Context, Deadline, Params, Reply, Request, TraceParent};
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::metrics::UpstreamMetrics;
+use crate::offer::Offers;
+use crate::route::Rule;
+use crate::tasks::{self, Tasks};
+use crate::token::{Token, Tokens};
+use crate::units::format_size;
+use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Upstream};
+
+/// How often the files that hold headers are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The settings of a JSON-RPC upstream, ready to connect.
+pub(super) struct JsonRpcConnector {
+    settings: Arc<Settings>,
+    registry: Arc<Registry>,
+}
+
+impl JsonRpcConnector {
+    /// Takes settings that were found valid.
+    pub(super) fn new(settings: Settings, registry: Arc<Registry>) -> Self {
+        Self { settings: Arc::new(settings), registry }
+    }
+}
+
+impl Connector for JsonRpcConnector {
+    fn protocol(&self) -> &'static str {
+        "jsonrpc"
+    }
+
+    fn address(&self) -> String {
+        if let Some(pattern) = &self.settings.registry {
+            return format!("what announces itself as {pattern}");
+        }
+        let places: Vec<_> = self.settings.places.iter().map(ToString::to_string).collect();
+        places.join(", ")
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
+        let settings = &self.settings;
+        let body = wire::message(request, settings.qualified, Some(1))?;
+        let place = settings.places.first();
+        let path = place.map_or("the announced URL's path", |place| place.path());
+        let mut address = vec![("request", format!("POST {path}"))];
+        let announced = settings.registry.iter();
+        address.extend(announced.map(|it| ("instances", format!("what announces itself as {it}"))));
+        address.extend(settings.places.iter().map(|place| ("instance", place.to_string())));
+        let mut headers = Headers::new(&settings.headers).of(request, Some("TOKEN"));
+        if let Some(place) = place {
+            headers.entry(http::header::HOST).or_insert(place.host.clone());
+            headers.extend(place.login.clone());
+        }
+        let hidden = |name: &HeaderName| {
+            let secrets = [http::header::AUTHORIZATION, http::header::COOKIE];
+            let added = settings.headers.iter().any(|(added, _)| added == name);
+            added || secrets.contains(name)
+        };
+        let rows = headers.iter().map(|(name, value)| {
+            let value = if hidden(name) { "***" } else { value.to_str().unwrap_or("***") };
+            (name.to_string(), value.to_owned())
+        });
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok(Envelope { address, headers: rows.collect(), body })
+    }
+
+    fn look<'a>(&'a self, rows: &'a [&'a Rule], tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look(&self.settings, rows, tasks))
+    }
+
+    fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
+        let settings = Arc::clone(&self.settings);
+        let headers = Arc::new(Headers::new(&settings.headers));
+        if Headers::have_files(&settings.headers) {
+            look_after(Arc::clone(&headers), tasks);
+        }
+        let shared = Arc::new(Shared {
+            settings: Arc::clone(&settings),
+            certificates: Certificates::default(),
+            limits: Limits { largest: settings.max_reply, account: budget.upstream() },
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let roster = match &settings.registry {
+            Some(pattern) => Roster::follow(shared, &self.registry, pattern.clone()),
+            None => Roster::start(shared, &settings.places),
+        };
+        let (last_id, marks) = (AtomicU64::new(0), Tokens::new());
+        let upstream = Egress { settings, headers, roster, metrics, last_id, marks };
+        Connected { upstream: Arc::new(upstream), exposer: None, events: None }
+    }
+}
+
+/// Sees when a header's value was replaced in its file.
+fn look_after(headers: Arc<Headers>, tasks: &Tasks) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("jsonrpc headers", async move {
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let looking = Arc::clone(&headers);
+            let _looked = tasks::apart(move || looking.look_again()).await;
+        }
+    });
+}
+
+struct Egress {
+    settings: Arc<Settings>,
+    headers: Arc<Headers>,
+    roster: Arc<Roster>,
+    metrics: UpstreamMetrics,
+    last_id: AtomicU64,
+    /// By which another gateway shows that it speaks of this very call.
+    marks: Tokens,
+}
+
+/// `service.method`, for messages.
+struct Called<'a>(&'a Request<'a>);
+
+impl fmt::Display for Called<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.service, self.0.method)
+    }
+}
+
+/// A call that is under way at an instance. Dropped before it has ended, it was given up.
+struct Flight {
+    instance: Arc<Instance>,
+    began: Instant,
+    has_ended: bool,
+}
+
+impl Flight {
+    fn begin(instance: Arc<Instance>) -> Self {
+        instance.load.enter();
+        Self { instance, began: Instant::now(), has_ended: false }
+    }
+
+    fn end(mut self, well: bool) {
+        self.has_ended = true;
+        let now = Instant::now();
+        if well {
+            self.instance.load.answered(now, now - self.began);
+        } else {
+            self.instance.load.failed(now, now - self.began);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.instance.load.leave();
+        if !self.has_ended {
+            let now = Instant::now();
+            self.instance.load.given_up(now, now - self.began);
+        }
+    }
+}
+
+impl Egress {
+    /// Sends a call to one instance after the other, until one has taken it; `read` tells what its
+    /// answer means.
+    async fn send(
+        &self,
+        request: &Request<'_>,
+        (body, mark): (Bytes, Option<&str>),
+        read: impl Fn(Answer) -> Received,
+    ) -> Result<Reply, Fault> {
+        let mut tried: Vec<Arc<Instance>> = Vec::new();
+        let mut why = self.roster.why_empty();
+        while let Some(instance) = self.roster.pick(&tried) {
+            let flight = Flight::begin(instance);
+            match flight.instance.exchange(request, &self.headers, (&body, mark)).await {
+                Ok(answer) => {
+                    let received = read(answer);
+                    flight.end(received.is_own);
+                    if received.repaired {
+                        self.metrics.repaired_reply();
+                    }
+                    return received.result;
+                }
+                Err(Failure::Unsent(reason)) => {
+                    why = reason;
+                    tried.push(Arc::clone(&flight.instance));
+                    flight.end(false);
+                }
+                Err(failure) => {
+                    // A large answer is an answer.
+                    flight.end(matches!(failure, Failure::TooLarge(_) | Failure::NoRoom(_)));
+                    return Err(self.fault(request, &failure));
+                }
+            }
+        }
+        Err(nobody(why, tried.len()))
+    }
+
+    async fn call(&self, request: &Request<'_>, qualified: bool) -> Result<Reply, Fault> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let body = wire::message(request, qualified, Some(id))?;
+        let mut mark = String::with_capacity(Token::HEX);
+        self.marks.issue(id).push_hex(&mut mark);
+        let read = |answer: Answer| {
+            let received = (answer.status, &answer.headers, answer.body);
+            wire::decode(Called(request), (id, &mark), received)
+        };
+        self.send(request, (body, Some(&mark)), read).await
+    }
+
+    async fn notify(&self, request: &Request<'_>) -> Result<(), Fault> {
+        let body = wire::message(request, self.settings.qualified, None)?;
+        let read = |answer: Answer| {
+            wire::decode_receipt(Called(request), (answer.status, &answer.headers, answer.body))
+        };
+        self.send(request, (body, None), read).await.map(drop)
+    }
+
+    /// A call that has left, and has no answer.
+    fn fault(&self, request: &Request<'_>, failure: &Failure) -> Fault {
+        let called = Called(request);
+        match failure {
+            Failure::TooLarge(size) => {
+                let limit = format_size(self.settings.max_reply);
+                let message = format!(
+                    "the answer to `{called}` is {size} bytes or more, and {limit} are taken at \
+                     most: answer less, or raise the upstream's `max_reply`"
+                );
+                Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
+            }
+            Failure::NoRoom(exceeded) => exceeded.fault(Outcome::Executed),
+            Failure::NoHttp => {
+                let message = format!(
+                    "the service answered `{called}` with something that is no HTTP: check the \
+                     upstream's URL, and whether it has to be https://"
+                );
+                Fault::new(FaultKind::Internal, Outcome::Unknown, message)
+            }
+            Failure::Lost | Failure::Stale | Failure::Unsent(_) => {
+                let message = format!(
+                    "the connection to the service was lost before its answer to `{called}` had \
+                     come: it may have run, or not"
+                );
+                Fault::new(FaultKind::Unavailable, Outcome::Unknown, message)
+            }
+        }
+    }
+}
+
+fn nobody(why: &str, tried: usize) -> Fault {
+    let message = match tried {
+        0 | 1 => format!("the JSON-RPC service cannot be called now: {why}"),
+        _ => format!("none of {tried} instances of the JSON-RPC service can be called now: {why}"),
+    };
+    Fault::not_sent(FaultKind::Unavailable, message)
+}
+
+impl Upstream for Egress {
+    fn call<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
+        Box::pin(self.call(request, self.settings.qualified))
+    }
+
+    fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.notify(request))
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.roster.readiness()
+    }
+
+    fn offers<'a>(&'a self, service: Option<&'a str>, until: Deadline) -> BoxFuture<'a, Offers> {
+        Box::pin(async move {
+            for question in wire::QUESTIONS {
+                let (params, context) = (Params::None, Context::new(TraceParent::generate()));
+                let request = Request::new(("", question), &params, &context, until);
+                // One of the service's own, whatever its others are called.
+                let Ok(reply) = self.call(&request, false).await else { continue };
+                let found =
+                    wire::offers(reply.payload.as_bytes(), service, self.settings.qualified);
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+            Offers::default()
+        })
+    }
+}

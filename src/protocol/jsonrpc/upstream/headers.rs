@@ -1,0 +1,85 @@
+//! The headers of a call: what travels with it, and what the configuration adds.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::super::mark::CALL;
+use super::wire;
+use crate::call::Request;
+use crate::config::secret::FoundSecret;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const GENKAN: HeaderValue = HeaderValue::from_static(concat!("genkan/", env!("CARGO_PKG_VERSION")));
+
+/// What the configuration adds, as it is now.
+pub(super) struct Headers {
+    added: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
+    found: Mutex<Vec<(HeaderName, FoundSecret)>>,
+}
+
+impl Headers {
+    pub(super) fn new(found: &[(HeaderName, FoundSecret)]) -> Self {
+        let added = ArcSwap::from_pointee(values(found));
+        Self { added, found: Mutex::new(found.to_vec()) }
+    }
+
+    /// Whether any stands in a file.
+    pub(super) fn have_files(found: &[(HeaderName, FoundSecret)]) -> bool {
+        found.iter().any(|(_, value)| value.file.is_some())
+    }
+
+    /// Looks whether a file holds another value by now. Waits for the disk.
+    pub(super) fn look_again(&self) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
+        for (name, value) in found.iter_mut() {
+            match value.rotated() {
+                Ok(None) => {}
+                Ok(Some(next)) => {
+                    tracing::info!(header = %name, "a header's value was replaced");
+                    (*value, changed) = (next, true);
+                }
+                Err(complaint) => {
+                    tracing::error!(header = %name, complaint, "a header's file cannot be used: the old value stays");
+                }
+            }
+        }
+        if changed {
+            self.added.store(Arc::new(values(&found)));
+        }
+    }
+
+    /// The headers of a call, but for those that are an instance's own; a notification has no mark.
+    pub(super) fn of(&self, request: &Request<'_>, mark: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(24);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::ACCEPT, JSON);
+        headers.insert(header::USER_AGENT, GENKAN);
+        wire::context(request, |name, value| {
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value.into_owned())) {
+                headers.insert(name, value);
+            }
+        });
+        if let Some(mark) = mark.and_then(|mark| HeaderValue::from_str(mark).ok()) {
+            headers.insert(CALL, mark);
+        }
+        for (name, value) in &**self.added.load() {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
+    }
+}
+
+fn values(found: &[(HeaderName, FoundSecret)]) -> Vec<(HeaderName, HeaderValue)> {
+    let values = found.iter().filter_map(|(name, value)| {
+        let mut header = HeaderValue::from_str(value.secret.expose()).ok()?;
+        header.set_sensitive(true);
+        Some((name.clone(), header))
+    });
+    values.collect()
+}

@@ -1,0 +1,56 @@
+//! A connection of HTTP/2: all calls to an instance share it. A call that is given up resets its
+//! stream, and no other's.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::SendRequest;
+
+use super::exchange::{Answer, Failure, Limits, Outgoing, gather};
+
+/// A connection; clones are handles to the same.
+#[derive(Clone)]
+pub(super) struct Http2(SendRequest<Full<Bytes>>);
+
+impl Http2 {
+    pub(super) fn new(sender: SendRequest<Full<Bytes>>) -> Self {
+        Self(sender)
+    }
+
+    /// Whether it can take calls.
+    pub(super) fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Makes one exchange.
+    pub(super) async fn exchange(
+        mut self,
+        request: Outgoing,
+        limits: &Limits,
+    ) -> Result<Answer, Failure> {
+        match self.0.try_send_request(request).await {
+            Ok(response) => gather(response, limits).await,
+            Err(error) => Err(failure(error)),
+        }
+    }
+}
+
+fn failure(mut error: TrySendError<Outgoing>) -> Failure {
+    if error.take_message().is_some() || was_refused(error.error()) {
+        return Failure::Stale;
+    }
+    Failure::Lost
+}
+
+/// Whether the peer says that it has not looked at the call (RFC 9113, sections 6.8 and 8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (refused || error.is_go_away());
+        }
+        source = error.source();
+    }
+    false
+}

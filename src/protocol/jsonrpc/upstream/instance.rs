@@ -1,0 +1,288 @@
+//! One instance of a service: its connections, how it fares, and whether calls are sent there.
+//!
+//! One that cannot be reached, or that breaks off call after call, is *out*: calls go elsewhere
+//! while there is an elsewhere. A task of its own connects after a pause that grows, without a
+//! call, and brings it back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Version, header};
+use http_body_util::Full;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::config::Settings;
+use super::connect::{self, Certificates, Opened, Unreachable};
+use super::exchange::{Answer, Failure, Limits, Outgoing};
+use super::headers::Headers;
+use super::http2::Http2;
+use super::load::Load;
+use super::place::Place;
+use super::pool::Pool;
+use crate::backoff::Backoff;
+use crate::call;
+use crate::metrics::UpstreamMetrics;
+use crate::tasks::Tasks;
+
+/// So many calls in a row that are broken off put an instance out.
+const BROKEN_OFF: u32 = 3;
+/// The pause before the first attempt to bring one back.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// One that is put out again sooner waits longer.
+const STABLE: Duration = Duration::from_secs(10);
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often the same failure is logged.
+const REMINDER: Duration = Duration::from_secs(60);
+/// So many connections may turn out closed in a row before one call.
+const MOST_STALE: usize = 3;
+
+/// Not heard of yet; calls are sent there.
+const UNKNOWN: u8 = 0;
+/// In service.
+const IN: u8 = 1;
+/// Out of service.
+const OUT: u8 = 2;
+
+/// What all instances of an upstream have in common.
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    pub(super) certificates: Certificates,
+    pub(super) limits: Limits,
+    pub(super) metrics: UpstreamMetrics,
+    pub(super) tasks: Tasks,
+}
+
+/// One instance.
+pub(super) struct Instance {
+    place: Arc<Place>,
+    shared: Arc<Shared>,
+    pool: Pool,
+    pub(super) load: Load,
+    speaks_http2: AtomicBool,
+    state: AtomicU8,
+    /// Why it is out.
+    why: ArcSwap<&'static str>,
+    broken_off: AtomicU32,
+    put_out: Notify,
+}
+
+impl Instance {
+    pub(super) fn new(place: Arc<Place>, shared: Arc<Shared>) -> Self {
+        let (http2, room) = (shared.settings.http2, shared.settings.max_connections);
+        Self {
+            place,
+            shared,
+            pool: Pool::new(room),
+            load: Load::new(Instant::now()),
+            speaks_http2: AtomicBool::new(http2),
+            state: AtomicU8::new(UNKNOWN),
+            why: ArcSwap::from_pointee("no connection has been tried yet"),
+            broken_off: AtomicU32::new(0),
+            put_out: Notify::new(),
+        }
+    }
+
+    /// Whether calls are sent there first.
+    pub(super) fn is_out(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == OUT
+    }
+
+    /// Whether it has been reached, and calls can be sent.
+    pub(super) fn is_in(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == IN
+    }
+
+    /// Why it is not in service.
+    pub(super) fn why(&self) -> &'static str {
+        **self.why.load()
+    }
+
+    /// Sends a call, and waits for its answer. Whoever drops the future closes its connection, or
+    /// resets its stream.
+    pub(super) async fn exchange(
+        &self,
+        request: &call::Request<'_>,
+        headers: &Headers,
+        (body, mark): (&Bytes, Option<&str>),
+    ) -> Result<Answer, Failure> {
+        let mut stale = 0;
+        loop {
+            let held = request.departure.hold();
+            let room = if self.speaks_http2() { None } else { self.pool.room().await };
+            let result = match self.connection(stale < MOST_STALE).await? {
+                Opened::Http2(connection) => {
+                    drop(room);
+                    let outgoing = self.outgoing(headers.of(request, mark), body, Version::HTTP_2);
+                    held.release();
+                    connection.exchange(outgoing, &self.shared.limits).await
+                }
+                Opened::Http1(connection) => {
+                    let outgoing = self.outgoing(headers.of(request, mark), body, Version::HTTP_11);
+                    held.release();
+                    let limit = self.shared.settings.keep_alive;
+                    let (result, kept) =
+                        connection.exchange(outgoing, &self.shared.limits, limit).await;
+                    if let Some(connection) = kept {
+                        self.pool.keep(connection);
+                    }
+                    result
+                }
+            };
+            match result {
+                Ok(answer) => {
+                    self.broken_off.store(0, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(Failure::Stale) if stale <= MOST_STALE => stale += 1,
+                Err(Failure::Stale) => {
+                    return Err(self.broke(Failure::Unsent("it closes connections at once")));
+                }
+                Err(failure @ (Failure::Lost | Failure::NoHttp | Failure::Unsent(_))) => {
+                    return Err(self.broke(failure));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn speaks_http2(&self) -> bool {
+        self.speaks_http2.load(Ordering::Relaxed)
+    }
+
+    /// An idle connection, where one may be taken, or a new one.
+    async fn connection(&self, idle: bool) -> Result<Opened, Failure> {
+        if self.speaks_http2() {
+            if let Some(connection) = self.pool.shared() {
+                return Ok(Opened::Http2(connection));
+            }
+            let _turn = self.pool.turn().await;
+            if let Some(connection) = self.pool.shared() {
+                return Ok(Opened::Http2(connection));
+            }
+            return self.opened().await;
+        }
+        if let Some(connection) = self.pool.take().filter(|_| idle) {
+            return Ok(Opened::Http1(connection));
+        }
+        self.opened().await
+    }
+
+    async fn opened(&self) -> Result<Opened, Failure> {
+        self.open().await.map_err(|unreachable| {
+            let reason = unreachable.reason;
+            self.fall(&unreachable);
+            Failure::Unsent(reason)
+        })
+    }
+
+    /// Opens a connection; one that can be shared is.
+    async fn open(&self) -> Result<Opened, Unreachable> {
+        let Shared { settings, certificates, tasks, .. } = &*self.shared;
+        let opened = connect::open(&self.place, settings, certificates, tasks).await?;
+        let shared: Option<&Http2> = match &opened {
+            Opened::Http1(_) => None,
+            Opened::Http2(connection) => Some(connection),
+        };
+        self.speaks_http2.store(shared.is_some(), Ordering::Relaxed);
+        if let Some(connection) = shared {
+            self.pool.share(connection.clone());
+        }
+        Ok(opened)
+    }
+
+    fn outgoing(&self, mut headers: HeaderMap, body: &Bytes, version: Version) -> Outgoing {
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = version;
+        let is_http2 = version == Version::HTTP_2;
+        *request.uri_mut() = self.place.uris[usize::from(is_http2)].clone();
+        if !is_http2 {
+            headers.entry(header::HOST).or_insert_with(|| self.place.host.clone());
+        }
+        if let Some((name, value)) = &self.place.login {
+            headers.insert(name.clone(), value.clone());
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// A call was broken off. One by one they say little; in a row they put the instance out.
+    fn broke(&self, failure: Failure) -> Failure {
+        if self.broken_off.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_OFF {
+            self.fall(&Unreachable {
+                reason: "it breaks off calls",
+                detail: format!("{BROKEN_OFF} in a row: {failure:?}"),
+                mend: None,
+            });
+        }
+        failure
+    }
+
+    /// Puts it out of service.
+    fn fall(&self, why: &Unreachable) {
+        self.why.store(Arc::new(why.reason));
+        if self.state.swap(OUT, Ordering::Relaxed) != OUT {
+            self.report(why);
+            self.put_out.notify_one();
+        }
+    }
+
+    fn report(&self, why: &Unreachable) {
+        let (upstream, instance) = (self.shared.metrics.upstream(), &*self.place);
+        let (reason, detail) = (why.reason, why.detail.as_str());
+        match why.mend {
+            Some(mend) => error!(upstream, %instance, detail, mend, "an instance is out: {reason}"),
+            None => {
+                warn!(upstream, %instance, detail, "an instance is out: {reason}; trying again")
+            }
+        }
+    }
+
+    /// Looks after it for as long as it is configured. `changed` is called whenever it comes or goes.
+    pub(super) async fn supervise(&self, changed: impl Fn()) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+        let mut reported = Instant::now();
+        loop {
+            if let Err(why) = self.open().await {
+                self.fall(&why);
+                changed();
+                if reported.elapsed() >= REMINDER {
+                    self.report(&why);
+                    reported = Instant::now();
+                }
+                tokio::time::sleep(backoff.failed()).await;
+                continue;
+            }
+            // A connection of HTTP/1 is closed again: some servers serve nobody else meanwhile.
+            self.broken_off.store(0, Ordering::Relaxed);
+            if self.state.swap(IN, Ordering::Relaxed) == OUT {
+                self.shared.metrics.reconnected();
+            }
+            changed();
+            let (upstream, instance) = (self.shared.metrics.upstream(), &*self.place);
+            info!(upstream, %instance, "an instance is in service");
+            let born = Instant::now();
+            while !self.is_out() {
+                tokio::select! {
+                    () = self.put_out.notified() => {}
+                    () = tokio::time::sleep(SWEEP) => self.pool.sweep(),
+                }
+            }
+            changed();
+            reported = Instant::now();
+            backoff.lived(born.elapsed());
+            tokio::time::sleep(backoff.failed()).await;
+        }
+    }
+
+    /// Closes its idle connections, at the end.
+    pub(super) fn end(&self) {
+        self.pool.clear();
+    }
+}

@@ -1,0 +1,210 @@
+//! A connection's socket, of which a second handle tells what hyper does not: whether anything was
+//! written, and whether the peer has closed an idle connection.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+
+/// The socket itself.
+#[derive(Debug)]
+pub(super) enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The second handle.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    raw: Raw,
+    written: AtomicU64,
+}
+
+impl Handle {
+    /// How many bytes the system has taken for the peer.
+    pub(super) fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer has said nothing, goodbye neither, on a connection on which it has nothing
+    /// to say. The runtime hears of that a little later than the system.
+    pub(super) fn is_silent(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        let looked = match &self.0.raw {
+            Raw::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Raw::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// The socket as hyper and TLS use it.
+#[derive(Debug)]
+pub(super) struct Socket(Arc<Shared>);
+
+impl Socket {
+    /// Both handles.
+    pub(super) fn new(raw: Raw) -> (Self, Handle) {
+        let shared = Arc::new(Shared { raw, written: AtomicU64::new(0) });
+        (Self(Arc::clone(&shared)), Handle(shared))
+    }
+
+    fn wrote(&self, bytes: usize) -> usize {
+        self.0.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        bytes
+    }
+}
+
+/// Whether an attempt has to wait for the next readiness.
+fn blocked<T>(attempt: &io::Result<T>) -> bool {
+    attempt.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let read = match &self.0.raw {
+                Raw::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_buf(buffer)
+                }
+                Raw::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_buf(buffer)
+                }
+            };
+            if !blocked(&read) {
+                return Poll::Ready(read.map(drop));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let written = match &self.0.raw {
+                Raw::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write_vectored(slices)
+                }
+                Raw::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write_vectored(slices)
+                }
+            };
+            if !blocked(&written) {
+                return Poll::Ready(written.map(|bytes| self.wrote(bytes)));
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Where the peer was faster there is nothing left to end.
+        let how = std::net::Shutdown::Write;
+        drop(match &self.0.raw {
+            Raw::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Raw::Unix(stream) => SockRef::from(stream).shutdown(how),
+        });
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What HTTP is spoken over.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What an answer means: strict ones, Gemstone's, and what is none.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{self, HeaderMap};
+
+use super::super::super::mark::{CALL, FAULT};
+use super::error;
+use crate::call::{Payload, Reply, TraceParent};
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::json::REPLY_DEPTH;
+use crate::json::lexer::Container;
+use crate::json::members::{Foreign, Unreadable, foreign};
+use crate::redact::scrub;
+
+/// An answer that has been read.
+pub(in super::super) struct Received {
+    /// What the caller gets.
+    pub(in super::super) result: Result<Reply, Fault>,
+    /// Whether `NaN` or `Infinity` had to become `null`.
+    pub(in super::super) repaired: bool,
+    /// Whether it is the service's own answer; else it is somebody's who stands for one that does
+    /// not work.
+    pub(in super::super) is_own: bool,
+}
+
+/// What another gateway says of the call that had the mark.
+fn told(headers: &HeaderMap, mark: &str) -> Option<(FaultKind, Outcome)> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (kind, outcome) = text(FAULT).filter(|_| text(CALL) == Some(mark))?.split_once(' ')?;
+    Some((FaultKind::of(kind)?, Outcome::of(outcome)?))
+}
+
+/// Reads the answer to the call `id` of `called`, which had a mark.
+pub(in super::super) fn decode(
+    called: impl fmt::Display,
+    (id, mark): (u64, &str),
+    (status, headers, body): (StatusCode, &HeaderMap, Bytes),
+) -> Received {
+    let mut repaired = false;
+    let parts = split(&body, &mut repaired);
+    let received = |result, is_own| Received { result, repaired, is_own };
+    if !status.is_success() {
+        let own = parts.ok().and_then(|parts| parts.error);
+        return match own.filter(|error| error::is_json_rpc(text(error))) {
+            Some(error) => received(Err(error::fault(text(&error), told(headers, mark))), true),
+            None => received(Err(by_status(called, status, headers)), false),
+        };
+    }
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(complaint) => {
+            let says = content_type(headers);
+            return received(Err(broken(called, &format!("{complaint}{says}"))), false);
+        }
+    };
+    if let Some(other) = parts.id.filter(|other| !is_id(text(other), id)) {
+        // One that could not read the call cannot know its id either: `null`.
+        if parts.error.is_none() || &*other != b"null" {
+            let complaint = "the answer to another call: its id is not this one's";
+            return received(Err(broken(called, complaint)), false);
+        }
+    }
+    match (parts.error, parts.result) {
+        (Some(error), _) => received(Err(error::fault(text(&error), told(headers, mark))), true),
+        (None, Some(result)) => {
+            let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
+            let payload = Payload::from_validated(result);
+            received(Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) }), true)
+        }
+        (None, None) => {
+            received(Err(broken(called, "without a result and without an error")), false)
+        }
+    }
+}
+
+/// Reads the answer to a notification: only its status says something.
+pub(in super::super) fn decode_receipt(
+    called: impl fmt::Display,
+    (status, headers, body): (StatusCode, &HeaderMap, Bytes),
+) -> Received {
+    if status.is_success() {
+        let result = Ok(Reply::new(Payload::NULL));
+        return Received { result, repaired: false, is_own: true };
+    }
+    let own = split(&body, &mut false).ok().and_then(|parts| parts.error);
+    let own = own.filter(|error| error::is_json_rpc(text(error)));
+    let is_own = own.is_some();
+    let fault = match own {
+        Some(error) => error::fault(text(&error), None),
+        None => by_status(called, status, headers),
+    };
+    Received { result: Err(fault), repaired: false, is_own }
+}
+
+/// The members of an answer, sliced out of its body.
+#[derive(Default)]
+struct Parts {
+    /// Where it is there; it may be `null`.
+    result: Option<Bytes>,
+    /// Where it is there and not `null`.
+    error: Option<Bytes>,
+    id: Option<Bytes>,
+}
+
+fn text(json: &Bytes) -> &str {
+    std::str::from_utf8(json).unwrap_or_default()
+}
+
+fn split(body: &Bytes, repaired: &mut bool) -> Result<Parts, String> {
+    let read = foreign(body, ["result", "error", "id"], REPLY_DEPTH + 1);
+    let Foreign { members, repaired: mended, .. } = read.map_err(|why| complaint(body, why))?;
+    match members.container {
+        Some(Container::Object) => {}
+        Some(Container::Array) => return Err("a batch, and none was sent".to_owned()),
+        None => return Err("JSON that is no object".to_owned()),
+    }
+    *repaired = mended;
+    let [result, error, id] = members.values;
+    Ok(Parts { result, error: error.filter(|error| **error != *b"null"), id })
+}
+
+fn complaint(body: &[u8], why: Unreadable) -> String {
+    match why {
+        _ if body.trim_ascii().is_empty() => "nothing at all".to_owned(),
+        Unreadable::NotText => "something that is not UTF-8".to_owned(),
+        Unreadable::NotJson => "something that is not JSON".to_owned(),
+        Unreadable::TooDeep => format!("JSON that nests more than {REPLY_DEPTH} levels deep"),
+    }
+}
+
+/// What the answer says it is, where that is not JSON. It comes from the peer: its beginning is
+/// enough to find it.
+fn content_type(headers: &HeaderMap) -> String {
+    let says = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match says.filter(|says| !says.to_ascii_lowercase().contains("json")) {
+        Some(says) => format!(" (it says {})", scrub(says).chars().take(40).collect::<String>()),
+        None => String::new(),
+    }
+}
+
+fn broken(called: impl fmt::Display, complaint: &str) -> Fault {
+    let message = format!(
+        "the service answered `{called}` with {complaint}: check that the upstream's URL leads to \
+         a JSON-RPC service"
+    );
+    Fault::new(FaultKind::Internal, Outcome::Unknown, message)
+}
+
+/// Whether an id is the one that was sent. Some services make text of it.
+fn is_id(json: &str, id: u64) -> bool {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(id);
+    json == digits || json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) == Some(digits)
+}
+
+/// The fault that a status without a JSON-RPC error is. It may be the service's or that of whoever
+/// stands before it: of most it is not known what became of the call.
+fn by_status(called: impl fmt::Display, status: StatusCode, headers: &HeaderMap) -> Fault {
+    let (kind, outcome, mend) = match status.as_u16() {
+        300..=399 => (
+            FaultKind::Internal,
+            Outcome::Unknown,
+            "redirects are not followed: write the final URL",
+        ),
+        401 | 403 => (
+            FaultKind::AccessDenied,
+            Outcome::Unknown,
+            "check the credentials in the upstream's URL or `headers`",
+        ),
+        404 | 410 => {
+            (FaultKind::UnknownService, Outcome::Unknown, "check the path in the upstream's URL")
+        }
+        405 => (FaultKind::Internal, Outcome::Unknown, "check the path in the upstream's URL"),
+        413 => (FaultKind::TooLarge, Outcome::Rejected, "send less, or raise the service's limit"),
+        429 => (FaultKind::Overloaded, Outcome::Rejected, "come back later"),
+        502 | 503 => (FaultKind::Unavailable, Outcome::Unknown, "it may have run, or not"),
+        504 | 408 => (FaultKind::Timeout, Outcome::Unknown, "it may have run, or not"),
+        _ => (FaultKind::Internal, Outcome::Unknown, "its own log may tell more"),
+    };
+    let status = status.as_u16();
+    let message = format!("the service answered `{called}` with the HTTP status {status}: {mend}");
+    let fault = Fault::new(kind, outcome, message);
+    match retry_after(headers) {
+        Some(after) => fault.with_retry_after(after),
+        None => fault,
+    }
+}
+
+/// `Retry-After` in seconds; a date is nobody's here.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.min(24 * 3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Received {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().expect("a value"));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        decode("a.f", (7, "mark"), (status, &map, Bytes::copy_from_slice(body)))
+    }
+
+    fn result(body: &str) -> Result<String, String> {
+        let received = received(200, &[], body.as_bytes());
+        received.result.map(|reply| reply.payload.as_str().to_owned()).map_err(|fault| {
+            format!("{} {} {}", fault.kind().as_str(), fault.outcome().as_str(), fault.message())
+        })
+    }
+
+    #[test]
+    fn results_pass_byte_for_byte() {
+        for value in [
+            "null",
+            "1180591620717411303424",
+            "1e400",
+            "1.10",
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#""\ud800\u00e9""#,
+            r#"[ 1 , {"x": "NaN Infinity"} ]"#,
+        ] {
+            for answer in [
+                format!(r#"{{"jsonrpc":"2.0","result":{value},"id":7}}"#),
+                format!(r#"{{"jsonrpc": "2.0", "result": {value}, "error": null, "id": 7}}"#),
+                format!(r#"{{"jsonrpc": "2.0", "result": {value}, "error": null}}"#),
+                format!(r#" {{"id":"7","result":{value}}} "#),
+            ] {
+                assert_eq!(result(&answer).as_deref(), Ok(value), "{answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn pythons_numbers_are_repaired() {
+        let received = received(200, &[], br#"{"result": [NaN, -Infinity], "id": 7}"#);
+        assert!(received.repaired && received.is_own);
+        assert_eq!(received.result.expect("a result").payload.as_str(), "[null, null]");
+    }
+
+    #[test]
+    fn another_calls_answer_is_nobodys() {
+        for id in ["8", "\"8\"", "0", "\"\"", "[7]", "7.5", "null"] {
+            let fault = result(&format!(r#"{{"result":1,"id":{id}}}"#)).expect_err(id);
+            assert!(
+                fault.starts_with("internal unknown") && fault.contains("another call"),
+                "{fault}"
+            );
+        }
+        let error = r#""error":{"code":-32700,"message":"Parse error"}"#;
+        let fault = result(&format!("{{{error},\"id\":null}}")).expect_err("an error");
+        assert_eq!(fault, "application unknown Parse error");
+        let fault = result(&format!("{{{error},\"id\":8}}")).expect_err("an error");
+        assert!(fault.contains("another call"), "{fault}");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told() {
+        for (body, words) in [
+            ("", "nothing at all"),
+            (" \n", "nothing at all"),
+            ("<html>", "not JSON"),
+            ("{\"result\":1", "not JSON"),
+            ("[{\"result\":1,\"id\":7}]", "a batch"),
+            ("\"ok\"", "no object"),
+            ("{}", "without a result and without an error"),
+            ("{\"error\":null,\"id\":7}", "without a result and without an error"),
+        ] {
+            let fault = result(body).expect_err(body);
+            assert!(
+                fault.starts_with("internal unknown ") && fault.contains(words),
+                "{body}: {fault}"
+            );
+        }
+        let html = received(200, &[("content-type", "text/html; charset=x")], b"<p>");
+        let fault = html.result.expect_err("html");
+        assert!(fault.message().contains("(it says text/html; charset=x)"), "{}", fault.message());
+        let deep = format!("{{\"result\":{}{},\"id\":7}}", "[".repeat(600), "]".repeat(600));
+        assert!(result(&deep).expect_err("deep").contains("nests more than"));
+    }
+
+    #[test]
+    fn statuses() {
+        for (status, kind, outcome, words) in [
+            (301, "internal", "unknown", "redirects are not followed: write the final URL"),
+            (307, "internal", "unknown", "redirects are not followed"),
+            (400, "internal", "unknown", "status 400"),
+            (401, "access_denied", "unknown", "credentials"),
+            (403, "access_denied", "unknown", "credentials"),
+            (404, "unknown_service", "unknown", "path"),
+            (413, "too_large", "rejected", "send less"),
+            (429, "overloaded", "rejected", "come back later"),
+            (500, "internal", "unknown", "status 500"),
+            (502, "unavailable", "unknown", "may have run"),
+            (503, "unavailable", "unknown", "may have run"),
+            (504, "timeout", "unknown", "may have run"),
+        ] {
+            for body in [&b"<html>"[..], b"", br#"{"error":"no"}"#, br#"{"result":1,"id":7}"#] {
+                let received = received(status, &[("retry-after", "3")], body);
+                assert!(!received.is_own);
+                let fault = received.result.expect_err("a fault");
+                let found = (fault.kind().as_str(), fault.outcome().as_str());
+                assert_eq!(found, (kind, outcome), "{status}");
+                assert!(fault.message().contains(words), "{}", fault.message());
+                let after = (outcome == "rejected").then_some(Duration::from_secs(3));
+                assert_eq!(fault.retry_after(), after, "{status}");
+            }
+            let body = br#"{"jsonrpc":"2.0","error":{"code":5,"message":"mine"},"id":7}"#;
+            let received = received(status, &[], body);
+            assert!(received.is_own, "{status}");
+            assert_eq!(received.result.expect_err("an error").message(), "mine");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Why events cannot be taken, or an event's way cannot be made: what the broker says, and the mend.
+
+use std::borrow::Cow;
+
+use lapin::ErrorKind;
+
+use crate::redact::scrub;
+
+/// What was tried when it failed: the broker's code means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Open,
+    Exchange,
+    Queue,
+    Bind,
+    Consume,
+}
+
+/// What is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) reason: Cow<'static, str>,
+    /// What the broker or the system said.
+    pub(super) said: String,
+    /// What an operator has to do; `None` where waiting may be enough.
+    pub(super) mend: Option<&'static str>,
+    /// Whether the connection is of no use any more.
+    pub(super) is_final: bool,
+}
+
+impl Complaint {
+    pub(super) fn new(step: Step, error: &lapin::Error) -> Self {
+        let said = scrub(&error.to_string()).into_owned();
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) => Self::of(step, refusal.get_id(), said),
+            kind => {
+                let is_final = matches!(kind, ErrorKind::ChannelsLimitReached);
+                Self { is_final, ..Self::plain(said) }
+            }
+        }
+    }
+
+    /// One that waiting may mend.
+    pub(super) fn plain(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), said: String::new(), mend: None, is_final: false }
+    }
+
+    fn of(step: Step, code: u16, said: String) -> Self {
+        let (reason, mend) = match (step, code) {
+            (Step::Exchange, 406) => (
+                "its exchange exists with another type or durability",
+                "Nameko's is a durable topic exchange, Gemstone's a fanout one that is not durable: \
+                 delete the other one, or correct the address",
+            ),
+            (_, 405) => (
+                "another connection has its queue for itself alone",
+                "find who consumes the queue with rabbitmqctl list_queues name exclusive pid",
+            ),
+            (Step::Exchange, 403) => (
+                "rabbitmq does not let this user make its exchange, and there is none",
+                "give the user permission to configure it with rabbitmqctl set_permissions, or start \
+                 the service that publishes once",
+            ),
+            (Step::Queue | Step::Bind, 403) => (
+                "rabbitmq does not let this user make its queue",
+                "give the user permissions to configure, write and read `genkan.…` and to read the \
+                 exchange with rabbitmqctl set_permissions",
+            ),
+            (Step::Open | Step::Consume, 403) => (
+                "rabbitmq does not let this user read its queue, or somebody reads it alone",
+                "give the user permission to read `genkan.…` with rabbitmqctl set_permissions, and end \
+                 an exclusive consumer",
+            ),
+            (_, code) => {
+                let reason = format!("rabbitmq refuses with code {code}").into();
+                return Self { said, ..Self::plain(Cow::<str>::clone(&reason)) };
+            }
+        };
+        Self { reason: reason.into(), said, mend: Some(mend), is_final: false }
+    }
+
+    /// In one sentence, for whoever sends an event.
+    pub(super) fn told(&self) -> String {
+        match self.mend {
+            Some(mend) => format!("{}: {mend}", self.reason),
+            None => self.reason.clone().into_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_must_act_is_told_what_to_do() {
+        for (step, code, words, mend) in [
+            (Step::Exchange, 406, "another type", true),
+            (Step::Exchange, 403, "its exchange", true),
+            (Step::Queue, 403, "make its queue", true),
+            (Step::Bind, 403, "make its queue", true),
+            (Step::Queue, 405, "for itself alone", true),
+            (Step::Consume, 403, "read its queue", true),
+            (Step::Consume, 404, "code 404", false),
+        ] {
+            let complaint = Complaint::of(step, code, String::new());
+            assert!(complaint.told().contains(words), "{step:?} {code}: {complaint:?}");
+            assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Events on RabbitMQ: Nameko's (WIRE 1.5), Gemstone's (WIRE 4.5), and queues for dead letters.
+//!
+//! ```text
+//! exchange ─► queue ─► source (a channel) ─► Taker ─ … ─ the pump ─ … ─► emitter ─► exchange or queue
+//!                         ▲ acks, when settled                             │ confirms
+//!                         └─────────────── Receipt        Ok(()) ◄─────────┘
+//! ```
+//!
+//! A generation hosts the `role`, which has a connection to listen on while anybody wants events, and
+//! one to publish on from the first event that goes out: an alarm of the broker holds back who publishes,
+//! a wrong exchange closes a channel, a refused event costs its connection: none of it is the calls'
+//! business. Each source has a task and a channel of its own. What a source keeps waits in a durable
+//! queue of Genkan's own, by the name of the bridge, and is acked when its receipt is settled.
+
+mod address;
+mod complaint;
+mod emitter;
+mod intakes;
+mod outstanding;
+pub(super) mod role;
+mod seen;
+mod source;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+
+pub(super) use self::address::ADDRESSES;
+use self::address::{Source as Place, Target};
+use self::emitter::Outgoing;
+use self::seen::Seen;
+use super::config::Settings;
+use super::wire::event as wire;
+use crate::budget::Account;
+use crate::event::{Event, Undelivered};
+use crate::event_port::{EventPort, Source};
+use crate::metrics::UpstreamMetrics;
+use crate::tasks::Tasks;
+
+/// How many events of an upstream are unpacked at once.
+const UNPACKERS: usize = 2;
+
+/// The events of one upstream, over all of its generations.
+pub(super) struct Events {
+    settings: Arc<Settings>,
+    /// What events hold of the memory.
+    account: Account,
+    metrics: UpstreamMetrics,
+    tasks: Tasks,
+    wanted: watch::Sender<Vec<Arc<Wanted>>>,
+    /// Where events go to that are to be published, as long as a generation lives. It has no bound of
+    /// its own: each bridge has a batch of events under way, and no more.
+    outbox: ArcSwapOption<mpsc::UnboundedSender<Outgoing>>,
+    unpackers: Arc<Semaphore>,
+}
+
+/// A source, and what is known of it over all connections.
+struct Wanted {
+    source: Source,
+    place: Place,
+    seen: Mutex<Seen>,
+    /// Told when an event is done with.
+    done: Notify,
+    /// Nobody will ask for what its queue keeps.
+    is_forgotten: AtomicBool,
+}
+
+impl Wanted {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Every use leaves it whole, so a panic elsewhere has not broken it.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what comes is kept until it is settled.
+    fn keeps(&self) -> bool {
+        self.source.shared && matches!(self.place, Place::Nameko { .. })
+    }
+}
+
+impl Events {
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        account: Account,
+        metrics: &UpstreamMetrics,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::clone(settings),
+            account,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            wanted: watch::Sender::default(),
+            outbox: ArcSwapOption::empty(),
+            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
+        })
+    }
+
+    /// Puts an event into the outbox: now, so that what is handed over first goes first.
+    fn hand_over(
+        &self,
+        address: &str,
+        event: &Event,
+    ) -> Result<oneshot::Receiver<Result<(), Undelivered>>, Undelivered> {
+        let target = Target::parse(address).map_err(Undelivered::Refused)?;
+        let (done, told) = oneshot::channel();
+        let (properties, body) = (wire::properties(event), event.data.clone().into_bytes());
+        let outbox = self.outbox.load();
+        let outbox = outbox.as_ref().ok_or_else(|| lost("not connected to rabbitmq"))?;
+        let outgoing = Outgoing { target, properties, body, done };
+        outbox.send(outgoing).map_err(|_| lost("the connection to rabbitmq was lost"))?;
+        Ok(told)
+    }
+}
+
+fn lost(reason: &str) -> Undelivered {
+    Undelivered::Unavailable(reason.to_owned())
+}
+
+impl EventPort for Events {
+    fn listen(&self, sources: &[Source]) {
+        self.wanted.send_modify(|wanted| {
+            let before = std::mem::take(wanted);
+            let next = sources.iter().filter_map(|source| {
+                let same = before.iter().find(|before| before.source.is(source));
+                if let Some(same) = same {
+                    return Some(Arc::clone(same));
+                }
+                // Others were refused when the configuration was read.
+                let place = Place::parse(&source.address).ok()?;
+                Some(Arc::new(Wanted {
+                    source: source.clone(),
+                    place,
+                    seen: Mutex::default(),
+                    done: Notify::new(),
+                    is_forgotten: AtomicBool::new(false),
+                }))
+            });
+            *wanted = next.collect();
+        });
+    }
+
+    fn forget(&self, source: &Source) {
+        let wanted = self.wanted.borrow();
+        let found = wanted.iter().find(|wanted| wanted.source.is(source));
+        if let Some(wanted) = found {
+            wanted.is_forgotten.store(true, Ordering::Release);
+        }
+    }
+
+    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+        match self.hand_over(address, event) {
+            Err(undelivered) => ready(Err(undelivered)).boxed(),
+            Ok(told) => async move {
+                told.await.unwrap_or_else(|_| Err(lost("the connection to rabbitmq was lost")))
+            }
+            .boxed(),
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! One source: its queue, the events that come out of it, and the acks for those that are settled.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lapin::BasicProperties;
+use lapin::message::Delivery as Message;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::intake::Intake;
+use super::super::open::{declare_as, refused_with};
+use super::super::transport::Transport;
+use super::super::wire::compression::is_packed;
+use super::super::wire::context;
+use super::super::wire::event::{self as wire, LeftOut};
+use super::complaint::{Complaint, Step};
+use super::intakes::Intakes;
+use super::outstanding::{Fate, Outstanding};
+use super::{Events, Wanted};
+use crate::backoff::Backoff;
+use crate::budget::Exceeded;
+use crate::event::{Delivery, Event, Receipt, Unusable};
+use crate::exposer::Credence;
+use crate::tasks;
+use crate::token::random_uuid;
+use crate::units::format_size;
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a consumer has to live for the next one to be set up at once.
+const STABLE: Duration = Duration::from_secs(5);
+/// How long the broker has to agree that a queue is left.
+const CANCEL: Duration = Duration::from_secs(2);
+/// How long an event waits for room before it is offered again.
+const OFFER: Duration = Duration::from_millis(100);
+/// By how much fewer events are taken at once where they are too large for the memory.
+const SMALLER: u16 = 8;
+/// How many are taken so before more are tried.
+const CAUTIOUS: u32 = 1_000;
+
+const LOST: &str = "the connection to rabbitmq was lost";
+
+/// A source that is listened to over a connection.
+pub(super) struct Listening {
+    pub(super) events: Arc<Events>,
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) intakes: Arc<Intakes>,
+    /// Told when the source is not wanted any more: what it has taken is waited for.
+    pub(super) stop: CancellationToken,
+    /// Told when nothing is to be waited for.
+    pub(super) over: CancellationToken,
+    /// To be told that the connection is.
+    pub(super) lost: CancellationToken,
+}
+
+/// A queue that is consumed.
+struct Open {
+    channel: Channel,
+    consumer: Consumer,
+    intake: Arc<Intake>,
+    queue: String,
+}
+
+/// Why a queue is consumed no more.
+enum Left {
+    Stopped,
+    Ended(Cow<'static, str>),
+    /// There was no room for what came, and all that had come before is settled.
+    Full,
+    /// There may be room for more at once.
+    Roomy,
+}
+
+/// A hold on an event: whoever has it says what becomes of it, if not otherwise then by dropping it.
+struct Hold {
+    tag: u64,
+    fate: Fate,
+    /// As long as the queue's prefetch at the most.
+    told: mpsc::UnboundedSender<(u64, Fate)>,
+    wanted: Arc<Wanted>,
+}
+
+impl Hold {
+    fn settle(mut self) {
+        self.fate = Fate::Settled;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Where the channel is gone nobody listens, and the event comes again.
+        self.told.send((self.tag, self.fate)).unwrap_or_default();
+        self.wanted.done.notify_one();
+    }
+}
+
+impl Listening {
+    /// Takes events until it is told to stop or the connection is gone. A queue that nobody will ask for
+    /// goes with it.
+    pub(super) async fn run(self) {
+        self.listen().await;
+        let is_forgotten = self.wanted.is_forgotten.load(Ordering::Acquire);
+        if is_forgotten && self.wanted.keeps() && self.stop.is_cancelled() {
+            self.remove().await;
+        }
+    }
+
+    /// Deletes the queue, unless somebody reads it or something waits in it.
+    async fn remove(&self) {
+        let queue = self.wanted.place.queue(&self.wanted.source.name);
+        let delete = async {
+            let channel = self.channel().await?;
+            let options =
+                QueueDeleteOptions { if_unused: true, if_empty: true, ..Default::default() };
+            let deleted = channel.queue_delete(ShortString::from(queue.as_str()), options).await;
+            deleted.map_err(|error| Complaint::new(Step::Queue, &error))
+        };
+        let upstream = self.events.metrics.upstream();
+        let reason = match timeout(CANCEL, delete).await {
+            Ok(Ok(_)) => {
+                tracing::info!(upstream, queue, "deleted the queue of a bridge that has gone");
+                return;
+            }
+            Ok(Err(complaint)) => complaint.told(),
+            Err(_) => LOST.to_owned(),
+        };
+        tracing::warn!(
+            upstream,
+            queue,
+            reason,
+            mend = "see what waits in it with rabbitmqctl list_queues name messages consumers, and delete it with \
+                    rabbitmqctl delete_queue when no other gateway has that bridge",
+            "a bridge that has gone leaves its queue: something waits in it, or it is still read"
+        );
+    }
+
+    async fn listen(&self) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+        let mut said: Option<Cow<'static, str>> = None;
+        let most = u16::try_from(self.wanted.source.taker.room()).unwrap_or(u16::MAX).max(1);
+        let mut prefetch = most;
+        loop {
+            let opened = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.over.cancelled() => return,
+                opened = self.open(prefetch) => opened,
+            };
+            let since = Instant::now();
+            let complaint = match opened {
+                Ok(open) => {
+                    let (upstream, address) = self.names();
+                    tracing::info!(upstream, address, queue = open.queue, "taking events");
+                    said = None;
+                    let left = self.take(open, prefetch < most).await;
+                    backoff.lived(since.elapsed());
+                    let is_gap = !self.wanted.keeps() && !self.stop.is_cancelled();
+                    match left {
+                        Left::Stopped => {
+                            if is_gap {
+                                self.wanted.source.taker.gap(LOST);
+                            }
+                            return;
+                        }
+                        Left::Full => {
+                            prefetch = (prefetch / SMALLER).max(1);
+                            None
+                        }
+                        Left::Roomy => {
+                            prefetch = prefetch.saturating_mul(SMALLER).min(most);
+                            continue;
+                        }
+                        Left::Ended(reason) => {
+                            if is_gap {
+                                self.wanted.source.taker.gap(&reason);
+                            }
+                            Some(Complaint::plain(reason))
+                        }
+                    }
+                }
+                Err(complaint) => Some(complaint),
+            };
+            let is_final = complaint.as_ref().is_some_and(|complaint| complaint.is_final);
+            if is_final || !self.transport.connection.status().connected() {
+                self.lost.cancel();
+                return;
+            }
+            if let Some(complaint) = complaint
+                && said.as_ref() != Some(&complaint.reason)
+            {
+                self.tell(&complaint);
+                said = Some(complaint.reason);
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.over.cancelled() => return,
+                () = sleep(backoff.failed()) => {}
+            }
+        }
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (self.events.metrics.upstream(), &self.wanted.source.address)
+    }
+
+    /// Each new reason is said once, at a level that fits who must act.
+    fn tell(&self, Complaint { reason, said, mend, .. }: &Complaint) {
+        let (upstream, address) = self.names();
+        match mend {
+            Some(mend) => tracing::error!(
+                upstream, address, %reason, said, mend,
+                "events cannot be taken, trying again"
+            ),
+            None => tracing::warn!(
+                upstream, address, %reason, said,
+                "no events are taken now, trying again"
+            ),
+        }
+    }
+
+    /// Sets the queue up, and consumes it.
+    async fn open(&self, prefetch: u16) -> Result<Open, Complaint> {
+        let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
+        let connection = &self.transport.connection;
+        let place = &self.wanted.place;
+        let keeps = self.wanted.keeps();
+        let queue = match keeps {
+            true => place.queue(&self.wanted.source.name),
+            false => place.own_queue(&random_uuid()),
+        };
+        let (kind, exchange) = place.exchange();
+        let exchange = ShortString::from(exchange);
+        declare_as(connection, &exchange, kind.declared()).await.map_err(at(Step::Exchange))?;
+        let name = ShortString::from(queue.as_str());
+        let options = match keeps {
+            true => QueueDeclareOptions { durable: true, ..Default::default() },
+            false => {
+                QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() }
+            }
+        };
+        let mut channel = self.channel().await?;
+        let declared = channel.queue_declare(name.clone(), options, FieldTable::default()).await;
+        match declared {
+            Ok(_) => {}
+            // One that an operator has made, of another type for one, is as good.
+            Err(error) if keeps && (refused_with(&error, 403) || refused_with(&error, 406)) => {
+                channel = self.channel().await?;
+                let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+                let found = channel.queue_declare(name.clone(), passive, FieldTable::default());
+                found.await.map_err(|_| Complaint::new(Step::Queue, &error))?;
+            }
+            Err(error) => return Err(Complaint::new(Step::Queue, &error)),
+        }
+        let key = ShortString::from(place.binding(&queue));
+        let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = channel.queue_bind(name.clone(), exchange, key, bind, none).await;
+        bound.map_err(at(Step::Bind))?;
+        if keeps {
+            let limited = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
+            limited.map_err(at(Step::Consume))?;
+        }
+        let intake = self.intakes.open(channel.id());
+        let options = BasicConsumeOptions { no_ack: !keeps, ..Default::default() };
+        let consume =
+            channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
+        match consume.await {
+            Ok(consumer) => Ok(Open { channel, consumer, intake, queue }),
+            Err(error) => {
+                self.intakes.close(channel.id(), &intake);
+                Err(Complaint::new(Step::Consume, &error))
+            }
+        }
+    }
+
+    async fn channel(&self) -> Result<Channel, Complaint> {
+        let opened = self.transport.connection.create_channel().await;
+        opened.map_err(|error| Complaint::new(Step::Open, &error))
+    }
+
+    /// Takes what the queue hands over, until it is left.
+    async fn take(&self, open: Open, cautious: bool) -> Left {
+        let Open { channel, mut consumer, intake, .. } = open;
+        let left = self.take_over(&channel, &mut consumer, &intake, cautious).await;
+        self.intakes.close(channel.id(), &intake);
+        self.wanted.seen().over();
+        // What was not acked goes back to the queue with the channel.
+        if channel.status().connected() {
+            drop(timeout(CANCEL, channel.close(200, "OK".into())).await);
+        }
+        left
+    }
+
+    async fn take_over(
+        &self,
+        channel: &Channel,
+        consumer: &mut Consumer,
+        intake: &Intake,
+        cautious: bool,
+    ) -> Left {
+        let lost = || Left::Ended(LOST.into());
+        let taker = &self.wanted.source.taker;
+        let (told, mut done) = mpsc::unbounded_channel();
+        let mut out = Outstanding::default();
+        // What the taker had no room for.
+        let mut waiting: Option<Box<Delivery>> = None;
+        let mut taken = 0;
+        let left = loop {
+            let message = tokio::select! {
+                biased;
+                () = self.over.cancelled() => {
+                    self.ack(channel, &mut out, &mut done).await;
+                    return Left::Stopped;
+                }
+                () = self.lost.cancelled() => return lost(),
+                Some((tag, fate)) = done.recv() => {
+                    out.done(tag, fate);
+                    self.ack(channel, &mut out, &mut done).await;
+                    continue;
+                }
+                () = self.stop.cancelled() => break Left::Stopped,
+                () = self.room(), if waiting.is_some() => {
+                    waiting = waiting.and_then(|delivery| taker.take(*delivery).err());
+                    continue;
+                }
+                message = consumer.next(), if waiting.is_none() => message,
+            };
+            let message = match message {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    return Left::Ended(Complaint::new(Step::Consume, &error).reason);
+                }
+                None => return Left::Ended("rabbitmq has cancelled the consumer".into()),
+            };
+            let tag = message.delivery_tag;
+            let read = self.read(message, intake, &told).await;
+            if !self.wanted.keeps() {
+                match read {
+                    // What it has no room for it counts itself.
+                    Some(delivery) => drop(taker.take(delivery)),
+                    None => taker.gap("there was no room for an event (max_memory)"),
+                }
+                continue;
+            }
+            let Some(delivery) = read else { break Left::Full };
+            out.took(tag);
+            waiting = taker.take(delivery).err();
+            taken += 1;
+            if cautious && taken == CAUTIOUS {
+                break Left::Roomy;
+            }
+        };
+        drop(waiting);
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        drop(timeout(CANCEL, cancel).await);
+        while !out.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => {
+                    self.ack(channel, &mut out, &mut done).await;
+                    return Left::Stopped;
+                }
+                () = self.lost.cancelled() => return lost(),
+                Some((tag, fate)) = done.recv() => {
+                    out.done(tag, fate);
+                    self.ack(channel, &mut out, &mut done).await;
+                }
+            }
+        }
+        left
+    }
+
+    /// Waits until the taker may have room.
+    async fn room(&self) {
+        drop(timeout(OFFER, self.wanted.done.notified()).await);
+    }
+
+    /// Tells the broker of all that is done with by now.
+    async fn ack(
+        &self,
+        channel: &Channel,
+        out: &mut Outstanding,
+        done: &mut mpsc::UnboundedReceiver<(u64, Fate)>,
+    ) {
+        while let Ok((tag, fate)) = done.try_recv() {
+            out.done(tag, fate);
+        }
+        let acks = out.acks();
+        for tag in acks.tags {
+            let options = BasicAckOptions { multiple: acks.multiple };
+            if let Err(error) = channel.basic_ack(tag, options).await {
+                tracing::debug!(%error, "events could not be acked: they come again");
+                return;
+            }
+            self.wanted.seen().acked(tag);
+        }
+    }
+
+    /// What came, as the taker is handed it; `None` where there was no room for it in the memory.
+    async fn read(
+        &self,
+        message: Message,
+        intake: &Intake,
+        told: &mpsc::UnboundedSender<(u64, Fate)>,
+    ) -> Option<Delivery> {
+        let Message { delivery_tag: tag, routing_key, redelivered, properties, mut data, .. } =
+            message;
+        let settings = &self.events.settings;
+        let (topic, captures) = self.wanted.place.topic(routing_key.as_str());
+        let topic: Arc<str> = topic.into();
+        let share = intake.claim(data.len());
+        if share.is_some() {
+            // lapin doubles the room that a body has, as it comes.
+            data.shrink_to_fit();
+        }
+        let mut body: Bytes = match share {
+            Some(share) => share.keep_with(data.into()),
+            None => data.into(),
+        };
+        let payload = match wire::left_out(&properties) {
+            Some(LeftOut::NoRoom(size)) => match intake.refusal() {
+                Some(Exceeded::Connection { cap }) if size > cap as u64 => Err(format!(
+                    "it is {size} bytes, and there is never more room than {cap}: raise `max_memory`"
+                )),
+                _ => return None,
+            },
+            Some(LeftOut::TooLarge(size)) => Err(format!(
+                "it is {size} bytes, and {} are taken at most: raise the upstream's `max_reply`",
+                format_size(settings.max_reply)
+            )),
+            None if is_packed(&properties) => match self.unpack(&properties, body.clone()).await {
+                Ok(plain) => {
+                    let mut share = self.events.account.share();
+                    share.grow(plain.len()).ok()?;
+                    body = share.keep_with(plain);
+                    wire::payload(&body).map_err(str::to_owned)
+                }
+                Err(reason) => Err(reason),
+            },
+            None => wire::payload(&body).map_err(str::to_owned),
+        };
+        let id: Arc<str> = match wire::id(&properties) {
+            Some(id) => id.into(),
+            None => {
+                let content = wire::content(routing_key.as_str(), &properties, &body);
+                self.wanted.seen().id(content, tag, redelivered)
+            }
+        };
+        let event = match payload {
+            Ok(data) => {
+                let time = wire::time(&properties).unwrap_or_else(SystemTime::now);
+                let credence =
+                    Credence::of(settings.forward_authorization, settings.trust_context, false);
+                let context = Arc::new(context::read(&properties, credence));
+                Ok(Event { topic, id, data, time, context })
+            }
+            Err(reason) => Err(Unusable { topic, id, reason, data: wire::shown(&body) }),
+        };
+        let receipt = self.wanted.keeps().then(|| {
+            let (told, wanted) = (told.clone(), Arc::clone(&self.wanted));
+            let hold = Hold { tag, fate: Fate::Abandoned, told, wanted };
+            Receipt::new(move || hold.settle())
+        });
+        Some(Delivery { event, captures, receipt })
+    }
+
+    /// To unpack one may take long: that is done apart, a few at a time.
+    async fn unpack(&self, properties: &BasicProperties, body: Bytes) -> Result<Bytes, String> {
+        let permit = Arc::clone(&self.events.unpackers).acquire_owned().await;
+        let (properties, largest) = (properties.clone(), self.events.settings.max_reply);
+        let unpack = move || {
+            let _permit = permit;
+            wire::unpack(&properties, body, largest)
+        };
+        let failed = || Err("it could not be unpacked".to_owned());
+        tasks::apart(unpack).await.unwrap_or_else(failed)
+    }
+}

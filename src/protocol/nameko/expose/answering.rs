@@ -1,0 +1,249 @@
+//! What becomes of a request: read, carried out, answered, acked. Nothing that comes in is left
+//! unacked or delivered for ever: what is no call is answered where there is somebody to answer,
+//! counted and logged.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use lapin::Acker;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use lapin::types::ShortString;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::wire::compression::is_packed;
+use super::super::wire::{answer, context, incoming};
+use super::Exposes;
+use super::replier::{Outgoing, Refused, Sent};
+use crate::budget::Share;
+use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
+use crate::exposer::debts::Debt;
+use crate::exposer::{Credence, Entrance};
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::route::expose::Expose;
+use crate::tasks;
+
+/// What calls of one service need to be answered, as long as one connection lasts.
+pub(super) struct Desk {
+    pub(super) exposes: Arc<Exposes>,
+    pub(super) expose: Arc<Expose>,
+    pub(super) entrance: Arc<dyn Entrance>,
+    pub(super) replies: mpsc::Sender<Outgoing>,
+    /// The connection over which requests come and replies go is gone.
+    pub(super) lost: CancellationToken,
+}
+
+/// Where a reply goes, as far as the message says.
+struct ReplyTo {
+    queue: Option<ShortString>,
+    correlation_id: Option<ShortString>,
+    trace: TraceParent,
+    received: Instant,
+}
+
+impl ReplyTo {
+    fn exception(&self, fault: &Fault, method: &str) -> Vec<u8> {
+        answer::exception(fault, method, self.correlation_id.as_ref().map(ShortString::as_str))
+    }
+}
+
+/// A request that was read.
+struct Arrived {
+    name: CallName,
+    params: Params,
+    timeout: Option<Duration>,
+}
+
+impl Desk {
+    /// Carries a request out and answers it. It is owed from the moment it was taken.
+    pub(super) async fn serve(self: Arc<Self>, delivery: Delivery, debt: Debt) {
+        let Delivery { routing_key, redelivered, properties, data, acker, .. } = delivery;
+        let exposes = &self.exposes;
+        let received = Instant::now();
+        let settings = &exposes.settings;
+        let (forwards, trusts) = (settings.forward_authorization, settings.trust_context);
+        let credence = Credence::of(forwards, trusts, self.entrance.is_guarded());
+        let context = context::read(&properties, credence);
+        let asked = ReplyTo {
+            queue: properties.reply_to().clone().filter(|key| !key.as_str().is_empty()),
+            correlation_id: properties.correlation_id().clone(),
+            trace: context.trace,
+            received,
+        };
+        let method = incoming::method(routing_key.as_str(), &self.expose.name);
+        let body = match self.read(method, &properties, data.into()).await {
+            Ok(arrived) => {
+                let outcome = self.carry_out(arrived, context, &asked, redelivered).await;
+                outcome.unwrap_or_else(|fault| asked.exception(&fault, method))
+            }
+            Err(fault) => {
+                self.entrance.refuse(&asked.trace, received, &fault);
+                asked.exception(&fault, method)
+            }
+        };
+        self.answer(&asked, body, method, &acker).await;
+        drop(debt);
+    }
+
+    async fn read(
+        &self,
+        method: &str,
+        properties: &BasicProperties,
+        body: Bytes,
+    ) -> Result<Arrived, Fault> {
+        let settings = &self.exposes.settings;
+        let timeout = context::limit(properties, now());
+        if timeout == Some(Duration::ZERO) {
+            let message = "the call's deadline had passed when it came in: it has not run";
+            return Err(Fault::not_sent(FaultKind::Timeout, message));
+        }
+        let name = self.expose.call_name(method).ok_or_else(|| self.no_such_method(method))?;
+        if let Some(odd) = incoming::oddity(properties, settings.max_request)? {
+            let (upstream, service) = (self.exposes.metrics.upstream(), &self.expose.service);
+            tracing::debug!(
+                upstream,
+                service,
+                odd,
+                "a request is not as AMQP allows, and was mended"
+            );
+        }
+        let mut share = self.exposes.account.share();
+        grow(&mut share, body.len())?;
+        let body = if is_packed(properties) {
+            let plain = self.unpack(properties, body).await?;
+            share.shrink(share.held());
+            grow(&mut share, plain.len())?;
+            plain
+        } else {
+            body
+        };
+        let read = incoming::read(&share.keep_with(body), settings.keep_tagged)?;
+        if read.repaired {
+            self.exposes.metrics.repaired_request();
+        }
+        Ok(Arrived { name, params: read.params, timeout })
+    }
+
+    /// To unpack one may take long: that is done apart, a few at a time.
+    async fn unpack(&self, properties: &BasicProperties, body: Bytes) -> Result<Bytes, Fault> {
+        let permit = Arc::clone(&self.exposes.unpackers).acquire_owned().await;
+        let (properties, largest) = (properties.clone(), self.exposes.settings.max_request);
+        let unpack = move || {
+            let _permit = permit;
+            incoming::unpack(&properties, body, largest)
+        };
+        let failed = || Fault::not_sent(FaultKind::Internal, "the request could not be unpacked");
+        tasks::apart(unpack).await.unwrap_or_else(|| Err(failed()))
+    }
+
+    fn no_such_method(&self, method: &str) -> Fault {
+        let method: String = method.chars().take(80).collect();
+        let message = format!(
+            "no method {method:?} of the service `{}` is exposed here",
+            self.expose.service
+        );
+        Fault::not_sent(FaultKind::UnknownMethod, message)
+    }
+
+    /// Hands a call in: the body of its reply.
+    async fn carry_out(
+        &self,
+        arrived: Arrived,
+        context: Context,
+        asked: &ReplyTo,
+        redelivered: bool,
+    ) -> Result<Vec<u8>, Fault> {
+        let Arrived { name, params, timeout } = arrived;
+        let kind = if asked.queue.is_some() { CallKind::Call } else { CallKind::Notification };
+        let call = Call {
+            name,
+            params,
+            kind,
+            caller: self.exposes.caller(context.user_id.as_deref()),
+            context: Arc::new(context),
+            received: asked.received,
+            timeout,
+            may_have_run: redelivered,
+        };
+        let reply = self.entrance.dispatch(call).await?;
+        answer::result(&reply.payload, self.exposes.settings.keep_tagged).ok_or_else(|| {
+            let message = "the result holds an object of exactly the keys `__type__` and \
+                           `__value__`, which Nameko's client would turn into another type, or not \
+                           read at all";
+            let fault = Fault::new(FaultKind::Internal, Outcome::Executed, message);
+            self.exposes.metrics.refused("tagged_value");
+            self.entrance.refuse(&asked.trace, asked.received, &fault);
+            fault
+        })
+    }
+
+    /// Replies, and acks once the reply is confirmed. Where the connection is gone neither can be done,
+    /// and the broker delivers the request again.
+    async fn answer(&self, asked: &ReplyTo, body: Vec<u8>, method: &str, acker: &Acker) {
+        if self.lost.is_cancelled() {
+            self.exposes.metrics.unsent_reply();
+            return;
+        }
+        if let Some(reply_to) = &asked.queue {
+            let size = body.len();
+            let sent = match self.send(asked, reply_to, body).await {
+                Some(Sent::Refused(Refused::TooLarge)) => {
+                    let message = format!(
+                        "the reply is {size} bytes, and this rabbitmq does not take it: answer less, \
+                         or raise the broker's `max_message_size`"
+                    );
+                    let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
+                    self.entrance.refuse(&asked.trace, asked.received, &fault);
+                    self.send(asked, reply_to, asked.exception(&fault, method)).await
+                }
+                sent => sent,
+            };
+            match sent {
+                Some(Sent::Confirmed) => {}
+                // It cannot be told, and would be refused again.
+                Some(Sent::Refused(_)) => self.exposes.metrics.unsent_reply(),
+                None => {
+                    self.exposes.metrics.unsent_reply();
+                    self.lost.cancel();
+                    return;
+                }
+            }
+        }
+        if let Err(error) = acker.ack(BasicAckOptions::default()).await {
+            tracing::debug!(%error, "a request could not be acked: it comes again");
+        }
+    }
+
+    /// Hands a reply to the replier: what became of it, `None` where the connection is lost.
+    async fn send(&self, asked: &ReplyTo, reply_to: &ShortString, body: Vec<u8>) -> Option<Sent> {
+        let exposes = &self.exposes;
+        let (sent, told) = oneshot::channel();
+        let (exchange, key) = answer::address(exposes.exchange.as_str(), reply_to.as_str());
+        let id = asked.correlation_id.clone();
+        let properties = answer::properties(reply_to.as_str(), id, &exposes.nobody);
+        let reply = Outgoing { exchange, key, properties, body, sent };
+        let handed = async {
+            self.replies.send(reply).await.ok()?;
+            told.await.ok()
+        };
+        tokio::select! {
+            biased;
+            sent = handed => sent,
+            () = self.lost.cancelled() => None,
+        }
+    }
+}
+
+fn grow(share: &mut Share, bytes: usize) -> Result<(), Fault> {
+    share.grow(bytes).map_err(|exceeded| exceeded.fault(Outcome::NotSent))
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,170 @@
+//! What a generation hosts for exposed services: two connections of its own while there are any, and a
+//! task for each service. They are set up again by themselves for as long as the generation lives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::config::Node;
+use super::super::generation::End;
+use super::super::outlet::Outlet;
+use super::super::transport::Transport;
+use super::answering::Desk;
+use super::replier::{self, Outgoing, Replier};
+use super::service::Service;
+use super::{Exposes, Wanted};
+use crate::backoff::Backoff;
+use crate::redact::scrub;
+use crate::route::expose::Expose;
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections have to live for the next ones to be opened at once.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// Exposes what is wanted until the generation ends.
+pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: End) {
+    let mut wanted = exposes.wanted.subscribe();
+    let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+    let mut said = None;
+    loop {
+        let some = async { wanted.wait_for(|wanted| !wanted.services.is_empty()).await.is_ok() };
+        tokio::select! {
+            () = end.wait() => return,
+            some = some => if !some {
+                return;
+            }
+        }
+        let opened = tokio::select! {
+            () = end.wait() => return,
+            opened = Connections::open(&exposes, &node) => opened,
+        };
+        let pause = match opened {
+            Ok(connections) => {
+                said = None;
+                let since = Instant::now();
+                connections.host(&mut wanted, &end).await;
+                backoff.lived(since.elapsed());
+                since.elapsed() < STABLE
+            }
+            Err(reason) => {
+                if said.as_ref() != Some(&reason) {
+                    let upstream = exposes.metrics.upstream();
+                    tracing::warn!(
+                        upstream,
+                        reason,
+                        "no connection for exposed services, trying again"
+                    );
+                    said = Some(reason);
+                }
+                true
+            }
+        };
+        if pause {
+            tokio::select! {
+                () = end.wait() => return,
+                () = tokio::time::sleep(backoff.failed()) => {}
+            }
+        }
+    }
+}
+
+/// What services are exposed over.
+struct Connections {
+    exposes: Arc<Exposes>,
+    consuming: Arc<Transport>,
+    replier: Replier,
+    replies: mpsc::Sender<Outgoing>,
+    lost: CancellationToken,
+}
+
+/// A service that is exposed.
+struct Exposed {
+    expose: Arc<Expose>,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    async fn open(exposes: &Arc<Exposes>, node: &Arc<Node>) -> Result<Self, String> {
+        let settings = &exposes.settings;
+        let open = async {
+            tokio::try_join!(
+                Transport::open_for(settings, node, "serve", settings.max_request, None),
+                Outlet::open_for(settings, node, "reply")
+            )
+        };
+        let opened = timeout(settings.connect_timeout, open).await;
+        let (consuming, outlet) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(scrub(&error.to_string()).into_owned()),
+            Err(_) => return Err(format!("no connection within {:?}", settings.connect_timeout)),
+        };
+        let (replies, queue) = mpsc::channel(replier::QUEUE);
+        Ok(Self {
+            exposes: Arc::clone(exposes),
+            consuming: Arc::new(consuming),
+            replier: Replier::new(settings, node, outlet, queue),
+            replies,
+            lost: CancellationToken::new(),
+        })
+    }
+
+    /// Exposes what is wanted, until nothing is and all that was taken is answered, or a connection is
+    /// lost.
+    async fn host(self, wanted: &mut watch::Receiver<Wanted>, end: &End) {
+        let Self { exposes, consuming, replier, replies, lost } = self;
+        // Whatever ends this, those that still serve have to know.
+        let _lost = lost.clone().drop_guard();
+        let mut services: HashMap<String, Exposed> = HashMap::new();
+        // Each service holds one: the replier ends with the last of them.
+        let mut replies = Some(replies);
+        let mut replier = std::pin::pin!(replier.run());
+        loop {
+            let Wanted { services: next, entrance } = wanted.borrow_and_update().clone();
+            services.retain(|_, exposed| {
+                let stays = next.contains(&exposed.expose);
+                if !stays {
+                    exposed.stop.cancel();
+                }
+                stays
+            });
+            if next.is_empty() {
+                replies = None;
+            }
+            if let (Some(replies), Some(entrance)) = (&replies, entrance) {
+                for expose in next {
+                    if services.contains_key(&expose.name) {
+                        continue;
+                    }
+                    let stop = CancellationToken::new();
+                    let desk = Arc::new(Desk {
+                        exposes: Arc::clone(&exposes),
+                        expose: Arc::clone(&expose),
+                        entrance: Arc::clone(&entrance),
+                        replies: replies.clone(),
+                        lost: lost.clone(),
+                    });
+                    let service =
+                        Service { desk, consuming: Arc::clone(&consuming), stop: stop.clone() };
+                    exposes.tasks.spawn("nameko exposed service", service.run());
+                    services.insert(expose.name.clone(), Exposed { expose, stop });
+                }
+            }
+            tokio::select! {
+                () = end.wait() => return,
+                () = lost.cancelled() => return,
+                () = &mut replier => break,
+                changed = wanted.changed() => if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        if let Some(consuming) = Arc::into_inner(consuming) {
+            consuming.close().await;
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! One exposed service: its queue, as a real one declares it, and the calls that were taken from it.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer, ErrorKind};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::open::{declare_exchange, refused_with};
+use super::super::transport::Transport;
+use super::answering::Desk;
+use crate::backoff::Backoff;
+use crate::redact::scrub;
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a consumer has to live for the next one to be set up at once.
+const STABLE: Duration = Duration::from_secs(5);
+/// How long the broker has to agree that a queue is left.
+const CANCEL: Duration = Duration::from_secs(5);
+
+pub(super) struct Service {
+    pub(super) desk: Arc<Desk>,
+    pub(super) consuming: Arc<Transport>,
+    /// Told when the service is not to be exposed any more.
+    pub(super) stop: CancellationToken,
+}
+
+/// Calls that were taken and not answered yet: as many as are prefetched.
+type Taken = FuturesUnordered<BoxFuture<'static, ()>>;
+
+/// Why a queue is consumed no more.
+enum Left {
+    /// Nobody wants it to be; what it had handed over was taken.
+    Stopped,
+    /// The broker has ended it.
+    Ended(Cow<'static, str>),
+}
+
+impl Service {
+    /// Takes calls until it is told to stop or the connection is gone, and answers what was taken.
+    pub(super) async fn run(self) {
+        let mut taken = Taken::new();
+        let lost = self.desk.lost.clone();
+        let shutdown = self.desk.exposes.tasks.shutdown().clone();
+        // What takes calls goes with the connection: nothing can be acked over it any more.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = lost.cancelled() => {}
+            () = self.take_calls(&mut taken) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = async { while taken.next().await.is_some() {} } => {}
+        }
+    }
+
+    async fn take_calls(self, taken: &mut Taken) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
+        let mut said: Option<Cow<'static, str>> = None;
+        loop {
+            let opened = tokio::select! {
+                () = self.stop.cancelled() => return,
+                opened = meanwhile(taken, self.consume()) => opened,
+            };
+            let complaint = match opened {
+                Ok((channel, consumer)) => {
+                    self.tell_of_success(&channel);
+                    said = None;
+                    let since = Instant::now();
+                    let left = self.serve(&channel, consumer, taken).await;
+                    backoff.lived(since.elapsed());
+                    match left {
+                        Left::Stopped => {
+                            while taken.next().await.is_some() {}
+                            return;
+                        }
+                        Left::Ended(reason) => {
+                            Complaint { reason, mend: None, said: String::new() }
+                        }
+                    }
+                }
+                Err(complaint) => complaint,
+            };
+            if !self.consuming.connection.status().connected() || complaint.is_final() {
+                self.desk.lost.cancel();
+                return;
+            }
+            if said.as_ref() != Some(&complaint.reason) {
+                self.tell_of(&complaint);
+                said = Some(complaint.reason);
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = meanwhile(taken, sleep(backoff.failed())) => {}
+            }
+        }
+    }
+
+    fn queue(&self) -> String {
+        format!("rpc-{}", self.desk.expose.name)
+    }
+
+    fn prefetch(&self) -> u16 {
+        self.desk.expose.prefetch.unwrap_or(self.desk.exposes.settings.prefetch)
+    }
+
+    fn tell_of_success(&self, channel: &Channel) {
+        let (upstream, service) = (self.desk.exposes.metrics.upstream(), &self.desk.expose.service);
+        let (queue, channel) = (self.queue(), channel.id());
+        tracing::info!(upstream, service, queue, channel, "exposed: its calls are taken");
+    }
+
+    /// Each new reason is said once, at a level that fits who must act.
+    fn tell_of(&self, complaint: &Complaint) {
+        let (upstream, service) = (self.desk.exposes.metrics.upstream(), &self.desk.expose.service);
+        let queue = self.queue();
+        let Complaint { reason, said, mend } = complaint;
+        match mend {
+            Some(mend) => tracing::error!(
+                upstream, service, queue, %reason, said, mend,
+                "a service cannot be exposed, trying again"
+            ),
+            None => tracing::warn!(
+                upstream, service, queue, %reason, said,
+                "a service is not exposed now, trying again"
+            ),
+        }
+    }
+
+    /// Takes what the queue hands over, until it is left.
+    async fn serve(&self, channel: &Channel, mut consumer: Consumer, taken: &mut Taken) -> Left {
+        let _owed = self.desk.exposes.debts.consumer();
+        let mut stopping = false;
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = taken.next(), if !taken.is_empty() => {}
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+                    let cancelled = meanwhile(taken, timeout(CANCEL, cancel)).await;
+                    if !matches!(cancelled, Ok(Ok(()))) {
+                        self.desk.lost.cancel();
+                    }
+                }
+                delivery = consumer.next() => match delivery {
+                    Some(Ok(delivery)) => {
+                        let debt = self.desk.exposes.debts.call();
+                        taken.push(Box::pin(Arc::clone(&self.desk).serve(delivery, debt)));
+                    }
+                    Some(Err(error)) => ended = Some(Complaint::new(Step::Consume, &error).reason),
+                    // Behind all that it has handed over.
+                    None if stopping => return Left::Stopped,
+                    None => {
+                        let cancelled = || "rabbitmq has cancelled the consumer of its queue".into();
+                        return Left::Ended(ended.unwrap_or_else(cancelled));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the queue up as a real service does, and consumes it. Where the user may not declare or bind
+    /// it, it has to be there.
+    async fn consume(&self) -> Result<(Channel, Consumer), Complaint> {
+        match self.consume_as(false).await {
+            Err((step @ (Step::Declare | Step::Bind), error)) if refused_with(&error, 403) => {
+                let as_it_is = self.consume_as(true).await;
+                as_it_is.map_err(|_| Complaint::new(step, &error))
+            }
+            consumed => consumed.map_err(|(step, error)| Complaint::new(step, &error)),
+        }
+    }
+
+    async fn consume_as(&self, passive: bool) -> Result<(Channel, Consumer), (Step, lapin::Error)> {
+        let at = |step: Step| move |error: lapin::Error| (step, error);
+        let none = FieldTable::default;
+        let (connection, exchange) = (&self.consuming.connection, &self.desk.exposes.exchange);
+        let queue = ShortString::from(self.queue());
+        declare_exchange(connection, exchange).await.map_err(at(Step::Exchange))?;
+        let channel = connection.create_channel().await.map_err(at(Step::Open))?;
+        let durable = QueueDeclareOptions { durable: true, passive, ..Default::default() };
+        let declared = channel.queue_declare(queue.clone(), durable, none()).await;
+        declared.map_err(at(Step::Declare))?;
+        if !passive {
+            let key = ShortString::from(format!("{}.*", self.desk.expose.name));
+            let bind = QueueBindOptions::default();
+            let bound =
+                channel.queue_bind(queue.clone(), exchange.clone(), key, bind, none()).await;
+            bound.map_err(at(Step::Bind))?;
+        }
+        let limited = channel.basic_qos(self.prefetch(), BasicQosOptions::default()).await;
+        limited.map_err(at(Step::Consume))?;
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(queue, ShortString::default(), options, none()).await;
+        Ok((channel, consumer.map_err(at(Step::Consume))?))
+    }
+}
+
+/// Waits, and answers what has been taken meanwhile.
+async fn meanwhile<T>(taken: &mut Taken, wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return done,
+            Some(()) = taken.next(), if !taken.is_empty() => {}
+        }
+    }
+}
+
+/// What was tried when it failed: the broker's code means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Open,
+    Exchange,
+    Declare,
+    Bind,
+    Consume,
+}
+
+/// Why a service is not exposed.
+#[derive(Debug, PartialEq, Eq)]
+struct Complaint {
+    reason: Cow<'static, str>,
+    /// What the broker or the system said.
+    said: String,
+    /// What an operator has to do; `None` where waiting may be enough.
+    mend: Option<&'static str>,
+}
+
+const NO_CHANNELS: &str = "the connection has no channels left";
+
+impl Complaint {
+    fn new(step: Step, error: &lapin::Error) -> Self {
+        let said = scrub(&error.to_string()).into_owned();
+        let code = match error.kind() {
+            ErrorKind::ProtocolError(refusal) => refusal.get_id(),
+            ErrorKind::ChannelsLimitReached => {
+                return Self { reason: NO_CHANNELS.into(), said, mend: None };
+            }
+            _ => return Self { reason: said.clone().into(), said, mend: None },
+        };
+        Self::of(step, code, said)
+    }
+
+    fn of(step: Step, code: u16, said: String) -> Self {
+        let (reason, mend) = match (step, code) {
+            (Step::Declare, 406) => (
+                "a queue of its name exists with other properties",
+                "Nameko's is durable and has no arguments: delete the other one, or expose the \
+                 service under another name with `as`",
+            ),
+            (Step::Exchange, 406) => (
+                "the exchange exists with another type or durability",
+                "Nameko's is a durable topic exchange: delete the other one, or name the right one \
+                 in `exchange`",
+            ),
+            (_, 405) => (
+                "another connection has its queue for itself alone",
+                "find who consumes the queue with rabbitmqctl list_queues name exclusive pid",
+            ),
+            (Step::Exchange | Step::Declare | Step::Bind, 403) => (
+                "rabbitmq does not let this user make its queue, and there is none",
+                "give the user permissions to configure and write `rpc-…` and to read the exchange \
+                 with rabbitmqctl set_permissions, or start a real instance of the service once",
+            ),
+            (Step::Open | Step::Consume, 403) => (
+                "rabbitmq does not let this user consume its queue, or somebody consumes it alone",
+                "give the user permission to read `rpc-…` with rabbitmqctl set_permissions, and end \
+                 an exclusive consumer",
+            ),
+            (_, code) => {
+                let reason = format!("rabbitmq refuses with code {code}").into();
+                return Self { reason, said, mend: None };
+            }
+        };
+        Self { reason: reason.into(), said, mend: Some(mend) }
+    }
+
+    /// Whether the connection is of no use any more.
+    fn is_final(&self) -> bool {
+        self.reason == NO_CHANNELS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_must_act_is_told_what_to_do() {
+        let cases = [
+            (Step::Declare, 406, "other properties", true),
+            (Step::Exchange, 406, "another type", true),
+            (Step::Declare, 403, "make its queue", true),
+            (Step::Bind, 403, "make its queue", true),
+            (Step::Consume, 403, "consume its queue", true),
+            (Step::Declare, 405, "for itself alone", true),
+            (Step::Consume, 404, "code 404", false),
+        ];
+        for (step, code, words, mend) in cases {
+            let complaint = Complaint::of(step, code, String::new());
+            assert!(complaint.reason.contains(words), "{step:?} {code}: {complaint:?}");
+            assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
+            assert!(!complaint.is_final());
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a look at a running RabbitMQ finds amiss, for `genkan check --live`. Read-only: queues and the
+//! exchange are declared passively, or as they are; what is published reaches nobody.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, ErrorKind, ExchangeKind};
+use tokio::time::timeout;
+
+use super::config::Settings;
+use super::open::{Failure, refused_with};
+use super::transport::Transport;
+use crate::route::Rule;
+use crate::token::random_uuid;
+use crate::upstream::Amiss;
+
+/// How long the broker has to answer one question.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the broker has said that it is blocked.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Looks at all nodes, and at what the rows need.
+pub(super) async fn look(settings: &Settings, rows: &[&Rule]) -> Vec<Amiss> {
+    let mut amiss = Vec::new();
+    let mut first = None;
+    for node in settings.nodes() {
+        let opened = timeout(settings.connect_timeout, Transport::open(settings, &node, "check"));
+        let failure = match opened.await {
+            Ok(Ok(transport)) => {
+                first.get_or_insert(transport);
+                continue;
+            }
+            Ok(Err(error)) => Failure::of_connecting(&error),
+            Err(_) => Failure::slow(settings.connect_timeout),
+        };
+        amiss.push(Amiss::of_upstream(&with_mend(&failure)));
+    }
+    let Some(transport) = first else { return amiss };
+    amiss.extend(exchange(settings, &transport).await);
+    amiss.extend(blocked(&transport).await);
+    for (row, rule) in rows.iter().enumerate() {
+        let Some(service) = rule.known_service() else { continue };
+        amiss.extend(queue(&transport, service).await.map(|what| Amiss::of_row(row, &what)));
+    }
+    transport.close().await;
+    amiss
+}
+
+fn with_mend(failure: &Failure) -> String {
+    match failure.mend {
+        Some(mend) => format!("{}: {mend}", failure.reason),
+        None => failure.reason.clone().into_owned(),
+    }
+}
+
+/// A channel, which a refusal closes: each question has its own.
+async fn channel(transport: &Transport) -> Option<Channel> {
+    timeout(PATIENCE, transport.connection.create_channel()).await.ok()?.ok()
+}
+
+/// Whether the exchange is another one than Nameko's. One that is there is declared again as Nameko
+/// declares it, which changes nothing; one that is not is left so.
+async fn exchange(settings: &Settings, transport: &Transport) -> Option<Amiss> {
+    let name = ShortString::from(settings.exchange.as_str());
+    let declare = async |passive| {
+        let channel = channel(transport).await?;
+        let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+        let (kind, arguments) = (ExchangeKind::Topic, FieldTable::default());
+        let declared = channel.exchange_declare(name.clone(), kind, options, arguments);
+        timeout(PATIENCE, declared).await.ok()
+    };
+    match declare(true).await? {
+        Ok(()) => {}
+        Err(error) if refused_with(&error, 404) => {
+            let what = format!(
+                "there is no exchange `{name}` yet: start a Nameko service, or name the right one in \
+                 `exchange`"
+            );
+            return Some(Amiss::doubt_of_upstream(&what));
+        }
+        Err(_) => return None,
+    }
+    match declare(false).await? {
+        Err(error) if refused_with(&error, 406) => Some(Amiss::of_upstream(&format!(
+            "the exchange `{name}` is of another type or durability than Nameko's, a durable topic \
+             exchange: delete it, or name the right one in `exchange`"
+        ))),
+        _ => None,
+    }
+}
+
+/// Whether an alarm holds messages back. The broker says so to who publishes: a message that nobody
+/// is bound for goes out, which it drops.
+async fn blocked(transport: &Transport) -> Option<Amiss> {
+    let channel = channel(transport).await?;
+    let (exchange, key) = (ShortString::default(), ShortString::from(random_uuid()));
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let published = channel.basic_publish(exchange, key, options, b"", properties);
+    timeout(PATIENCE, published).await.ok()?.ok()?;
+    let status = transport.connection.status();
+    let told = async {
+        while !status.blocked() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // A broker that is blocked reads no further, and answers nothing.
+    let answers = async {
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let (kind, arguments) = (ExchangeKind::Topic, FieldTable::default());
+        let asked = channel.exchange_declare("amq.topic".into(), kind, passive, arguments);
+        drop(asked.await);
+    };
+    let is_blocked = tokio::select! {
+        biased;
+        () = told => true,
+        () = answers => status.blocked(),
+        () = tokio::time::sleep(PATIENCE) => return None,
+    };
+    is_blocked.then(|| {
+        Amiss::of_upstream(
+            "rabbitmq takes no messages: an alarm is set (memory or disk): `rabbitmq-diagnostics \
+             alarms` tells which; free some, or raise the limit",
+        )
+    })
+}
+
+/// What is wrong with a service's queue (WIRE, section 1.1).
+async fn queue(transport: &Transport, service: &str) -> Option<String> {
+    let channel = channel(transport).await?;
+    let name = format!("rpc-{service}");
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let declared = channel.queue_declare(name.as_str().into(), passive, FieldTable::default());
+    match timeout(PATIENCE, declared).await.ok()? {
+        Ok(queue) if queue.consumer_count() == 0 => Some(format!(
+            "nobody answers: the queue `{name}` has no consumer, and {} messages wait in it: start \
+             the service `{service}`",
+            queue.message_count()
+        )),
+        Ok(_) => None,
+        Err(error) => match error.kind() {
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Some(format!(
+                "nobody answers: there is no queue `{name}`: start the service `{service}`, or name \
+                 the right one with `service` in the row"
+            )),
+            // No permission, or somebody's exclusive queue: not for us to know.
+            _ => None,
+        },
+    }
+}

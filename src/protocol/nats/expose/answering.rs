@@ -1,0 +1,255 @@
+//! What becomes of a message to an exposed service: read, carried out, answered where somebody waits.
+//! What is no call is answered too, counted and logged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::super::connection::State;
+use super::super::generation::Generation;
+use super::super::outbox::Publication;
+use super::super::wire::{self, Answer, Asked, Message, Taken, Unkept, Verb};
+use super::hosted::Held;
+use super::{Exposes, Owed, Service};
+use crate::call::{Call, CallKind, Context, Reply};
+use crate::exposer::Credence;
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::units::format_size;
+
+/// The longest subject that is answered to: what is longer might not fit a server's line.
+const LONGEST_REPLY_SUBJECT: usize = 1024;
+/// How much is told of an error that is too large for the server.
+const LONGEST_WORDS: usize = 256;
+
+/// A message to an exposed service.
+pub(super) struct Arrival {
+    held: Arc<Held>,
+    exposes: Arc<Exposes>,
+    /// The connection that it came by.
+    generation: Arc<Generation>,
+    message: Message,
+    received: Instant,
+}
+
+impl Arrival {
+    pub(super) fn new(
+        held: Arc<Held>,
+        exposes: Arc<Exposes>,
+        generation: Arc<Generation>,
+        message: Message,
+    ) -> Self {
+        Self { held, exposes, generation, message, received: Instant::now() }
+    }
+
+    /// Begins to carry it out, where there is room; never waits.
+    pub(super) fn begin(self, unkept: Option<Unkept>, owed: Owed) {
+        if let Taken::Questions(verb) = self.held.taken() {
+            self.describe(verb, owed);
+            return;
+        }
+        let permits = &self.held.service.permits;
+        let permit = match (unkept, self.reply_subject()) {
+            (_, Err(fault)) => Err(fault),
+            (Some(unkept), Ok(_)) => Err(self.unkept(unkept)),
+            (None, Ok(_)) => Arc::clone(permits).try_acquire_owned().map_err(|_| self.no_room()),
+        };
+        match permit {
+            Ok(permit) => {
+                let tasks = self.exposes.tasks.clone();
+                let shutdown = tasks.shutdown().clone();
+                tasks.spawn_session(async move {
+                    // Whoever ends the process has waited for what is owed, or does not want to.
+                    let _ended = shutdown.run_until_cancelled(self.serve(permit, owed)).await;
+                });
+            }
+            Err(fault) => self.turn_away(&fault, owed),
+        }
+    }
+
+    /// The subject of the caller's inbox, if it waits for an answer.
+    fn reply_subject(&self) -> Result<Option<Arc<str>>, Fault> {
+        match std::str::from_utf8(&self.message.reply) {
+            Ok("") => Ok(None),
+            Ok(subject) if subject.len() <= LONGEST_REPLY_SUBJECT => Ok(Some(subject.into())),
+            Ok(_) | Err(_) => Err(unanswerable()),
+        }
+    }
+
+    fn unkept(&self, unkept: Unkept) -> Fault {
+        match unkept {
+            Unkept::TooLarge(size) => {
+                let message = format!(
+                    "the request is {size} bytes with its headers, and {} are taken at most: send less, \
+                     or raise the upstream's `max_request`",
+                    format_size(self.exposes.settings.max_request)
+                );
+                Fault::not_sent(FaultKind::TooLarge, message)
+            }
+            Unkept::NoRoom(exceeded) => exceeded.fault(Outcome::NotSent),
+        }
+    }
+
+    fn no_room(&self) -> Fault {
+        let message = format!(
+            "as many calls of `{}` are under way as are taken at once: try again later, or raise \
+             `prefetch`",
+            self.held.service.expose.service
+        );
+        Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(Duration::from_secs(1))
+    }
+
+    /// Answers a question about the service itself. Like what is turned away: an answer for which there
+    /// is no room is dropped, because nobody may wait here.
+    fn describe(&self, verb: Verb, owed: Owed) {
+        let Service { instance, expose, .. } = &*self.held.service;
+        if let Ok(Some(subject)) = self.reply_subject()
+            && let Ok(body) = instance.describe(verb, expose)
+        {
+            let headers = wire::NO_HEADERS.to_owned();
+            self.answer_at_once(Publication { subject, headers, payload: body.into() }, owed);
+        }
+    }
+
+    /// Answers, and counts, what is not carried out.
+    fn turn_away(&self, fault: &Fault, owed: Owed) {
+        let service = &self.held.service;
+        let trace = wire::context(&self.message, Credence::NONE).trace;
+        let inbox = self.reply_subject().ok().flatten().unwrap_or_default();
+        let asked = Asked { trace, id: None, inbox };
+        service.entrance.refuse(&asked.trace, self.received, fault);
+        self.count(Some(fault));
+        let Ok(Some(subject)) = self.reply_subject() else { return };
+        let method = wire::method(service.dialect, &self.message, &service.expose.name);
+        let Answer { headers, body: payload } = wire::fault(service.dialect, fault, method, &asked);
+        self.answer_at_once(Publication { subject, headers, payload }, owed);
+    }
+
+    fn answer_at_once(&self, publication: Publication, owed: Owed) {
+        if !self.generation.try_answer(publication, owed) {
+            self.exposes.metrics.unsent_reply();
+        }
+    }
+
+    fn count(&self, fault: Option<&Fault>) {
+        if let Taken::Endpoint(endpoint) = self.held.taken() {
+            self.held.service.instance.count(endpoint, self.received.elapsed(), fault);
+        }
+    }
+
+    /// Carries it out and answers it. It is owed from the moment it was taken.
+    async fn serve(self, permit: OwnedSemaphorePermit, owed: Owed) {
+        let Ok(reply_subject) = self.reply_subject() else { return };
+        let service = &self.held.service;
+        let settings = &self.exposes.settings;
+        let (forwards, trusts) = (settings.forward_authorization, settings.trust_context);
+        let credence = Credence::of(forwards, trusts, service.entrance.is_guarded());
+        let context = wire::context(&self.message, credence);
+        let inbox = reply_subject.clone().unwrap_or_default();
+        let mut asked = Asked { trace: context.trace, id: None, inbox };
+        let method = wire::method(service.dialect, &self.message, &service.expose.name);
+        let outcome = match self.call(method, context, reply_subject.is_some(), &mut asked) {
+            Ok(call) => service.entrance.dispatch(call).await,
+            Err(fault) => {
+                service.entrance.refuse(&asked.trace, self.received, &fault);
+                Err(fault)
+            }
+        };
+        let Some(subject) = reply_subject else {
+            self.count(outcome.err().as_ref());
+            return;
+        };
+        let answer = match outcome {
+            Ok(reply) => self.result(reply, method, &asked),
+            Err(fault) => self.fault(&fault, method, &asked),
+        };
+        self.answer(subject, answer, owed).await;
+        drop(permit);
+    }
+
+    /// The answer for a result, where the server takes it.
+    fn result(&self, reply: Reply, method: &str, asked: &Asked) -> Answer {
+        let service = &self.held.service;
+        let answer = wire::result(service.dialect, reply, asked);
+        let (size, limit) = (answer.size(), self.generation.max_payload());
+        if size <= limit {
+            self.count(None);
+            return answer;
+        }
+        let message = format!(
+            "the answer is {size} bytes with its headers, and this NATS takes {limit} at most: answer \
+             less, or raise the server's `max_payload`"
+        );
+        let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
+        service.entrance.refuse(&asked.trace, self.received, &fault);
+        self.fault(&fault, method, asked)
+    }
+
+    /// The answer for a fault; without what the service said where that is too much.
+    fn fault(&self, fault: &Fault, method: &str, asked: &Asked) -> Answer {
+        let dialect = self.held.service.dialect;
+        self.count(Some(fault));
+        let answer = wire::fault(dialect, fault, method, asked);
+        if answer.size() <= self.generation.max_payload() {
+            return answer;
+        }
+        let words: String = fault.message().chars().take(LONGEST_WORDS).collect();
+        wire::fault(dialect, &Fault::new(fault.kind(), fault.outcome(), words), method, asked)
+    }
+
+    /// The call that the message means.
+    fn call(
+        &self,
+        method: &str,
+        context: Context,
+        is_awaited: bool,
+        asked: &mut Asked,
+    ) -> Result<Call, Fault> {
+        let service = &self.held.service;
+        let name = service.expose.call_name(method).ok_or_else(|| {
+            let method: String = method.chars().take(80).collect();
+            let known = &service.expose.service;
+            let message = format!("no method {method:?} of the service `{known}` is exposed here");
+            Fault::not_sent(FaultKind::UnknownMethod, message)
+        })?;
+        let read = wire::read(service.dialect, &self.message.payload)?;
+        asked.id = read.id;
+        if read.repaired {
+            self.exposes.metrics.repaired_request();
+        }
+        let timeout = wire::limit(&self.message);
+        Ok(Call {
+            name,
+            params: read.params,
+            kind: if is_awaited { CallKind::Call } else { CallKind::Notification },
+            caller: self.exposes.caller(context.user_id.as_deref()),
+            context: Arc::new(context),
+            received: self.received,
+            timeout,
+            may_have_run: false,
+        })
+    }
+
+    /// Answers over the connection that it came by, or where that has ended over the next one.
+    async fn answer(&self, subject: Arc<str>, answer: Answer, owed: Owed) {
+        let Answer { headers, body: payload } = answer;
+        let publication = Publication { subject, headers, payload };
+        let Err((publication, owed)) = self.generation.answer(publication, owed).await else {
+            return;
+        };
+        if let State::Up(next) = &*self.exposes.link.state()
+            && next.answer(publication, owed).await.is_ok()
+        {
+            return;
+        }
+        self.exposes.metrics.unsent_reply();
+    }
+}
+
+fn unanswerable() -> Fault {
+    let message = format!(
+        "the subject to answer to is longer than {LONGEST_REPLY_SUBJECT} bytes, or no text: it has not run"
+    );
+    Fault::not_sent(FaultKind::InvalidRequest, message)
+}

@@ -1,0 +1,66 @@
+//! What a generation does for exposed services: it subscribes to what is wanted for as long as it is
+//! the latest one, and leaves when the next one has subscribed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::super::outbox::Outbox;
+use super::{Hosted, Service, Settled, Wanted};
+
+/// How long two connections take calls before the older one leaves: servers of a cluster tell each other
+/// in their own time who subscribes.
+const OVERLAP: Duration = Duration::from_millis(500);
+/// The pause before what was not permitted is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Exposes what is wanted until the connection ends.
+pub(in super::super) async fn run(
+    hosted: &Hosted,
+    outbox: &Outbox,
+    retired: &CancellationToken,
+) -> Infallible {
+    let exposes = &hosted.exposes;
+    let mut wanted = exposes.wanted.subscribe();
+    let mut leaves = std::pin::pin!(async {
+        retired.cancelled().await;
+        let mut settled = exposes.settled.subscribe();
+        // The sender is in what `hosted` holds.
+        let _is_followed = settled.wait_for(|it| it.host > hosted.host).await.is_ok();
+        sleep(OVERLAP).await;
+    });
+    let mut is_leaving = false;
+    loop {
+        let Wanted { version, services } = wanted.borrow_and_update().clone();
+        let services = if is_leaving { Vec::new() } else { services };
+        outbox.confirm_answers(services.is_empty());
+        let change = hosted.change(&services);
+        if !change.lines.is_empty() {
+            outbox.say(change.lines);
+            if !outbox.flush().await {
+                return std::future::pending().await;
+            }
+            hosted.forget(&change.left);
+            change.new.iter().for_each(|service| tell(hosted, service));
+        }
+        if !is_leaving && !retired.is_cancelled() {
+            exposes.settled.send_replace(Settled { host: hosted.host, version });
+        }
+        tokio::select! {
+            () = &mut leaves, if !is_leaving => is_leaving = true,
+            // The sender is in what `hosted` holds.
+            _changed = wanted.changed() => {}
+            () = sleep(RETRY), if hosted.has_refused() => {}
+        }
+    }
+}
+
+fn tell(hosted: &Hosted, service: &Arc<Service>) {
+    let (upstream, name) = (hosted.exposes.metrics.upstream(), &service.expose.name);
+    let service = &service.expose.service;
+    info!(upstream, service, name, "exposed: its calls are taken");
+}

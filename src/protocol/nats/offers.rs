@@ -1,0 +1,54 @@
+//! Asks micro services what they offer, for `rpc.discover`: all of them, or one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{Link, State};
+use super::outbox::Publication;
+use super::pending::Answer;
+use super::wire;
+use crate::call::Deadline;
+use crate::offer::{MOST, Offer, Offers};
+
+/// How long the first instance has to answer, and how long each further one after that.
+const FIRST: Duration = Duration::from_secs(1);
+const FURTHER: Duration = Duration::from_millis(200);
+
+/// Gathers what instances say.
+pub(super) async fn gather(link: &Link, service: Option<&str>, until: Deadline) -> Offers {
+    let mut found: Vec<Offer> = Vec::new();
+    let State::Up(generation) = &*link.state() else { return Offers::default() };
+    let subject: Arc<str> = match service
+        .map(|service| wire::split(service).map_or(service, |it| it.0))
+    {
+        None => wire::inquiry_of_all().into(),
+        // What a service's name cannot be.
+        Some(name) if name.contains([' ', '*', '>', '\t', '\r', '\n']) => return Offers::default(),
+        Some(name) => wire::inquiry(name).into(),
+    };
+    let Ok(mut answers) = generation.pending().gather(Arc::clone(&subject)) else {
+        return Offers::default();
+    };
+    let (headers, payload) = (wire::NO_HEADERS.to_owned(), Bytes::new());
+    if !generation.send(answers.key(), Publication { subject, headers, payload }, true).await {
+        return Offers::default();
+    }
+    let mut end = until.at().min(Instant::now() + FIRST);
+    while let Ok(Some(Answer::Reply(message))) = timeout_at(end, answers.next()).await {
+        if wire::is_no_responders(&message) {
+            break;
+        }
+        end = until.at().min(Instant::now() + FURTHER);
+        for offer in wire::offers(&message.payload) {
+            let is_new =
+                |known: &Offer| known.service != offer.service || known.method != offer.method;
+            if found.len() < MOST && found.iter().all(is_new) {
+                found.push(offer);
+            }
+        }
+    }
+    Offers { methods: found, ..Offers::default() }
+}

@@ -1,0 +1,354 @@
+//! What is written to one connection: messages in batches, subscriptions, and the words by which
+//! both sides prove that they live.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::events::letter::{Letter, Seat, Vouched};
+use super::events::receipts::Receipts;
+use super::expose::Owed;
+use super::mailbox::Mailbox;
+use super::pulse::Pulse;
+use super::transport::Writer;
+use super::wire::{self, Message, RECEIPTS};
+use crate::batch::gather;
+
+/// How many messages are written together at the most, and how many wait for that before their
+/// senders do.
+const BATCH: usize = 128;
+/// What is gathered before it is written.
+const WRITE: usize = 64 * 1024;
+/// From this size on a payload is written as it is, not copied.
+const LARGE: usize = 16 * 1024;
+
+/// A message to publish, but for its reply subject.
+pub(super) struct Publication {
+    pub(super) subject: Arc<str>,
+    /// The block of headers.
+    pub(super) headers: String,
+    pub(super) payload: Bytes,
+}
+
+/// A message on its way to the writer.
+pub(super) enum Queued {
+    /// A call or a notification.
+    Call {
+        /// Who waits for it.
+        key: u64,
+        publication: Publication,
+        /// Whether a reply is asked for; else the server's word that it has read it.
+        wants_reply: bool,
+    },
+    /// The answer to a call of an exposed service, which is owed until it is written.
+    Answer(Publication, Owed),
+}
+
+/// What a `PING` under way stands for.
+#[derive(Default)]
+struct Asked {
+    notifications: Vec<u64>,
+    /// Who waits until the server has read what was written before.
+    flushes: Vec<oneshot::Sender<()>>,
+    answers: Vec<Owed>,
+    events: Vec<Seat>,
+}
+
+/// What waits to be written.
+pub(super) struct Outbox {
+    messages: mpsc::Sender<Queued>,
+    /// What each `PING` under way stands for.
+    pings: Mutex<VecDeque<Asked>>,
+    /// The server asks whether we live.
+    is_asked: AtomicBool,
+    /// The server is to be asked.
+    asks: AtomicBool,
+    /// Subscriptions that begin and end.
+    lines: Mutex<Vec<u8>>,
+    /// Events; `None` when the connection has ended.
+    letters: Mutex<Option<Vec<Letter>>>,
+    /// Events that streams are to confirm.
+    receipts: Receipts,
+    /// Who waits until the server has read them.
+    flushes: Mutex<Vec<oneshot::Sender<()>>>,
+    /// One of these five.
+    control: Notify,
+    /// Answers are owed until the server has read them.
+    confirms: AtomicBool,
+}
+
+impl Outbox {
+    /// An empty one, and the queue that [`Outbox::write`] takes messages from.
+    pub(super) fn new(inbox_prefix: &str) -> (Self, mpsc::Receiver<Queued>) {
+        let (messages, queue) = mpsc::channel(BATCH);
+        let outbox = Self {
+            messages,
+            pings: Mutex::default(),
+            is_asked: AtomicBool::new(false),
+            asks: AtomicBool::new(false),
+            lines: Mutex::default(),
+            letters: Mutex::new(Some(Vec::new())),
+            receipts: Receipts::new(inbox_prefix),
+            flushes: Mutex::default(),
+            control: Notify::new(),
+            confirms: AtomicBool::new(false),
+        };
+        (outbox, queue)
+    }
+
+    /// Hands a message over to be written. Until it is, it can be taken back by dropping the place
+    /// in the table that `key` stands for. False where the connection has ended.
+    pub(super) async fn send(&self, key: u64, publication: Publication, wants_reply: bool) -> bool {
+        self.messages.send(Queued::Call { key, publication, wants_reply }).await.is_ok()
+    }
+
+    /// Hands an answer over to be written; gives it back where the connection has ended.
+    pub(super) async fn answer(
+        &self,
+        publication: Publication,
+        owed: Owed,
+    ) -> Result<(), (Publication, Owed)> {
+        match self.messages.send(Queued::Answer(publication, owed)).await {
+            Err(SendError(Queued::Answer(publication, owed))) => Err((publication, owed)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The same where there is room at once: false where there is none.
+    pub(super) fn try_answer(&self, publication: Publication, owed: Owed) -> bool {
+        self.messages.try_send(Queued::Answer(publication, owed)).is_ok()
+    }
+
+    /// Whether answers are owed until the server has read them: whoever is about to go waits for that.
+    pub(super) fn confirm_answers(&self, confirms: bool) {
+        self.confirms.store(confirms, Ordering::Relaxed);
+    }
+
+    /// Waits until the server has read the lines that were said before. False where it never will.
+    pub(super) async fn flush(&self) -> bool {
+        let (sender, flushed) = oneshot::channel();
+        lock(&self.flushes).push(sender);
+        self.control.notify_one();
+        flushed.await.is_ok()
+    }
+
+    /// Writes lines that subscribe and unsubscribe.
+    pub(super) fn say(&self, mut lines: Vec<u8>) {
+        if !lines.is_empty() {
+            lock(&self.lines).append(&mut lines);
+            self.control.notify_one();
+        }
+    }
+
+    /// Hands an event over to be written, behind those that were handed over before.
+    pub(super) fn publish(&self, publication: Publication, stream: Option<Arc<str>>) -> Vouched {
+        let (letter, vouched) = Letter::new(publication, stream);
+        if let Some(letters) = &mut *lock(&self.letters) {
+            letters.push(letter);
+            self.control.notify_one();
+        }
+        vouched
+    }
+
+    /// The server does not permit to publish to this subject: the oldest event that was is told. False
+    /// where there is none.
+    pub(super) fn deny(&self, subject: &str) -> bool {
+        let mut pings = lock(&self.pings);
+        let mut seats = pings.iter_mut().flat_map(|asked| &mut asked.events);
+        seats.any(|seat| seat.deny(subject)) || self.receipts.deny(subject)
+    }
+
+    /// A stream says what became of an event.
+    pub(super) fn receipt(&self, message: &Message) {
+        self.receipts.take(message);
+    }
+
+    /// Whether no event waits to be written, to be read by the server, or to be confirmed.
+    pub(super) fn has_no_letters(&self) -> bool {
+        let waits = lock(&self.letters).as_ref().is_some_and(|letters| !letters.is_empty());
+        let is_read = lock(&self.pings).iter().all(|asked| asked.events.is_empty());
+        !waits && is_read && self.receipts.are_empty()
+    }
+
+    /// Tells the server that we live.
+    pub(super) fn answer_ping(&self) {
+        self.is_asked.store(true, Ordering::Relaxed);
+        self.control.notify_one();
+    }
+
+    /// Asks the server whether it lives.
+    pub(super) fn ping(&self) {
+        self.asks.store(true, Ordering::Relaxed);
+        self.control.notify_one();
+    }
+
+    /// The server has read what was written before the oldest `PING`: the notifications among it.
+    pub(super) fn pong(&self) -> Vec<u64> {
+        let asked = lock(&self.pings).pop_front().unwrap_or_default();
+        for flushed in asked.flushes {
+            // Who has stopped waiting need not be told.
+            let _told = flushed.send(());
+        }
+        asked.notifications
+    }
+
+    /// The connection has ended. How many answers are not written now.
+    pub(super) fn end(&self, queue: &mut mpsc::Receiver<Queued>) -> usize {
+        queue.close();
+        lock(&self.pings).clear();
+        lock(&self.flushes).clear();
+        drop(lock(&self.letters).take());
+        self.receipts.end();
+        let left = std::iter::from_fn(|| queue.try_recv().ok());
+        left.filter(|queued| matches!(queued, Queued::Answer(..))).count()
+    }
+
+    /// Writes until that fails: why.
+    pub(super) async fn write(
+        &self,
+        writer: Writer,
+        queue: &mut mpsc::Receiver<Queued>,
+        inbox: &Mailbox,
+        pulse: &Mutex<Pulse>,
+    ) -> std::io::Error {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut pen = Pen { writer, pulse, out: Vec::with_capacity(WRITE) };
+        loop {
+            tokio::select! {
+                _ = queue.recv_many(&mut batch, BATCH) => gather(&mut batch, queue, BATCH).await,
+                () = self.control.notified() => {}
+            }
+            if let Err(error) = self.write_all(&mut pen, &mut batch, inbox).await {
+                return error;
+            }
+        }
+    }
+
+    async fn write_all(
+        &self,
+        pen: &mut Pen<'_>,
+        batch: &mut Vec<Queued>,
+        inbox: &Mailbox,
+    ) -> std::io::Result<()> {
+        // First, because who flushes has said its lines before.
+        let mut asked =
+            Asked { flushes: std::mem::take(&mut lock(&self.flushes)), ..Asked::default() };
+        let mut answers = Vec::new();
+        for queued in batch.drain(..) {
+            let (key, publication, wants_reply) = match queued {
+                Queued::Call { key, publication, wants_reply } => (key, publication, wants_reply),
+                Queued::Answer(publication, owed) => {
+                    pen.publish(&publication, None).await?;
+                    answers.push(owed);
+                    continue;
+                }
+            };
+            if !inbox.pending().sending(key, wants_reply) {
+                continue;
+            }
+            let reply = wants_reply.then(|| inbox.reply_subject(key));
+            pen.publish(&publication, reply.as_deref()).await?;
+            if !wants_reply {
+                asked.notifications.push(key);
+            }
+        }
+        let letters = lock(&self.letters).as_mut().map(std::mem::take).unwrap_or_default();
+        for letter in letters.into_iter().filter(Letter::is_awaited) {
+            let (publication, seat) = letter.written();
+            if seat.is_for_stream() {
+                if let Some(subscription) = self.receipts.subscribe() {
+                    wire::subscribe(&mut pen.out, &subscription, None, RECEIPTS);
+                }
+                let reply = self.receipts.enter(seat);
+                pen.publish(&publication, Some(&reply)).await?;
+            } else {
+                asked.events.push(seat);
+                pen.publish(&publication, None).await?;
+            }
+        }
+        pen.out.append(&mut lock(&self.lines));
+        if self.is_asked.swap(false, Ordering::Relaxed) {
+            pen.out.extend_from_slice(wire::PONG);
+        }
+        if self.confirms.load(Ordering::Relaxed) {
+            asked.answers.append(&mut answers);
+        }
+        if self.asks.swap(false, Ordering::Relaxed) || !asked.is_empty() {
+            lock(&self.pings).push_back(asked);
+            pen.out.extend_from_slice(wire::PING);
+        }
+        pen.put().await?;
+        let flushed = pen.writer.flush().await;
+        // They are owed until here.
+        drop(answers);
+        flushed
+    }
+}
+
+impl Asked {
+    fn is_empty(&self) -> bool {
+        self.notifications.is_empty()
+            && self.flushes.is_empty()
+            && self.answers.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// A connection's writing end, and what is about to be written.
+struct Pen<'a> {
+    writer: Writer,
+    pulse: &'a Mutex<Pulse>,
+    out: Vec<u8>,
+}
+
+impl Pen<'_> {
+    async fn publish(
+        &mut self,
+        publication: &Publication,
+        reply: Option<&str>,
+    ) -> std::io::Result<()> {
+        let Publication { subject, headers, payload } = publication;
+        wire::publish(&mut self.out, subject, reply, headers, payload.len());
+        if payload.len() >= LARGE {
+            self.put().await?;
+            put(&mut self.writer, self.pulse, payload).await?;
+        } else {
+            self.out.extend_from_slice(payload);
+        }
+        self.out.extend_from_slice(b"\r\n");
+        if self.out.len() >= WRITE / 2 {
+            self.put().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what has been gathered.
+    async fn put(&mut self) -> std::io::Result<()> {
+        put(&mut self.writer, self.pulse, &self.out).await?;
+        self.out.clear();
+        Ok(())
+    }
+}
+
+async fn put(writer: &mut Writer, pulse: &Mutex<Pulse>, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = writer.write(bytes).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        lock(pulse).wrote(written, Instant::now());
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every use leaves what is inside whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

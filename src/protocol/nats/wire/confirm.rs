@@ -1,0 +1,102 @@
+//! What a stream says of a message that it was to store: `{"stream":"S","seq":1}`, with `"duplicate":true`
+//! where it knows the message's `Nats-Msg-Id` already; or an `error` (ADR-1, and the server's `errors.json`).
+
+use serde::Deserialize;
+
+use super::consumer::ApiError;
+use super::{Message, is_no_responders};
+use crate::event::Undelivered;
+
+/// The stream that a message is for: another one does not take it.
+pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
+/// The server's numbers for what is wrong.
+const TOO_LARGE: u32 = 10054;
+const STORE_FAILED: u32 = 10077;
+const ANOTHER_STREAM: u32 = 10060;
+
+#[derive(Deserialize)]
+struct Confirm {
+    #[serde(default)]
+    seq: u64,
+    error: Option<ApiError>,
+}
+
+/// Whether a stream has stored a message that went to a subject; else why not, with the mend.
+pub(in crate::protocol::nats) fn confirmed(
+    message: &Message,
+    stream: &str,
+    subject: &str,
+) -> Result<(), Undelivered> {
+    let unavailable = |reason: String| Err(Undelivered::Unavailable(reason));
+    if is_no_responders(message) {
+        return unavailable(format!(
+            "no stream takes `{subject}`: make the stream `{stream}` with that subject (nats stream add), or \
+             start nats-server with JetStream (-js)"
+        ));
+    }
+    let Ok(Confirm { seq, error }) = serde_json::from_slice(&message.payload) else {
+        return unavailable(format!(
+            "what answers on `{subject}` is no stream: give the subject to `{stream}` alone"
+        ));
+    };
+    let Some(error) = error else {
+        return match seq {
+            0 => unavailable(format!("the stream `{stream}` does not say that it has it")),
+            _ => Ok(()),
+        };
+    };
+    let (code, said) = (error.err_code, error.words());
+    match code {
+        TOO_LARGE => Err(Undelivered::Refused(format!(
+            "it is larger than the stream `{stream}` takes: raise its `max_msg_size`"
+        ))),
+        STORE_FAILED => unavailable(format!(
+            "the stream `{stream}` cannot store it ({said}): raise its limits, or let it discard old messages"
+        )),
+        ANOTHER_STREAM => unavailable(format!(
+            "another stream takes `{subject}`: give the subject to `{stream}`, or correct the address"
+        )),
+        _ => unavailable(format!("the stream `{stream}` does not take it: {said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stream_says() {
+        let said = |body: &'static str| {
+            confirmed(&Message { payload: body.into(), ..Message::default() }, "S", "a.b")
+        };
+        assert_eq!(said(r#"{"stream":"S","seq":7}"#), Ok(()));
+        assert_eq!(said(r#"{"stream":"S","seq":7,"duplicate":true,"domain":"d"}"#), Ok(()));
+        for (body, words) in [
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#,
+                "maximum messages exceeded",
+            ),
+            (
+                r#"{"error":{"code":400,"err_code":10060,"description":"x"}}"#,
+                "another stream takes `a.b`",
+            ),
+            (r#"{"error":{"code":500,"err_code":1,"description":"odd"}}"#, "odd"),
+            (r#"{"stream":"S"}"#, "does not say"),
+            ("[1]", "no stream"),
+            ("", "no stream"),
+        ] {
+            let Err(Undelivered::Unavailable(reason)) = said(body) else { panic!("{body}") };
+            assert!(reason.contains(words), "{body}: {reason}");
+        }
+        let large = said(r#"{"error":{"code":400,"err_code":10054,"description":"x"}}"#);
+        assert!(
+            matches!(large, Err(Undelivered::Refused(reason)) if reason.contains("max_msg_size"))
+        );
+        let nobody = Message { headers: "NATS/1.0 503\r\n\r\n".into(), ..Message::default() };
+        let Err(Undelivered::Unavailable(reason)) = confirmed(&nobody, "S", "a.b") else {
+            panic!()
+        };
+        assert!(reason.contains("nats stream add"), "{reason}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Events: a message's body as it is, and what travels with it in the headers that calls have too
+//! (CONTRACT 6). `Nats-Msg-Id`, by which JetStream knows a message again, is the event's id.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::call::context;
+use super::confirm::EXPECTED_STREAM;
+use super::headers::Headers;
+use super::request::{block, flaw, is_header_value, names, travelling};
+use super::stored::Stored;
+use super::{Message, Unkept};
+use crate::call::{Context, Payload, TraceParent};
+use crate::event::{Event, Unusable};
+use crate::exposer::Credence;
+use crate::fault::Outcome;
+use crate::json::REQUEST_DEPTH;
+use crate::json::members::{Unreadable, foreign};
+use crate::units::format_size;
+
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// An id that is longer is nobody's.
+const LONGEST_ID: usize = 256;
+
+/// Why nothing can be published to a subject.
+pub(in crate::protocol::nats) fn publishable(
+    subject: &str,
+    inbox_prefix: &str,
+) -> Result<(), String> {
+    flaw(subject, inbox_prefix)
+        .map_or(Ok(()), |(_, flaw)| Err(format!("it can be no event's subject on NATS: {flaw}")))
+}
+
+/// Reads an event.
+pub(in crate::protocol::nats) fn event(
+    message: &Message,
+    credence: Credence,
+) -> Result<Event, Unusable> {
+    let context = context(message, credence);
+    let id = id(message).unwrap_or_else(|| context.trace.trace_id().into());
+    read(message, context, id, SystemTime::now())
+}
+
+/// Reads an event that a stream hands over.
+pub(in crate::protocol::nats) fn stored_event(
+    message: &Message,
+    stored: &Stored<'_>,
+    credence: Credence,
+) -> Result<Event, Unusable> {
+    let context = context(message, credence);
+    let id = id(message).unwrap_or_else(|| stored_id(stored));
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(stored.time));
+    read(message, context, id, time.unwrap_or_else(SystemTime::now))
+}
+
+/// The id of a message that has none: the same whenever it is handed over, and no other stream's.
+pub(in crate::protocol::nats) fn stored_id(stored: &Stored<'_>) -> Arc<str> {
+    let Stored { stream, number, time, .. } = stored;
+    format!("{stream}.{number}.{time}").into()
+}
+
+fn read(
+    message: &Message,
+    context: Context,
+    id: Arc<str>,
+    time: SystemTime,
+) -> Result<Event, Unusable> {
+    let topic: Arc<str> = String::from_utf8_lossy(&message.subject).into();
+    let body = &message.payload;
+    let data = if body.trim_ascii().is_empty() {
+        Payload::NULL
+    } else {
+        match foreign(body, [], REQUEST_DEPTH) {
+            Ok(read) => Payload::from_validated(read.value),
+            Err(why) => {
+                let reason = match why {
+                    Unreadable::NotText => "it is not valid UTF-8".to_owned(),
+                    Unreadable::NotJson => "it is not JSON".to_owned(),
+                    Unreadable::TooDeep => {
+                        format!("it nests more than {REQUEST_DEPTH} levels deep")
+                    }
+                };
+                let data = Payload::from_text(&String::from_utf8_lossy(body));
+                return Err(Unusable { topic, id, reason, data });
+            }
+        }
+    };
+    Ok(Event { topic, id, data, time, context: Arc::new(context) })
+}
+
+/// An event that was thrown away as it came.
+pub(in crate::protocol::nats) fn unkept_event(
+    message: &Message,
+    unkept: Unkept,
+    largest: usize,
+) -> Unusable {
+    let reason = match unkept {
+        Unkept::TooLarge(size) => format!(
+            "it is {size} bytes with its headers, and {} are taken at most: raise the upstream's `max_request`",
+            format_size(largest)
+        ),
+        Unkept::NoRoom(exceeded) => exceeded.fault(Outcome::NotSent).message().to_owned(),
+    };
+    let topic = String::from_utf8_lossy(&message.subject).into();
+    let id = TraceParent::generate().trace_id().into();
+    Unusable { topic, id, reason, data: Payload::NULL }
+}
+
+/// The id that its publisher gave it.
+fn id(message: &Message) -> Option<Arc<str>> {
+    let id = Headers::new(&message.headers).get(MESSAGE_ID)?;
+    (is_header_value(&id) && id.len() <= LONGEST_ID).then(|| (*id).into())
+}
+
+/// The block of an event's headers, with the stream that it is for.
+pub(in crate::protocol::nats) fn event_headers(event: &Event, stream: Option<&str>) -> String {
+    let id = Some((MESSAGE_ID, (&*event.id).into())).filter(|_| is_header_value(&event.id));
+    let hops = (names::HOPS, event.context.next_hop().to_string().into());
+    let stream = stream.map(|stream| (EXPECTED_STREAM, stream.into()));
+    block(id.into_iter().chain(stream).chain([hops]).chain(travelling(&event.context)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: &str, body: &[u8]) -> Message {
+        Message {
+            subject: "orders.created".into(),
+            headers: headers.to_owned().into(),
+            payload: body.to_vec().into(),
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn events_go_as_they_came() {
+        const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = format!(
+            "NATS/1.0\r\nnats-msg-id: order-7\r\ntraceparent: {TRACE}\r\nX-Request-Id: r\r\nGenkan-Hops: 2\r\n\r\n"
+        );
+        let read = event(&message(&headers, b" {\"n\":1.10} "), Credence::NONE).expect("an event");
+        assert_eq!((&*read.topic, &*read.id), ("orders.created", "order-7"));
+        assert_eq!((read.data.as_str(), read.context.hops), ("{\"n\":1.10}", 2));
+        assert_eq!(
+            event_headers(&read, None),
+            format!(
+                "NATS/1.0\r\nNats-Msg-Id: order-7\r\nGenkan-Hops: 3\r\ntraceparent: {TRACE}\r\n\
+                 X-Request-Id: r\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_stream_has_is_known_again() {
+        let at = Stored { stream: "S", deliveries: 1, number: 7, time: 1_500_000_000 };
+        let again = Stored { deliveries: 2, ..at };
+        let read = stored_event(&message("", b"1"), &at, Credence::NONE).expect("an event");
+        assert_eq!((&*read.id, stored_id(&again)), ("S.7.1500000000", Arc::clone(&read.id)));
+        let since = read.time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(since, Duration::from_millis(1_500));
+        let headers = "NATS/1.0\r\nNats-Msg-Id: order-7\r\n\r\n";
+        let read = stored_event(&message(headers, b"1"), &at, Credence::NONE).expect("an event");
+        assert_eq!(&*read.id, "order-7");
+        assert!(event_headers(&read, Some("T")).contains("\r\nNats-Expected-Stream: T\r\n"));
+    }
+
+    #[test]
+    fn what_says_nothing_of_itself_is_an_event_too() {
+        let read = event(&message("", b""), Credence::NONE).expect("an event");
+        assert_eq!((read.data.as_str(), &*read.id), ("null", read.context.trace.trace_id()));
+        let long = format!("NATS/1.0\r\nNats-Msg-Id: {}\r\n\r\n", "x".repeat(LONGEST_ID + 1));
+        let read = event(&message(&long, b"[1]"), Credence::NONE).expect("an event");
+        assert_eq!(&*read.id, read.context.trace.trace_id());
+    }
+
+    #[test]
+    fn what_is_none_keeps_its_text() {
+        let deep = [[b'['; 129], [b']'; 129]].concat();
+        for (body, words) in
+            [(&b"{\"a\":"[..], "not JSON"), (b"\xff", "UTF-8"), (&deep, "levels deep")]
+        {
+            let unusable = event(&message("", body), Credence::NONE).expect_err("none");
+            assert!(unusable.reason.contains(words), "{}", unusable.reason);
+            let text = Payload::from_text(&String::from_utf8_lossy(body));
+            assert_eq!(unusable.data, text);
+        }
+    }
+}

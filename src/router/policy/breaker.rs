@@ -1,0 +1,47 @@
+//! A service that does not answer is left alone for a while: `[upstreams.NAME.breaker]`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Arrival;
+use crate::fault::{Fault, FaultKind};
+use crate::metrics;
+use crate::router::circuit::{Met, Probe};
+use crate::router::table::Row;
+use crate::units::format_duration;
+
+/// Whether the service may be called now. A probe is the call that is to try it.
+pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Probe>, Fault> {
+    attempt(row, arrival.name)
+}
+
+/// The same for whoever tries a call once more.
+pub(in crate::router) fn attempt(row: &Row, name: &str) -> Result<Option<Probe>, Fault> {
+    let Some(breaker) = row.breaker() else { return Ok(None) };
+    let service = service(row, name);
+    match breaker.meet(service, Instant::now()) {
+        Met::Closed => Ok(None),
+        Met::Probe(probe) => Ok(Some(probe)),
+        Met::Open(wait) => Err(open(row, (name, service), wait)),
+    }
+}
+
+/// The service that a breaker knows a call by.
+pub(in crate::router) fn service<'a>(row: &'a Row, name: &'a str) -> &'a str {
+    let said = || name.rsplit_once('.').map_or("", |(service, _)| service);
+    row.rule.service.as_deref().unwrap_or_else(said)
+}
+
+fn open(row: &Row, (name, service): (&str, &str), wait: Duration) -> Fault {
+    metrics::limited(row.label(None), "breaker");
+    // In whole seconds, as `Retry-After` says it.
+    let seconds = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    let message = format!(
+        "`{name}` was not sent: calls of `{service}` over `{}` failed too often lately, so that it is left \
+         alone for a while (its breaker is open): try again in {}",
+        row.rule.upstream,
+        format_duration(seconds)
+    );
+    Fault::not_sent(FaultKind::Unavailable, message).with_retry_after(wait)
+}

@@ -1,0 +1,254 @@
+//! So many calls in a time, from one caller or from all: `rate` and `total_rate`, of a row or of the
+//! whole gateway.
+//!
+//! A caller is who it is known as, else the address that it calls from (of IPv6 its /64, which one
+//! machine can have all of). What a caller was allowed is said in its answer.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
+use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+use super::{Arrival, Declined};
+use crate::caller::Caller;
+use crate::fault::{Fault, FaultKind};
+use crate::metrics;
+use crate::route::rate::Rate;
+use crate::router::limits::Whose;
+use crate::router::sweep::Sweep;
+use crate::router::table::Row;
+
+/// How many callers are told apart by one limit. Those who have not called for as long as their
+/// allowance takes to come back are forgotten first; further ones share one.
+const MOST_CALLERS: usize = 100_000;
+
+/// What a caller is allowed, and has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The limit.
+    pub rate: Rate,
+    /// How many more calls may come at once.
+    pub remaining: u32,
+    /// When all of it will have come back.
+    pub reset: Duration,
+}
+
+impl Allowance {
+    fn new(rate: Rate, snapshot: &StateSnapshot) -> Self {
+        let remaining = snapshot.remaining_burst_capacity();
+        let used = rate.count.get().saturating_sub(remaining);
+        Self { rate, remaining, reset: snapshot.quota().replenish_interval() * used }
+    }
+
+    fn none(rate: Rate, Spent(wait): &Spent) -> Self {
+        Self { rate, remaining: 0, reset: *wait }
+    }
+}
+
+type Limiter<K, S> = RateLimiter<K, S, MonotonicClock, StateInformationMiddleware>;
+
+/// `rate`: each caller has its own.
+pub(in crate::router) struct CallerLimiter {
+    rate: Rate,
+    hasher: RandomState,
+    callers: Limiter<u64, HashMapStateStore<u64>>,
+    sweep: Sweep,
+}
+
+/// `total_rate`: all callers have one.
+pub(in crate::router) struct TotalLimiter {
+    rate: Rate,
+    limiter: Limiter<NotKeyed, InMemoryState>,
+}
+
+/// Why a call may not be made now: for how long not.
+struct Spent(Duration);
+
+fn quota(rate: Rate) -> Quota {
+    // A rate allows at least one in its time, so a step of it is never nothing.
+    let step = rate.per / rate.count.get();
+    let quota = Quota::with_period(step.max(Duration::from_nanos(1)));
+    quota.map_or(Quota::per_second(rate.count), |quota| quota.allow_burst(rate.count))
+}
+
+impl CallerLimiter {
+    /// A limit that nobody has met yet.
+    pub(in crate::router) fn new(rate: Rate) -> Self {
+        let callers: RateLimiter<_, _, _> =
+            RateLimiter::new(quota(rate), HashMapStateStore::default(), MonotonicClock);
+        let callers = callers.with_middleware();
+        Self { rate, hasher: RandomState::default(), callers, sweep: Sweep::default() }
+    }
+
+    /// The limit.
+    pub(in crate::router) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn take(&self, caller: &Caller) -> Result<Allowance, Spent> {
+        let mut key = self.key(caller);
+        if self.callers.len() >= MOST_CALLERS {
+            if self.sweep.is_due(Instant::now()) {
+                self.callers.retain_recent();
+            }
+            if self.callers.len() >= MOST_CALLERS {
+                // So that a flood of new addresses is held to a limit, and those who are known are
+                // not forgotten for it.
+                key = 0;
+            }
+        }
+        let checked = self.callers.check_key(&key);
+        checked
+            .map(|snapshot| Allowance::new(self.rate, &snapshot))
+            .map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
+    }
+
+    /// Who calls, as a number that nobody can choose.
+    fn key(&self, caller: &Caller) -> u64 {
+        if let Some(identity) = caller.identity() {
+            return self.hasher.hash_one((identity.scheme.word(), &identity.subject));
+        }
+        match caller.address() {
+            Some(IpAddr::V4(address)) => self.hasher.hash_one(address),
+            Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+                Some(address) => self.hasher.hash_one(address),
+                None => self.hasher.hash_one(&address.segments()[..4]),
+            },
+            None => 1,
+        }
+    }
+}
+
+impl TotalLimiter {
+    /// A limit that nobody has met yet.
+    pub(in crate::router) fn new(rate: Rate) -> Self {
+        let limiter = RateLimiter::direct_with_clock(quota(rate), MonotonicClock);
+        Self { rate, limiter: limiter.with_middleware() }
+    }
+
+    /// The limit.
+    pub(in crate::router) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn take(&self) -> Result<(), Spent> {
+        let checked = self.limiter.check();
+        checked.map(drop).map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
+    }
+}
+
+/// Whether the call may be made now; what its caller has left, where there is a limit on that.
+pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Allowance>, Declined> {
+    let mut tightest: Option<Allowance> = None;
+    for (limits, whose) in row.limits() {
+        if let Some(limiter) = &limits.rate {
+            let left = limiter.take(arrival.caller).map_err(|spent| Declined {
+                fault: refused(row, arrival, (whose, "rate"), limiter.rate, &spent),
+                allowance: Some(Allowance::none(limiter.rate, &spent)),
+            })?;
+            if tightest.is_none_or(|known| left.remaining < known.remaining) {
+                tightest = Some(left);
+            }
+        }
+        if let Some(limiter) = &limits.total_rate {
+            limiter.take().map_err(|spent| Declined {
+                fault: refused(row, arrival, (whose, "total_rate"), limiter.rate, &spent),
+                allowance: None,
+            })?;
+        }
+    }
+    Ok(tightest)
+}
+
+fn refused(
+    row: &Row,
+    arrival: &Arrival<'_>,
+    (whose, key): (Whose, &'static str),
+    rate: Rate,
+    spent: &Spent,
+) -> Fault {
+    metrics::limited(row.label(None), key);
+    let name = arrival.name;
+    let who = if key == "rate" { "its caller has" } else { "all callers together have" };
+    let place = whose.said(row);
+    let message = format!(
+        "`{name}` was not sent: {who} made {rate} calls to {place} already, its limit ({key}): try \
+         again later"
+    );
+    Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(spent.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::caller::{Identity, Scheme};
+
+    fn rate(text: &str) -> Rate {
+        Rate::parse(text).expect("a rate")
+    }
+
+    fn at(address: &str) -> Caller {
+        Caller::at(address.parse().expect("an address"))
+    }
+
+    fn named(name: &str) -> Caller {
+        Caller::NOBODY.connected_as(Arc::new(Identity::new(Scheme::Key, name)))
+    }
+
+    #[test]
+    fn each_caller_has_its_own() {
+        let limiter = CallerLimiter::new(rate("2/d"));
+        let left = |caller: &Caller| limiter.take(caller).map(|allowed| allowed.remaining).ok();
+        let (web, app, here) = (named("web"), named("app"), at("192.0.2.1"));
+        assert_eq!([left(&web), left(&web), left(&web)], [Some(1), Some(0), None]);
+        assert_eq!([left(&app), left(&here), left(&Caller::NOBODY)], [Some(1); 3]);
+        // Whoever is known is not held to its address, and one machine has all of a /64.
+        assert_eq!(left(&at("::ffff:192.0.2.1")), Some(0));
+        assert_eq!(left(&at("2001:db8::1")), Some(1));
+        assert_eq!(left(&at("2001:db8::ffff:2")), Some(0));
+        assert_eq!(left(&at("2001:db8:0:1::1")), Some(1));
+    }
+
+    #[test]
+    fn what_is_left_and_when_it_comes_back_is_told() {
+        let limiter = CallerLimiter::new(rate("60/m"));
+        let first = limiter.take(&Caller::NOBODY).ok().expect("the first");
+        assert_eq!((first.remaining, first.reset), (59, Duration::from_secs(1)));
+        for _ in 0..59 {
+            assert!(limiter.take(&Caller::NOBODY).is_ok());
+        }
+        let Err(Spent(wait)) = limiter.take(&Caller::NOBODY) else { panic!("the 61st") };
+        assert!(wait <= Duration::from_secs(1) && !wait.is_zero(), "{wait:?}");
+    }
+
+    #[test]
+    fn the_table_of_callers_is_bounded_and_forgets() {
+        let limiter = CallerLimiter::new(rate("1/d"));
+        let address = |n: u32| Caller::at(IpAddr::V4(n.into()));
+        let first = address(0);
+        assert!(limiter.take(&first).is_ok());
+        let mut taken = 0;
+        for n in 1..1_000_000 {
+            taken += usize::from(limiter.take(&address(n)).is_ok());
+        }
+        assert!(limiter.callers.len() <= MOST_CALLERS + 1, "{}", limiter.callers.len());
+        // Further ones share one allowance, and those who are known are not forgotten for them.
+        assert!(taken <= MOST_CALLERS + 1, "{taken}");
+        assert!(limiter.take(&first).is_err());
+        let quick = CallerLimiter::new(rate("4294967295/s"));
+        for n in 0..=MOST_CALLERS as u32 {
+            assert!(quick.take(&address(n)).is_ok());
+        }
+        let left = quick.callers.len();
+        assert!(left < MOST_CALLERS / 2, "their allowances have come back: {left}");
+    }
+}

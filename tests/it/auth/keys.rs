@@ -1,0 +1,170 @@
+//! API keys: who has one comes in, and who does not learns no more than that.
+
+use serde_json::json;
+
+use super::{Guarded, new_key, rpc};
+use crate::harness::as_fault;
+use crate::harness::websocket::WebSocket;
+
+const ALLOW: &str = "allow = [\"key:web\"]";
+
+#[tokio::test]
+async fn whoever_sends_a_key_that_the_row_allows_comes_in() {
+    let (key, lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let bearer = format!("Bearer {key}");
+    for header in [("Authorization", bearer.as_str()), ("X-API-Key", &key), ("x-api-key", &key)] {
+        assert_eq!(guarded.status(&[header]).await, 200, "{header:?}");
+        let answer = guarded.gateway.post("/api", &[header], rpc("echo.x")).await.json();
+        assert_eq!(answer["result"], 1, "{answer}");
+        let service = rpc("x");
+        let answer = guarded.gateway.post("/api/echo", &[header], service).await.json();
+        assert_eq!(answer["result"], 1, "{answer}");
+    }
+    assert_eq!(guarded.calls(), 9);
+    assert!(!guarded.gateway.log_text().contains(&key));
+}
+
+#[tokio::test]
+async fn whoever_nobody_knows_gets_a_401_and_a_challenge_and_nothing_runs() {
+    let (key, lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let none = guarded.gateway.post("/call/echo/x", &[], "[1]").await;
+    assert_eq!(none.status, 401);
+    assert_eq!(none.header("www-authenticate"), Some("Bearer realm=\"genkan\""));
+    assert_eq!(
+        (&none.json()["kind"], &none.json()["status"]),
+        (&json!("access_denied"), &json!(401))
+    );
+    let invalid = Some("Bearer realm=\"genkan\", error=\"invalid_token\"");
+    let (long, twice) = ("x".repeat(20_000), format!("Bearer {key}"));
+    let blank = format!("{} {}", &key[..10], &key[10..]);
+    let blank_bearer = format!("Bearer {blank}");
+    let cut = &key[..key.len() - 1];
+    let bad: [&[(&str, &str)]; 7] = [
+        &[("X-API-Key", "wrong")],
+        &[("X-API-Key", cut)],
+        &[("X-API-Key", &blank)],
+        &[("Authorization", &blank_bearer)],
+        &[("X-API-Key", &long)],
+        &[("X-API-Key", &key), ("Authorization", &twice)],
+        &[("Authorization", "Bearer")],
+    ];
+    for headers in bad {
+        let refused = guarded.gateway.post("/call/echo/x", headers, "[1]").await;
+        assert_eq!(refused.status, 401, "{refused:?}");
+        assert_eq!(refused.header("www-authenticate"), invalid, "{refused:?}");
+        let fault = guarded.gateway.post("/api", headers, rpc("echo.x")).await;
+        assert_eq!(fault.status, 200, "{fault:?}");
+        let fault = as_fault(&fault.json());
+        fault.is("access_denied", "not_sent");
+        assert_eq!(fault.code, -32001);
+        assert!(!fault.message.contains("web"), "it tells of no key that there is: {fault:?}");
+    }
+    // What is no key and no token is a service's own, or nobody's.
+    assert_eq!(guarded.status(&[("Authorization", "Basic dTpw")]).await, 401);
+    assert_eq!(guarded.calls(), 0);
+    let denied =
+        guarded.gateway.metric("genkan_calls_total", &[("outcome", "access_denied")]).await;
+    assert!(denied >= 15.0, "{denied}");
+}
+
+#[tokio::test]
+async fn whoever_is_known_and_not_allowed_gets_a_403() {
+    let (key, lines) = new_key(&["other"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let header = [("X-API-Key", key.as_str())];
+    let refused = guarded.gateway.post("/call/echo/x", &header, "[1]").await;
+    assert_eq!((refused.status, refused.header("www-authenticate")), (403, None));
+    let detail = refused.json()["detail"].as_str().expect("a text").to_owned();
+    assert!(detail.contains("`key:other` may not call `echo.x`"), "{detail}");
+    // A row that names nobody is closed, and so is what no row matches.
+    for (path, headers, status) in [
+        ("/call/closed/x", &header[..], 403),
+        ("/call/closed/x", &[], 401),
+        ("/call/nobody/x", &header[..], 403),
+        ("/call/nobody/x", &[], 401),
+    ] {
+        assert_eq!(guarded.gateway.post(path, headers, "[1]").await.status, status, "{path}");
+    }
+    assert_eq!(guarded.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_row_for_any_takes_whoever_comes() {
+    let (key, lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, "allow = [\"any\"]").await;
+    for headers in [&[][..], &[("X-API-Key", "wrong")], &[("X-API-Key", key.as_str())]] {
+        assert_eq!(guarded.status(headers).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_key_ends_and_is_good_for_some_calls_alone() {
+    let (late, mut lines) = new_key(&["web"]);
+    lines.push_str("expires = 2020-01-01\n");
+    let (some, more) = new_key(&["some", "--route", "echo.x", "--expires", "2999-12-31"]);
+    lines.push_str(&more);
+    let guarded = Guarded::start(&lines, "allow = [\"key:*\"]").await;
+    let refused = guarded.gateway.post("/call/echo/x", &[("X-API-Key", &late)], "[1]").await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains("has expired")));
+    let header = [("X-API-Key", some.as_str())];
+    assert_eq!(guarded.status(&header).await, 200);
+    assert_eq!(guarded.gateway.post("/call/echo/y", &header, "[1]").await.status, 403);
+}
+
+#[tokio::test]
+async fn each_call_of_a_batch_is_told_by_its_own_id() {
+    let (key, lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let batch = r#"[{"jsonrpc":"2.0","method":"echo.x","id":"a"},
+        {"jsonrpc":"2.0","method":"closed.x","id":"b"},{"jsonrpc":"2.0","method":"echo.note"}]"#;
+    let answers = guarded.gateway.post("/api", &[("X-API-Key", &key)], batch).await.json();
+    assert_eq!((&answers[0]["id"], answers[0].get("error")), (&json!("a"), None), "{answers}");
+    assert_eq!(answers[1]["error"]["code"], -32001, "{answers}");
+    let answers = guarded.gateway.post("/api", &[], batch).await.json();
+    for (index, id) in ["a", "b"].into_iter().enumerate() {
+        assert_eq!(answers[index]["id"], id);
+        assert_eq!(answers[index]["error"]["data"]["kind"], "access_denied", "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_out_is_good_no_more_on_open_connections_neither() {
+    let ((web, lines), (other, more)) = (new_key(&["web"]), new_key(&["web2"]));
+    let allow = "allow = [\"key:web*\"]";
+    let mut guarded = Guarded::start(&format!("{lines}{more}"), allow).await;
+    let address = guarded.gateway.http.clone();
+    let open = |key: String| {
+        let address = address.clone();
+        async move { WebSocket::open_with(&address, "/api", &[("X-API-Key", &key)]).await }
+    };
+    let (mut goes, mut stays) = (open(web.clone()).await, open(other.clone()).await);
+    for socket in [&mut goes, &mut stays] {
+        assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    }
+    guarded.change(&more, allow).await;
+    assert_eq!(guarded.status(&[("X-API-Key", &web)]).await, 401);
+    assert_eq!(guarded.status(&[("X-API-Key", &other)]).await, 200);
+    as_fault(&goes.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+    assert_eq!(stays.ask(rpc("echo.x")).await["result"], 1);
+}
+
+#[tokio::test]
+async fn a_service_learns_who_calls_and_not_what_callers_say() {
+    let (key, mut lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let seen = |guarded: &Guarded| guarded.echo.requests.last().headers.get("X-User-Id").cloned();
+    let headers = [("X-API-Key", key.as_str()), ("X-User-Id", "root")];
+    assert_eq!(guarded.status(&headers).await, 200);
+    assert_eq!(seen(&guarded).as_deref(), Some("key:web"));
+    assert_eq!(guarded.echo.requests.last().headers.get("X-API-Key"), None);
+    let mut guarded = guarded;
+    lines.push_str("user_id = \"7\"\n");
+    guarded.change(&lines, "allow = [\"any\"]").await;
+    assert_eq!(guarded.status(&headers).await, 200);
+    assert_eq!(seen(&guarded).as_deref(), Some("7"));
+    assert_eq!(guarded.status(&[("X-User-Id", "root")]).await, 200);
+    assert_eq!(seen(&guarded), None);
+}

@@ -1,0 +1,108 @@
+//! What operators are told: who may, who may not, and which rows the world may call.
+
+use serde_json::Value;
+
+use super::new_key;
+use crate::harness::gateway::genkan;
+use crate::harness::process::{Folder, run};
+
+const ROWS: &str = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://127.0.0.1:4222\"\n\
+                    [[routes]]\nmatch = \"open.*\"\nupstream = \"bus\"\nallow = [\"any\"]\n\
+                    [[routes]]\nmatch = \"orders.*\"\nupstream = \"bus\"\nallow = [\"key:web\", \
+                    \"sub:*@example.com\", \"bus:\"]\n[[routes]]\nmatch = \"closed.*\"\nupstream = \
+                    \"bus\"\n";
+
+fn checked(text: &str) -> (i32, Vec<String>) {
+    let folder = Folder::new();
+    let config = folder.write("genkan.toml", text);
+    let (status, out, err) = run(genkan().arg("check").arg("--config").arg(config));
+    let problems: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out} {err}"));
+    let said = problems.as_array().expect("a list").iter();
+    (status, said.map(|one| one["message"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+#[test]
+fn check_tells_of_rows_that_nobody_or_the_world_may_call() {
+    let beyond = "[http]\nlisten = \"0.0.0.0:8080\"\n";
+    let (key, keys) = new_key(&["web"]);
+    let (status, said) = checked(&format!("{keys}{ROWS}"));
+    assert_eq!((status, said.len()), (0, 1), "{said:?}");
+    assert!(said[0].contains("#3 has") && said[0].contains("no `allow`"), "{said:?}");
+    let (_, said) = checked(&format!("{beyond}{keys}{ROWS}"));
+    assert!(said.iter().any(|one| one.contains("#1") && one.contains("0.0.0.0:8080")), "{said:?}");
+    assert!(!said.iter().any(|one| one.contains("#2")), "{said:?}");
+    // With nothing by which anybody is known, all of them.
+    let open = ROWS.replace("allow", "# allow");
+    let (status, said) = checked(&format!("{beyond}{open}"));
+    assert_eq!((status, said.len()), (0, 1), "{said:?}");
+    assert!(said[0].contains("whoever reaches 0.0.0.0:8080 may call"), "{said:?}");
+    assert_eq!(checked(&open).1, Vec::<String>::new());
+    assert!(!said.join("").contains(&key));
+}
+
+#[test]
+fn check_tells_of_words_that_name_nobody() {
+    let keys = new_key(&["web"]).1;
+    for (words, status, told) in [
+        ("key:wed", 0, "no [[auth.keys]] is called `wed`: did you mean `web`?"),
+        ("bux:", 1, "there is no upstream `bux`: did you mean `bus`?"),
+        ("web", 1, "\"web\" names no callers"),
+        ("key:", 1, "\"key:\" names no callers"),
+    ] {
+        let rows = ROWS.replacen("\"key:web\"", &format!("\"key:web\", \"{words}\""), 1);
+        let (found, said) = checked(&format!("{keys}{rows}"));
+        assert_eq!(found, status, "{said:?}");
+        assert!(said.iter().any(|one| one.contains(told)), "{words}: {said:?}");
+    }
+}
+
+fn explained(text: &str, arguments: &[&str]) -> (i32, Value) {
+    let folder = Folder::new();
+    let config = folder.write("genkan.toml", text);
+    let mut command = genkan();
+    command.arg("explain").args(arguments).arg("--config").arg(config);
+    let (status, out, err) = run(&mut command);
+    (status, serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out} {err}")))
+}
+
+#[test]
+fn explain_tells_who_may_and_why_not() {
+    let text = format!("{}routes = [\"orders.list\"]\n{ROWS}", new_key(&["web"]).1);
+    for (name, whom, may, why) in [
+        ("orders.list", "key:web", true, ""),
+        ("orders.create", "key:web", false, "`key:web` may not call `orders.create`"),
+        ("orders.create", "sub:a@example.com", true, ""),
+        ("orders.create", "sub:a@example.org", false, "may not call"),
+        ("orders.create", "bus:", true, ""),
+        ("orders.create", "nobody", false, "it is not known who wants to"),
+        ("open.x", "nobody", true, ""),
+        ("closed.x", "key:web", false, "may not call"),
+        ("unrouted.x", "hub:billing", false, "may not call"),
+    ] {
+        let (status, told) = explained(&text, &[name, "--as", whom]);
+        assert_eq!((status == 0, told["may_call"] == true), (may, may), "{name} {whom}: {told}");
+        let said = told["denied"]["message"].as_str().unwrap_or_default();
+        assert!(said.contains(why), "{name} {whom}: {told}");
+    }
+    let (status, told) = explained(&text, &["orders.create"]);
+    assert_eq!(status, 0, "nobody was asked about: {told}");
+    assert_eq!(told["allow"][1], "sub:*@example.com", "{told}");
+    let folder = Folder::new();
+    let config = folder.write("genkan.toml", &text);
+    let mut command = genkan();
+    command.args(["explain", "orders.create", "--as", "key:other", "--config"]).arg(config);
+    let (status, _, err) = run(&mut command);
+    assert_eq!(status, 2, "{err}");
+    assert!(err.contains("no [[auth.keys]] is called so"), "{err}");
+}
+
+#[test]
+fn a_key_s_name_is_one() {
+    for name in ["a b", "", "a\"\nhash = \"x"] {
+        let (status, out, err) = run(genkan().args(["key", "new", name]));
+        assert_eq!((status, out.as_str()), (2, ""), "{name:?}: {err}");
+    }
+    let (status, out, err) = run(genkan().args(["key", "new", "web", "--expires", "soon"]));
+    assert_eq!((status, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("must be a date"), "{err}");
+}

@@ -1,0 +1,123 @@
+//! Who may listen, and for how long.
+
+use serde_json::{Value, json};
+
+use super::issuer::{Signer, claims, now, table};
+use super::{new_key, rpc};
+use crate::events::{Listener, shop, trigger};
+use crate::harness::process::Folder;
+use crate::harness::websocket::WebSocket;
+use crate::harness::{Gateway, as_fault};
+use crate::hub::HUB;
+
+const TOPICS: &str = "[[topics]]\nmatch = \"shop.secret\"\nfrom = \"hub:shop.secret\"\n[[topics]]\n\
+                      match = \"shop.*\"\nfrom = \"hub:shop.*\"\nallow = [\"key:web\", \"sub:*\"]\n";
+
+async fn ask(socket: &mut WebSocket, method: &str, params: Value) -> Value {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    socket.ask(request.to_string()).await
+}
+
+#[tokio::test]
+async fn a_stream_is_for_those_whom_its_row_allows() {
+    let (key, lines) = new_key(&["web"]);
+    let (other, more) = new_key(&["other"]);
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{lines}{more}")).await;
+    let mut shop = shop(&gateway).await;
+    let header = |key: &str| format!("X-API-Key: {key}\r\n");
+    for (query, headers, status) in [
+        ("?topic=shop.sold", String::new(), 401),
+        ("?topic=shop.sold", header("wrong"), 401),
+        ("?topic=shop.sold", header(&other), 403),
+        ("?topic=shop.secret", header(&key), 403),
+    ] {
+        let refused = Listener::open(&gateway, query, &headers).await;
+        assert!(refused.head.contains(&format!(" {status} ")), "{query}: {}", refused.head);
+        assert_eq!(refused.head.contains("www-authenticate: bearer"), status == 401);
+    }
+    let mut all = Listener::open(&gateway, "?topic=shop.%2A", &header(&key)).await;
+    all.greeted().await;
+    for hook in ["secret", "sold", "secret", "opened"] {
+        trigger(&mut shop, hook, json!({})).await;
+    }
+    for topic in ["shop.sold", "shop.opened"] {
+        assert_eq!(all.event().await.data["topic"], topic, "a glob hears what may be heard");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_shows_its_token_by_a_subprotocol_or_says_it_first() {
+    let (key, lines) = new_key(&["web"]);
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{lines}")).await;
+    let wanted = json!({"topics": ["shop.sold"]});
+    let named = format!("jsonrpc, genkan.bearer.{key}");
+    let headers = [("Sec-WebSocket-Protocol", named.as_str())];
+    let mut known = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+    let told = ask(&mut known, "genkan.subscribe", wanted.clone()).await;
+    assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
+    let mut late = WebSocket::open(&gateway.http).await;
+    let refused = as_fault(&ask(&mut late, "genkan.subscribe", wanted.clone()).await);
+    assert_eq!(refused.is("access_denied", "not_sent").code, -32001);
+    let wrong = as_fault(&ask(&mut late, "genkan.authenticate", json!({"token": "wrong"})).await);
+    wrong.is("access_denied", "not_sent");
+    let told = ask(&mut late, "genkan.authenticate", json!({"token": key})).await;
+    assert_eq!(told["result"], json!({"subject": "web", "expires": null}), "{told}");
+    let told = ask(&mut late, "genkan.subscribe", wanted).await;
+    assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
+    for params in [json!({}), json!({"token": 7}), json!([]), json!({"token": "a", "x": 1})] {
+        as_fault(&ask(&mut late, "genkan.authenticate", params).await)
+            .is("invalid_params", "not_sent");
+    }
+    assert!(!gateway.log_text().contains(&key));
+}
+
+#[tokio::test]
+async fn a_token_that_ends_ends_what_it_listens_to_unless_it_is_renewed() {
+    let signer = Signer::es256();
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let keys = table(&format!("key_file = \"{}\"\nclock_skew = \"1ms\"", file.display()));
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{keys}")).await;
+    let mut shop = shop(&gateway).await;
+    let token = |subject: &str, seconds: u64| {
+        let mut all = claims(subject);
+        all["exp"] = json!(now() + seconds);
+        signer.token("k", &all)
+    };
+    let short = token("alice", 4);
+    let named = format!("jsonrpc, genkan.bearer.{short}");
+    let open = || async {
+        let headers = [("Sec-WebSocket-Protocol", named.as_str())];
+        let mut socket = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+        let told = ask(&mut socket, "genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
+        assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
+        socket
+    };
+    let (mut ends, mut goes_on) = (open().await, open().await);
+    let bearer = format!("Authorization: Bearer {short}\r\n");
+    let mut stream = Listener::open(&gateway, "?topic=shop.sold", &bearer).await;
+    stream.greeted().await;
+    let foreign = json!({"token": token("bob", 60)});
+    as_fault(&ask(&mut goes_on, "genkan.authenticate", foreign).await)
+        .is("access_denied", "not_sent");
+    let renewed =
+        ask(&mut goes_on, "genkan.authenticate", json!({"token": token("alice", 60)})).await;
+    assert_eq!(renewed["result"]["subject"], "alice", "{renewed}");
+    let ended = ends.json().await;
+    assert_eq!(ended["method"], "ended", "{ended}");
+    assert!(
+        ended["params"]["reason"].as_str().is_some_and(|why| why.contains("expired")),
+        "{ended}"
+    );
+    assert_eq!(stream.next().await, None, "the stream ends");
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(goes_on.json().await["params"]["data"]["n"], 1);
+    // The connection is still there, and may be somebody again.
+    as_fault(&ends.ask(rpc("nobody.x")).await).is("access_denied", "not_sent");
+    let again = ask(&mut ends, "genkan.authenticate", json!({"token": token("alice", 60)})).await;
+    assert_eq!(again["result"]["subject"], "alice", "{again}");
+    ask(&mut ends, "genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
+    trigger(&mut shop, "sold", json!({"n": 2})).await;
+    assert_eq!(ends.json().await["params"]["data"]["n"], 2, "and once");
+    assert_eq!(goes_on.json().await["params"]["data"]["n"], 2, "once");
+}

@@ -1,0 +1,131 @@
+//! `deploy/`: what the programs that will read it say of it, and what the process tells systemd.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::Gateway;
+use crate::harness::process::{Folder, installed, program, project, run};
+
+fn deploy(file: &str) -> PathBuf {
+    project().join("deploy").join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(deploy(file)).expect(file)
+}
+
+#[test]
+fn prometheus_takes_its_rules_and_what_it_scrapes() {
+    for (what, file) in [("rules", "alerts.yml"), ("config", "prometheus.yml")] {
+        let mut promtool = Command::new(program("promtool", &[]));
+        promtool.args(["check", what]).arg(deploy(file));
+        let (status, out, said) = run(&mut promtool);
+        assert_eq!(status, 0, "{file}: {out}{said}");
+    }
+}
+
+/// The names of Genkan's own metrics in a text.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("genkan_") && word.len() > "genkan_".len()).collect()
+}
+
+#[test]
+fn each_metric_of_a_rule_or_a_panel_is_one_of_genkans() {
+    // The page has all of them, as another test holds.
+    let page = fs::read_to_string(project().join("docs/operating.md")).expect("a page");
+    let known = metrics(&page);
+    for file in ["alerts.yml", "grafana.json"] {
+        let text = read(file);
+        let named = metrics(&text);
+        assert!(named.len() > 3, "{file}: {named:?}");
+        for name in named {
+            let bare = name.trim_end_matches("_bucket").trim_end_matches("_sum");
+            assert!(known.contains(bare.trim_end_matches("_count")), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
+fn yaml_and_json_can_be_read() {
+    let dashboard: Value = serde_json::from_str(&read("grafana.json")).expect("JSON");
+    assert!(dashboard["panels"].as_array().expect("panels").len() > 5);
+    let mut python = Command::new(installed("nameko2/bin/python"));
+    python.args(["-c", "import sys, yaml\nfor file in sys.argv[1:]: print(len(list(yaml.safe_load_all(open(file)))))"]);
+    let files = [
+        "kubernetes.yaml",
+        "compose.yaml",
+        "alerts.yml",
+        "prometheus.yml",
+        "grafana-provisioning/datasources/prometheus.yml",
+        "grafana-provisioning/dashboards/genkan.yml",
+    ];
+    python.args(files.map(deploy));
+    let (status, out, said) = run(&mut python);
+    assert_eq!((status, out.lines().next()), (0, Some("7")), "{out}{said}");
+}
+
+#[test]
+fn systemd_takes_its_unit() {
+    let (_, version, _) = run(Command::new(program("systemd-analyze", &[])).arg("--version"));
+    let version: u32 =
+        version.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("a number");
+    let folder = Folder::new();
+    let mut unit = read("genkan.service");
+    assert!(unit.contains("Type=notify-reload"));
+    if version < 253 {
+        // As the unit's own comment says.
+        unit =
+            unit.replace("Type=notify-reload", "Type=notify\nExecReload=/bin/kill -HUP $MAINPID");
+    }
+    let unit = unit.replace("/usr/local/bin/genkan", env!("CARGO_BIN_EXE_genkan"));
+    let file = folder.write("genkan.service", &unit);
+    let (status, out, said) =
+        run(Command::new(program("systemd-analyze", &[])).args(["verify", "--man=no"]).arg(&file));
+    assert_eq!((status, said.as_str()), (0, ""), "{out}");
+}
+
+/// Stands for systemd: takes what a process tells.
+struct Told(UnixDatagram);
+
+impl Told {
+    fn next(&self) -> String {
+        self.0.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let mut text = [0; 1024];
+        let length = self.0.recv(&mut text).expect("it is told");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_is_told_when_calls_are_taken_and_how_a_reload_ended() {
+    let folder = Folder::new();
+    let place = folder.path().join("notify");
+    let told = Told(UnixDatagram::bind(&place).expect("a socket"));
+    let environment = [("NOTIFY_SOCKET", place.to_str().expect("UTF-8"))];
+    let gateway = Gateway::start_with("", &environment).await;
+    let next = || tokio::task::block_in_place(|| told.next());
+    assert_eq!(next().trim(), "READY=1");
+    let config = fs::read_to_string(gateway.config()).expect("a file");
+    for text in [format!("timeout = \"9s\"\n{config}"), "nonsense".to_owned(), config] {
+        gateway.write_config(&text);
+        gateway.hang_up();
+        let reloading = next();
+        let mut lines = reloading.lines();
+        assert_eq!(lines.next(), Some("RELOADING=1"), "{reloading}");
+        assert!(
+            lines.next().is_some_and(|line| line.starts_with("MONOTONIC_USEC=")),
+            "{reloading}"
+        );
+        assert_eq!(next().trim(), "READY=1", "whether it was put in force or refused");
+    }
+    gateway.terminate();
+    assert_eq!(next().trim(), "STOPPING=1");
+    assert_eq!(gateway.exit_status().await, 0);
+}

@@ -1,0 +1,185 @@
+//! `genkan listen` and `genkan explain --event`, as a shell sees them.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::{PATIENCE, shop, trigger};
+use crate::harness::gateway::genkan;
+use crate::harness::process::{Folder, run};
+use crate::harness::proxy::Proxy;
+use crate::harness::{Gateway, eventually};
+use crate::hub::HUB;
+
+const TOPICS: &str = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nkeep = 3\n";
+
+/// `genkan listen`, as long as somebody reads it.
+struct Listening {
+    _process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Listening {
+    fn start(gateway: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::from(genkan());
+        command.args(["listen", "--url", gateway]).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut process = command.spawn().expect("genkan starts");
+        let stdout = process.stdout.take().expect("piped");
+        Self { _process: process, lines: BufReader::new(stdout).lines() }
+    }
+
+    /// The next line, as text.
+    async fn line(&mut self) -> Option<String> {
+        timeout(PATIENCE, self.lines.next_line()).await.expect("in time").expect("a line")
+    }
+
+    /// The same, read.
+    async fn next(&mut self) -> Value {
+        let line = self.line().await.expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+    }
+}
+
+async fn listened(gateway: &Gateway, times: f64) {
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "sse")], times).await;
+}
+
+#[tokio::test]
+async fn listen_prints_events_and_goes_on_after_a_lost_connection() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let address = gateway.url();
+    let proxy = Proxy::to(address.trim_start_matches("http://").to_owned()).await;
+    let mut listening = Listening::start(proxy.address(), &["shop.sold"]);
+    listened(&gateway, 1.0).await;
+    trigger(&mut shop, "sold", json!({"n": 1, "price": 1.0})).await;
+    let first = listening.next().await;
+    assert_eq!((&first["topic"], &first["data"]["n"]), (&json!("shop.sold"), &json!(1)));
+    proxy.hang_up();
+    for number in 2..=8 {
+        trigger(&mut shop, "sold", json!({"n": number})).await;
+    }
+    // Three are kept: what is gone is told, in its place.
+    let mut lines = Vec::new();
+    loop {
+        let line = listening.next().await;
+        let is_last = line["data"]["n"] == 8;
+        lines.push(line);
+        if is_last {
+            break;
+        }
+    }
+    let numbers: Vec<_> = lines.iter().filter_map(|line| line["data"]["n"].as_u64()).collect();
+    let was_quick = numbers == [2, 3, 4, 5, 6, 7, 8];
+    if !was_quick {
+        let gap = lines.iter().find(|line| line.get("gap").is_some()).expect("a gap");
+        assert_eq!(gap["gap"]["topic"], "shop.sold");
+        let missed = gap["gap"]["missed"].as_u64().expect("how many");
+        assert_eq!(missed + numbers.len() as u64, 7, "{lines:?}");
+    }
+    let id = first["id"].to_string();
+    let mut after = Listening::start(&gateway.url(), &["shop.sold", "--after", &id, "-n", "3"]);
+    assert_eq!(after.next().await["gap"]["missed"], 4);
+    for number in 6..=8 {
+        assert_eq!(after.next().await["data"]["n"], number);
+    }
+    assert_eq!(after.line().await, None, "it ends when enough has come");
+}
+
+#[tokio::test]
+async fn what_cannot_be_listened_to_is_told() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let url = gateway.url();
+    for (arguments, status, words) in [
+        (&["secret.x", "--gateway", &url][..], 1, "refuses with status 403"),
+        (&["shop.sold", "--gateway", "http://127.0.0.1:9"], 3, "genkan serve"),
+        (&["shop.sold", "--gateway", "ftp://x"], 2, "http://"),
+        (&[], 2, "TOPIC"),
+    ] {
+        let mut command = genkan();
+        command.arg("listen").args(arguments);
+        let ended = tokio::task::spawn_blocking(move || run(&mut command)).await.expect("no panic");
+        assert_eq!(ended.0, status, "{arguments:?}: {ended:?}");
+        assert!(ended.2.contains(words), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_reads_lines_with_colours() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut listening = Listening::start(&gateway.url(), &["shop.sold", "--color", "always"]);
+    eventually("it is listened to", async || {
+        (gateway.metric("genkan_subscribers", &[("ingress", "sse")]).await > 0.0).then_some(())
+    })
+    .await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    let line = listening.line().await.expect("a line");
+    assert!(line.contains("\u{1b}[") && line.contains("shop.sold"), "{line}");
+}
+
+const ROWS: &str = r#"
+[upstreams.rabbit]
+protocol = "nameko"
+url = "amqp://127.0.0.1:1"
+[upstreams.bus]
+protocol = "nats"
+servers = ["nats://127.0.0.1:1"]
+[[bridges]]
+from = "rabbit:orders.*"
+to = ["bus:stream/ORDERS/orders.$1", "bus:orders.$1", "web:orders.$1"]
+dead_letter = "bus:stream/DEAD/dead"
+retries = 3
+[[bridges]]
+from = "bus:orders.created"
+to = ["rabbit:queue/copies"]
+[[topics]]
+match = "orders.*"
+"#;
+
+async fn explained(arguments: &[&str]) -> (i32, String, String) {
+    let folder = Folder::new();
+    folder.write("genkan.toml", ROWS);
+    let mut command = genkan();
+    command.args(["explain", "--config"]).arg(folder.path().join("genkan.toml"));
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || run(&mut command)).await.expect("no panic")
+}
+
+#[tokio::test]
+async fn explain_shows_where_an_event_goes_and_what_is_promised() {
+    let (status, out, err) = explained(&["--json", "--event", "rabbit:orders.created"]).await;
+    assert_eq!(status, 0, "{err}");
+    let way: Value = serde_json::from_str(&out).expect("JSON");
+    let first = &way["bridges"][0];
+    assert_eq!((&first["row"], &first["dead_letter"]), (&json!(1), &json!("bus:stream/DEAD/dead")));
+    assert_eq!(
+        first["to"],
+        json!([
+            {"place": "bus:stream/ORDERS/orders.created", "promise": "at least once"},
+            {"place": "bus:orders.created", "promise": "at most once"},
+            {"place": "web:orders.created", "promise": "at most once"},
+        ])
+    );
+    // It goes on from there.
+    let second = &way["bridges"][1];
+    assert_eq!((&second["row"], &second["event"]), (&json!(2), &json!("bus:orders.created")));
+    assert_eq!(second["to"][0]["promise"], "at most once", "its source keeps nothing");
+    assert_eq!(way["topics"][0]["topic"], "orders.created");
+    assert_eq!(way["topics"].as_array().map(Vec::len), Some(1));
+    let (status, out, _) = explained(&["--event", "bus:nobody.asks"]).await;
+    assert_eq!((status, out.contains(r#""bridges":[]"#)), (1, true), "{out}");
+    for (place, words) in [
+        ("nowhere:x", "no upstream by that name"),
+        ("orders.created", "write UPSTREAM:ADDRESS"),
+        ("bus:or ders", "blank"),
+    ] {
+        let (status, _, err) = explained(&["--event", place]).await;
+        assert_eq!(status, 2, "{place}: {err}");
+        assert!(err.contains(words), "{place}: {err}");
+    }
+}

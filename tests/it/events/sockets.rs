@@ -1,0 +1,90 @@
+//! `genkan.subscribe` on a WebSocket.
+
+use serde_json::{Value, json};
+
+use super::{Listener, shop, trigger};
+use crate::harness::Gateway;
+use crate::harness::websocket::WebSocket;
+use crate::hub::HUB;
+
+const TOPICS: &str = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nkeep = 3\n";
+
+async fn open(gateway: &Gateway) -> WebSocket {
+    WebSocket::open(gateway.url().trim_start_matches("http://")).await
+}
+
+async fn ask(socket: &mut WebSocket, method: &str, params: Value) -> Value {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    socket.ask(request.to_string()).await
+}
+
+#[tokio::test]
+async fn events_are_pushed_among_the_answers_until_they_are_no_longer_wanted() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut socket = open(&gateway).await;
+    let told = ask(&mut socket, "genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
+    assert_eq!(told, json!({"jsonrpc": "2.0", "id": 1, "result": {"topics": ["shop.sold"]}}));
+    let told = ask(&mut socket, "genkan.subscribe", json!(["shop.o*", "shop.sold"])).await;
+    assert_eq!(told["result"]["topics"], json!(["shop.sold", "shop.o*"]));
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "websocket")], 1.0).await;
+    for (hook, number) in [("sold", 1), ("opened", 2), ("sold", 3), ("closed", 4)] {
+        trigger(&mut shop, hook, json!({"n": number})).await;
+    }
+    let mut ids = Vec::new();
+    for (topic, number) in [("shop.sold", 1), ("shop.opened", 2), ("shop.sold", 3)] {
+        let event = socket.json().await;
+        assert_eq!((&event["method"], &event["id"]), (&json!("event"), &json!(null)), "{event}");
+        let params = &event["params"];
+        assert_eq!((&params["topic"], &params["data"]), (&json!(topic), &json!({"n": number})));
+        ids.push(params["id"].as_u64().expect("an id"));
+    }
+    assert_eq!(ids[2], ids[0] + 1);
+    let told = ask(&mut socket, "genkan.unsubscribe", json!(["shop.sold", "shop.o*"])).await;
+    assert_eq!(told["result"]["topics"], json!([]));
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "websocket")], 0.0).await;
+    trigger(&mut shop, "sold", json!({"n": 5})).await;
+    // What was missed in between is to be had by its place.
+    let params = json!({"topics": ["shop.sold"], "after": {"shop.sold": ids[0]}});
+    ask(&mut socket, "genkan.subscribe", params).await;
+    assert_eq!(socket.json().await["params"]["data"]["n"], 3);
+    assert_eq!(socket.json().await["params"]["data"]["n"], 5);
+}
+
+#[tokio::test]
+async fn one_writing_of_an_event_is_for_sockets_and_streams_alike() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut stream = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let (mut one, mut other) = (open(&gateway).await, open(&gateway).await);
+    for socket in [&mut one, &mut other] {
+        ask(socket, "genkan.subscribe", json!({"topics": ["shop.*"]})).await;
+    }
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    let told = stream.event().await.data;
+    assert_eq!(one.json().await["params"], told);
+    assert_eq!(other.json().await["params"], told);
+}
+
+#[tokio::test]
+async fn what_cannot_be_heard_is_refused_and_the_socket_stays() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut socket = open(&gateway).await;
+    for (params, code) in [
+        (json!({"topics": ["orders.created"]}), -32001),
+        (json!({"topics": []}), -32602),
+        (json!({"topic": "shop.sold"}), -32602),
+        (json!([7]), -32602),
+    ] {
+        let told = ask(&mut socket, "genkan.subscribe", params.clone()).await;
+        assert_eq!(told["error"]["code"], code, "{params}: {told}");
+    }
+    for part in 0..11 {
+        let topics: Vec<_> = (0..100).map(|n| format!("shop.{}", part * 100 + n)).collect();
+        let told = ask(&mut socket, "genkan.subscribe", json!({ "topics": topics })).await;
+        assert_eq!(told["error"].is_null(), part < 10, "{part}: a socket listens to 1,000 at most");
+    }
+    // Over HTTP there is nowhere to push to.
+    let fault = gateway.fault("genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
+    assert_eq!(fault.data["kind"], "invalid_request");
+}

@@ -1,0 +1,107 @@
+//! `GET /events`: what a browser's EventSource is sent.
+
+use serde_json::json;
+
+use super::{Listener, shop, trigger};
+use crate::harness::Gateway;
+use crate::harness::http::Connection;
+use crate::hub::HUB;
+
+/// Topics over the hub's hooks.
+const TOPICS: &str = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nkeep = 3\n";
+
+#[tokio::test]
+async fn a_hook_is_heard_by_all_who_listen_with_ids_that_count() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut one = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let mut all = Listener::listen(&gateway, "?topic=shop.%2A").await;
+    for field in ["content-type: text/event-stream", "x-accel-buffering: no", "no-store"] {
+        assert!(one.head.contains(field), "{}", one.head);
+    }
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "sse")], 2.0).await;
+    for number in [1, 2] {
+        trigger(&mut shop, "sold", json!({"n": number})).await;
+        trigger(&mut shop, "opened", json!({})).await;
+    }
+    let (first, second) = (one.event().await, one.event().await);
+    assert_eq!((&first.data["topic"], &first.data["data"]["n"]), (&json!("shop.sold"), &json!(1)));
+    assert_eq!(first.id, first.data["id"].to_string());
+    assert_eq!(second.data["id"].as_u64(), first.data["id"].as_u64().map(|id| id + 1));
+    assert!(first.data["time"].as_str().is_some_and(|time| time.ends_with('Z')));
+    let mut topics = Vec::new();
+    for _ in 0..4 {
+        topics.push(all.event().await.data["topic"].as_str().unwrap_or_default().to_owned());
+    }
+    assert_eq!(topics, ["shop.sold", "shop.opened", "shop.sold", "shop.opened"]);
+    drop((one, all));
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "sse")], 0.0).await;
+    let bridge = [("bridge", "hub:shop.*"), ("outcome", "delivered")];
+    gateway.wait_for_metric("genkan_events_total", &bridge, 4.0).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_hears_what_it_missed_or_that_it_is_gone() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut first = Listener::listen(&gateway, "?topic=shop.sold").await;
+    for number in 1..=5 {
+        trigger(&mut shop, "sold", json!({"n": number})).await;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(first.event().await.id);
+    }
+    let header = |id: &str| format!("Last-Event-ID: {id}\r\n");
+    let mut back = Listener::open(&gateway, "?topic=shop.sold", &header(&ids[3])).await;
+    back.greeted().await;
+    assert_eq!(back.event().await.data["data"]["n"], 5);
+    let mut late = Listener::open(&gateway, "?topic=shop.sold", &header(&ids[0])).await;
+    late.greeted().await;
+    let gap = late.next().await.expect("a gap");
+    assert_eq!((&*gap.kind, gap.data), ("gap", json!({"topic": "shop.sold", "missed": 1})));
+    assert_eq!(late.event().await.data["data"]["n"], 3);
+    let old = format!("?topic=shop.sold&last_event_id={}", 17);
+    let mut year_ago = Listener::open(&gateway, &old, "").await;
+    year_ago.greeted().await;
+    let gap = year_ago.next().await.expect("a gap");
+    assert_eq!((&*gap.kind, &gap.data["missed"]), ("gap", &json!(null)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_heard_is_refused() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    for (query, status, kind) in [
+        ("?topic=orders.created", 403, "access_denied"),
+        ("?topic=shop.sold&topic=other", 403, "access_denied"),
+        ("", 400, "invalid_request"),
+        ("?topics=shop.sold", 400, "invalid_request"),
+        ("?topic=", 422, "invalid_params"),
+    ] {
+        let mut connection = Connection::open(gateway.url().trim_start_matches("http://")).await;
+        connection.request("GET", &format!("/events{query}"), &[], b"").await;
+        let answer = connection.receive().await.expect("an answer");
+        assert_eq!((answer.status, &answer.json()["kind"]), (status, &json!(kind)), "{query}");
+    }
+    let many: String = (0..1_001).map(|number| format!("&topic=shop.{number}")).collect();
+    let head = Listener::open(&gateway, &format!("?{}", &many[1..]), "").await.head;
+    assert!(head.contains(" 422 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_gateway_drains_and_hooks_go_on_over_a_reload() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut listener = Listener::listen(&gateway, "?topic=shop.sold").await;
+    gateway.write_config(&format!(
+        "{HUB}{TOPICS}[[topics]]\nmatch = \"new.*\"\nfrom = \"hub:shop.*\"\n"
+    ));
+    gateway.hang_up();
+    gateway.wait_for_log(0, "reloaded: the new routing table is in force").await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(listener.event().await.data["data"], json!({"n": 1}));
+    // The other row has the same source, and what it brings is not that row's twice.
+    gateway.terminate();
+    assert_eq!(listener.next().await, None, "the stream has ended");
+    assert_eq!(gateway.exit_status().await, 0);
+}

@@ -1,0 +1,137 @@
+//! What a service does wrong costs the call that it answers, and no other.
+
+use serde_json::{Value, json};
+
+use super::config;
+use crate::harness::{Asked, Gateway, Say, Web};
+
+/// What is answered to a method that is named after what is wrong.
+fn wrong(asked: &Asked) -> Say {
+    let json = "Content-Type: application/json\r\n";
+    match asked.method().as_str() {
+        "html" => Say::status("200 OK", "Content-Type: text/html\r\n", "<html>Welcome"),
+        "text" => Say::status("200 OK", "Content-Type: text/plain\r\n", &body(asked)),
+        "half" => {
+            Say::bytes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"result\":").and_close()
+        }
+        "half_chunk" => {
+            Say::bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n{\"re")
+                .and_close()
+        }
+        "half_json" => Say::json("{\"result\":1").and_close(),
+        "huge" => Say::bytes("HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n[").and_again(),
+        "endless" => Say::bytes("HTTP/1.1 200 OK\r\n\r\n[").and_again(),
+        "nothing" => Say::bytes("").and_close(),
+        "no_body" => Say::status("200 OK", json, ""),
+        "no_content" => Say::bytes("HTTP/1.1 204 No Content\r\n\r\n"),
+        "no_http" => Say::bytes("220 mail.example ESMTP\r\n").and_close(),
+        "redirect" => Say::status("301 Moved", "Location: http://127.0.0.1:9/\r\n", ""),
+        "500" => Say::status("500 Oh", "", "oh"),
+        "401" => Say::status("401 Who", "", ""),
+        "404" => Say::status("404 Where", "", "<html>"),
+        "413" => Say::status("413 Much", "", ""),
+        "429" => Say::status("429 Wait", "Retry-After: 7\r\n", ""),
+        "503" => Say::status("503 Down", "Retry-After: 7\r\n", ""),
+        "504" => Say::status("504 Late", "", ""),
+        "other_id" => Say::json(r#"{"jsonrpc":"2.0","result":"another's","id":99999}"#),
+        "batch" => Say::json(&format!("[{}]", body(asked))),
+        "nan" => asked.result("[NaN, 1]"),
+        "silent" => Say::nothing(),
+        "continue" => {
+            let whole = body(asked);
+            Say::bytes(format!(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{whole}",
+                whole.len()
+            ))
+        }
+        "second" => {
+            // Somebody else's answer right behind: it must not become the next call's.
+            let extra = "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{\"result\":\"smuggled\"}";
+            let whole = body(asked);
+            let length = whole.len();
+            Say::bytes(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{whole}{extra}"))
+        }
+        _ => asked.result("\"mine\""),
+    }
+}
+
+fn body(asked: &Asked) -> String {
+    format!(r#"{{"jsonrpc":"2.0","result":"fine","id":{}}}"#, asked.json()["id"])
+}
+
+#[tokio::test]
+async fn each_gets_a_clear_fault() {
+    let service = Web::serve(wrong).await;
+    let gateway = Gateway::ready(&config(&service.url, "max_reply = \"64KiB\"")).await;
+    for (method, kind, outcome, words) in [
+        ("html", "internal", "unknown", "not JSON (it says text/html)"),
+        ("half", "unavailable", "unknown", "was lost before its answer"),
+        ("half_chunk", "unavailable", "unknown", "was lost before its answer"),
+        ("half_json", "internal", "unknown", "not JSON"),
+        ("huge", "too_large", "executed", "`max_reply`"),
+        ("endless", "too_large", "executed", "`max_reply`"),
+        ("nothing", "unavailable", "unknown", "it may have run, or not"),
+        ("no_body", "internal", "unknown", "nothing at all"),
+        ("no_content", "internal", "unknown", "nothing at all"),
+        ("no_http", "internal", "unknown", "no HTTP"),
+        ("redirect", "internal", "unknown", "redirects are not followed: write the final URL"),
+        ("500", "internal", "unknown", "HTTP status 500"),
+        ("401", "access_denied", "unknown", "credentials"),
+        ("404", "unknown_service", "unknown", "path"),
+        ("413", "too_large", "rejected", "send less"),
+        ("429", "overloaded", "rejected", "come back later"),
+        ("503", "unavailable", "unknown", "HTTP status 503"),
+        ("504", "timeout", "unknown", "HTTP status 504"),
+        ("other_id", "internal", "unknown", "another call"),
+        ("batch", "internal", "unknown", "batch"),
+    ] {
+        let fault = gateway.fault(&format!("a.{method}"), Value::Null).await;
+        fault.is(kind, outcome);
+        assert!(fault.message.contains(words), "{method}: {fault:?}");
+        assert!(!fault.message.contains("127.0.0.1"), "{method}: {fault:?}");
+        assert_eq!(gateway.result("a.fine", Value::Null).await, "mine", "after {method}");
+    }
+    let answer = gateway.post("/call/a/429", &[], "").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("7")));
+    assert_eq!(gateway.result("a.text", Value::Null).await, "fine");
+    assert_eq!(gateway.result("a.continue", Value::Null).await, "fine");
+    assert_eq!(gateway.result("a.nan", Value::Null).await, json!([null, 1]));
+    assert!(gateway.metric("genkan_repaired_replies_total", &[("upstream", "web")]).await >= 1.0);
+    for _ in 0..5 {
+        assert_eq!(gateway.result("a.second", Value::Null).await, "fine");
+        assert_eq!(gateway.result("a.fine", Value::Null).await, "mine");
+    }
+}
+
+/// Its answer, were it to come, could be nobody else's: the connection is closed.
+#[tokio::test]
+async fn a_call_that_is_given_up_takes_its_connection_with_it() {
+    let service = Web::serve(wrong).await;
+    let keys = "[[routes]]\nmatch = \"a.silent\"\nupstream = \"web\"\ntimeout = \"200ms\"\n";
+    let gateway = Gateway::ready(&format!("{keys}{}", config(&service.url, ""))).await;
+    gateway.result("a.fine", Value::Null).await;
+    let fault = gateway.fault("a.silent", Value::Null).await;
+    fault.is("timeout", "unknown");
+    let asked = service.last();
+    assert_eq!(gateway.result("a.fine", Value::Null).await, "mine");
+    assert!(service.last().connection > asked.connection, "over another connection");
+    crate::harness::until("the connection is closed", async || service.connections().1 > 0).await;
+}
+
+#[tokio::test]
+async fn a_notification_is_taken_over_or_refused() {
+    let service = Web::serve(wrong).await;
+    let gateway = Gateway::ready(&config(&service.url, "")).await;
+    for method in ["no_content", "no_body", "fine"] {
+        gateway.notify(&format!("a.{method}"), json!([])).await;
+    }
+    for method in ["500", "404", "nothing"] {
+        gateway.notify(&format!("a.{method}"), json!([])).await;
+    }
+    let count = async |outcome| gateway.metric("genkan_calls_total", &[("outcome", outcome)]).await;
+    crate::harness::until("all have ended", async || {
+        let outcomes = [count("ok").await, count("internal").await, count("unknown_service").await];
+        outcomes == [3.0, 1.0, 1.0] && count("unavailable").await == 1.0
+    })
+    .await;
+}

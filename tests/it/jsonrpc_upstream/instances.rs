@@ -1,0 +1,115 @@
+//! Several instances of one service: calls go to those that work, and to the faster.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{config, config_of};
+use crate::harness::process::free_port;
+use crate::harness::{Asked, Gateway, Say, Web, until};
+
+fn named(name: &'static str) -> impl Fn(&Asked) -> Say + Send + Sync + 'static {
+    move |asked| asked.result(&format!("\"{name}\""))
+}
+
+/// How many of so many calls were answered by each.
+async fn shares(gateway: &Gateway, calls: usize) -> std::collections::BTreeMap<String, usize> {
+    let mut shares = std::collections::BTreeMap::new();
+    for _ in 0..calls {
+        let answer = gateway.rpc("a.f", json!([])).await;
+        let name = match answer.get("result") {
+            Some(result) => result.as_str().expect("a name").to_owned(),
+            None => answer["error"]["data"]["kind"].as_str().expect("a kind").to_owned(),
+        };
+        *shares.entry(name).or_default() += 1;
+    }
+    shares
+}
+
+#[tokio::test]
+async fn calls_are_spread() {
+    let (one, two, three) =
+        (Web::serve(named("1")).await, Web::serve(named("2")).await, Web::serve(named("3")).await);
+    let gateway = Gateway::ready(&config_of(&[&one.url, &two.url, &three.url], "")).await;
+    until("all of them get calls", async || shares(&gateway, 30).await.len() == 3).await;
+}
+
+#[tokio::test]
+async fn one_that_is_down_costs_no_call_and_comes_back() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let one = Web::serve(named("1")).await;
+    let two = Web::at(&address, named("2")).await;
+    let gateway = Gateway::ready(&config_of(&[&one.url, &two.url], "")).await;
+    until("both answer", async || shares(&gateway, 20).await.len() == 2).await;
+    drop(two);
+    // Calls that were under way may be lost with it; all that come later go to the other one.
+    until("it is seen", async || {
+        gateway.log_text().contains("an instance is out")
+            || shares(&gateway, 10).await.contains_key("unavailable")
+    })
+    .await;
+    until("calls go to the other", async || shares(&gateway, 20).await.len() == 1).await;
+    assert_eq!(shares(&gateway, 100).await, [("1".to_owned(), 100)].into());
+    assert_eq!(gateway.metric("genkan_upstream_up", &[("upstream", "web")]).await, 1.0);
+    let _two = Web::at(&address, named("2")).await;
+    until("it is back", async || shares(&gateway, 20).await.contains_key("2")).await;
+    gateway.wait_for_metric("genkan_upstream_reconnects_total", &[("upstream", "web")], 1.0).await;
+}
+
+#[tokio::test]
+async fn one_that_fails_fast_does_not_attract_calls() {
+    let slow = Web::serve(|asked: &Asked| {
+        std::thread::sleep(Duration::from_millis(5));
+        asked.result("\"slow\"")
+    })
+    .await;
+    let failing = Web::serve(|_: &Asked| Say::status("503 Down", "", "")).await;
+    let gateway = Gateway::ready(&config_of(&[&slow.url, &failing.url], "")).await;
+    let shares = shares(&gateway, 300).await;
+    assert!(shares["slow"] > 285, "{shares:?}");
+}
+
+#[tokio::test]
+async fn the_slower_one_gets_less() {
+    let fast = Web::serve(named("fast")).await;
+    let slow = Web::serve(|asked: &Asked| {
+        std::thread::sleep(Duration::from_millis(50));
+        asked.result("\"slow\"")
+    })
+    .await;
+    let gateway = Gateway::ready(&config_of(&[&fast.url, &slow.url], "")).await;
+    let shares = shares(&gateway, 200).await;
+    assert!(shares["fast"] > 150, "{shares:?}");
+}
+
+#[tokio::test]
+async fn with_none_of_them_nothing_is_sent() {
+    let (one, two) = (format!("http://127.0.0.1:{}/", free_port()), free_port());
+    let gateway =
+        Gateway::start(&config_of(&[&one, &format!("http://127.0.0.1:{two}/")], "")).await;
+    let fault = gateway.fault("a.f", Value::Null).await;
+    assert!(fault.is("unavailable", "not_sent").message.contains("nobody listens"), "{fault:?}");
+    assert_eq!(fault.data["retryable"], true);
+    assert!(!fault.message.contains("127.0.0.1"), "{fault:?}");
+    until("that is told", async || {
+        gateway.wait_until_not_ready().await.contains("none of its 2 instances")
+    })
+    .await;
+    assert_eq!(gateway.metric("genkan_upstream_up", &[("upstream", "web")]).await, 0.0);
+    // They are tried all the same: the first call after one has come need not wait for anything.
+    let _two = Web::at(&format!("127.0.0.1:{two}"), named("2")).await;
+    assert_eq!(gateway.result("a.f", Value::Null).await, "2");
+    gateway.wait_until_ready().await;
+}
+
+/// One that takes connections and closes them is found out by its calls, not by connecting.
+#[tokio::test]
+async fn one_that_breaks_off_calls_is_put_out() {
+    let breaking = Web::serve(|_: &Asked| Say::bytes("").and_close()).await;
+    let gateway = Gateway::ready(&config(&breaking.url, "")).await;
+    for _ in 0..3 {
+        gateway.fault("a.f", Value::Null).await.is("unavailable", "unknown");
+    }
+    let line = gateway.wait_for_log(0, "an instance is out").await;
+    assert!(line["message"].as_str().unwrap().contains("breaks off calls"), "{line}");
+}

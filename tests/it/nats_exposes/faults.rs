@@ -1,0 +1,187 @@
+//! A fault of each kind, as each dialect tells it.
+
+use async_nats::Message;
+use serde_json::{Value, json};
+
+use super::calls::picom;
+use super::{World, as_json, ask, header, replies, row};
+use crate::harness::{Answer, Gateway, Nats, Seen};
+
+/// The body of a Nameko service's answer.
+fn error(exc_type: &str, exc_path: &str, more: Value) -> String {
+    let mut error = json!({"exc_type": exc_type, "exc_path": exc_path, "exc_args": ["bad 1"], "value": "bad 1"});
+    error.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+    json!({"result": null, "error": error}).to_string()
+}
+
+fn desk(seen: &Seen) -> Vec<Answer> {
+    let told = |kind: &str, class: &str| {
+        let data = json!({"kind": kind, "outcome": "not_sent", "retryable": false, "call": seen.correlation_id});
+        error(class, &format!("genkan.{class}"), json!({"data": data}))
+    };
+    Answer::new(match &seen.method[..] {
+        "application" => error("ValueError", "builtins.ValueError", json!({})),
+        "invalid_params" => {
+            error("IncorrectSignature", "nameko.exceptions.IncorrectSignature", json!({}))
+        }
+        "unknown_method" => {
+            let own = json!({"exc_args": ["unknown_method"], "value": "unknown_method"});
+            error("MethodNotFound", "nameko.exceptions.MethodNotFound", own)
+        }
+        "access_denied" => told("access_denied", "AccessDenied"),
+        "internal" => "no reply of Nameko's".to_owned(),
+        "too_large" => return replies(&format!("\"{}\"", "x".repeat(2 << 20))),
+        _ => return Vec::new(),
+    })
+}
+
+/// One that exposes all that fails, in one dialect.
+async fn world(dialect: &str) -> World {
+    let methods = "methods = [\"application\", \"invalid_params\", \"unknown_method\", \"timeout\", \
+                   \"access_denied\", \"internal\", \"too_large\", \"parse_error\", \"invalid_request\"]";
+    let away = Nats::start();
+    let rows = [
+        row("desk", dialect, methods),
+        row("ghost", dialect, "methods = [\"x\"]"),
+        row("down", dialect, "methods = [\"x\"]"),
+        row("busy", dialect, "methods = [\"x\"]\nprefetch = 1"),
+        format!(
+            "{}\n[[routes]]\nmatch = \"down.*\"\nupstream = \"away\"\n\
+             [[routes]]\nmatch = \"busy.*\"\nupstream = \"rabbit\"\nservice = \"desk\"\n\
+             [[routes]]\nmatch = \"desk.timeout\"\nupstream = \"rabbit\"\ntimeout = \"300ms\"\n",
+            away.upstream("away", "plain")
+        ),
+    ];
+    let world = World::with(&rows.concat(), desk).await;
+    away.kill();
+    world.gateway.wait_for_log(0, "the connection to NATS was lost").await;
+    world
+}
+
+/// What is asked for each kind: a subject and a body.
+fn cases() -> Vec<(&'static str, &'static str, String, &'static str, &'static str)> {
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    let none = String::new;
+    vec![
+        ("parse_error", "desk.parse_error", "{broken".to_owned(), "400", "not_sent"),
+        ("invalid_request", "desk.invalid_request", deep, "400", "not_sent"),
+        ("unknown_method", "desk.unknown_method", none(), "404", "unknown"),
+        ("unknown_service", "ghost.x", none(), "404", "not_sent"),
+        ("invalid_params", "desk.invalid_params", none(), "422", "unknown"),
+        ("internal", "desk.internal", none(), "500", "executed"),
+        ("application", "desk.application", none(), "500", "executed"),
+        ("access_denied", "desk.access_denied", none(), "403", "not_sent"),
+        ("timeout", "desk.timeout", none(), "504", "unknown"),
+        ("unavailable", "down.x", none(), "503", "not_sent"),
+        ("too_large", "desk.too_large", none(), "413", "executed"),
+    ]
+}
+
+fn told(reply: &Message) -> String {
+    header(reply, "Genkan-Fault")
+}
+
+#[tokio::test]
+async fn in_the_standard_headers() {
+    for dialect in ["plain", "micro"] {
+        let world = world(dialect).await;
+        for (kind, subject, body, code, outcome) in cases() {
+            let reply = world.ask(subject, &body).await;
+            let answer = as_json(&reply);
+            assert_eq!(header(&reply, "Nats-Service-Error-Code"), code, "{kind}: {answer}");
+            assert!(!header(&reply, "Nats-Service-Error").is_empty(), "{kind}: {answer}");
+            assert_eq!(told(&reply), format!("{kind} {outcome}"), "{answer}");
+            assert_eq!((&answer["kind"], &answer["outcome"]), (&json!(kind), &json!(outcome)));
+            assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_text_to_picom() {
+    let world = world("picom").await;
+    let mut calls = Vec::new();
+    for (kind, subject, body, _, outcome) in cases() {
+        let reply = world.ask(subject, &body).await;
+        assert_eq!(told(&reply), format!("{kind} {outcome}"));
+        let answer = as_json(&reply);
+        let members = answer.as_object().expect("an object");
+        assert_eq!(members.len(), 1, "{answer}");
+        let text = answer["error"].as_str().expect("a text");
+        match kind {
+            "parse_error" | "invalid_request" => assert_eq!(text, "Bad JSON request"),
+            "unknown_method" => assert_eq!(text, "Method not found \"unknown_method\""),
+            "application" => assert_eq!(text, "ValueError: bad 1"),
+            _ => assert!(!text.is_empty(), "{kind}"),
+        }
+        let is_broken = matches!(kind, "parse_error" | "invalid_request");
+        calls.push(if is_broken { json!([subject, 0]) } else { json!([subject, [1]]) });
+    }
+    // Its real client survives every one of them.
+    for outcome in picom(&world.nats, calls.into()).await {
+        let text = outcome["error"].as_str().unwrap_or_default();
+        assert!(outcome["is_text"] == true && !text.is_empty(), "{outcome}");
+    }
+}
+
+#[tokio::test]
+async fn more_calls_than_there_is_room_for_are_told_at_once() {
+    for dialect in ["picom", "plain"] {
+        let world = world(dialect).await;
+        let client = world.client.clone();
+        let held = tokio::spawn(async move { ask(&client, "busy.x", "").await });
+        crate::harness::eventually("it runs", async || {
+            (world.desk.requests.count() == 1).then_some(())
+        })
+        .await;
+        let reply = world.ask("busy.x", "").await;
+        assert_eq!(told(&reply), "overloaded not_sent");
+        assert!(as_json(&reply)["error"].as_str().is_some_and(|text| text.contains("`prefetch`")));
+        held.abort();
+        let calls = [("ingress", "nats"), ("outcome", "overloaded")];
+        assert_eq!(world.gateway.metric("genkan_calls_total", &calls).await, 1.0);
+    }
+}
+
+/// Through two gateways in a row a fault is what it would be through one.
+#[tokio::test]
+async fn another_gateway_knows_what_it_was() {
+    for dialect in ["picom", "plain", "micro"] {
+        let world = world(dialect).await;
+        let before = Gateway::ready(&world.nats.config(dialect)).await;
+        for (kind, subject, _, _, outcome) in cases() {
+            if matches!(kind, "parse_error" | "invalid_request") {
+                continue;
+            }
+            let fault = before.fault(subject, json!({})).await;
+            fault.is(kind, outcome);
+            if kind == "application" && dialect != "picom" {
+                let data = &fault.data;
+                assert_eq!(
+                    (&data["class"], &data["info"]),
+                    (&json!("ValueError"), &json!("bad 1"))
+                );
+                assert_eq!(data["args"], json!(["bad 1"]), "{data}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_have_a_limit() {
+    let world = World::exposing("picom", "", super::echo).await;
+    let rows = row("desk", "picom", "");
+    let toml = super::config(&world.nats, &world.vhost, &rows);
+    world.gateway.write_config(&toml.replacen("dialect", "max_request = \"64KiB\"\ndialect", 1));
+    world.gateway.hang_up();
+    super::exposed(&world.gateway, "desk", 2).await;
+    let large = format!("\"{}\"", "x".repeat(70 << 10));
+    let reply = crate::harness::eventually("the old one has gone", async || {
+        let reply = ask(&world.client, "desk.x", &large).await;
+        (!told(&reply).is_empty()).then_some(reply)
+    })
+    .await;
+    assert_eq!(told(&reply), "too_large not_sent");
+    let text = as_json(&reply)["error"].as_str().unwrap_or_default().to_owned();
+    assert!(text.contains("64KiB are taken at most") && text.contains("`max_request`"), "{text}");
+}

@@ -1,0 +1,106 @@
+//! Messages that no library would send: each gets a clear fault where somebody waits, and costs nobody
+//! else anything.
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::{World, as_json, echo, header, row};
+use crate::harness::eventually;
+
+#[tokio::test]
+async fn what_is_no_message_is_answered() {
+    let rows = [row("desk", "picom", ""), row("desk", "plain", "as = \"bare\"")].concat();
+    let world = World::with(&rows, echo).await;
+    let deep = "[".repeat(100_000);
+    for body in ["null", "0", "false", "\"\"", "{", "{\"a\":1}x", "\u{0}", "'a'", &deep] {
+        let reply = world.ask("desk.x", body).await;
+        assert_eq!(as_json(&reply)["error"], "Bad JSON request", "{body:.20}");
+    }
+    for (body, fault) in [
+        ("{", "parse_error not_sent"),
+        ("1 2", "parse_error not_sent"),
+        (&deep, "invalid_request not_sent"),
+    ] {
+        let reply = world.ask("bare.x", body).await;
+        assert_eq!(header(&reply, "Genkan-Fault"), fault, "{body:.20}");
+    }
+    assert_eq!(world.desk.requests.count(), 0, "none of it has run");
+    let latin = bytes::Bytes::from_static(b"\"ung\xfcltig\"");
+    let reply = world.client.request("desk.x", latin).await.expect("an answer");
+    assert_eq!(as_json(&reply)["error"], "Bad JSON request");
+    // Python's numbers are mended, and told.
+    assert!(as_json(&world.ask("bare.x", "[NaN]").await).get("args").is_some());
+    assert_eq!(world.desk.requests.last().body, r#"{"args":[null],"kwargs":{}}"#);
+    assert_eq!(world.gateway.metric("genkan_repaired_replies_total", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn subjects_that_name_no_method() {
+    let rows = [row("desk", "picom", ""), row("desk", "plain", "as = \"bare\"\nmethods = [\"x\"]")];
+    let world = World::with(&rows.concat(), echo).await;
+    let reply = world.ask("bare.constructor", "").await;
+    assert_eq!(header(&reply, "Genkan-Fault"), "unknown_method not_sent");
+    // One that a service would die of is a name like any other here.
+    let reply = world.ask("desk.constructor", "").await;
+    assert!(as_json(&reply).get("payload").is_some());
+}
+
+#[tokio::test]
+async fn bytes_that_no_library_writes() {
+    let world = World::exposing("plain", "", echo).await;
+    let stream = TcpStream::connect(world.nats.address()).await.expect("the server accepts");
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let connect = br#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1}"#;
+    writer.write_all(&[connect, &b"\r\nSUB own.> 1\r\n"[..]].concat()).await.expect("written");
+    let block = b"NATS/1.0\r\nAccept-Language: \xfcber\r\nno colon\r\nGenkan-Hops: many\r\n\
+        traceparent: 00-no\r\nX-Request-Timeout: soon\r\nX-Request-Id: a\x01b\r\n\r\n";
+    let size = block.len();
+    let mut message = format!("HPUB desk.x own.1 {size} {}\r\n", size + 2).into_bytes();
+    message.extend_from_slice(block);
+    message.extend_from_slice(b"{}\r\n");
+    writer.write_all(&message).await.expect("written");
+    let answered = loop {
+        let line = lines.next_line().await.expect("bytes").expect("a line");
+        if line.starts_with("HMSG own.1") {
+            break line;
+        }
+    };
+    assert!(answered.contains("own.1"));
+    let headers = world.desk.requests.last().headers;
+    assert_eq!(headers.get("nameko.language").map(String::as_str), Some("über"), "{headers:?}");
+    assert_eq!(headers.get("nameko.request_id"), None);
+    assert_eq!(headers.get("nameko.genkan_hops").map(String::as_str), Some("1"));
+    // A subject to answer to that is longer than any inbox, and whatever follows it.
+    let long = format!("PUB desk.x own.{} 0\r\n\r\n", "x".repeat(3000));
+    writer.write_all(long.as_bytes()).await.expect("written");
+    writer
+        .write_all(b"PUB desk.\xff\xfe own.2 0\r\n\r\nPUB desk.x own.3 0\r\n\r\n")
+        .await
+        .expect("written");
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let line = lines.next_line().await.expect("bytes").expect("a line");
+        answered.extend(
+            line.strip_prefix("HMSG ").map(|line| line.split(' ').next().unwrap().to_owned()),
+        );
+    }
+    answered.sort();
+    assert_eq!(answered, ["own.2", "own.3"]);
+    let refused = [("ingress", "nats"), ("outcome", "invalid_request")];
+    assert_eq!(world.gateway.metric("genkan_calls_total", &refused).await, 1.0);
+    assert_eq!(world.desk.requests.count(), 2);
+    let reconnects = [("upstream", "bus")];
+    assert_eq!(world.gateway.metric("genkan_upstream_reconnects_total", &reconnects).await, 0.0);
+}
+
+#[tokio::test]
+async fn an_inbox_that_is_gone_costs_nobody_anything() {
+    let world = World::exposing("picom", "", echo).await;
+    for _ in 0..3 {
+        let reply = "gone.inbox".to_owned();
+        world.client.publish_with_reply("desk.x", reply, "".into()).await.expect("sent");
+    }
+    eventually("they have run", async || (world.desk.requests.count() == 3).then_some(())).await;
+    assert!(world.json("desk.x", "").await.get("payload").is_some());
+}
