@@ -1,6 +1,7 @@
 // The demo's JavaScript side: a service on NATS that speaks Picom's protocol, with nothing but
 // NATS's own client. A request `mailer.METHOD` is answered with {"payload": …} or, if the handler
-// rejects, with {"error": "…"}. It knows nothing of Genkan.
+// rejects, with {"error": "…"}. What it has sent it tells on the subject `mail.sent`. It knows nothing of
+// Genkan.
 //
 //   NODE_PATH=.genkan/node/node_modules node examples/demo/mailer.js nats://127.0.0.1:4222
 'use strict';
@@ -15,6 +16,7 @@ const methods = new Map(Object.entries({
     const { to, text } = message || {};
     if (!/^\S+@\S+$/.test(to || '')) throw new Error(`"${to}" is no address to send to`);
     sent.push({ to, text });
+    nats.publish('mail.sent', JSON.stringify({ to, number: sent.length }));
     return { to, text, number: sent.length };
   },
 

@@ -1,4 +1,5 @@
 """The demo's Python side: an ordinary Nameko service. It knows RabbitMQ and nothing of Genkan."""
+from nameko.events import EventDispatcher
 from nameko.rpc import rpc
 
 PRICES = {"S": 15, "M": 18, "L": 20}
@@ -7,6 +8,7 @@ taken = {}  # Nameko makes a new `Orders` for every call: what lasts is kept her
 
 class Orders:
     name = "orders"
+    dispatch = EventDispatcher()
 
     @rpc
     def create(self, id, size):
@@ -14,7 +16,9 @@ class Orders:
         if size not in PRICES:
             raise ValueError(f"no size {size}: choose one of {', '.join(PRICES)}")
         taken[id] = size
-        return {"id": id, "size": size, "price": PRICES[size]}
+        order = {"id": id, "size": size, "price": PRICES[size]}
+        self.dispatch("created", order)  # whoever handles `orders.created` hears of it
+        return order
 
     @rpc
     def total(self):

@@ -8,7 +8,8 @@
 //!     genkan call rust order id:=1 size=M
 //!
 //! `order` is itself a caller: of `orders.create`, which may be another module's function or, where
-//! a route says so, a Nameko service behind RabbitMQ. To this module it is all the same.
+//! a route says so, a Nameko service behind RabbitMQ. To this module it is all the same. Whom it has
+//! greeted it tells by the hook `rust.greeted`, to whoever listens.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -53,7 +54,9 @@ impl Module {
         match frame["function"].as_str() {
             Some("greet") => {
                 let name = arguments["name"].as_str().unwrap_or("you");
-                self.answer(id, json!(format!("Hello, {name}, from rust")))
+                self.answer(id, json!(format!("Hello, {name}, from rust")))?;
+                self.request(json!({"type": 7, "hook": "greeted", "data": {"name": name}}))?;
+                Ok(())
             }
             Some("order") => {
                 let call = json!({"type": 3, "function": "orders.create", "arguments": arguments});

@@ -1,0 +1,176 @@
+// The client: what a program sees of it.
+
+import { fault, GenkanError } from './error.js';
+import { Http, type Token } from './http.js';
+import { Socket, type WebSocketLike } from './socket.js';
+import { Streams } from './streams.js';
+import {
+  Subscriptions, type GenkanEvent, type Listening, type SubscribeOptions, type Subscription,
+} from './subscriptions.js';
+import type { Limits, Message, Pauses, Transport } from './transport.js';
+
+export { GenkanError };
+export type { Outcome } from './error.js';
+export type { Gap, GenkanEvent, SubscribeOptions, Subscription } from './subscriptions.js';
+export type { Pauses, Token, WebSocketLike };
+
+export interface Options {
+  /** The gateway's `/api`; `/api` of the page's own host, or of 127.0.0.1:8080 in Node. */
+  url?: string;
+  /** How long a call may take, in milliseconds: 5000. */
+  timeout?: number;
+  /** `websocket` where there is one and no token; else `http`. */
+  transport?: 'websocket' | 'http';
+  /** The class to use, where the platform has none: that of `ws`, say. */
+  WebSocket?: new (url: string) => WebSocketLike;
+  /** Pauses between attempts to connect: 200 ms, and up to 10 s. */
+  pauses?: Partial<Pauses>;
+  /** Over HTTP: what is sent as `Authorization: Bearer`, asked for each request. */
+  token?: Token;
+}
+
+/** Limits of some calls: what is not said is as it was. */
+export type CallOptions = Partial<Limits>;
+
+/** A service, method, and params, as `fetch` takes them. */
+export type Call = [service: string, method: string, ...params: unknown[]];
+
+/** A service's methods, as they are called from here. */
+export type Remote<Service> = {
+  [Method in keyof Service]: Service[Method] extends (...params: infer Params) => infer Result
+    ? (...params: Params) => Promise<Awaited<Result>>
+    : never;
+};
+
+/** Services whose methods nobody has told. */
+export type Untyped = Record<string, Record<string, (...params: any[]) => any>>;
+
+/** Connects. Rejects where the gateway is not there within the time limit. */
+export async function connect<Api extends object = Untyped>(options: Options = {}): Promise<Rpc<Api>> {
+  const { timeout = 5000, token } = options;
+  const platform = options.WebSocket ?? (globalThis as { WebSocket?: Options['WebSocket'] }).WebSocket;
+  const transport = options.transport ?? (platform && !token ? 'websocket' : 'http');
+  const refuse = (why: string) => fault('invalid_request', why, false);
+  const url = new URL(options.url ?? '/api', globalThis.location?.href ?? 'http://127.0.0.1:8080');
+  if (url.pathname === '/') url.pathname = '/api';
+  url.protocol = url.protocol.replace(/^(http|ws)/, transport === 'http' ? 'http' : 'ws');
+  const pauses = { first: 200, longest: 10_000, ...options.pauses };
+  let link: Transport;
+  let streams: Streams | undefined;
+  if (transport === 'http') {
+    const http = link = new Http(url, token);
+    streams = new Streams(http, { timeout }, pauses);
+  } else {
+    if (!platform) throw refuse('there is no WebSocket here: give `WebSocket`, or say `transport: "http"`');
+    if (token) throw refuse('a WebSocket carries no token: say `transport: "http"`');
+    link = new Socket(() => new platform(url.href), pauses, timeout);
+  }
+  const rpc = new Rpc<Api>(link, { timeout }, streams);
+  try {
+    await link.ready({ timeout });
+  } catch (error) {
+    link.close();
+    throw fault('unavailable', `${url.href} is not there: ${(error as Error).message}`, false);
+  }
+  return rpc;
+}
+
+let lastId = 0;
+
+export class Rpc<Api extends object = Untyped> {
+  readonly #link: Transport;
+  readonly #limits: Limits;
+  readonly #listening: Listening;
+
+  /** @internal */
+  constructor(link: Transport, limits: Limits, listening?: Listening) {
+    this.#link = link;
+    this.#limits = limits;
+    this.#listening = listening ?? this.#hear(link as Socket);
+  }
+
+  /**
+   * Calls a method. One plain object is its named params; anything else is a list.
+   */
+  async fetch<Result = any>(service: string, method: string, ...params: unknown[]): Promise<Result> {
+    return this.#ask(`${service}.${method}`, shape(params)) as Promise<Result>;
+  }
+
+  /** Tells a service something: nothing comes back, and it need not have run. */
+  async notify(service: string, method: string, ...params: unknown[]): Promise<void> {
+    await this.#link.send(request(`${service}.${method}`, shape(params)), undefined, this.#limits);
+  }
+
+  /** Makes calls in one message. Each ends as with `Promise.allSettled`. */
+  async batch(calls: Call[]): Promise<PromiseSettledResult<any>[]> {
+    if (!calls.length) return [];
+    const first = lastId + 1;
+    const requests = calls.map(([service, method, ...params]) =>
+      request(`${service}.${method}`, shape(params), ++lastId));
+    const answers = [await this.#link.send(`[${requests}]`, first, this.#limits)].flat();
+    // A fault without an id is about all of them.
+    const about = (id: number) =>
+      answers.find((answer) => answer?.id === id) ?? answers.find((answer) => answer?.id === null);
+    return Promise.allSettled(calls.map(async (_, at) => result(about(first + at))));
+  }
+
+  /** A service whose methods are called by their names. */
+  service<Name extends keyof Api & string>(name: Name): Remote<Api[Name]> {
+    const method = (_: unknown, method: string | symbol) =>
+      // Else whoever awaits it would call it.
+      method === 'then' || typeof method === 'symbol'
+        ? undefined
+        : (...params: unknown[]) => this.fetch(name, method, ...params);
+    return new Proxy({}, { get: method }) as Remote<Api[Name]>;
+  }
+
+  /** The same client with other limits: `rpc.with({ signal }).fetch(…)`. */
+  with(options: CallOptions): Rpc<Api> {
+    return new Rpc(this.#link, { ...this.#limits, ...options }, this.#listening);
+  }
+
+  /** Listens to a topic, or to those that a glob names. Goes on when the connection was lost. */
+  async subscribe<Data = any>(
+    topic: string,
+    handler: (event: GenkanEvent<Data>) => void,
+    options: SubscribeOptions = {},
+  ): Promise<Subscription> {
+    return this.#listening.add({ topic, handler, options });
+  }
+
+  /** Ends it: calls that wait are rejected. */
+  close(): void {
+    this.#listening.close();
+    this.#link.close();
+  }
+
+  /** Over a WebSocket, events come among the answers. */
+  #hear(socket: Socket): Listening {
+    const heard = new Subscriptions((method, params) => this.#ask(method, params));
+    socket.onready = () => heard.resume();
+    socket.onnotification = (message) => heard.hear(message);
+    return heard;
+  }
+
+  async #ask(method: string, params: unknown): Promise<unknown> {
+    const id = ++lastId;
+    return result(await this.#link.send(request(method, params, id), id, this.#limits) as Message);
+  }
+}
+
+function request(method: string, params: unknown, id?: number): string {
+  return JSON.stringify({ jsonrpc: '2.0', method, params, id });
+}
+
+function result(answer: Message | undefined): unknown {
+  if (!answer) throw fault('internal', 'the gateway has not answered it', true);
+  if (answer.error) throw new GenkanError(answer.error);
+  return answer.result;
+}
+
+/** One plain object is params by name. */
+function shape(params: unknown[]): unknown {
+  const [first] = params;
+  const named = params.length === 1 && Object.prototype.toString.call(first) === '[object Object]';
+  return named ? first : params.length ? params : undefined;
+}

@@ -1,0 +1,118 @@
+// Calls over one WebSocket, which is opened anew when it is lost.
+
+import { fault } from './error.js';
+import { pause, within, type Limits, type Message, type Pauses, type Transport } from './transport.js';
+
+/** What is used of a WebSocket; the package `ws` has it too. */
+export interface WebSocketLike {
+  readyState: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+/** A call that waits for its answer, or to be sent. */
+interface Waiting {
+  text: string;
+  isSent: boolean;
+  isAnswered: boolean;
+  resolve(answer?: Message | Message[]): void;
+  reject(error: Error): void;
+}
+
+/** How many calls wait at once. Further ones are refused, unsent. */
+const MOST_WAITING = 10_000;
+const OPEN = 1;
+
+export class Socket implements Transport {
+  /** Called when the gateway is there, for the first time and again. */
+  onready = () => {};
+  /** Called with what the gateway says unasked. */
+  onnotification = (_message: Message) => {};
+  readonly #open: () => WebSocketLike;
+  readonly #pauses: Pauses;
+  readonly #opening: number;
+  #socket: WebSocketLike | undefined;
+  /** In the order in which they were made. */
+  readonly #waiting = new Map<unknown, Waiting>();
+  #attempts = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isOver = false;
+
+  /** `opening`: how long an attempt to connect may take. */
+  constructor(open: () => WebSocketLike, pauses: Pauses, opening: number) {
+    this.#open = open;
+    this.#pauses = pauses;
+    this.#opening = opening;
+    this.#connect();
+  }
+
+  /** A call that needs nothing but the connection. */
+  ready(limits: Limits): Promise<unknown> {
+    return this.send('', undefined, limits);
+  }
+
+  send(text: string, key: number | undefined, limits: Limits): Promise<Message | Message[] | undefined> {
+    const waiting = { text, isSent: false, isAnswered: key !== undefined } as Waiting;
+    const place = key ?? waiting;
+    const late = () => fault('timeout', `no answer within ${limits.timeout} ms`, waiting.isSent);
+    return within(limits, late, () => new Promise((resolve, reject) => {
+      if (this.#isOver) return reject(fault('unavailable', 'the client is closed', false));
+      if (this.#waiting.size >= MOST_WAITING) {
+        return reject(fault('overloaded', `${MOST_WAITING} calls wait already`, false));
+      }
+      Object.assign(waiting, { resolve, reject });
+      this.#waiting.set(place, waiting);
+      if (this.#socket?.readyState === OPEN) this.#write(waiting);
+    })).finally(() => this.#waiting.delete(place)) as Promise<Message | Message[] | undefined>;
+  }
+
+  close(): void {
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    for (const { isSent, reject } of this.#waiting.values()) {
+      reject(fault('unavailable', 'the client was closed', isSent));
+    }
+    this.#socket?.close(1000);
+  }
+
+  #connect(): void {
+    const socket = this.#socket = this.#open();
+    const timer = setTimeout(() => socket.close(), this.#opening);
+    socket.onerror = () => {}; // A close follows.
+    socket.onopen = () => {
+      clearTimeout(timer);
+      this.onready();
+      for (const waiting of this.#waiting.values()) this.#write(waiting);
+    };
+    socket.onmessage = ({ data }) => {
+      // It has not only let us in: the next pause is a short one.
+      this.#attempts = 0;
+      const message: Message | Message[] = JSON.parse(data);
+      const answers = [message].flat();
+      if (answers[0]?.method) return this.onnotification(answers[0]);
+      // A batch waits under the first of its ids.
+      for (const { id } of answers) this.#waiting.get(id)?.resolve(message);
+    };
+    socket.onclose = ({ code, reason }) => {
+      clearTimeout(timer);
+      if (this.#isOver) return;
+      // Whether the gateway has got them, nobody knows. The others wait on.
+      const lost = `the connection was lost: ${code} ${reason}`.trim();
+      for (const { isSent, reject } of this.#waiting.values()) {
+        if (isSent) reject(fault('unavailable', lost, true));
+      }
+      this.#timer = setTimeout(() => this.#connect(), pause(this.#pauses, this.#attempts++));
+    };
+  }
+
+  #write(waiting: Waiting): void {
+    if (waiting.isSent) return;
+    waiting.isSent = true;
+    if (waiting.text) this.#socket!.send(waiting.text);
+    if (!waiting.isAnswered) waiting.resolve();
+  }
+}

@@ -1,0 +1,239 @@
+// The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+
+import { connect, GenkanError } from 'genkan-client';
+
+import { module, wire } from './module.mjs';
+
+const require = createRequire(import.meta.url);
+const WebSocket = require('ws'); // found by NODE_PATH; Node 20 has none of its own
+const { GENKAN_URL: url, GENKAN_HUB: hub } = process.env;
+
+let till;
+const calls = [];
+/** Resolves the next time that a function of that name is called. */
+const called = (name) => new Promise((resolve) => { calls.push({ name, resolve }); });
+const seen = (name, given) => {
+  for (const call of calls.filter((call) => call.name === name)) {
+    calls.splice(calls.indexOf(call), 1);
+    call.resolve(given);
+  }
+};
+before(async () => {
+  till = await module(hub, 'till', {
+    echo: (given) => given,
+    add: ({ a, b }) => a + b,
+    note: (given) => { seen('note', given); return null; },
+    never: (given) => { seen('never', given); return new Promise(() => {}); },
+  });
+});
+after(() => till.close());
+
+const ways = { websocket: { url, WebSocket }, http: { url, transport: 'http' } };
+const rejects = (promise, expected) => assert.rejects(promise, (error) => {
+  assert.ok(error instanceof GenkanError, String(error));
+  for (const [key, value] of Object.entries(expected)) assert.equal(error[key], value, `${key}: ${error}`);
+  return true;
+});
+
+for (const [way, options] of Object.entries(ways)) {
+  const open = async (t) => {
+    const rpc = await connect({ ...options, timeout: 30_000 });
+    t.after(() => rpc.close());
+    return rpc;
+  };
+
+  test(`${way}: calls, by fetch, by proxy, many at once`, async (t) => {
+    const rpc = await open(t);
+    assert.equal(await rpc.fetch('till', 'add', { a: 19, b: 23 }), 42);
+    assert.deepEqual(await rpc.service('till').echo({ ü: ['é', null] }), { ü: ['é', null] });
+    assert.deepEqual(await rpc.fetch('till', 'echo'), {});
+    const many = Array.from({ length: 50 }, (_, n) => rpc.fetch('till', 'add', { a: n, b: 1 }));
+    assert.deepEqual(await Promise.all(many), many.map((_, n) => n + 1));
+    // A proxy is no promise.
+    assert.equal(await rpc.service('till').then, undefined);
+  });
+
+  test(`${way}: several params are a list`, async (t) => {
+    const rpc = await open(t);
+    // The row names them, and takes neither more nor fewer.
+    assert.equal(await rpc.fetch('listed', 'add', 19, 23), 42);
+    await rejects(rpc.fetch('listed', 'add', 1, 2, 3), { kind: 'invalid_params' });
+  });
+
+  test(`${way}: faults say what may be believed`, async (t) => {
+    const rpc = await open(t);
+    const unknown = { kind: 'unknown_service', code: -32601, outcome: 'not_sent', name: 'GenkanError' };
+    await rejects(rpc.fetch('nobody', 'add'), unknown);
+    await rejects(rpc.service('till').nope(), { kind: 'unknown_method', code: -32601 });
+    const error = await rpc.fetch('nobody', 'add').catch((error) => error);
+    assert.equal(error.data.kind, 'unknown_service');
+    assert.equal(error.retryable, error.data.retryable);
+  });
+
+  test(`${way}: a notification runs, and is not answered`, async (t) => {
+    const rpc = await open(t);
+    const ran = called('note');
+    assert.equal(await rpc.notify('till', 'note', { by: way }), undefined);
+    assert.deepEqual(await ran, { by: way });
+  });
+
+  test(`${way}: a batch ends call by call`, async (t) => {
+    const rpc = await open(t);
+    const ended = await rpc.batch([['till', 'add', { a: 1, b: 2 }], ['nobody', 'add'], ['till', 'echo', { n: 3 }]]);
+    assert.deepEqual(ended.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled']);
+    assert.deepEqual([ended[0].value, ended[1].reason.kind, ended[2].value], [3, 'unknown_service', { n: 3 }]);
+    assert.deepEqual(await rpc.batch([]), []);
+  });
+
+  test(`${way}: a call that is too late, given up, or closed`, async (t) => {
+    const rpc = await open(t);
+    const late = { kind: 'timeout', code: -32003, outcome: 'unknown', retryable: false };
+    await rejects(rpc.with({ timeout: 300 }).fetch('till', 'never'), late);
+    const stopper = new AbortController();
+    const asked = called('never');
+    const given = rpc.with({ signal: stopper.signal }).service('till').never();
+    await asked;
+    stopper.abort(new Error('enough'));
+    await assert.rejects(given, /enough/);
+    await assert.rejects(rpc.with({ signal: stopper.signal }).fetch('till', 'add', { a: 1, b: 2 }), /enough/);
+    // The connection is none the worse for it.
+    assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
+    const again = called('never');
+    const waits = rpc.fetch('till', 'never');
+    await Promise.all([again.then(() => rpc.close()), rejects(waits, { kind: 'unavailable', outcome: 'unknown' })]);
+    await rejects(rpc.fetch('till', 'echo'), { kind: 'unavailable', outcome: 'not_sent' });
+  });
+}
+
+test('it is at most 5 KiB, minified and gzipped, and may be required', async () => {
+  const size = gzipSync(readFileSync(new URL(import.meta.resolve('genkan-client')))).length;
+  assert.ok(size <= 5 * 1024, `${size} bytes`);
+  assert.equal(typeof require('genkan-client').connect, 'function');
+});
+
+test('a program that was written for Miko', async () => {
+  const options = { url, WebSocket }; // and its import: nothing else has changed
+  const rpc = await connect(options);
+  const result = await rpc.fetch('till', 'echo');
+  assert.deepEqual(result, {});
+  await assert.rejects(rpc.fetch('till', 'nope'), Error);
+  await rpc.close();
+});
+
+test('a lost connection: what was sent is unknown, what was not waits for the next', async (t) => {
+  const way = await wire(url);
+  t.after(() => way.close());
+  const rpc = await connect({ url: way.url, WebSocket, timeout: 20_000, pauses: { first: 20, longest: 50 } });
+  t.after(() => rpc.close());
+  const asked = called('never');
+  const lost = rejects(rpc.fetch('till', 'never'), { kind: 'unavailable', outcome: 'unknown', retryable: false });
+  await asked;
+  way.cut();
+  await lost;
+  const late = rpc.with({ timeout: 100 }).fetch('till', 'echo');
+  await rejects(late, { kind: 'timeout', outcome: 'not_sent', retryable: true });
+  const waits = [rpc.fetch('till', 'add', { a: 1, b: 2 }), rpc.batch([['till', 'add', { a: 3, b: 4 }]])];
+  way.mend();
+  const [sum, [batch]] = await Promise.all(waits);
+  assert.deepEqual([sum, batch.value], [3, 7]);
+});
+
+test('a gateway that is not there', async () => {
+  const way = await wire(url);
+  way.close();
+  const pauses = { first: 20 };
+  await rejects(connect({ url: way.url, WebSocket, timeout: 200, pauses }), { kind: 'unavailable', outcome: 'not_sent' });
+  const rpc = await connect({ url: way.url, transport: 'http' });
+  await rejects(rpc.fetch('till', 'echo'), { kind: 'unavailable', outcome: 'unknown' });
+});
+
+test('what cannot be meant is refused at once', async () => {
+  const refused = { kind: 'invalid_request', outcome: 'not_sent' };
+  await rejects(connect({ url, WebSocket, transport: 'websocket', token: () => 't' }), refused);
+  const rpc = await connect({ url, transport: 'http' });
+  await rejects(rpc.subscribe('till.*', () => {}, { after: 7 }), refused);
+  if (!globalThis.WebSocket) await rejects(connect({ url, transport: 'websocket' }), refused);
+});
+
+test('a token is asked for each request', async (t) => {
+  const got = [];
+  const server = createServer((request, response) => {
+    got.push(request.headers.authorization);
+    if (request.url === '/events?topic=a.%3F') {
+      response.writeHead(403).end('{"kind":"access_denied","outcome":"rejected","detail":"not you","code":-32002}');
+      return;
+    }
+    response.end('{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"no"}}');
+  });
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  t.after(() => server.close());
+  let turn = 0;
+  const token = async () => `t${++turn}`;
+  const rpc = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token, WebSocket });
+  for (const _ of [1, 2]) await rejects(rpc.fetch('a', 'b'), { code: -1, kind: 'application', outcome: 'unknown' });
+  await rejects(rpc.subscribe('a.?', () => {}), { kind: 'access_denied', message: 'not you', outcome: 'rejected' });
+  assert.deepEqual(got, ['Bearer t1', 'Bearer t2', 'Bearer t3']);
+});
+
+/** What a handler was given, to be waited for. */
+function heard() {
+  const all = [];
+  let wake = () => {};
+  return {
+    all,
+    take: (event) => { all.push(event); wake(); },
+    async count(count) { while (all.length < count) await new Promise((resolve) => { wake = resolve; }); return all; },
+  };
+}
+
+for (const [way, options] of Object.entries(ways)) {
+  test(`${way}: events come to those who listen, until they do not`, async (t) => {
+    const rpc = await connect({ ...options, timeout: 20_000 });
+    t.after(() => rpc.close());
+    const [one, all] = [heard(), heard()];
+    const sold = await rpc.subscribe('till.sold', one.take);
+    await rpc.subscribe('till.*', all.take);
+    for (const [hook, n] of [['sold', 1], ['opened', 2], ['sold', 3]]) await till.trigger(hook, { n });
+    assert.deepEqual((await all.count(3)).map(({ topic, data }) => [topic, data.n]),
+      [['till.sold', 1], ['till.opened', 2], ['till.sold', 3]]);
+    assert.deepEqual((await one.count(2)).map(({ data }) => data.n), [1, 3]);
+    assert.equal(one.all[1].id, one.all[0].id + 1);
+    await sold.unsubscribe();
+    await till.trigger('sold', { n: 4 });
+    await all.count(4);
+    assert.equal(one.all.length, 2);
+    await rejects(rpc.subscribe('secret', () => {}), { kind: 'access_denied' });
+  });
+
+  test(`${way}: after a loss events go on where they were, and gaps are told`, async (t) => {
+    const wires = await wire(url);
+    t.after(() => wires.close());
+    const pauses = { first: 20, longest: 50 };
+    const rpc = await connect({ ...options, url: wires.url, timeout: 20_000, pauses });
+    t.after(() => rpc.close());
+    const [events, gaps] = [heard(), heard()];
+    const hook = `paid_${way}`;
+    const topic = `till.${hook}`;
+    await rpc.subscribe(topic, events.take, { onGap: gaps.take });
+    await till.trigger(hook, { n: 1 });
+    await events.count(1);
+    wires.cut();
+    for (const n of [2, 3]) await till.trigger(hook, { n });
+    wires.mend();
+    assert.deepEqual((await events.count(3)).map(({ data }) => data.n), [1, 2, 3]);
+    assert.equal(gaps.all.length, 0);
+    wires.cut();
+    // Three are kept.
+    for (const n of [4, 5, 6, 7, 8]) await till.trigger(hook, { n });
+    wires.mend();
+    assert.deepEqual((await events.count(6)).slice(3).map(({ data }) => data.n), [6, 7, 8]);
+    assert.deepEqual(gaps.all, [{ topic: topic, missed: 2 }]);
+  });
+}
