@@ -1,6 +1,6 @@
 # What a newcomer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint setup clean
+.PHONY: help demo test mesh bench lint setup clean
 
 help: ## this list
 	@printf 'Genkan: JSON-RPC over HTTP in front of Nameko, NATS and more.\n\n'
@@ -13,6 +13,10 @@ demo: ## real brokers and services, modules on the hub, Genkan in front; Ctrl-C 
 test: ## set up, then every test: unit tests and tests/it through real brokers and services
 	@scripts/setup
 	cargo test --locked
+
+mesh: ## every way in times every kind of service: the table in docs/mesh.md, as it comes out now
+	@scripts/setup
+	MESH=write cargo test --locked --test it -- mesh::
 
 bench: ## what a call costs, side by side with its floors and its peers
 	cargo bench --locked --bench gateway -- $(ARGS)
