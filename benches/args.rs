@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::gateway::backends::NAMEKO_SERVICE;
 use crate::support::http::Expect;
 
 /// Measures the gateway's CPU and memory beside the bare parts it is made of
@@ -45,7 +46,21 @@ impl Args {
 
     /// Whether anything of the gateway in front of brokers is to be measured.
     pub(crate) fn wants_gateway(&self) -> bool {
-        [Part::Nats, Part::Nameko, Part::Memory].into_iter().any(|part| self.wants(part))
+        self.wants_calls() || self.wants(Part::Metrics) || self.wants(Part::Memory)
+    }
+
+    /// Whether calls over HTTP to a broker are to be measured.
+    pub(crate) fn wants_calls(&self) -> bool {
+        let parts = [
+            Part::Nats,
+            Part::Large,
+            Part::Routes,
+            Part::Nameko,
+            Part::JsonRpc,
+            Part::Exposed,
+            Part::Alone,
+        ];
+        parts.into_iter().any(|part| self.wants(part))
     }
 
     /// Whether anything of the hub is to be measured.
@@ -68,12 +83,24 @@ impl Args {
 /// What can be measured on its own.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// The gateway in front of brokers: the next three
+    /// The gateway in front of brokers and services: the next nine
     Gateway,
-    /// HTTP to NATS
+    /// HTTP and one WebSocket to NATS, a small body
     Nats,
+    /// HTTP to NATS, 100 KiB of JSON each way
+    Large,
+    /// 10,000 routes: the last one called, the check, the start
+    Routes,
+    /// The size of the metrics page with many routes
+    Metrics,
     /// HTTP to Nameko, and RabbitMQ's own CPU
     Nameko,
+    /// HTTP to a JSON-RPC service over HTTP, beside nginx and HAProxy
+    JsonRpc,
+    /// Callers on RabbitMQ and NATS, to services on the other one
+    Exposed,
+    /// What one call at a time waits for the gateway
+    Alone,
     /// Resident memory under load
     Memory,
     /// The hub: the next four, which need no broker
@@ -91,7 +118,16 @@ pub(crate) enum Part {
 impl Part {
     fn whole(self) -> Part {
         match self {
-            Part::Gateway | Part::Nats | Part::Nameko | Part::Memory => Part::Gateway,
+            Part::Gateway
+            | Part::Nats
+            | Part::Large
+            | Part::Routes
+            | Part::Metrics
+            | Part::Nameko
+            | Part::JsonRpc
+            | Part::Exposed
+            | Part::Alone
+            | Part::Memory => Part::Gateway,
             Part::Hub | Part::HubCalls | Part::HubHttp | Part::HubHooks | Part::HubMemory => {
                 Part::Hub
             }
@@ -106,9 +142,22 @@ pub(crate) enum Role {
     /// An HTTP server that answers with the body it got
     #[command(hide = true)]
     AxumEcho,
+    /// A JSON-RPC service over HTTP that answers with its params
+    #[command(hide = true)]
+    AxumJsonRpc,
     /// An HTTP client that checks what it gets
     #[command(hide = true)]
-    HttpLoad { address: SocketAddr, method: String, expect: Expect },
+    HttpLoad {
+        address: SocketAddr,
+        method: String,
+        expect: Expect,
+        /// Send 100 KiB of params
+        #[arg(long)]
+        large: bool,
+    },
+    /// JSON-RPC calls over one WebSocket
+    #[command(hide = true)]
+    WebSocketLoad { address: SocketAddr, method: String },
     /// Picom requests without a gateway
     #[command(hide = true)]
     NatsClient {
@@ -123,6 +172,9 @@ pub(crate) enum Role {
         url: String,
         #[arg(long)]
         persistent: bool,
+        /// Which service is called
+        #[arg(long, default_value = NAMEKO_SERVICE)]
+        service: String,
     },
     /// A Picom service that answers with its message
     #[command(hide = true)]

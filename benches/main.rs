@@ -5,6 +5,12 @@
 //!   async-nats client ──nats-server──> picom responder      floor: NATS
 //!   lapin client ──RabbitMQ──> Nameko responder             floor: AMQP
 //!   load ──HTTP──> genkan serve ──> the same two responders
+//!   load ──one WebSocket──> genkan serve ──> the picom responder
+//!   load ──HTTP──> nginx ──HTTP──> axum echo                what proxying takes
+//!   load ──HTTP──> genkan serve, nginx, HAProxy ──HTTP──> a JSON-RPC service
+//!   lapin client ──RabbitMQ──> genkan serve ──> the picom responder
+//!   async-nats client ──nats-server──> genkan serve ──> the Nameko responder
+//!   load ──HTTP──> Fastify and amqplib ──RabbitMQ──> …      what a gateway in Node.js takes
 //!
 //!   module ──> relay of lines ──> module                    floor: the hub
 //!   module ──> genkan serve ──> module
@@ -13,9 +19,10 @@
 //!
 //! Every box is a process of its own, so that its CPU can be told apart: this program starts
 //! itself again with a role as its argument. Floors and gateway take turns, round by round,
-//! because a machine's speed drifts. Every answer is checked: a gateway that fails fast is an
-//! error here, not a record. It measures and prints; it judges only against the targets in each
-//! `report.rs`, and leaves no process and no file behind.
+//! because a machine's speed drifts; what is built here runs on the gateway's allocator, with its
+//! flags. nginx and the Node.js peer are as their packages ship them. Every answer is checked: a
+//! gateway that fails fast is an error here, not a record. It measures and prints; it judges only
+//! against the targets in each `report.rs` and `glance.rs`, and leaves no process and no file behind.
 
 mod args;
 mod gateway;
@@ -28,6 +35,7 @@ use std::io::{Write, stdout};
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
+use tikv_jemallocator::Jemalloc;
 
 use args::{Args, Role};
 use gateway::{backends, clients};
@@ -35,7 +43,11 @@ use hub::pair::Known;
 use hub::{crowd, pair, relay};
 use support::note::note;
 use support::setup::Setup;
-use support::{axum, http};
+use support::{axum, http, websocket};
+
+/// The gateway's own, so that floors differ from it in what they do alone.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> Result<()> {
     let mut args = Args::parse();
@@ -52,11 +64,17 @@ fn main() -> Result<()> {
 fn play(role: Role) -> Result<()> {
     match role {
         Role::AxumEcho => axum::echo(),
-        Role::HttpLoad { address, method, expect } => http::load(address, &method, expect),
+        Role::AxumJsonRpc => axum::json_rpc(),
+        Role::HttpLoad { address, method, expect, large } => {
+            http::load(address, &method, expect, large)
+        }
+        Role::WebSocketLoad { address, method } => websocket::load(address, &method),
         Role::NatsClient { server, subject, one_thread } => {
             clients::nats(&server, subject, one_thread)
         }
-        Role::LapinClient { url, persistent } => clients::lapin(&url, persistent),
+        Role::LapinClient { url, persistent, service } => {
+            clients::lapin(&url, persistent, &service)
+        }
         Role::PicomResponder { server } => backends::picom(&server),
         Role::NamekoResponder { url } => backends::nameko(&url),
         Role::RelayPair => relay::pair(),

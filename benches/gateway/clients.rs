@@ -17,7 +17,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::backends::{EXCHANGE, NAMEKO_SERVICE, declare_exchange};
+use super::backends::{EXCHANGE, declare_exchange};
 use crate::support::http::PAYLOAD;
 use crate::support::role::{Session, Threads, client};
 
@@ -48,9 +48,9 @@ impl Session for PicomCaller {
 
 /// The role of a Nameko caller: mandatory and confirmed requests, replies from a queue of its own
 /// with `no_ack`, on two connections, as WIRE 7.1 has it.
-pub(crate) fn lapin(url: &str, persistent: bool) -> Result<()> {
+pub(crate) fn lapin(url: &str, persistent: bool, service: &str) -> Result<()> {
     let mut tasks = JoinSet::new();
-    let connect = NamekoCaller::connect(url, persistent, &mut tasks);
+    let connect = NamekoCaller::connect(url, persistent, service, &mut tasks);
     client(Threads::Default, connect, async |caller| Ok(caller.clone()))
 }
 
@@ -60,13 +60,19 @@ type Pending = Mutex<HashMap<ShortString, oneshot::Sender<Vec<u8>>>>;
 struct NamekoCaller {
     channel: Channel,
     pending: Arc<Pending>,
+    key: ShortString,
     reply_to: ShortString,
     delivery_mode: u8,
     _connections: Arc<(Connection, Connection)>,
 }
 
 impl NamekoCaller {
-    async fn connect(url: &str, persistent: bool, tasks: &mut JoinSet<()>) -> Result<Self> {
+    async fn connect(
+        url: &str,
+        persistent: bool,
+        service: &str,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self> {
         let publish = Connection::connect(url, ConnectionProperties::default()).await?;
         let consume = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = publish.create_channel().await?;
@@ -77,8 +83,9 @@ impl NamekoCaller {
         let replies = reply_consumer(&consume.create_channel().await?, &reply_to).await?;
         tasks.spawn(hand_out(replies, Arc::clone(&pending)));
         let delivery_mode = if persistent { 2 } else { 1 };
+        let (key, reply_to) = (format!("{service}.echo").into(), reply_to.into());
         let _connections = Arc::new((publish, consume));
-        Ok(Self { channel, pending, reply_to: reply_to.into(), delivery_mode, _connections })
+        Ok(Self { channel, pending, key, reply_to, delivery_mode, _connections })
     }
 }
 
@@ -128,7 +135,7 @@ impl Session for NamekoCaller {
             .with_reply_to(self.reply_to.clone());
         let body = format!(r#"{{"args": [], "kwargs": {PAYLOAD}}}"#);
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let key = ShortString::from(format!("{NAMEKO_SERVICE}.echo"));
+        let key = self.key.clone();
         let confirm = self
             .channel
             .basic_publish(EXCHANGE.into(), key, mandatory, body.as_bytes(), properties)

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::backends::{NAMEKO_SERVICE, PICOM_SERVICE};
 use super::brokers::{self, Broker};
+use super::peers::{self, Peer};
+use super::scale::{self, MANY, Scale};
+use super::{exposed, jsonrpc};
 use crate::args::{Args, Part};
 use crate::support::child::Copy;
 use crate::support::gateway::Gateway;
@@ -16,8 +19,19 @@ use crate::support::subject::{IdleBroker, Sample, Subject};
 
 /// The connections, or concurrent callers, that everything is measured at.
 pub(crate) const CONNECTIONS: [usize; 2] = [16, 64];
-const HTTP_CALLS: u64 = 40_000;
-const AMQP_CALLS: u64 = 15_000;
+pub(super) const HTTP_CALLS: u64 = 40_000;
+pub(super) const AMQP_CALLS: u64 = 15_000;
+const NODE_CALLS: u64 = 7_500;
+const LARGE_CALLS: u64 = 3_000;
+const MANY_CALLS: u64 = 10_000;
+/// Everything that is also measured at one call in flight.
+const ALL: [usize; 3] = [ALONE, CONNECTIONS[0], CONNECTIONS[1]];
+/// One call in flight: what a caller waits.
+pub(crate) const ALONE: usize = 1;
+/// How many times fewer calls are made at one in flight.
+const FEWER_ALONE: u64 = 8;
+/// The connections that calls of the last of many routes come over.
+pub(crate) const MANY_AT: usize = CONNECTIONS[0];
 /// The totals of calls after which memory is read.
 const MEMORY_AFTER: [u64; 2] = [100_000, 500_000];
 
@@ -28,10 +42,24 @@ pub(crate) enum What {
     AxumEcho,
     NatsClient,
     NatsClientThreads,
+    Nginx,
     GatewayNats,
+    GatewayWebSocket,
+    GatewayManyRoutes,
+    NginxLarge,
+    GatewayLarge,
     LapinClient,
     LapinPersistent,
     GatewayNameko,
+    NodeNameko,
+    JsonRpcService,
+    NginxJsonRpc,
+    HaproxyJsonRpc,
+    GatewayJsonRpc,
+    LapinService,
+    NatsService,
+    GatewayFromNameko,
+    GatewayFromPicom,
 }
 
 /// What was resident after a total of calls.
@@ -45,51 +73,72 @@ pub(crate) struct MemoryPoint {
 /// Everything that a run has found.
 #[derive(Debug)]
 pub(crate) struct Results {
-    pub(crate) nats_server: String,
-    pub(crate) rabbitmq: String,
+    /// What stood behind and beside the gateway, with versions.
+    pub(crate) versions: String,
     pub(crate) samples: BTreeMap<(What, usize), Vec<Sample>>,
     pub(crate) memory: Vec<MemoryPoint>,
+    pub(crate) scale: Scale,
 }
 
-/// What takes its turn in each round.
+/// What takes its turn in each round, at some numbers of connections.
 struct Turn {
     what: What,
+    at: &'static [usize],
     subject: Subject,
     calls: u64,
 }
 
-/// Starts and measures.
-pub(crate) fn all(args: &Args) -> Result<Results> {
-    note("starting the brokers");
-    let nats = brokers::nats()?;
-    let rabbit = brokers::rabbitmq()?;
-    let _picom = Copy::start(&["picom-responder", &nats.url])?;
-    let _nameko = Copy::start(&["nameko-responder", &rabbit.url])?;
-    let measures_cpu = args.wants(Part::Nats) || args.wants(Part::Nameko);
-    let samples = if measures_cpu { cpu(args, &nats, &rabbit)? } else { BTreeMap::new() };
-    let measures_memory = args.wants(Part::Memory) && !args.floors;
-    let memory = if measures_memory { resident(args, &nats, &rabbit)? } else { Vec::new() };
-    Ok(Results { nats_server: nats.version, rabbitmq: rabbit.version, samples, memory })
+/// The brokers with a service behind each.
+pub(super) struct World {
+    pub(super) nats: Broker,
+    /// Only where a call goes there: it takes its time to start.
+    pub(super) rabbit: Option<Broker>,
+    pub(super) picom: Copy,
+    pub(super) nameko: Option<Copy>,
 }
 
-fn cpu(
-    args: &Args,
-    nats: &Broker,
-    rabbit: &Broker,
-) -> Result<BTreeMap<(What, usize), Vec<Sample>>> {
-    let axum = Copy::start(&["axum-echo"])?;
-    let gateway = match args.floors {
-        true => None,
-        false => Some(start_gateway("gateway", nats, rabbit)?),
-    };
-    let mut turns = turns(args, nats, rabbit, &axum, gateway.as_ref())?;
+/// Starts and measures.
+pub(crate) fn all(args: &Args) -> Result<Results> {
+    let on_rabbit = [Part::Nameko, Part::Memory, Part::Exposed, Part::Alone];
+    let world = World::start(on_rabbit.into_iter().any(|part| args.wants(part)))?;
+    let samples = if args.wants_calls() { calls(args, &world)? } else { BTreeMap::new() };
+    let scale = scale::all(args, &world.nats.url)?;
+    let measures_memory = args.wants(Part::Memory) && !args.floors;
+    let memory = if measures_memory { resident(args, &world)? } else { Vec::new() };
+    Ok(Results { versions: world.versions(), samples, memory, scale })
+}
+
+impl World {
+    fn start(with_rabbit: bool) -> Result<Self> {
+        note("starting the brokers");
+        let nats = brokers::nats()?;
+        let rabbit = if with_rabbit { Some(brokers::rabbitmq()?) } else { None };
+        let picom = Copy::start(&["picom-responder", &nats.url])?;
+        let responder = |rabbit: &Broker| Copy::start(&["nameko-responder", &rabbit.url]);
+        let nameko = rabbit.as_ref().map(responder).transpose()?;
+        Ok(Self { nats, rabbit, picom, nameko })
+    }
+
+    fn versions(&self) -> String {
+        let rabbit = self.rabbit.as_ref().map(|rabbit| format!("RabbitMQ {}, ", rabbit.version));
+        let (nats, rabbit) = (&self.nats.version, rabbit.unwrap_or_default());
+        format!("nats-server {nats}, {rabbit}{}", peers::versions())
+    }
+}
+
+fn calls(args: &Args, world: &World) -> Result<BTreeMap<(What, usize), Vec<Sample>>> {
+    let mut stage = Stage::set(args, world)?;
     let mut samples: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let rounds = args.rounds();
-    for connections in CONNECTIONS {
+    for connections in ALL {
         for round in 1..=rounds {
-            for Turn { what, subject, calls } in &mut turns {
+            for Turn { what, at, subject, calls } in &mut stage.turns {
+                if !at.contains(&connections) {
+                    continue;
+                }
                 note(&format!("{what:?} at {connections}, round {round} of {rounds}"));
-                let sample = subject.measure(connections, *calls)?;
+                let fewer = if connections == ALONE { FEWER_ALONE } else { 1 };
+                let sample = subject.measure(connections, *calls / fewer)?;
                 samples.entry((*what, connections)).or_default().push(sample);
             }
         }
@@ -97,82 +146,188 @@ fn cpu(
     Ok(samples)
 }
 
-fn turns(
-    args: &Args,
-    nats: &Broker,
-    rabbit: &Broker,
-    axum: &Copy,
-    gateway: Option<&Gateway>,
-) -> Result<Vec<Turn>> {
-    let (http, amqp) = (args.calls(HTTP_CALLS), args.calls(AMQP_CALLS));
-    let method = format!("{PICOM_SERVICE}.echo");
-    let address = format!("127.0.0.1:{}", axum.port()?);
-    let mut turns = Vec::new();
-    let mut add = |what, subject, calls| turns.push(Turn { what, subject, calls });
-    let load = Copy::start(&["http-load", &address, &method, "echo"])?;
-    add(What::AxumEcho, Subject::new(load, Some(axum.pid())), http);
-    if args.wants(Part::Nats) {
-        let one = Copy::start(&["nats-client", &nats.url, &method, "--one-thread"])?;
-        add(What::NatsClient, Subject::new(one, None), http);
-        let threads = Copy::start(&["nats-client", &nats.url, &method])?;
-        add(What::NatsClientThreads, Subject::new(threads, None), http);
-        if let Some(gateway) = gateway {
-            let address = gateway.address.to_string();
-            let load = Copy::start(&["http-load", &address, &method, "result"])?;
-            add(What::GatewayNats, Subject::new(load, Some(gateway.pid())), http);
-        }
-    }
-    if args.wants(Part::Nameko) {
-        let client = Copy::start(&["lapin-client", &rabbit.url])?;
-        let persistent = Copy::start(&["lapin-client", &rabbit.url, "--persistent"])?;
-        note("RabbitMQ idles");
-        let broker = IdleBroker::watch(rabbit.pid())?;
-        let subject = |driver, pid| Subject::new(driver, pid).before(broker);
-        add(What::LapinClient, subject(client, None), amqp);
-        if let Some(gateway) = gateway {
-            let method = format!("{NAMEKO_SERVICE}.echo");
-            let address = gateway.address.to_string();
-            let load = Copy::start(&["http-load", &address, &method, "result"])?;
-            add(What::GatewayNameko, subject(load, Some(gateway.pid())), amqp);
-        }
-        add(What::LapinPersistent, subject(persistent, None), amqp / 2);
-    }
-    Ok(turns)
+/// What the turns are played on. The turns come first, so that loads end before what they load.
+pub(super) struct Stage {
+    turns: Vec<Turn>,
+    axum: Copy,
+    gateway: Option<Gateway>,
+    pub(super) more: Vec<Gateway>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) services: Vec<Copy>,
 }
 
-/// A gateway in front of both responders.
-fn start_gateway(name: &str, nats: &Broker, rabbit: &Broker) -> Result<Gateway> {
-    let (nats, rabbit) = (&nats.url, &rabbit.url);
-    let rest = format!(
-        r#"
-[hub]
-listen = []
+impl Stage {
+    fn set(args: &Args, world: &World) -> Result<Self> {
+        let axum = Copy::start(&["axum-echo"])?;
+        let gateway = match args.floors {
+            true => None,
+            false => Some(start_gateway("gateway", world)?),
+        };
+        let (turns, more, peers, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut stage = Self { turns, axum, gateway, more, peers, services };
+        if args.wants(Part::Nats) || args.wants(Part::Nameko) {
+            stage.axum(args)?;
+        }
+        if args.wants(Part::Nats) || args.wants(Part::Large) {
+            stage.nginx(args)?;
+        }
+        stage.nats(args, world)?;
+        if let Some(rabbit) = &world.rabbit {
+            stage.nameko(args, rabbit)?;
+            exposed::set(&mut stage, args, world, rabbit)?;
+        }
+        jsonrpc::set(&mut stage, args)?;
+        Ok(stage)
+    }
 
-[upstreams.nats]
-protocol = "nats"
-servers = ["{nats}"]
-dialect = "picom"
+    pub(super) fn add(&mut self, what: What, at: &'static [usize], subject: Subject, calls: u64) {
+        self.turns.push(Turn { what, at, subject, calls });
+    }
 
+    fn axum(&mut self, args: &Args) -> Result<()> {
+        let address = format!("127.0.0.1:{}", self.axum.port()?);
+        let subject = Subject::new(load(&address, PICOM_SERVICE, "echo")?, Some(self.axum.pid()));
+        self.add(What::AxumEcho, &CONNECTIONS, subject, args.calls(HTTP_CALLS));
+        Ok(())
+    }
+
+    fn nginx(&mut self, args: &Args) -> Result<()> {
+        let Some(nginx) = peers::nginx(&self.axum)? else { return Ok(()) };
+        if args.wants(Part::Nats) {
+            let subject =
+                Subject::of(load(&nginx.address, PICOM_SERVICE, "echo")?, nginx.pids.clone());
+            self.add(What::Nginx, &CONNECTIONS, subject, args.calls(HTTP_CALLS));
+        }
+        if args.wants(Part::Large) {
+            let subject =
+                Subject::of(large_load(&nginx.address, PICOM_SERVICE, "echo")?, nginx.pids.clone());
+            self.add(What::NginxLarge, &CONNECTIONS, subject, args.calls(LARGE_CALLS));
+        }
+        self.peers.push(nginx);
+        Ok(())
+    }
+
+    fn nats(&mut self, args: &Args, world: &World) -> Result<()> {
+        let (url, method) = (&world.nats.url, format!("{PICOM_SERVICE}.echo"));
+        let http = args.calls(HTTP_CALLS);
+        let points = points(args, &[Part::Nats, Part::Exposed]);
+        if !points.is_empty() {
+            let one = Copy::start(&["nats-client", url, &method, "--one-thread"])?;
+            self.add(What::NatsClient, points, Subject::new(one, None), http);
+        }
+        if args.wants(Part::Nats) {
+            let threads = Copy::start(&["nats-client", url, &method])?;
+            self.add(What::NatsClientThreads, &CONNECTIONS, Subject::new(threads, None), http);
+        }
+        let Some(gateway) = &self.gateway else { return Ok(()) };
+        let (address, pid) = (gateway.address.to_string(), gateway.pid());
+        let mut at = self::points(args, &[Part::Nats]);
+        if args.wants(Part::Routes) && !args.wants(Part::Nats) {
+            at = if args.wants(Part::Alone) { &ALL[..2] } else { &CONNECTIONS[..1] };
+        }
+        if !at.is_empty() {
+            let subject = Subject::new(load(&address, PICOM_SERVICE, "result")?, Some(pid));
+            self.add(What::GatewayNats, at, subject, http);
+        }
+        if args.wants(Part::Nats) {
+            let load = Copy::start(&["web-socket-load", &address, &method])?;
+            let subject = Subject::new(load, Some(pid));
+            self.add(What::GatewayWebSocket, &CONNECTIONS, subject, http);
+        }
+        if args.wants(Part::Large) {
+            let subject = Subject::new(large_load(&address, PICOM_SERVICE, "result")?, Some(pid));
+            self.add(What::GatewayLarge, &CONNECTIONS, subject, args.calls(LARGE_CALLS));
+        }
+        if args.wants(Part::Routes) {
+            note(&format!("starting a gateway with {MANY} routes"));
+            let many = Gateway::start("many-routes", &scale::configuration(MANY, url))?;
+            let load = load(&many.address.to_string(), PICOM_SERVICE, "result")?;
+            let subject = Subject::new(load, Some(many.pid()));
+            self.add(What::GatewayManyRoutes, &[MANY_AT], subject, args.calls(MANY_CALLS));
+            self.more.push(many);
+        }
+        Ok(())
+    }
+
+    fn nameko(&mut self, args: &Args, rabbit: &Broker) -> Result<()> {
+        let at = points(args, &[Part::Nameko, Part::Exposed]);
+        if at.is_empty() {
+            return Ok(());
+        }
+        let calls = args.calls(AMQP_CALLS);
+        let client = Copy::start(&["lapin-client", &rabbit.url])?;
+        let node = match args.floors || !args.wants(Part::Nameko) {
+            true => None,
+            false => peers::node(&rabbit.url)?,
+        };
+        note("RabbitMQ idles");
+        let broker = IdleBroker::watch(rabbit.pid())?;
+        let client = Subject::new(client, None).before(broker);
+        self.add(What::LapinClient, at, client, calls);
+        if let Some(gateway) = &self.gateway {
+            let load = load(&gateway.address.to_string(), NAMEKO_SERVICE, "result")?;
+            let subject = Subject::new(load, Some(gateway.pid())).before(broker);
+            self.add(What::GatewayNameko, points(args, &[Part::Nameko]), subject, calls);
+        }
+        if !args.wants(Part::Nameko) {
+            return Ok(());
+        }
+        let persistent = Copy::start(&["lapin-client", &rabbit.url, "--persistent"])?;
+        let persistent = Subject::new(persistent, None).before(broker);
+        self.add(What::LapinPersistent, &CONNECTIONS, persistent, calls / 2);
+        if let Some(node) = node {
+            let load = load(&node.address, NAMEKO_SERVICE, "result")?;
+            let subject = Subject::of(load, node.pids.clone()).before(broker);
+            self.add(What::NodeNameko, &CONNECTIONS, subject, args.calls(NODE_CALLS));
+            self.peers.push(node);
+        }
+        Ok(())
+    }
+}
+
+/// Where something is measured that those parts want, and the one for one call in flight.
+pub(super) fn points(args: &Args, parts: &[Part]) -> &'static [usize] {
+    match (parts.iter().any(|part| args.wants(*part)), args.wants(Part::Alone)) {
+        (true, true) => &ALL,
+        (true, false) => &CONNECTIONS,
+        (false, true) => &ALL[..1],
+        (false, false) => &[],
+    }
+}
+
+/// A load of small calls of a service's `echo`.
+pub(super) fn load(address: &str, service: &str, expect: &str) -> Result<Copy> {
+    Copy::start(&["http-load", address, &format!("{service}.echo"), expect])
+}
+
+/// A load of 100 KiB each.
+fn large_load(address: &str, service: &str, expect: &str) -> Result<Copy> {
+    Copy::start(&["http-load", address, &format!("{service}.echo"), expect, "--large"])
+}
+
+/// A gateway in front of the responders.
+fn start_gateway(name: &str, world: &World) -> Result<Gateway> {
+    let mut rest = scale::configuration(1, &world.nats.url);
+    if let Some(rabbit) = &world.rabbit {
+        rest.push_str(&format!(
+            r#"
 [upstreams.rabbit]
 protocol = "nameko"
-url = "{rabbit}"
-
-[[routes]]
-match = "{PICOM_SERVICE}.*"
-upstream = "nats"
+url = "{}"
 
 [[routes]]
 match = "{NAMEKO_SERVICE}.*"
 upstream = "rabbit"
-"#
-    );
+"#,
+            rabbit.url
+        ));
+    }
     Gateway::start(name, &rest)
 }
 
-fn resident(args: &Args, nats: &Broker, rabbit: &Broker) -> Result<Vec<MemoryPoint>> {
-    let gateway = start_gateway("memory", nats, rabbit)?;
-    let method = format!("{PICOM_SERVICE}.echo");
-    let mut load = Copy::start(&["http-load", &gateway.address.to_string(), &method, "result"])?;
+fn resident(args: &Args, world: &World) -> Result<Vec<MemoryPoint>> {
+    let gateway = start_gateway("memory", world)?;
+    let mut load = load(&gateway.address.to_string(), PICOM_SERVICE, "result")?;
     let mut points = Vec::new();
     let read = |calls| Memory::read(gateway.pid()).map(|memory| MemoryPoint { calls, memory });
     load.open(CONNECTIONS[1])?;

@@ -1,7 +1,14 @@
-//! The gateway in front of brokers, beside a bare HTTP server and each broker's bare client.
+//! The gateway in front of brokers, beside a bare HTTP server and each broker's bare client, and
+//! beside what others take for the same.
 
+mod alone;
 pub(crate) mod backends;
 mod brokers;
 pub(crate) mod clients;
+mod exposed;
+mod glance;
+mod jsonrpc;
 pub(crate) mod measure;
+mod peers;
 pub(crate) mod report;
+mod scale;

@@ -5,8 +5,9 @@
 //! id and payload of every answer are compared.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,8 +16,32 @@ use tokio::net::TcpStream;
 
 use super::role::{Session, Threads, client};
 
-/// The params of every call, and so the result that echo services answer with.
+/// The params of every small call, and so the result that echo services answer with.
 pub(crate) const PAYLOAD: &str = r#"{"id":12345,"name":"ada"}"#;
+/// How long the params of a large call are at least.
+const LARGE: usize = 100 * 1024;
+
+/// The params of a large call: what services send when they send much, rows of fields.
+fn large_payload() -> String {
+    let mut text = String::from(r#"{"rows":["#);
+    let mut number = 0;
+    while text.len() < LARGE {
+        let comma = if number > 0 { "," } else { "" };
+        text.push_str(&format!(
+            r#"{comma}{{"id":{number},"name":"Zoë Müller","price":{}.50,"tags":["new","sale"],"#,
+            number % 90 + 10
+        ));
+        text.push_str(
+            r#""active":true,"parent":null,"address":{"street":"12 Mill Lane","city":"Leeds"},"#,
+        );
+        text.push_str(
+            r#""note":"leave it at the \"blue\" door, please\nand ring twice: nobody hears it"}"#,
+        );
+        number += 1;
+    }
+    text.push_str("]}");
+    text
+}
 
 /// What an answer must be.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,18 +53,22 @@ pub(crate) enum Expect {
 }
 
 /// The role.
-pub(crate) fn load(address: SocketAddr, method: &str, expect: Expect) -> Result<()> {
+pub(crate) fn load(address: SocketAddr, method: &str, expect: Expect, large: bool) -> Result<()> {
+    let payload = if large { large_payload() } else { PAYLOAD.to_owned() };
+    let call = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{payload},"id":"#);
     client(Threads::Default, async { Ok(()) }, async |()| {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let method = method.to_owned();
-        Ok(Connection { stream, method, expect, request: Vec::new(), answer: Vec::new() })
+        let (call, payload) = (call.clone(), payload.clone());
+        Ok(Connection { stream, call, payload, expect, request: Vec::new(), answer: Vec::new() })
     })
 }
 
 struct Connection {
     stream: TcpStream,
-    method: String,
+    /// A call's text up to its id.
+    call: String,
+    payload: String,
     expect: Expect,
     request: Vec<u8>,
     answer: Vec<u8>,
@@ -47,32 +76,31 @@ struct Connection {
 
 impl Session for Connection {
     async fn call(&mut self, number: u64) -> Result<()> {
-        let method = &self.method;
-        let body =
-            format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{PAYLOAD},"id":{number}}}"#);
+        let end = format!("{number}}}");
         self.request.clear();
         let head = format!(
             "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
-            body.len()
+            self.call.len() + end.len()
         );
         self.request.extend_from_slice(head.as_bytes());
-        self.request.extend_from_slice(body.as_bytes());
+        self.request.extend_from_slice(self.call.as_bytes());
+        self.request.extend_from_slice(end.as_bytes());
         self.stream.write_all(&self.request).await?;
-        let expect = self.expect;
-        let got = self.receive().await?;
-        let right = match expect {
-            Expect::Echo => got == body.as_bytes(),
-            Expect::Result => is_result(got, number),
+        let range = self.receive().await?;
+        let got = self.answer.get(range).unwrap_or_default();
+        let right = match self.expect {
+            Expect::Echo => self.request.get(head.len()..) == Some(got),
+            Expect::Result => is_result(got, number, &self.payload),
         };
-        ensure!(right, "call {number} got a wrong answer: {}", String::from_utf8_lossy(got));
+        ensure!(right, "call {number} got a wrong answer: {}", shown(got));
         Ok(())
     }
 }
 
 impl Connection {
-    /// Reads one response and returns its body.
-    async fn receive(&mut self) -> Result<&[u8]> {
+    /// Reads one response and returns where its body is.
+    async fn receive(&mut self) -> Result<Range<usize>> {
         self.answer.clear();
         loop {
             let count = self.stream.read_buf(&mut self.answer).await?;
@@ -84,7 +112,7 @@ impl Connection {
                 let count = self.stream.read_buf(&mut self.answer).await?;
                 ensure!(count > 0, "the server closed a connection in the midst of an answer");
             }
-            return self.answer.get(body..body + length).context("the body is there");
+            return Ok(body..body + length);
         }
     }
 }
@@ -108,8 +136,14 @@ struct Answer<'a> {
     id: u64,
 }
 
-fn is_result(got: &[u8], number: u64) -> bool {
+/// Whether it is a JSON-RPC result with that id and payload.
+pub(crate) fn is_result(got: &[u8], number: u64, payload: &str) -> bool {
     serde_json::from_slice::<Answer<'_>>(got).is_ok_and(|answer| {
-        answer.id == number && answer.result.is_some_and(|result| result.get() == PAYLOAD)
+        answer.id == number && answer.result.is_some_and(|result| result.get() == payload)
     })
+}
+
+/// The beginning of an answer.
+pub(crate) fn shown(got: &[u8]) -> String {
+    String::from_utf8_lossy(got).chars().take(500).collect()
 }

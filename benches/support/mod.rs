@@ -3,7 +3,7 @@
 //! - `role` and `child`: processes, from the inside and from the outside.
 //! - `process`: what a process has used; `subject`: how one number is taken.
 //! - `gateway`: the program that is measured.
-//! - `http` and `axum`: the load over HTTP, and its floor.
+//! - `http` and `axum`: the load over HTTP, and its floor; `websocket`: over one WebSocket.
 //! - `place`, `setup`, `note`, `table`: folders and ports, the machine, progress, tables.
 
 pub(crate) mod axum;
@@ -17,3 +17,4 @@ pub(crate) mod role;
 pub(crate) mod setup;
 pub(crate) mod subject;
 pub(crate) mod table;
+pub(crate) mod websocket;

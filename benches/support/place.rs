@@ -32,7 +32,7 @@ pub(crate) fn await_port(port: u16, process: &Guarded, folder: &Path) -> Result<
             let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
             bail!("nothing came to listen on port {port}. What it said:\n{log}");
         }
-        sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(5));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// A reading of a process's CPU time, thread by thread.
+/// A reading of one or more processes' CPU time, thread by thread.
 pub(crate) struct Cpu {
     at: Instant,
     threads: HashMap<String, u64>,
@@ -18,17 +18,19 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     /// Reads it now.
-    pub(crate) fn read(pid: u32) -> Result<Self> {
-        let tasks = format!("/proc/{pid}/task");
-        let listing = fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))?;
+    pub(crate) fn read(pids: &[u32]) -> Result<Self> {
         let mut threads = HashMap::new();
-        for entry in listing {
-            let thread = entry?.file_name().to_string_lossy().into_owned();
-            let Ok(text) = fs::read_to_string(format!("{tasks}/{thread}/schedstat")) else {
-                continue;
-            };
-            let nanoseconds = text.split(' ').next().unwrap_or_default().parse()?;
-            threads.insert(thread, nanoseconds);
+        for pid in pids {
+            let tasks = format!("/proc/{pid}/task");
+            let listing = fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))?;
+            for entry in listing {
+                let thread = entry?.file_name().to_string_lossy().into_owned();
+                let Ok(text) = fs::read_to_string(format!("{tasks}/{thread}/schedstat")) else {
+                    continue;
+                };
+                let nanoseconds = text.split(' ').next().unwrap_or_default().parse()?;
+                threads.insert(thread, nanoseconds);
+            }
         }
         Ok(Self { at: Instant::now(), threads })
     }
@@ -40,6 +42,13 @@ impl Cpu {
         });
         (Duration::from_nanos(used.sum()), self.at - earlier.at)
     }
+}
+
+/// The processes that this one has started and that still run.
+pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    text.split_whitespace().map(|pid| Ok(pid.parse()?)).collect()
 }
 
 /// A process's memory in MiB.

@@ -26,7 +26,7 @@ pub(crate) struct Sample {
 /// A process under a load that `driver` makes.
 pub(crate) struct Subject {
     driver: Copy,
-    pid: u32,
+    pids: Vec<u32>,
     broker: Option<IdleBroker>,
 }
 
@@ -34,7 +34,12 @@ impl Subject {
     /// A process under load, `pid`, or else the driver itself.
     pub(crate) fn new(driver: Copy, pid: Option<u32>) -> Self {
         let pid = pid.unwrap_or_else(|| driver.pid());
-        Self { driver, pid, broker: None }
+        Self::of(driver, vec![pid])
+    }
+
+    /// Several processes under load, which count as one.
+    pub(crate) fn of(driver: Copy, pids: Vec<u32>) -> Self {
+        Self { driver, pids, broker: None }
     }
 
     /// The same with an eye on the broker behind it.
@@ -46,14 +51,14 @@ impl Subject {
     pub(crate) fn measure(&mut self, sessions: usize, calls: u64) -> Result<Sample> {
         self.driver.open(sessions)?;
         self.driver.run(calls / 5)?;
-        let before = Cpu::read(self.pid)?;
-        let broker_before = self.broker.map(|broker| Cpu::read(broker.pid)).transpose()?;
+        let before = Cpu::read(&self.pids)?;
+        let broker_before = self.broker.map(|broker| Cpu::read(&[broker.pid])).transpose()?;
         let run = self.driver.run(calls)?;
-        let (cpu, _) = Cpu::read(self.pid)?.since(&before);
+        let (cpu, _) = Cpu::read(&self.pids)?.since(&before);
         let per_call = |seconds: f64| seconds * 1e6 / calls as f64;
         let broker = match (self.broker, broker_before) {
             (Some(broker), Some(before)) => {
-                let (cpu, wall) = Cpu::read(broker.pid)?.since(&before);
+                let (cpu, wall) = Cpu::read(&[broker.pid])?.since(&before);
                 Some(per_call(cpu.as_secs_f64() - broker.idle * wall.as_secs_f64()))
             }
             _ => None,
@@ -73,9 +78,9 @@ pub(crate) struct IdleBroker {
 impl IdleBroker {
     /// Watches it for a while.
     pub(crate) fn watch(pid: u32) -> Result<Self> {
-        let before = Cpu::read(pid)?;
+        let before = Cpu::read(&[pid])?;
         sleep(IDLE);
-        let (cpu, wall) = Cpu::read(pid)?.since(&before);
+        let (cpu, wall) = Cpu::read(&[pid])?.since(&before);
         Ok(Self { pid, idle: cpu.as_secs_f64() / wall.as_secs_f64() })
     }
 }
