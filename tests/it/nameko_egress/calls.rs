@@ -10,7 +10,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, message::Delivery};
 
-use super::world::{Answer, Service, World, array, kind_and_outcome, object};
+use super::world::{Answer, PATIENCE, Service, World, array, kind_and_outcome, object};
 use crate::harness::{RabbitMq, until};
 
 fn args_of(request: &Delivery) -> String {
@@ -57,7 +57,7 @@ async fn a_call_is_what_nameko_expects_and_its_result_comes_back_untouched() {
     assert_eq!((*properties.delivery_mode(), *properties.priority()), (Some(1), Some(0)));
     assert_eq!(text(properties.reply_to()).len(), 36);
     let left: u64 = text(properties.expiration()).parse().unwrap();
-    assert!((1..=30_000).contains(&left), "{left}");
+    assert!((1..=PATIENCE.as_millis() as u64).contains(&left), "{left}");
     let headers = properties.headers().as_ref().unwrap().inner();
     assert!(matches!(headers.get("nameko.call_id_stack"), Some(AMQPValue::FieldArray(_))));
     assert!(matches!(headers.get("nameko.deadline"), Some(AMQPValue::LongLongInt(_))));

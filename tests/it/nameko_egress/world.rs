@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::harness::{Linked, RabbitMq};
 
 /// Long enough for anything that happens, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An upstream on an exchange of its own.
 pub struct World {
