@@ -24,6 +24,9 @@ pub struct IngressKind {
     pub name: &'static str,
     /// The values of the label `ingress` for what comes in by it.
     pub labels: &'static [&'static str],
+    /// The word of the protocol by which services are called that call by this ingress in turn, while
+    /// they are answering: as long as one may, a drain leaves it open.
+    pub open_for: Option<&'static str>,
     /// Reads its table.
     pub read: ReadIngress,
     /// Binds the places where it listens.

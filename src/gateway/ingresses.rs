@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::auth::Auth;
@@ -16,6 +17,9 @@ use crate::router::Router;
 use crate::router::target::Target;
 use crate::tasks::Tasks;
 
+/// How often it is looked whether an ingress may close.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Binds every ingress. Each gets tasks of its own.
 pub(super) fn bind(
     kinds: &[IngressKind],
@@ -25,19 +29,23 @@ pub(super) fn bind(
     let bound = kinds.iter().map(|kind| {
         let configured = config.ingresses.iter().find(|ingress| ingress.name == kind.name);
         let configured = configured.with_context(|| format!("[{}] was not read", kind.name))?;
-        Ok((kind.name, (kind.bind)(configured.settings.as_ref(), tasks.subgroup())?))
+        let bound = (kind.bind)(configured.settings.as_ref(), tasks.subgroup())?;
+        Ok((kind.name, kind.open_for, bound))
     });
     Ok(BoundIngresses(bound.collect::<anyhow::Result<_>>()?))
 }
 
 /// The ingresses, before they take calls.
-pub(super) struct BoundIngresses(Vec<(&'static str, Box<dyn Bound>)>);
+pub(super) struct BoundIngresses(Vec<(&'static str, OpenFor, Box<dyn Bound>)>);
+
+/// See [`IngressKind::open_for`].
+type OpenFor = Option<&'static str>;
 
 impl BoundIngresses {
     /// The upstream that is always there, at its place, and the events that it has.
     pub(super) fn resident(&self, config: &Config) -> Option<(Target, Option<Arc<dyn EventPort>>)> {
         let resident = config.resident()?;
-        let (_, bound) = self.0.iter().find(|(_, bound)| bound.upstream().is_some())?;
+        let (_, _, bound) = self.0.iter().find(|(_, _, bound)| bound.upstream().is_some())?;
         let (upstream, metrics) = bound.upstream()?;
         let target = Target::new(resident.name, upstream, resident.max_in_flight, metrics);
         Some((target, bound.events()))
@@ -50,11 +58,15 @@ impl BoundIngresses {
         topics: &Arc<Topics>,
         auth: &Arc<Auth>,
     ) -> Ingresses {
-        let run = self.0.into_iter().map(|(name, bound)| (name, bound.run(router, topics, auth)));
-        let run: Vec<(&'static str, Box<dyn Ingress>)> = run.collect();
-        for (ingress, running) in &run {
-            for address in running.addresses() {
-                info!(ingress, address, "listening");
+        let run = self.0.into_iter().map(|(name, open_for, bound)| Running {
+            name,
+            open_for,
+            ingress: bound.run(router, topics, auth),
+        });
+        let run: Vec<Running> = run.collect();
+        for Running { name, ingress, .. } in &run {
+            for address in ingress.addresses() {
+                info!(ingress = name, address, "listening");
             }
         }
         Ingresses(run)
@@ -62,19 +74,25 @@ impl BoundIngresses {
 }
 
 /// The ingresses at work.
-pub(super) struct Ingresses(Vec<(&'static str, Box<dyn Ingress>)>);
+pub(super) struct Ingresses(Vec<Running>);
+
+struct Running {
+    name: &'static str,
+    open_for: OpenFor,
+    ingress: Box<dyn Ingress>,
+}
 
 impl Ingresses {
     /// What they show to operators.
     pub(super) fn pages(&self) -> Vec<Page> {
-        self.0.iter().flat_map(|(_, ingress)| ingress.pages()).collect()
+        self.0.iter().flat_map(|running| running.ingress.pages()).collect()
     }
 
     /// Makes ready what a new configuration asks for; the change puts it in force. The first of
     /// them that cannot be is the error.
     pub(super) fn apply(&self, config: &Config) -> anyhow::Result<Change<'_>> {
         let mut changes = Vec::with_capacity(self.0.len());
-        for (name, ingress) in &self.0 {
+        for Running { name, ingress, .. } in &self.0 {
             let mut configured = config.ingresses.iter();
             if let Some(configured) = configured.find(|configured| configured.name == *name) {
                 changes.push((name, ingress, ingress.apply(configured.settings.as_ref())?));
@@ -97,30 +115,42 @@ impl Ingresses {
 
     /// The routing table is another one.
     pub(super) fn routes_changed(&self) {
-        self.0.iter().for_each(|(_, ingress)| ingress.routes_changed());
+        self.0.iter().for_each(|running| running.ingress.routes_changed());
     }
 
     /// Lets them read again the files that their settings name.
     pub(super) fn look(&self) {
-        self.0.iter().for_each(|(_, ingress)| ingress.look());
+        self.0.iter().for_each(|running| running.ingress.look());
     }
 
     /// Writes what their logs have summed up.
     pub(super) fn sum_up_logs(&self, all: bool) {
-        self.0.iter().for_each(|(_, ingress)| ingress.sum_up_log(all));
+        self.0.iter().for_each(|running| running.ingress.sum_up_log(all));
     }
 
-    /// Takes nobody in any more, and waits until all who are owed an answer have it.
-    pub(super) async fn drain(&self, patience: Duration) -> bool {
-        let drained = join_all(self.0.iter().map(|(_, ingress)| ingress.drain(patience))).await;
-        drained.into_iter().all(|drained| drained)
+    /// Takes nobody in any more, and waits until all who are owed an answer have it. One stays open
+    /// while services of the protocol that it is open for `may_call`, at most half of the time.
+    pub(super) async fn drain(&self, patience: Duration, may_call: impl Fn(&str) -> bool) -> bool {
+        let (until, may_call) = (Instant::now() + patience, &may_call);
+        let drained = self.0.iter().map(|running| async move {
+            if let Some(protocol) = running.open_for {
+                let closing = async {
+                    while may_call(protocol) {
+                        sleep(LOOK).await;
+                    }
+                };
+                timeout(patience / 2, closing).await.unwrap_or_default();
+            }
+            running.ingress.drain(until - Instant::now()).await
+        });
+        join_all(drained).await.into_iter().all(|drained| drained)
     }
 
     /// Ends what is left of them.
     pub(super) async fn end(&self, grace: Duration) {
-        for (ingress, running) in self.0.iter().rev() {
-            if !running.end(grace).await {
-                warn!(ingress, "some connections did not end in time");
+        for Running { name, ingress, .. } in self.0.iter().rev() {
+            if !ingress.end(grace).await {
+                warn!(ingress = name, "some connections did not end in time");
             }
         }
     }

@@ -109,7 +109,11 @@ pub async fn run(
     supervisor.stopping();
 
     let patience = reload.running().drain_timeout;
-    info!(reason, in_flight = upstreams.in_flight(), "draining: no new calls");
+    info!(
+        reason,
+        in_flight = upstreams.in_flight(),
+        "draining: no new calls but those that answers need"
+    );
     overview.draining.store(true, Ordering::Relaxed);
     let drained = tokio::select! {
         drained = drain(&ingresses, &upstreams, &mut bridges, &router, patience) => drained,
@@ -154,7 +158,8 @@ fn look_after(
 ///
 /// Services that are exposed on a broker stay while calls that came in by HTTP or from modules are under
 /// way: whoever answers those may need them, and there may be no other instance. They are left when half
-/// of the time has passed at the latest, so that what was taken last has the other half.
+/// of the time has passed at the latest, so that what was taken last has the other half. Where services
+/// are called that call by an ingress in turn, that one stays open as long.
 async fn drain(
     ingresses: &Ingresses,
     upstreams: &Upstreams,
@@ -165,7 +170,8 @@ async fn drain(
     let ports = upstreams.ports();
     let until = Instant::now() + patience;
     let calls = async {
-        let mut coming_in = pin!(ingresses.drain(patience));
+        let may_call = |protocol: &str| upstreams.may_call(protocol);
+        let mut coming_in = pin!(ingresses.drain(patience, may_call));
         let ended = timeout(patience / 2, coming_in.as_mut()).await;
         let exposed = upstreams.drain(until - Instant::now(), router);
         match ended {

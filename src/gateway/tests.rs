@@ -23,6 +23,7 @@ fn broken() -> IngressKind {
     IngressKind {
         name: "broken",
         labels: &["broken"],
+        open_for: None,
         read: |_, _| Arc::new(Nothing),
         bind: Box::new(|_, tasks| Ok(Box::new(Broken(tasks)))),
     }

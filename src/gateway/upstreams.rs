@@ -215,6 +215,12 @@ impl Upstreams {
         self.running.iter().filter_map(port).chain(resident).collect()
     }
 
+    /// Whether services of a protocol may be about to call: any call that is under way may lead to them.
+    pub(super) fn may_call(&self, protocol: &str) -> bool {
+        let all = || self.running.iter().chain(self.retired.iter().map(|it| &it.running));
+        self.in_flight() > 0 && all().any(|running| running.protocol == protocol)
+    }
+
     /// Takes no calls over the upstreams any more, and waits until those that were taken have
     /// their answers, at most `patience`. True if all have.
     pub(super) async fn drain(&self, patience: Duration, router: &Arc<Router>) -> bool {

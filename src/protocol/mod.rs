@@ -29,7 +29,7 @@ impl Protocols {
             egresses: vec![
                 ("nameko", Arc::new(nameko::read_connector)),
                 ("nats", Arc::new(nats::read_connector)),
-                ("jsonrpc", jsonrpc.read_connector),
+                (jsonrpc::WORD, jsonrpc.read_connector),
             ],
             ingresses: vec![http, juno::ingress_kind(), registry],
         }

@@ -1,12 +1,15 @@
 //! SIGTERM: no new calls, the ones in flight get their answers, or a fault at `drain_timeout`;
 //! exit 0.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::process::PATIENCE;
-use crate::harness::{Echo, Gateway, NamekoVersion, Shop, as_fault, eventually};
+use crate::harness::{Asked, Echo, Gateway, NamekoVersion, Shop, Web, as_fault, eventually};
 use crate::hub::{HUB, Peer};
 
 const LATER: &str = r#"{"jsonrpc":"2.0","method":"echo.later","params":["kept"],"id":1}"#;
@@ -71,6 +74,41 @@ async fn who_is_owed_an_answer_gets_it_whatever_it_takes() {
     desk.answer(&order, json!("served")).await;
     let served = customer.receive().await.expect("an answer");
     assert_eq!((served.status, served.text()), (200, "\"served\""));
+    assert_eq!(gateway.exit_status().await, 0);
+}
+
+/// A service over HTTP calls by connections that nobody knows for its.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_over_http_gets_what_its_answer_needs_by_a_new_connection() {
+    let (go, waits) = mpsc::channel::<String>();
+    let waits = Mutex::new(waits);
+    let service = Web::serve(move |asked: &Asked| match asked.method().as_str() {
+        "order" => tokio::task::block_in_place(|| {
+            let gateway = waits.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            let mut stream = TcpStream::connect(gateway).unwrap();
+            let head = "POST /call/web/price HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+            write!(stream, "{head}Content-Length: 2\r\n\r\n[]").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            asked.result(answer.rsplit("\r\n").next().unwrap())
+        }),
+        _ => asked.result("7"),
+    })
+    .await;
+    let url = &service.url;
+    let web = format!(
+        "drain_timeout = \"1m\"\n[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"{url}\"\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"web\"\n"
+    );
+    let gateway = Gateway::ready(&web).await;
+    let mut customer = gateway.connect().await;
+    customer.request("POST", "/call/web/order", &[], b"[]").await;
+    gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "web")], 1.0).await;
+    gateway.terminate();
+    gateway.wait_for_log(0, "draining").await;
+    go.send(gateway.http.to_string()).unwrap();
+    let answer = customer.receive().await.expect("an answer");
+    assert_eq!((answer.status, answer.text()), (200, "7"));
     assert_eq!(gateway.exit_status().await, 0);
 }
 

@@ -28,6 +28,9 @@ use crate::ingress::IngressKind;
 
 pub use config::{CorsConfig, HttpConfig, TlsConfig, WebSocketConfig};
 
+/// In `protocol = "…"`.
+pub(crate) const WORD: &str = "jsonrpc";
+
 /// What JSON-RPC has in one process: its parts share a registry of services.
 pub(crate) struct Parts {
     /// Services over HTTP, as upstreams.
@@ -46,6 +49,7 @@ pub(crate) fn parts() -> Parts {
             IngressKind {
                 name: http::NAME,
                 labels: &[http::NAME, http::WEBSOCKET],
+                open_for: Some(WORD),
                 read: config::read,
                 bind: Box::new(move |settings, tasks| http::bind(&for_http, settings, tasks)),
             },
@@ -53,6 +57,7 @@ pub(crate) fn parts() -> Parts {
                 name: registry::NAME,
                 // What it is asked comes in by HTTP.
                 labels: &[],
+                open_for: None,
                 read: registry::read,
                 bind: Box::new(move |settings, tasks| registry::bind(&registry, settings, tasks)),
             },

@@ -55,5 +55,5 @@ const NAME: &str = "hub";
 /// The hub, as an ingress.
 pub fn ingress_kind() -> IngressKind {
     let (read, bind) = (config::read, Box::new(ingress::bind));
-    IngressKind { name: NAME, labels: &[NAME], read, bind }
+    IngressKind { name: NAME, labels: &[NAME], open_for: None, read, bind }
 }

@@ -78,8 +78,8 @@ async fn each_gets_a_clear_fault() {
         ("500", "internal", "unknown", "HTTP status 500"),
         ("401", "access_denied", "unknown", "credentials"),
         ("404", "unknown_service", "unknown", "path"),
-        ("413", "too_large", "rejected", "send less"),
-        ("429", "overloaded", "rejected", "come back later"),
+        ("413", "too_large", "unknown", "send less"),
+        ("429", "overloaded", "unknown", "come back later"),
         ("503", "unavailable", "unknown", "HTTP status 503"),
         ("504", "timeout", "unknown", "HTTP status 504"),
         ("other_id", "internal", "unknown", "another call"),
@@ -92,7 +92,8 @@ async fn each_gets_a_clear_fault() {
         assert_eq!(gateway.result("a.fine", Value::Null).await, "mine", "after {method}");
     }
     let answer = gateway.post("/call/a/429", &[], "").await;
-    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("7")));
+    // A 429 would have the call repeated, and the service may be passing on what its own call got.
+    assert_eq!(answer.status, 503);
     assert_eq!(gateway.result("a.text", Value::Null).await, "fine");
     assert_eq!(gateway.result("a.continue", Value::Null).await, "fine");
     assert_eq!(gateway.result("a.nan", Value::Null).await, json!([null, 1]));

@@ -175,8 +175,8 @@ fn by_status(called: impl fmt::Display, status: StatusCode, headers: &HeaderMap)
             (FaultKind::UnknownService, Outcome::Unknown, "check the path in the upstream's URL")
         }
         405 => (FaultKind::Internal, Outcome::Unknown, "check the path in the upstream's URL"),
-        413 => (FaultKind::TooLarge, Outcome::Rejected, "send less, or raise the service's limit"),
-        429 => (FaultKind::Overloaded, Outcome::Rejected, "come back later"),
+        413 => (FaultKind::TooLarge, Outcome::Unknown, "send less, or raise the service's limit"),
+        429 => (FaultKind::Overloaded, Outcome::Unknown, "come back later"),
         502 | 503 => (FaultKind::Unavailable, Outcome::Unknown, "it may have run, or not"),
         504 | 408 => (FaultKind::Timeout, Outcome::Unknown, "it may have run, or not"),
         _ => (FaultKind::Internal, Outcome::Unknown, "its own log may tell more"),
@@ -295,8 +295,8 @@ mod tests {
             (401, "access_denied", "unknown", "credentials"),
             (403, "access_denied", "unknown", "credentials"),
             (404, "unknown_service", "unknown", "path"),
-            (413, "too_large", "rejected", "send less"),
-            (429, "overloaded", "rejected", "come back later"),
+            (413, "too_large", "unknown", "send less"),
+            (429, "overloaded", "unknown", "come back later"),
             (500, "internal", "unknown", "status 500"),
             (502, "unavailable", "unknown", "may have run"),
             (503, "unavailable", "unknown", "may have run"),
