@@ -87,7 +87,7 @@ fn read<const N: usize>(
     names: [&str; N],
     limit: usize,
 ) -> Result<Foreign<N>, Refused> {
-    let text = std::str::from_utf8(body).map_err(|_| Refused::Unreadable(Unreadable::NotText))?;
+    let text = super::text(body).ok_or(Refused::Unreadable(Unreadable::NotText))?;
     let found = members(text, names, limit).map_err(|flaw| match flaw {
         Flaw::Python => Refused::Python,
         Flaw::Broken => Refused::Unreadable(Unreadable::NotJson),

@@ -25,6 +25,11 @@ pub(crate) const REQUEST_DEPTH: usize = 128;
 /// deeper, and the caller's parser may not survive it.
 pub(crate) const REPLY_DEPTH: usize = 512;
 
+/// The text that bytes are, if they are UTF-8: which of them is not, is not told.
+pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
+}
+
 /// Which byte, counted from one, a parser stumbles over in a text that is no JSON.
 pub(crate) fn broken_at(json: &[u8]) -> usize {
     let Err(error) = serde_json::from_slice::<&RawValue>(json) else { return json.len() };

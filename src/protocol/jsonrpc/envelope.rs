@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
-use crate::json::REQUEST_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::unescaped;
 use crate::json::outline::{Flaw, Member, Part, outline, outline_each};
+use crate::json::{self, REQUEST_DEPTH};
 
 /// How many ids of a batch that is too long are answered, where `max_batch` is not even more: a
 /// body of the default size could hold half a million entries.
@@ -144,8 +144,9 @@ pub(super) fn parse_bare(body: &Bytes) -> Result<Params, Fault> {
 }
 
 fn json_text(body: &Bytes) -> Result<&str, Fault> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        parse_error(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+    let text = json::text(body).ok_or_else(|| {
+        let good = std::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
+        parse_error(format!("the body is not UTF-8 from byte {good} on"))
     })?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     Ok(text.trim_start_matches([' ', '\t', '\r', '\n']))

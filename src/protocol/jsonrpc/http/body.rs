@@ -20,6 +20,8 @@ use crate::budget::{Account, Exceeded, Share};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
 
+/// How much room is made at once for a body that says its length, and may lie.
+const AT_ONCE: u64 = 256 << 10;
 /// How much of a body that is too large is read off and thrown away.
 const LARGEST_DISCARDED: usize = 16 << 20;
 /// Up to this size, a body that is there and an answer are not counted: the limits on calls and
@@ -47,7 +49,8 @@ where
     }
     let mut body = body;
     let read = {
-        let mut reading = pin!(collect(&mut body, config.max_body, account.share()));
+        let expected = announced.map_or(0, |size| size.min(AT_ONCE) as usize);
+        let mut reading = pin!(collect(&mut body, config.max_body, expected, account.share()));
         // Nearly every body came with its head, and needs no clock.
         match futures_util::poll!(&mut reading) {
             Poll::Ready(read) => Ok(read),
@@ -89,7 +92,12 @@ pub(super) fn place(account: &Account, size: usize) -> Result<Option<Share>, Fau
     Ok(Some(share))
 }
 
-async fn collect<B>(body: &mut B, limit: usize, mut share: Share) -> Result<Bytes, Fault>
+async fn collect<B>(
+    body: &mut B,
+    limit: usize,
+    expected: usize,
+    mut share: Share,
+) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -107,7 +115,7 @@ where
             Some(rest) => rest.extend_from_slice(&chunk),
             None if first.is_empty() => first = chunk,
             None => {
-                let mut joined = BytesMut::with_capacity(first.len() + chunk.len());
+                let mut joined = BytesMut::with_capacity(expected.max(first.len() + chunk.len()));
                 joined.extend_from_slice(&first);
                 joined.extend_from_slice(&chunk);
                 rest = Some(joined);

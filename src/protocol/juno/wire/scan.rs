@@ -8,7 +8,7 @@ use super::members::{Key, Members};
 use super::skim::{Head, Skim};
 use crate::json::lexer::Container;
 use crate::json::outline::{Flaw, Outline, outline};
-use crate::json::{REPLY_DEPTH, REQUEST_DEPTH, repair};
+use crate::json::{self, REPLY_DEPTH, REQUEST_DEPTH, repair};
 
 /// How deep an answer may nest, the frame included.
 const ANSWER_DEPTH: usize = REPLY_DEPTH + 1;
@@ -30,7 +30,7 @@ pub(crate) enum Line<'a> {
 
 /// Reads a line without its end.
 pub(crate) fn scan(line: &[u8]) -> Line<'_> {
-    let Ok(text) = std::str::from_utf8(line) else { return Line::Broken(head(line)) };
+    let Some(text) = json::text(line) else { return Line::Broken(head(line)) };
     let mut members = Members::default();
     match outline(text, ANSWER_DEPTH, |member| members.add(member)) {
         Ok(Outline { container: Some(Container::Object), depth }) => {
