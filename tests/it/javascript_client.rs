@@ -29,6 +29,26 @@ from = "hub:till.*"
 keep = 3
 "#;
 
+/// What they call and listen to as ada.
+const GUARDED: &str = r#"
+[[routes]]
+match = "till.*"
+upstream = "hub"
+allow = ["sub:ada"]
+
+[[topics]]
+match = "till.*"
+from = "hub:till.*"
+keep = 3
+allow = ["sub:ada"]
+"#;
+
+/// The table of an issuer whose secret is in a file.
+fn secrets_table(file: &Path) -> String {
+    let keys = format!("secret_file = \"{}\"\nclock_skew = \"1ms\"", file.display());
+    crate::auth::issuer::table(&keys)
+}
+
 /// Where the client's sources are.
 fn sources() -> PathBuf {
     project().join("clients/javascript")
@@ -123,10 +143,15 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     node.env("NODE_PATH", installed("node/node_modules"));
     node.env("GENKAN_URL", format!("{}/api", gateway.url()));
     node.env("GENKAN_HUB", address(&gateway).await);
+    let (secret, keys) = (Folder::new(), "0123456789abcdef0123456789abcdef");
+    let auth = secrets_table(&secret.write("secret", keys));
+    let guarded = Gateway::start(&format!("{HUB}{GUARDED}{auth}")).await;
+    node.env("GUARDED_URL", format!("{}/api", guarded.url())).env("GUARDED_SECRET", keys);
+    node.env("GUARDED_HUB", address(&guarded).await);
     let (status, out, said) =
         tokio::task::spawn_blocking(move || run(&mut node)).await.expect("no panic");
     assert_eq!(status, 0, "{out}{said}");
-    assert!(out.contains("# pass 22\n"), "all have run: {out}");
+    assert!(out.contains("# pass 28\n"), "all have run: {out}");
 }
 
 #[tokio::test]

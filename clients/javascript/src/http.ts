@@ -1,10 +1,8 @@
 // Calls over HTTP: a POST each.
 
 import { fault, GenkanError } from './error.js';
+import type { Token } from './identity.js';
 import { within, type Limits, type Message, type Transport } from './transport.js';
-
-/** Gives the token that is sent as `Authorization: Bearer`; it is asked for each request. */
-export type Token = () => string | Promise<string>;
 
 export class Http implements Transport {
   readonly #url: URL;

@@ -1,7 +1,8 @@
 // The client: what a program sees of it.
 
 import { fault, GenkanError } from './error.js';
-import { Http, type Token } from './http.js';
+import { Http } from './http.js';
+import { Identity, type Token } from './identity.js';
 import { Socket, type WebSocketLike } from './socket.js';
 import { Streams } from './streams.js';
 import {
@@ -19,13 +20,13 @@ export interface Options {
   url?: string;
   /** How long a call may take, in milliseconds: 5000. */
   timeout?: number;
-  /** `websocket` where there is one and no token; else `http`. */
+  /** `websocket` where there is one; else `http`. */
   transport?: 'websocket' | 'http';
   /** The class to use, where the platform has none: that of `ws`, say. */
   WebSocket?: new (url: string) => WebSocketLike;
   /** Pauses between attempts to connect: 200 ms, and up to 10 s. */
   pauses?: Partial<Pauses>;
-  /** Over HTTP: what is sent as `Authorization: Bearer`, asked for each request. */
+  /** Who calls: asked for each request over HTTP; over a WebSocket when it opens, and when the token is about to end. */
   token?: Token;
 }
 
@@ -49,7 +50,7 @@ export type Untyped = Record<string, Record<string, (...params: any[]) => any>>;
 export async function connect<Api extends object = Untyped>(options: Options = {}): Promise<Rpc<Api>> {
   const { timeout = 5000, token } = options;
   const platform = options.WebSocket ?? (globalThis as { WebSocket?: Options['WebSocket'] }).WebSocket;
-  const transport = options.transport ?? (platform && !token ? 'websocket' : 'http');
+  const transport = options.transport ?? (platform ? 'websocket' : 'http');
   const refuse = (why: string) => fault('invalid_request', why, false);
   const url = new URL(options.url ?? '/api', globalThis.location?.href ?? 'http://127.0.0.1:8080');
   if (url.pathname === '/') url.pathname = '/api';
@@ -62,14 +63,14 @@ export async function connect<Api extends object = Untyped>(options: Options = {
     streams = new Streams(http, { timeout }, pauses);
   } else {
     if (!platform) throw refuse('there is no WebSocket here: give `WebSocket`, or say `transport: "http"`');
-    if (token) throw refuse('a WebSocket carries no token: say `transport: "http"`');
     link = new Socket(() => new platform(url.href), pauses, timeout);
   }
-  const rpc = new Rpc<Api>(link, { timeout }, streams);
+  const rpc = new Rpc<Api>(link, { timeout }, streams, token);
   try {
     await link.ready({ timeout });
   } catch (error) {
-    link.close();
+    rpc.close();
+    if (!['unavailable', 'timeout'].includes((error as GenkanError).kind)) throw error;
     throw fault('unavailable', `${url.href} is not there: ${(error as Error).message}`, false);
   }
   return rpc;
@@ -81,12 +82,13 @@ export class Rpc<Api extends object = Untyped> {
   readonly #link: Transport;
   readonly #limits: Limits;
   readonly #listening: Listening;
+  #identity: Identity | undefined;
 
   /** @internal */
-  constructor(link: Transport, limits: Limits, listening?: Listening) {
+  constructor(link: Transport, limits: Limits, listening?: Listening, token?: Token) {
     this.#link = link;
     this.#limits = limits;
-    this.#listening = listening ?? this.#hear(link as Socket);
+    this.#listening = listening ?? this.#hear(link as Socket, token);
   }
 
   /**
@@ -140,15 +142,27 @@ export class Rpc<Api extends object = Untyped> {
 
   /** Ends it: calls that wait are rejected. */
   close(): void {
+    this.#identity?.close();
     this.#listening.close();
     this.#link.close();
   }
 
   /** Over a WebSocket, events come among the answers. */
-  #hear(socket: Socket): Listening {
+  #hear(socket: Socket, token: Token | undefined): Listening {
     const heard = new Subscriptions((method, params) => this.#ask(method, params));
+    const identity = token && new Identity(token, async (method, params) => {
+      const id = ++lastId;
+      return result(await socket.send(request(method, params, id), id, this.#limits, true) as Message);
+    });
+    this.#identity = identity;
+    if (identity) socket.greet = () => identity.tell();
     socket.onready = () => heard.resume();
-    socket.onnotification = (message) => heard.hear(message);
+    socket.onnotification = (message) => {
+      if (message.method !== 'ended') return heard.hear(message);
+      // The token has, and with it what was listened to.
+      const told = identity?.tell() ?? Promise.reject(fault('unavailable', message.params.reason, false));
+      told.then(() => heard.resume(), (error) => heard.end(error));
+    };
     return heard;
   }
 

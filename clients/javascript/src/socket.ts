@@ -28,7 +28,9 @@ const MOST_WAITING = 10_000;
 const OPEN = 1;
 
 export class Socket implements Transport {
-  /** Called when the gateway is there, for the first time and again. */
+  /** Called when the gateway is there, for the first time and again, before anything else is sent. */
+  greet = async () => {};
+  /** Called when it knows who is there. */
   onready = () => {};
   /** Called with what the gateway says unasked. */
   onnotification = (_message: Message) => {};
@@ -39,6 +41,7 @@ export class Socket implements Transport {
   /** In the order in which they were made. */
   readonly #waiting = new Map<unknown, Waiting>();
   #attempts = 0;
+  #isReady = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isOver = false;
 
@@ -55,7 +58,13 @@ export class Socket implements Transport {
     return this.send('', undefined, limits);
   }
 
-  send(text: string, key: number | undefined, limits: Limits): Promise<Message | Message[] | undefined> {
+  /** `isGreeting`: it goes before all others. */
+  send(
+    text: string,
+    key: number | undefined,
+    limits: Limits,
+    isGreeting?: boolean,
+  ): Promise<Message | Message[] | undefined> {
     const waiting = { text, isSent: false, isAnswered: key !== undefined } as Waiting;
     const place = key ?? waiting;
     const late = () => fault('timeout', `no answer within ${limits.timeout} ms`, waiting.isSent);
@@ -66,7 +75,7 @@ export class Socket implements Transport {
       }
       Object.assign(waiting, { resolve, reject });
       this.#waiting.set(place, waiting);
-      if (this.#socket?.readyState === OPEN) this.#write(waiting);
+      if (this.#socket?.readyState === OPEN && (isGreeting || this.#isReady)) this.#write(waiting);
     })).finally(() => this.#waiting.delete(place)) as Promise<Message | Message[] | undefined>;
   }
 
@@ -85,12 +94,23 @@ export class Socket implements Transport {
     socket.onerror = () => {}; // A close follows.
     socket.onopen = () => {
       clearTimeout(timer);
-      this.onready();
-      for (const waiting of this.#waiting.values()) this.#write(waiting);
+      this.greet().then(() => {
+        if (socket !== this.#socket || socket.readyState !== OPEN) return;
+        this.#isReady = true;
+        this.onready();
+        for (const waiting of this.#waiting.values()) this.#write(waiting);
+      }).catch((error) => {
+        socket.close();
+        // What was lost on the way is tried again.
+        if (['unavailable', 'timeout'].includes(error.kind)) return;
+        for (const { isSent, reject } of this.#waiting.values()) {
+          if (!isSent) reject(error);
+        }
+      });
     };
     socket.onmessage = ({ data }) => {
       // It has not only let us in: the next pause is a short one.
-      this.#attempts = 0;
+      if (this.#isReady) this.#attempts = 0;
       const message: Message | Message[] = JSON.parse(data);
       const answers = [message].flat();
       if (answers[0]?.method) return this.onnotification(answers[0]);
@@ -99,6 +119,7 @@ export class Socket implements Transport {
     };
     socket.onclose = ({ code, reason }) => {
       clearTimeout(timer);
+      this.#isReady = false;
       if (this.#isOver) return;
       // Whether the gateway has got them, nobody knows. The others wait on.
       const lost = `the connection was lost: ${code} ${reason}`.trim();

@@ -26,7 +26,7 @@ export interface SubscribeOptions {
   onGap?: (gap: Gap) => void;
   /** Called when this client has been too slow. */
   onLagged?: (gap: Gap) => void;
-  /** Called when it was refused after a reconnect. Nothing is heard any more then. */
+  /** Called when it was refused after a reconnect, or with a new token. Nothing is heard any more then. */
   onError?: (error: GenkanError) => void;
 }
 
@@ -108,6 +108,12 @@ export class Subscriptions implements Listening {
 
   close(): void {
     this.#listeners.clear();
+  }
+
+  /** The gateway tells nobody here anything any more. */
+  end(error: GenkanError): void {
+    for (const { options } of this.#listeners) options.onError?.(error);
+    this.close();
   }
 
   /** The gateway is there again, and knows nothing of what was listened to. */

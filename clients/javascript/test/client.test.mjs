@@ -1,6 +1,8 @@
-// The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub.
+// The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub. Another gateway,
+// at GUARDED_URL with its hub at GUARDED_HUB, lets in ada alone, by tokens that GUARDED_SECRET signs.
 
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -156,7 +158,6 @@ test('a gateway that is not there', async () => {
 
 test('what cannot be meant is refused at once', async () => {
   const refused = { kind: 'invalid_request', outcome: 'not_sent' };
-  await rejects(connect({ url, WebSocket, transport: 'websocket', token: () => 't' }), refused);
   const rpc = await connect({ url, transport: 'http' });
   await rejects(rpc.subscribe('till.*', () => {}, { after: 7 }), refused);
   if (!globalThis.WebSocket) await rejects(connect({ url, transport: 'websocket' }), refused);
@@ -176,7 +177,7 @@ test('a token is asked for each request', async (t) => {
   t.after(() => server.close());
   let turn = 0;
   const token = async () => `t${++turn}`;
-  const rpc = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token, WebSocket });
+  const rpc = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token, transport: 'http' });
   for (const _ of [1, 2]) await rejects(rpc.fetch('a', 'b'), { code: -1, kind: 'application', outcome: 'unknown' });
   await rejects(rpc.subscribe('a.?', () => {}), { kind: 'access_denied', message: 'not you', outcome: 'rejected' });
   assert.deepEqual(got, ['Bearer t1', 'Bearer t2', 'Bearer t3']);
@@ -237,3 +238,80 @@ for (const [way, options] of Object.entries(ways)) {
     assert.deepEqual(gaps.all, [{ topic: topic, missed: 2 }]);
   });
 }
+
+/** A token of ada's that is good for so many seconds. */
+function adas(seconds) {
+  const text = (json) => Buffer.from(JSON.stringify(json)).toString('base64url');
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { sub: 'ada', iss: 'https://issuer.example/', aud: 'genkan', exp: now + seconds };
+  const signed = `${text({ alg: 'HS256' })}.${text(claims)}`;
+  return `${signed}.${createHmac('sha256', process.env.GUARDED_SECRET).update(signed).digest('base64url')}`;
+}
+
+test('over a WebSocket, a token tells who calls', async (t) => {
+  const guarded = { url: process.env.GUARDED_URL, WebSocket, timeout: 20_000 };
+  const shop = await module(process.env.GUARDED_HUB, 'till', { echo: (given) => given });
+  t.after(() => shop.close());
+  const open = async (token) => {
+    const rpc = await connect({ ...guarded, token });
+    t.after(() => rpc.close());
+    return rpc;
+  };
+
+  await t.test('from the first call on, and through a lost connection', async () => {
+    const wires = await wire(guarded.url);
+    t.after(() => wires.close());
+    let asked = 0;
+    const pauses = { first: 20, longest: 50 };
+    const rpc = await connect({ ...guarded, url: wires.url, pauses, token: async () => (asked += 1, adas(3600)) });
+    t.after(() => rpc.close());
+    assert.deepEqual(await rpc.fetch('till', 'echo', { a: 1 }), { a: 1 });
+    const events = heard();
+    await rpc.subscribe('till.sold', events.take);
+    await shop.trigger('sold', { n: 1 });
+    await events.count(1);
+    wires.cut();
+    await shop.trigger('sold', { n: 2 });
+    wires.mend();
+    assert.deepEqual((await events.count(2)).map(({ data }) => data.n), [1, 2]);
+    assert.deepEqual(await rpc.fetch('till', 'echo', { a: 2 }), { a: 2 });
+    assert.equal(asked, 2, 'once for each connection');
+  });
+
+  await t.test('and one that ends is renewed before', async () => {
+    let renewed;
+    const again = new Promise((resolve) => { renewed = resolve; });
+    const tokens = [() => adas(3), () => (renewed(), adas(3600))];
+    const rpc = await open(() => tokens.shift()());
+    const events = heard();
+    const errors = heard();
+    await rpc.subscribe('till.renewed', events.take, { onError: errors.take });
+    await again;
+    await shop.trigger('renewed', { n: 1 });
+    await events.count(1);
+    assert.equal(errors.all.length, 0);
+  });
+
+  await t.test('one that is not renewed ends what is heard', async () => {
+    let turn = 0;
+    const rpc = await open(() => { if (turn++) throw new Error('signed out'); return adas(2); });
+    const errors = heard();
+    await rpc.subscribe('till.sold', () => {}, { onError: errors.take });
+    const [error] = await errors.count(1);
+    assert.match(error.message, /signed out/);
+    await rejects(rpc.fetch('till', 'echo'), { kind: 'access_denied' });
+  });
+
+  await t.test('a wrong one is refused at once, and none is let in as nobody', async () => {
+    await rejects(connect({ ...guarded, token: () => 'wrong' }), { kind: 'access_denied', outcome: 'not_sent' });
+    await assert.rejects(connect({ ...guarded, token: () => { throw new Error('signed out'); } }), /signed out/);
+    const nobody = await open(undefined);
+    await rejects(nobody.fetch('till', 'echo'), { kind: 'access_denied' });
+  });
+
+  await t.test('a gateway that asks nobody takes it', async () => {
+    const rpc = await connect({ url, WebSocket, token: () => 'any' });
+    t.after(() => rpc.close());
+    assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
+  });
+});

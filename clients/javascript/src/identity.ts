@@ -1,0 +1,42 @@
+// Who is at this end of a WebSocket, which can send no header: told when it opens, and before a token ends.
+
+import { GenkanError } from './error.js';
+
+/** Gives the token by which the gateway knows who calls. */
+export type Token = () => string | Promise<string>;
+
+/** Makes the call that a WebSocket begins with. */
+type Ask = (method: string, params: object) => Promise<unknown>;
+
+/** A timer's longest wait. */
+const LONGEST = 2 ** 31 - 1;
+
+export class Identity {
+  readonly #token: Token;
+  readonly #ask: Ask;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(token: Token, ask: Ask) {
+    this.#token = token;
+    this.#ask = ask;
+  }
+
+  /** Tells the gateway who this is, and again when most of the token's time has passed. */
+  async tell(): Promise<void> {
+    this.close();
+    try {
+      const { expires } = await this.#ask('genkan.authenticate', { token: await this.#token() }) as any;
+      if (!expires) return;
+      const left = Math.max(expires * 1000 - Date.now(), 1000);
+      // What fails is tried when the token has ended, and told to those who listen.
+      this.#timer = setTimeout(() => this.tell().catch(() => {}), Math.min(left * 0.8, LONGEST));
+    } catch (error) {
+      // A gateway that asks nobody says so, and is as well over HTTP.
+      if ((error as GenkanError).kind !== 'invalid_request') throw error;
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}
