@@ -70,6 +70,8 @@ pub struct EventAddresses {
     pub source: fn(&str) -> Result<Promise, String>,
     /// The same for one that they are to go to.
     pub target: fn(&str) -> Result<Promise, String>,
+    /// What keeps one event of an id, for all targets that are in it; `None` where each takes its own.
+    pub keeps_one: fn(&str) -> Option<&str>,
 }
 
 /// How often an event comes, where nothing is amiss for ever.

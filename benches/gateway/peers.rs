@@ -4,12 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use crate::support::child::{Copy, Guarded};
 use crate::support::place::{await_port, folder, free_port};
 use crate::support::process::children;
+
+/// How long nginx may take to start its workers.
+const WORKERS: Duration = Duration::from_secs(30);
 
 const NGINX: &[&str] = &["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
 const NODE: &[&str] = &["/usr/bin/node", "/usr/local/bin/node"];
@@ -38,9 +43,21 @@ pub(crate) fn nginx(server: &Copy) -> Result<Option<Peer>> {
     let process =
         Guarded::start(start, "TERM", &folder, |command| command.env("PROGRAM", program))?;
     await_port(port, &process, &folder)?;
-    let pids = children(process.pid())?;
-    ensure!(!pids.is_empty(), "nginx has no workers");
+    let pids = workers(&process)?;
     Ok(Some(Peer { _process: process, address: format!("127.0.0.1:{port}"), pids }))
+}
+
+/// The processes that nginx starts, which it does after it has begun to listen.
+fn workers(nginx: &Guarded) -> Result<Vec<u32>> {
+    let begin = Instant::now();
+    loop {
+        let pids = children(nginx.pid())?;
+        if !pids.is_empty() {
+            return Ok(pids);
+        }
+        ensure!(nginx.lives() && begin.elapsed() < WORKERS, "nginx has no workers");
+        sleep(Duration::from_millis(5));
+    }
 }
 
 /// Starts HAProxy as a proxy in front of a server, where it is installed, with as many threads as the

@@ -298,7 +298,7 @@ fn read_events(
     let read = upstreams.iter().map(|one| (one.name.as_str(), one.connector.events()));
     let resident = ingresses.iter().find_map(|ingress| ingress.settings.upstream());
     let resident = resident.iter().map(|resident| (resident.name, resident.events));
-    let places = named.chain(read).chain(resident).collect();
+    let places: bridge::EventPlaces<'_> = named.chain(read).chain(resident).collect();
     let bridges = root.sections("bridges").into_iter();
     let bridges: Vec<_> =
         bridges.filter_map(|mut section| bridge::read_bridge(&mut section, &places)).collect();
@@ -306,6 +306,7 @@ fn read_events(
     let topics: Vec<_> =
         topics.filter_map(|mut section| bridge::read_topic(&mut section, &places)).collect();
     bridge::lead_round(root, &bridges, &topics);
+    bridge::kept_once(root, &bridges, &places);
     (bridges, topics)
 }
 

@@ -564,6 +564,36 @@ fn what_of_an_expose_cannot_be_on_nats() {
     assert_eq!(said_of_nats("", elsewhere), [] as [&str; 0], "what is subscribed to is elsewhere");
 }
 
+#[test]
+fn a_stream_is_no_target_twice() {
+    let upstreams = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\
+                     [upstreams.other]\nprotocol = \"nats\"\nservers = [\"nats://i\"]\n\
+                     [[routes]]\nmatch = \"x.*\"\nupstream = \"bus\"\n\
+                     [[routes]]\nmatch = \"y.*\"\nupstream = \"other\"\n";
+    let of = |rows: &[(&str, &str)]| {
+        let row =
+            |(from, to): &(&str, &str)| format!("[[bridges]]\nfrom = \"{from}\"\nto = [{to}]\n");
+        said(&format!("{upstreams}{}", rows.iter().map(row).collect::<String>()), &[])
+    };
+    for twice in [
+        &[("bus:in", r#""bus:stream/S/a", "bus:stream/S/b""#)][..],
+        &[("bus:in", r#""bus:stream/S/a""#), ("bus:in", r#""bus:stream/S/b""#)],
+    ] {
+        let said = of(twice);
+        let [one] = said.as_slice() else { panic!("{twice:?}: {said:?}") };
+        assert!(one.contains("`S` keeps each event once, and would drop the other"), "{one}");
+    }
+    for once in [
+        &[(
+            "bus:in",
+            r#""bus:stream/S/a", "bus:stream/T/a", "other:stream/S/a", "bus:out", "bus:o2""#,
+        )][..],
+        &[("bus:in", r#""bus:stream/S/a""#), ("bus:in.too", r#""bus:stream/S/a""#)],
+    ] {
+        assert_eq!(of(once), [] as [&str; 0], "{once:?}");
+    }
+}
+
 /// `config/genkan.toml`, whose keys tests/it/pages.rs looks for on the page.
 #[test]
 fn the_file_with_every_key_has_every_key_that_the_code_reads() {

@@ -22,7 +22,7 @@ use crate::event_port::{EventAddresses, EventPort, Promise, Source};
 const OWN: &str = "juno.";
 
 /// What hooks are called here: `module.hook`.
-pub(super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
+pub(super) const ADDRESSES: EventAddresses = EventAddresses { source, target, keeps_one: |_| None };
 
 fn source(address: &str) -> Result<Promise, String> {
     let named = address.split('.').all(|word| !word.is_empty());

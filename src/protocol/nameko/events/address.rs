@@ -20,7 +20,7 @@ const TELLING: usize = 200;
 
 /// The addresses, with their promises.
 pub(in super::super) const ADDRESSES: EventAddresses =
-    EventAddresses { source: promise_of_source, target: promise_of_target };
+    EventAddresses { source: promise_of_source, target: promise_of_target, keeps_one: |_| None };
 
 fn promise_of_source(address: &str) -> Result<Promise, String> {
     Ok(match Source::parse(address)? {

@@ -5,7 +5,7 @@ use crate::event::glob_of;
 use crate::event_port::{EventAddresses, Promise};
 
 /// `SUBJECT`, `stream/STREAM` and `stream/STREAM/SUBJECT`; where events come from, with wildcards.
-pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
+pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses { source, target, keeps_one };
 
 /// What an address of a stream begins with.
 const STREAM: &str = "stream/";
@@ -90,6 +90,14 @@ fn target(address: &str) -> Result<Promise, String> {
     let filled = glob_of(subject).replace('*', "x");
     wire::publishable(&filled, INBOX).map_err(|flaw| format!("{flaw} (in `{address}`)"))?;
     Ok(promise)
+}
+
+/// A stream drops a message whose `Nats-Msg-Id` it has already, whatever its subject.
+fn keeps_one(address: &str) -> Option<&str> {
+    match Place::read(address) {
+        Place::Stream(Stream { name, .. }) => Some(name),
+        Place::Subject(_) => None,
+    }
 }
 
 /// Whether a stream can have that name.
