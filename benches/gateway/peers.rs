@@ -43,12 +43,12 @@ pub(crate) fn nginx(server: &Copy) -> Result<Option<Peer>> {
     let process =
         Guarded::start(start, "TERM", &folder, |command| command.env("PROGRAM", program))?;
     await_port(port, &process, &folder)?;
-    let pids = workers(&process)?;
+    let pids = nginx_workers(&process)?;
     Ok(Some(Peer { _process: process, address: format!("127.0.0.1:{port}"), pids }))
 }
 
 /// The processes that nginx starts, which it does after it has begun to listen.
-fn workers(nginx: &Guarded) -> Result<Vec<u32>> {
+fn nginx_workers(nginx: &Guarded) -> Result<Vec<u32>> {
     let begin = Instant::now();
     loop {
         let pids = children(nginx.pid())?;
