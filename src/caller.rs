@@ -188,6 +188,12 @@ impl Caller {
         Self { address: Some(address), ..Self::NOBODY }
     }
 
+    /// The same, on whose behalf somebody trusted has connected: it calls from there.
+    #[must_use]
+    pub fn calling_from(self, address: IpAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
     /// Somebody whose connection tells who it is.
     #[must_use]
     pub fn connected_as(mut self, identity: Arc<Identity>) -> Self {

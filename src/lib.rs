@@ -28,6 +28,7 @@ mod json;
 mod listener;
 pub mod log;
 pub mod metrics;
+pub mod networks;
 pub mod offer;
 pub mod params;
 pub mod printable;

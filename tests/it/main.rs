@@ -25,6 +25,7 @@ mod envelope;
 mod ethereum;
 mod events;
 mod faults;
+mod forwarding;
 mod harness;
 mod http;
 mod http2_resets;

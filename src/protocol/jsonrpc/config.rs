@@ -11,8 +11,9 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::file;
 use crate::config::ingress::IngressSettings;
-use crate::config::secret::shown_path;
+use crate::config::secret::{quoted, shown_path};
 use crate::config::section::Section;
+use crate::networks::{Network, Networks};
 use crate::web::{self, WebPolicy};
 
 /// More than any chain of certificates takes, in bytes.
@@ -28,6 +29,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// The names that it is known by, beside its addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Whom to believe from where a request comes that they hand on.
+    pub trusted_proxies: Networks,
     /// The largest body, in bytes.
     pub max_body: usize,
     /// The longest batch.
@@ -111,6 +114,7 @@ impl HttpConfig {
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             hosts: read_hosts(section),
+            trusted_proxies: read_trusted_proxies(section),
             max_body: section.size_from("max_body", 1 << 20, LEAST_MESSAGE),
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
             max_connections: section.count("max_connections", 10_000, 1, 1_000_000),
@@ -143,6 +147,29 @@ fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
         section.problem("hosts", message);
     }
     hosts
+}
+
+fn read_trusted_proxies(section: &mut Section<'_>) -> Networks {
+    let key = "trusted_proxies";
+    let texts = section.texts(key);
+    let networks = texts.iter().filter_map(|text| {
+        let complain = |mend| {
+            let (title, shown) = (section.title(), quoted(text));
+            section.problem(key, format!("`{key}` in {title}: {shown} is no network: {mend}"));
+        };
+        let network = Network::parse(text).map_err(complain).ok()?;
+        if network.is_everything() {
+            let message = format!(
+                "`{key}` in {}: {} is everybody: whoever connects is believed to call from any \
+                 address: name the proxies",
+                section.title(),
+                quoted(text)
+            );
+            section.warn(key, message);
+        }
+        Some(network)
+    });
+    Networks::new(networks)
 }
 
 impl WebSocketConfig {
@@ -301,6 +328,26 @@ mod tests {
         let empty = read(manifest, manifest);
         assert!(empty[0].contains("Cargo.toml holds no certificate"), "{empty:?}");
         assert!(empty[1].contains("Cargo.toml holds no private key"), "{empty:?}");
+    }
+
+    #[test]
+    fn whom_to_trust_is_a_list_of_networks() {
+        let read = |list: &str| {
+            let text = format!("[http]\nmax_batch = 7\ntrusted_proxies = {list}");
+            let (http, problems) =
+                read_for_test(&text, |root| HttpConfig::read(&mut root.section("http")));
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            (http.trusted_proxies, problems)
+        };
+        let (known, problems) = read("[\"10.0.0.0/8\", \"::1\"]");
+        assert!(problems.is_empty() && known.contains([10, 1, 2, 3].into()), "{problems:?}");
+        let (known, problems) = read("[\"proxy.example\", \"10.1.0.0/8\", \"::1\"]");
+        let start = "genkan.toml:3: `trusted_proxies` in [http], line 3: \"proxy.example\" is no";
+        assert!(problems.len() == 2 && problems[0].starts_with(start), "{problems:?}");
+        assert!(problems[1].contains("write \"10.0.0.0/8\""), "{problems:?}");
+        assert!(known.contains(std::net::Ipv6Addr::LOCALHOST.into()));
+        let (_, problems) = read("\"0.0.0.0/0\"");
+        assert!(problems.len() == 1 && problems[0].contains("is everybody"), "{problems:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod door;
 mod ears;
 mod events;
 mod exchange_body;
+mod forwarded;
 mod frames;
 mod headers;
 mod ingress;

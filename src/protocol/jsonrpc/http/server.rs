@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use axum::Router as Routes;
 use axum::body::Body;
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -28,7 +29,7 @@ use super::client_stream::ClientStream;
 use super::exchange_body::{AnswerBody, RequestBody};
 use super::progress::{Limits, Progress, Verdict};
 use super::websocket::{self, Opening, Slot};
-use super::{Connected, Http, Inside, NAME, WEBSOCKET, bare, door, routes, rpc};
+use super::{Connected, Http, Inside, NAME, WEBSOCKET, bare, door, forwarded, routes, rpc};
 use crate::caller::Caller;
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
@@ -115,6 +116,18 @@ impl Server {
     /// looking the route up and boxing the body would be a tenth of the gateway's work.
     fn is_plain_call<B>(&self, request: &hyper::Request<B>) -> bool {
         !self.layered && request.method() == http::Method::POST && request.uri().path() == "/api"
+    }
+
+    /// What a request has in common with others of its connection, and from where it comes.
+    fn connected(&self, connected: &Connected, headers: &HeaderMap) -> Connected {
+        let Connected { account, caller } = connected.clone();
+        let trusted = &self.config.trusted_proxies;
+        let client = caller.address().and_then(|peer| forwarded::client(trusted, peer, headers));
+        let caller = match client {
+            Some(address) => caller.calling_from(address),
+            None => caller,
+        };
+        Connected { account, caller }
     }
 
     /// Answers a request. One that asks for a WebSocket comes with the slot where it is left.
@@ -240,7 +253,7 @@ impl Session {
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress), &connected.account));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
-            let connected = connected.clone();
+            let connected = server.connected(connected, request.headers());
             let slot = websocket::is_asked(&request).then(|| Arc::clone(&slot));
             let is_late = self.closed.is_cancelled();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
