@@ -147,7 +147,7 @@ impl Denial {
             Denial::Malformed => "what was sent is no API key and no token",
             Denial::Several => "more than one key or token was sent: send one",
             Denial::UnknownKey => "the API key is not known",
-            Denial::Expired => "the key or token has expired",
+            Denial::Expired => "the key, token or certificate has expired",
             Denial::NotYet => "the token is not valid yet",
             Denial::Algorithm => "the token is not signed by an algorithm that is taken here",
             Denial::BadSignature => "the token is not signed by a key that is known here",
@@ -157,7 +157,7 @@ impl Denial {
             Denial::UnknownCritical => "the token has a critical header that is not understood",
             Denial::TooLong => "the key or token is too long",
             Denial::NoKeys => "tokens cannot be verified now: try again later",
-            Denial::Withdrawn => "the key or token is not accepted any more",
+            Denial::Withdrawn => "the key, token or certificate is not accepted any more",
         }
     }
 }
@@ -250,10 +250,10 @@ impl Caller {
         }
     }
 
-    /// For how long what it showed is good at least, after which it is to be asked again; none where
-    /// it showed nothing that ends. An error where that has ended.
+    /// For how long that by which it is known first of all is good at least, after which it is to be
+    /// asked again; none where nobody knows it. An error where that has ended.
     pub fn lasts(&self) -> Result<Option<Duration>, Denial> {
-        let Some(identity) = self.shown() else { return Ok(None) };
+        let Some(identity) = self.identity() else { return Ok(None) };
         let now = SystemTime::now();
         if let Some(denial) = identity.ended(|| now) {
             return Err(denial);

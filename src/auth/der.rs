@@ -10,8 +10,12 @@ pub(crate) struct Value<'a> {
 
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_ID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
+/// A member that is known by its number.
+pub(crate) const CONTEXT_3: u8 = 0xa3;
 
 /// The first value.
 pub(crate) fn read(der: &[u8]) -> Option<Value<'_>> {

@@ -1,8 +1,10 @@
-//! What makes callers known who show something: API keys, and tokens that an issuer has signed.
+//! What makes callers known who show something: API keys, tokens that an issuer has signed, and
+//! certificates that TLS has verified.
 //!
 //! Asked by the ways in, with the text that a caller showed; how it is sent is theirs to know. It
 //! says no more of a bad one than [`Denial`] does.
 
+pub(crate) mod certificate;
 pub(crate) mod der;
 pub mod keys;
 pub mod settings;

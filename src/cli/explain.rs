@@ -46,7 +46,7 @@ pub struct Args {
     /// An event instead of a call: where it happens, as in `from` of a bridge
     #[arg(long, value_name = "UPSTREAM:ADDRESS", conflicts_with_all = ["name", "params"])]
     pub event: Option<String>,
-    /// Say whether WHOM may make the call: nobody, key:NAME, sub:SUBJECT, scope:SCOPE,
+    /// Say whether WHOM may make the call: nobody, key:NAME, sub:SUBJECT, cert:SUBJECT, scope:SCOPE,
     /// claim:NAME=VALUE, hub:MODULE, unix:USER or UPSTREAM:; more than once for one caller
     #[arg(long = "as", value_name = "WHOM")]
     pub whom: Vec<String>,

@@ -16,8 +16,8 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
     for word in words.iter().filter(|word| *word != "nobody") {
         let Some((kind, what)) = word.split_once(':') else {
             return usage(format!(
-                "`--as {word}`: write \"nobody\", \"key:NAME\", \"sub:SUBJECT\", \"scope:SCOPE\", \
-                 \"claim:NAME=VALUE\", \"hub:MODULE\", \"unix:USER\" or \"UPSTREAM:\""
+                "`--as {word}`: write \"nobody\", \"key:NAME\", \"sub:SUBJECT\", \"cert:SUBJECT\", \
+                 \"scope:SCOPE\", \"claim:NAME=VALUE\", \"hub:MODULE\", \"unix:USER\" or \"UPSTREAM:\""
             ));
         };
         let bearer = || Identity::new(Scheme::Token, "");
@@ -34,6 +34,10 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
                 None => return usage(format!("`--as {word}`: no [[auth.keys]] is called so")),
             },
             "hub" => others.push(Identity::new(Scheme::Module, what)),
+            "cert" => {
+                let shown = Identity::new(Scheme::Certificate, what);
+                caller = caller.connected_as(Arc::new(shown));
+            }
             "unix" => {
                 let user = Identity::new(Scheme::SystemUser, what);
                 caller = caller.connected_as(Arc::new(user));
@@ -77,6 +81,10 @@ mod tests {
             (vec!["sub:a", "scope:x", "claim:tenant=t"], "sub:a", true),
             (vec!["sub:a", "scope:x", "claim:tenant=t"], "scope:x", true),
             (vec!["scope:x", "claim:tenant=t"], "claim:tenant=t", true),
+            (vec!["cert:edge.example"], "cert:edge.*", true),
+            (vec!["cert:edge.example", "sub:a"], "cert:edge.*", true),
+            (vec!["cert:edge.example", "key:web"], "key:web", true),
+            (vec!["sub:edge.example"], "cert:edge.*", false),
             (vec!["hub:billing"], "hub:billing", true),
             (vec!["unix:root", "hub:x"], "unix:root", true),
             (vec!["bus:"], "bus:", true),

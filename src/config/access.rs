@@ -15,6 +15,8 @@ use crate::route::bridge::Topic;
 /// By what callers are known.
 pub(super) struct Sources<'a> {
     pub(super) auth: &'a AuthConfig,
+    /// Clients' certificates among it.
+    pub(super) certificates: bool,
     /// There is something.
     pub(super) guarded: bool,
     /// The names of the upstreams.
@@ -130,12 +132,15 @@ fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
             if sources.upstreams.iter().any(|known| known == name) {
                 return Found::Fine;
             }
-            let kinds = ["key", "sub", "scope", "claim", "hub", "unix"];
-            let names = sources.upstreams.iter().map(String::as_str).chain(kinds);
+            let names = sources.upstreams.iter().map(String::as_str).chain(Grant::KINDS);
             let hint = did_you_mean(name, names);
             Found::Wrong(format!("there is no upstream {}{hint}", quoted(name).replace('"', "`")))
         }
+        Grant::Certificate(_) if !sources.certificates => Found::Odd(
+            "nobody is asked for a certificate: name `client_ca_file` in [http.tls]".to_owned(),
+        ),
         Grant::Any
+        | Grant::Certificate(_)
         | Grant::Subject(_)
         | Grant::Scope(_)
         | Grant::Claim(..)

@@ -30,7 +30,7 @@ pub trait IngressSettings: Any + Send + Sync {
         &[]
     }
 
-    /// Whether it knows callers by what they show when they connect.
+    /// Whether it knows callers by what they show when they connect: a certificate.
     fn knows_callers(&self) -> bool {
         false
     }

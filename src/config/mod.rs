@@ -244,8 +244,9 @@ impl Config {
         let (bridges, mut topics) = read_events(root, &names, &upstreams, &ingresses);
         let mut auth = auth::read(root);
         let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();
-        let guarded = auth.is_on || ingresses.iter().any(knows_callers);
-        let sources = access::Sources { auth: &auth, guarded, upstreams: &names };
+        let certificates = ingresses.iter().any(knows_callers);
+        let guarded = auth.is_on || certificates;
+        let sources = access::Sources { auth: &auth, certificates, guarded, upstreams: &names };
         access::check(root, (&rows, &topics), &sources, &ingresses);
         validate::used(root, &upstreams, &rows, &exposes, (&bridges, &topics));
         let mut routes = rows.into_rules();

@@ -3,6 +3,7 @@
 //! Each of its words names callers by what somebody has verified of them. One that fits is enough.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::pattern::Pattern;
@@ -30,6 +31,8 @@ pub enum Grant {
     Key(Pattern),
     /// `sub:SUBJECT`: a subject that a token, a certificate or a trusted upstream vouches for.
     Subject(Pattern),
+    /// `cert:SUBJECT`: a subject that a certificate vouches for.
+    Certificate(Pattern),
     /// `scope:SCOPE`.
     Scope(Pattern),
     /// `claim:NAME=VALUE`: what else a token says.
@@ -61,7 +64,7 @@ impl Refusal {
         let refused = |message: String| Fault::not_sent(FaultKind::AccessDenied, message);
         match self {
             Refusal::Unknown => {
-                let why = "it is not known who wants to: send an API key or a token";
+                let why = "it is not known who wants to: show an API key, a token or a certificate that is accepted here";
                 refused(denied(why)).with_challenge(Challenge::Missing)
             }
             // It may be good: who could tell is away.
@@ -87,6 +90,7 @@ impl fmt::Display for Grant {
             Grant::Any => f.write_str("any"),
             Grant::Key(name) => write!(f, "key:{name}"),
             Grant::Subject(subject) => write!(f, "sub:{subject}"),
+            Grant::Certificate(subject) => write!(f, "cert:{subject}"),
             Grant::Scope(scope) => write!(f, "scope:{scope}"),
             Grant::Claim(name, value) => write!(f, "claim:{name}={value}"),
             Grant::Module(id) => write!(f, "hub:{id}"),
@@ -97,18 +101,21 @@ impl fmt::Display for Grant {
 }
 
 impl Grant {
+    /// What stands before the colon, where it is no upstream's name.
+    pub const KINDS: [&'static str; 7] = ["key", "sub", "cert", "scope", "claim", "hub", "unix"];
+
     /// Reads a word; the complaint says what to write instead.
     pub fn parse(word: &str) -> Result<Self, String> {
         if word == "any" {
             return Ok(Grant::Any);
         }
         let malformed = || {
-            "write \"any\", or one of \"key:NAME\", \"sub:SUBJECT\", \"scope:SCOPE\", \
+            "write \"any\", or one of \"key:NAME\", \"sub:SUBJECT\", \"cert:SUBJECT\", \"scope:SCOPE\", \
              \"claim:NAME=VALUE\", \"hub:MODULE\", \"unix:USER\" and \"UPSTREAM:\""
                 .to_owned()
         };
         let (kind, rest) = word.split_once(':').ok_or_else(malformed)?;
-        let is_upstream = !["key", "sub", "scope", "claim", "hub", "unix"].contains(&kind);
+        let is_upstream = !Self::KINDS.contains(&kind);
         if kind.is_empty() || (rest.is_empty() && !is_upstream) || word.contains(char::is_control) {
             return Err(malformed());
         }
@@ -116,6 +123,7 @@ impl Grant {
         Ok(match kind {
             "key" => Grant::Key(pattern),
             "sub" => Grant::Subject(pattern),
+            "cert" => Grant::Certificate(pattern),
             "scope" => Grant::Scope(pattern),
             "claim" => match rest.split_once('=') {
                 Some((name, value)) if !name.is_empty() && !value.is_empty() => {
@@ -140,6 +148,7 @@ impl Grant {
         match self {
             Grant::Any => true,
             Grant::Key(name) => is(&Scheme::Key, name),
+            Grant::Certificate(subject) => is(&Scheme::Certificate, subject),
             Grant::Module(id) => is(&Scheme::Module, id),
             Grant::SystemUser(name) => is(&Scheme::SystemUser, name),
             Grant::Subject(subject) => match &known.scheme {
@@ -199,24 +208,30 @@ impl Access {
             Access::Only(grants) => &grants[..],
             Access::Open | Access::Closed => &[],
         };
-        let (mut refusal, mut ended) = (Refusal::Unknown, caller.denial());
+        // Whoever shows something that is not good is told that, whatever its connection is known
+        // by: its call is not to be made as somebody else's.
+        if let Some(denial) = caller.denial() {
+            return Err(Refusal::Denied(denial));
+        }
+        let is_shown = |known| caller.shown().is_some_and(|shown| Arc::ptr_eq(shown, known));
+        let mut refusal = Refusal::Unknown;
         for known in caller.identities() {
-            if let Some(denial) = known.ended(SystemTime::now) {
-                ended = ended.or(Some(denial));
-            } else if grants.iter().any(|grant| grant.fits(known)) && also(known) {
-                return Ok(());
-            } else {
-                refusal = Refusal::Forbidden;
+            match known.ended(SystemTime::now) {
+                Some(denial) if is_shown(known) => return Err(Refusal::Denied(denial)),
+                Some(denial) if refusal == Refusal::Unknown => refusal = Refusal::Denied(denial),
+                Some(_) => {}
+                None if grants.iter().any(|grant| grant.fits(known)) && also(known) => {
+                    return Ok(());
+                }
+                None => refusal = Refusal::Forbidden,
             }
         }
-        // Whoever showed something that is not good is told that first: it may mend it.
-        Err(ended.map_or(refusal, Refusal::Denied))
+        Err(refusal)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -243,7 +258,7 @@ mod tests {
             claims: vec![("tenant".to_owned(), "acme".to_owned())],
             ..known(Scheme::Token, "x")
         };
-        let cases: [(&str, Identity, bool); 22] = [
+        let cases: [(&str, Identity, bool); 25] = [
             ("key:web", known(Scheme::Key, "web"), true),
             ("key:w*", known(Scheme::Key, "web"), true),
             ("key:web", known(Scheme::Key, "other"), false),
@@ -252,6 +267,9 @@ mod tests {
             ("sub:*@example.com", known(Scheme::Token, "a@example.com.evil"), false),
             ("sub:*@example.com", known(Scheme::Key, "a@example.com"), false),
             ("sub:proxy", known(Scheme::Certificate, "proxy"), true),
+            ("cert:proxy", known(Scheme::Certificate, "proxy"), true),
+            ("cert:spiffe://x/*", known(Scheme::Certificate, "spiffe://x/ns/edge"), true),
+            ("cert:proxy", known(Scheme::Token, "proxy"), false),
             ("sub:*", rabbit(""), false),
             ("sub:alice", rabbit("alice"), true),
             ("scope:orders.write", scoped.clone(), true),
@@ -322,6 +340,27 @@ mod tests {
         for word in ["sub:alice", "sub:proxy"] {
             assert_eq!(only(&[word]).lets_call(&both, "a.b"), Ok(()), "{word}");
         }
+        assert_eq!(only(&["key:x"]).lets_call(&both, "a.b"), Err(Refusal::Forbidden));
+    }
+
+    #[test]
+    fn what_was_shown_and_is_not_good_is_not_made_good_by_the_connection() {
+        let row = only(&["cert:*", "sub:*"]);
+        let until = Some(SystemTime::now() - Duration::from_secs(1));
+        let alice = Identity { until, ..known(Scheme::Token, "alice") };
+        let proxy = || Arc::new(known(Scheme::Certificate, "proxy"));
+        for bad in [Err(Denial::Expired), Ok(Arc::new(alice))] {
+            let both = Caller::NOBODY.connected_as(proxy()).showing(bad);
+            assert_eq!(row.lets_call(&both, "a.b"), Err(Refusal::Denied(Denial::Expired)));
+        }
+        // A connection's that has ended is told of where there is nothing better.
+        let late = Arc::new(Identity { until, ..known(Scheme::Certificate, "proxy") });
+        let late = Caller::NOBODY.connected_as(late);
+        assert_eq!(row.lets_call(&late, "a.b"), Err(Refusal::Denied(Denial::Expired)));
+        let token = |subject| Ok(Arc::new(known(Scheme::Token, subject)));
+        assert_eq!(row.lets_call(&late.clone().showing(token("bob")), "a.b"), Ok(()));
+        let other = only(&["cert:*"]).lets_call(&late.showing(token("bob")), "a.b");
+        assert_eq!(other, Err(Refusal::Forbidden));
     }
 
     #[test]

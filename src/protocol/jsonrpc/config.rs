@@ -1,23 +1,19 @@
 //! `[http]`: the listener, its limits, and who may call from a browser.
 
+mod tls;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-
-use crate::config::file;
 use crate::config::ingress::IngressSettings;
-use crate::config::secret::{quoted, shown_path};
+use crate::config::secret::quoted;
 use crate::config::section::Section;
 use crate::networks::{Network, Networks};
 use crate::web::{self, WebPolicy};
 
-/// More than any chain of certificates takes, in bytes.
-pub(super) const LARGEST_PEM: usize = 1 << 20;
+pub use tls::{ClientCerts, TlsConfig};
+pub(super) use tls::{LARGEST_PEM, authorities};
 
 /// The least that a body can be held to, in bytes: below it hardly a call fits.
 const LEAST_MESSAGE: usize = 256;
@@ -80,15 +76,6 @@ pub struct CorsConfig {
     pub max_age: Duration,
 }
 
-/// `[http.tls]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The certificate chain, PEM.
-    pub cert_file: PathBuf,
-    /// The private key, PEM.
-    pub key_file: PathBuf,
-}
-
 /// Reads `[http]`, for the list of protocols.
 pub(super) fn read(section: &mut Section<'_>, _timeout: Duration) -> Arc<dyn IngressSettings> {
     Arc::new(HttpConfig::read(section))
@@ -103,8 +90,13 @@ impl IngressSettings for HttpConfig {
         (self.max_body, "max_body")
     }
 
+    fn knows_callers(&self) -> bool {
+        self.clients().is_some()
+    }
+
     fn open_to(&self) -> Option<(SocketAddr, &'static str)> {
-        Some((self.listen, "listen"))
+        let is_closed = self.clients().is_some_and(|clients| clients.required);
+        (!is_closed).then_some((self.listen, "listen"))
     }
 }
 
@@ -128,6 +120,10 @@ impl HttpConfig {
             websocket: WebSocketConfig::read(section),
             tls: TlsConfig::read(section),
         }
+    }
+
+    fn clients(&self) -> Option<&ClientCerts> {
+        self.tls.as_ref()?.clients.as_ref()
     }
 
     /// Which names and which pages the listener serves.
@@ -250,85 +246,10 @@ fn is_as_sent(origin: &str) -> bool {
     origin.contains('@') || (!has_own_port && !origin.contains(|c: char| c.is_ascii_uppercase()))
 }
 
-impl TlsConfig {
-    fn read(http: &mut Section<'_>) -> Option<Self> {
-        let configured = http.has("tls");
-        let mut section = http.section("tls");
-        let (cert, key) = (section.path("cert_file"), section.path("key_file"));
-        match (cert, key) {
-            _ if !configured => None,
-            (Some(cert_file), Some(key_file)) => {
-                let tls = Self { cert_file, key_file };
-                tls.check(&section);
-                Some(tls)
-            }
-            _ => {
-                section.problem_here("[http.tls] needs both `cert_file` and `key_file`");
-                None
-            }
-        }
-    }
-
-    /// Reports files that no listener could start with.
-    fn check(&self, section: &Section<'_>) {
-        let read = |path: &Path| file::read(path, LARGEST_PEM).map_err(pem::Error::Io);
-        let chain = read(&self.cert_file)
-            .and_then(|cert| CertificateDer::pem_slice_iter(&cert).collect::<Result<Vec<_>, _>>())
-            .and_then(|chain| if chain.is_empty() { Err(NoItemsFound) } else { Ok(chain) });
-        let key = read(&self.key_file).and_then(|key| PrivateKeyDer::from_pem_slice(&key));
-        let (cert_file, key_file) = (shown_path(&self.cert_file), shown_path(&self.key_file));
-        let complain = |name: &str, file: &str, what: &str, error: pem::Error| {
-            let complaint = match error {
-                NoItemsFound => format!("holds no {what} in PEM form"),
-                error => format!("cannot be read: {error}"),
-            };
-            section.problem(name, format!("`{name}` in [http.tls]: {file} {complaint}"));
-        };
-        match (chain, key) {
-            (Ok(chain), Ok(key)) => {
-                let provider = rustls::crypto::ring::default_provider();
-                if let Err(error) = CertifiedKey::from_der(chain, key, &provider) {
-                    let message = format!(
-                        "`key_file` in [http.tls]: {key_file} does not fit {cert_file}: {error}"
-                    );
-                    section.problem("key_file", message);
-                }
-            }
-            (chain, key) => {
-                if let Err(error) = chain {
-                    complain("cert_file", &cert_file, "certificate", error);
-                }
-                if let Err(error) = key {
-                    complain("key_file", &key_file, "private key", error);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::read_for_test;
-
-    #[test]
-    fn tls_files_are_checked() {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let read = |cert: &str, key: &str| {
-            let text = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"");
-            let (_, problems) =
-                read_for_test(&text, |root| HttpConfig::read(&mut root.section("http")));
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let missing = read("/nowhere/cert.pem", "/nowhere/key.pem");
-        assert_eq!(missing.len(), 2, "{missing:?}");
-        let start = "genkan.toml:2: `cert_file` in [http.tls], line 2: /nowhere/cert.pem cannot be";
-        assert!(missing[0].starts_with(start), "{missing:?}");
-        assert!(missing[1].starts_with("genkan.toml:3: `key_file`"), "{missing:?}");
-        let empty = read(manifest, manifest);
-        assert!(empty[0].contains("Cargo.toml holds no certificate"), "{empty:?}");
-        assert!(empty[1].contains("Cargo.toml holds no private key"), "{empty:?}");
-    }
 
     #[test]
     fn whom_to_trust_is_a_list_of_networks() {

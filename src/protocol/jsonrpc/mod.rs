@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::config::ReadConnector;
 use crate::ingress::IngressKind;
 
-pub use config::{CorsConfig, HttpConfig, TlsConfig, WebSocketConfig};
+pub use config::{ClientCerts, CorsConfig, HttpConfig, TlsConfig, WebSocketConfig};
 
 /// In `protocol = "…"`.
 pub(crate) const WORD: &str = "jsonrpc";

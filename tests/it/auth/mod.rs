@@ -1,5 +1,6 @@
 //! Who may call: what a caller shows, what a row allows, and what a service learns of it.
 
+mod certificates;
 pub mod issuer;
 mod keys;
 mod operators;

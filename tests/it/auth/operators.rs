@@ -44,6 +44,7 @@ fn check_tells_of_rows_that_nobody_or_the_world_may_call() {
 fn check_tells_of_words_that_name_nobody() {
     let keys = new_key(&["web"]).1;
     for (words, status, told) in [
+        ("cert:edge", 0, "nobody is asked for a certificate: name `client_ca_file`"),
         ("key:wed", 0, "no [[auth.keys]] is called `wed`: did you mean `web`?"),
         ("bux:", 1, "there is no upstream `bux`: did you mean `bus`?"),
         ("web", 1, "\"web\" names no callers"),

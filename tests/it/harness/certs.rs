@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder};
 
 use super::process::{Folder, program, run};
 
@@ -26,24 +28,25 @@ impl Certs {
         let authority = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
                          -subj /CN=ca -keyout ca.key -out ca.pem";
         certs.openssl(&format!("req {authority}"));
-        for (name, extension) in [
-            ("server", format!("subjectAltName={names}")),
-            ("client", "extendedKeyUsage=clientAuth".to_owned()),
-        ] {
-            certs.folder.write(&format!("{name}.ext"), &extension);
-            certs.openssl(&format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
-                 -keyout {name}.key -out {name}.csr"
-            ));
-            certs.openssl(&format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-                 -extfile {name}.ext -out {name}.pem"
-            ));
-        }
+        certs.issue("server", &format!("subjectAltName={names}"));
+        certs.issue("client", "extendedKeyUsage=clientAuth");
         certs
     }
 
-    /// One of `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
+    /// Makes a further one, `NAME.pem` with `NAME.key`, with that common name and an extension.
+    pub fn issue(&self, name: &str, extension: &str) {
+        self.folder.write(&format!("{name}.ext"), extension);
+        self.openssl(&format!(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
+             -keyout {name}.key -out {name}.csr"
+        ));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+             -extfile {name}.ext -out {name}.pem"
+        ));
+    }
+
+    /// One of `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`, or what was issued.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -55,13 +58,26 @@ impl Certs {
 
     /// What a client needs that trusts the authority.
     pub fn client(&self) -> Arc<rustls::ClientConfig> {
+        Arc::new(self.trusting().with_no_client_auth())
+    }
+
+    /// The same, with a certificate that `issuer` has made.
+    pub fn client_as(&self, issuer: &Certs, name: &str) -> Arc<rustls::ClientConfig> {
+        let file = |kind: &str| issuer.file(&format!("{name}.{kind}"));
+        let certificate = CertificateDer::from_pem_file(file("pem")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(file("key")).expect("a key");
+        let config = self.trusting().with_client_auth_cert(vec![certificate], key);
+        Arc::new(config.expect("they fit"))
+    }
+
+    fn trusting(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let authority = CertificateDer::from_pem_file(self.file("ca.pem")).expect("a certificate");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority).expect("an authority");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let client = rustls::ClientConfig::builder_with_provider(provider);
         let client = client.with_safe_default_protocol_versions().expect("versions");
-        Arc::new(client.with_root_certificates(roots).with_no_client_auth())
+        client.with_root_certificates(roots)
     }
 
     fn openssl(&self, arguments: &str) {

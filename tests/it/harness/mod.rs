@@ -18,6 +18,7 @@ pub mod raw_amqp;
 pub mod raw_nats;
 pub mod responder;
 pub mod services;
+pub mod tunnel;
 pub mod web;
 pub mod websocket;
 
@@ -35,4 +36,5 @@ pub use services::{
     Desk, GemstoneService, Mailer, MicroService, NamekoVersion, NestService, NodeService, Shop,
     Watch,
 };
+pub use tunnel::Tunnel;
 pub use web::{Asked, Say, Web};

@@ -32,7 +32,7 @@ pub(super) async fn call(
         return refuse(&http, &parts.headers, StatusCode::BAD_REQUEST, &rpc::unreadable_path());
     };
     let mut received = Instant::now();
-    let Connected { account, caller } = http.connected(&request);
+    let Connected { account, caller, .. } = http.connected(&request);
     let (parts, body) = request.into_parts();
     let caller = http.identify(&caller, &parts.headers).await;
     let forward = http.config.forward_authorization;

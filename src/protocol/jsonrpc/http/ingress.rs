@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
 use super::super::config::HttpConfig;
@@ -16,7 +15,7 @@ use super::super::registry::Registry;
 use super::Inside;
 use super::NAME;
 use super::server::{Server, Session};
-use super::tls::{Pair, Watch};
+use super::tls::{Files, Tls, Watch};
 use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
 use crate::events::topics::Topics;
@@ -47,13 +46,13 @@ fn cannot_listen(address: SocketAddr) -> String {
     format!("cannot listen on {address} ([http] listen): is another program using it?")
 }
 
-/// What accepts TLS, and what tells that its files are others.
-type Tls = Option<(TlsAcceptor, Watch)>;
+/// What speaks TLS, and what tells that its files are others.
+type Watched = Option<(Tls, Watch)>;
 
-fn read_tls(config: &HttpConfig) -> anyhow::Result<Tls> {
+fn read_tls(config: &HttpConfig) -> anyhow::Result<Watched> {
     let Some(tls) = &config.tls else { return Ok(None) };
-    let pair = Pair::read(tls);
-    Ok(Some((pair.acceptor(tls, config.http2)?, Watch::new(pair.fingerprint()))))
+    let files = Files::read(tls);
+    Ok(Some((files.tls(tls, config.http2)?, Watch::new(files.fingerprint()))))
 }
 
 /// The listener, before it takes calls.
@@ -61,7 +60,7 @@ struct BoundHttp {
     registry: Arc<Registry>,
     listener: BoundListener,
     config: HttpConfig,
-    tls: Tls,
+    tls: Watched,
     tasks: Tasks,
 }
 
@@ -133,19 +132,19 @@ impl Ingress for HttpIngress {
         }))
     }
 
-    /// A certificate that was replaced serves the connections to come.
+    /// A certificate that was replaced serves the connections to come; clients' own are looked at anew.
     fn look(&self) {
         let server = self.in_force.load_full();
         let Some(tls) = &server.config().tls else { return };
-        let pair = Pair::read(tls);
+        let files = Files::read(tls);
         let mut watch = self.certificate();
-        if !watch.as_mut().is_some_and(|watch| watch.is_other(pair.fingerprint())) {
+        if !watch.as_mut().is_some_and(|watch| watch.is_other(files.fingerprint())) {
             return;
         }
         let cert_file = tls.cert_file.display();
-        match pair.acceptor(tls, server.config().http2) {
-            Ok(acceptor) => {
-                self.in_force.store(Arc::new(server.with_tls(acceptor)));
+        match files.tls(tls, server.config().http2) {
+            Ok(tls) => {
+                self.in_force.store(Arc::new(server.with_tls(tls)));
                 info!(%cert_file, "the certificate was replaced: new connections get the new one");
             }
             Err(error) => {

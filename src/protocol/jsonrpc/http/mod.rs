@@ -3,6 +3,7 @@
 mod bare;
 mod body;
 mod builtin;
+mod client_certs;
 mod client_stream;
 mod credentials;
 mod door;
@@ -66,6 +67,14 @@ pub(super) struct Connected {
     account: Account,
     /// Whose connection it is.
     caller: Caller,
+    /// The certificate that the client has shown.
+    certificate: Option<Arc<client_certs::Shown>>,
+}
+
+impl Connected {
+    fn new(account: Account, caller: Caller) -> Self {
+        Self { account, caller, certificate: None }
+    }
 }
 
 /// What every handler needs.
@@ -87,8 +96,7 @@ impl Http {
     /// What a request's connection holds, and whose it is; the server put it there.
     fn connected<B>(&self, request: &::http::Request<B>) -> Connected {
         let connected = request.extensions().get::<Connected>();
-        let unknown =
-            || Connected { account: self.router.budget().connection(), caller: Caller::NOBODY };
+        let unknown = || Connected::new(self.router.budget().connection(), Caller::NOBODY);
         connected.cloned().unwrap_or_else(unknown)
     }
 

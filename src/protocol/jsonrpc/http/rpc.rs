@@ -87,7 +87,7 @@ where
 {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let Connected { account, caller } = connected;
+    let Connected { account, caller, .. } = connected;
     let service = service.as_deref();
     let caller = http.identify(caller, &parts.headers).await;
     let mut requester = requester(http, caller, service, &parts.headers, started);

@@ -19,15 +19,16 @@ use hyper_util::server::conn::auto::{Builder, upgrade};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::debug;
 
 use super::super::config::HttpConfig;
+use super::client_certs::{Authorities, Shown};
 use super::client_stream::ClientStream;
 use super::exchange_body::{AnswerBody, RequestBody};
 use super::progress::{Limits, Progress, Verdict};
+use super::tls::Tls;
 use super::websocket::{self, Opening, Slot};
 use super::{Connected, Http, Inside, NAME, WEBSOCKET, bare, door, forwarded, routes, rpc};
 use crate::caller::Caller;
@@ -53,18 +54,13 @@ pub(super) struct Server {
     layered: bool,
     config: HttpConfig,
     policy: WebPolicy,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     tasks: Tasks,
 }
 
 impl Server {
     /// A server that owns its sessions, and the notifications that outlive them, by `tasks`.
-    pub(super) fn new(
-        config: HttpConfig,
-        tls: Option<TlsAcceptor>,
-        inside: Inside,
-        tasks: Tasks,
-    ) -> Self {
+    pub(super) fn new(config: HttpConfig, tls: Option<Tls>, inside: Inside, tasks: Tasks) -> Self {
         let Inside { router, registry, discovery, topics, auth } = inside;
         let (ingress, websocket) = (router.ingress(NAME), router.ingress(WEBSOCKET));
         let (calls, notifications) = (config.clone(), tasks.clone());
@@ -84,8 +80,8 @@ impl Server {
         Self { routes: routes(Arc::clone(&http)), http, layered, config, policy, tls, tasks }
     }
 
-    /// The same with another certificate.
-    pub(super) fn with_tls(&self, tls: TlsAcceptor) -> Self {
+    /// The same with other certificates.
+    pub(super) fn with_tls(&self, tls: Tls) -> Self {
         Self {
             http: Arc::clone(&self.http),
             routes: self.routes.clone(),
@@ -120,14 +116,20 @@ impl Server {
 
     /// What a request has in common with others of its connection, and from where it comes.
     fn connected(&self, connected: &Connected, headers: &HeaderMap) -> Connected {
-        let Connected { account, caller } = connected.clone();
-        let trusted = &self.config.trusted_proxies;
-        let client = caller.address().and_then(|peer| forwarded::client(trusted, peer, headers));
-        let caller = match client {
-            Some(address) => caller.calling_from(address),
-            None => caller,
-        };
-        Connected { account, caller }
+        self.look(connected);
+        let mut connected = connected.clone();
+        let (trusted, peer) = (&self.config.trusted_proxies, connected.caller.address());
+        if let Some(client) = peer.and_then(|peer| forwarded::client(trusted, peer, headers)) {
+            connected.caller = connected.caller.calling_from(client);
+        }
+        connected
+    }
+
+    /// Looks whether the certificate of a connection, where it has one, still makes it known.
+    pub(super) fn look(&self, connected: &Connected) {
+        if let Some(certificate) = &connected.certificate {
+            certificate.look(self.tls.as_ref().and_then(|tls| tls.authorities.as_deref()));
+        }
     }
 
     /// Answers a request. One that asks for a WebSocket comes with the slot where it is left.
@@ -190,27 +192,35 @@ impl Session {
         let server = self.in_force.load_full();
         // One that has no address has ended.
         let caller = stream.peer_addr().map_or(Caller::NOBODY, |peer| Caller::at(peer.ip()));
+        let connected = Connected::new(server.http.router.budget().connection(), caller);
         match &server.tls {
-            None => self.serve(&server, stream, caller).await,
+            None => self.serve(&server, stream, connected).await,
             // Apart: what TLS takes would be a plain connection's too.
-            Some(tls) => Box::pin(self.shake_hands(&server, tls, stream, caller)).await,
+            Some(tls) => Box::pin(self.shake_hands(&server, tls, stream, connected)).await,
         }
     }
 
     async fn shake_hands(
         &self,
         server: &Server,
-        tls: &TlsAcceptor,
+        tls: &Tls,
         stream: TcpStream,
-        caller: Caller,
+        mut connected: Connected,
     ) {
         let shaken_hands = tokio::select! {
             biased;
-            shaken = timeout(server.config.read_timeout, tls.accept(stream)) => shaken,
+            shaken = timeout(server.config.read_timeout, tls.acceptor.accept(stream)) => shaken,
             () = self.has_to_end() => return debug!("ended before the TLS handshake"),
         };
         match shaken_hands {
-            Ok(Ok(stream)) => self.serve(server, stream, caller).await,
+            Ok(Ok(stream)) => {
+                let shown = |known: &Arc<Authorities>| Shown::by(stream.get_ref().1, known);
+                if let Some(shown) = tls.authorities.as_ref().and_then(shown) {
+                    connected.caller = shown.introduce(connected.caller);
+                    connected.certificate = Some(shown);
+                }
+                self.serve(server, stream, connected).await;
+            }
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_) => debug!("TLS handshake took too long"),
         }
@@ -223,17 +233,14 @@ impl Session {
     }
 
     /// Apart from each other on the heap: what HTTP holds would stay with a WebSocket.
-    async fn serve<S>(&self, server: &Server, stream: S, caller: Caller)
+    async fn serve<S>(&self, server: &Server, stream: S, connected: Connected)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let account = server.http.router.budget().connection();
-        let connected = Connected { account, caller };
         let changed = Box::pin(self.serve_http(server, stream, &connected)).await;
         if let Some(Changed { stream, read, opening }) = changed {
             let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
-            Box::pin(websocket::run(stream, read, opening, in_force, closed, connected.account))
-                .await;
+            Box::pin(websocket::run(stream, read, opening, in_force, closed, connected)).await;
         }
     }
 
@@ -297,6 +304,8 @@ impl Session {
                     let draining = closing && self.closed.is_cancelled();
                     let server = self.in_force.load();
                     let (limits, tick) = (server.limits(), tick(server.limits()));
+                    // Who hears events may send no request for long.
+                    server.look(connected);
                     // Half of a request's head is no call that somebody is owed an answer to.
                     if draining && !progress.is_busy() {
                         return None;

@@ -1,4 +1,5 @@
-//! The certificate and key of HTTPS, which are read again when somebody replaces them.
+//! The certificate and key of HTTPS, and those who vouch for clients: read again when somebody
+//! replaces them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -7,35 +8,60 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::config::{LARGEST_PEM, TlsConfig};
+use super::super::config::{self, LARGEST_PEM, TlsConfig};
+use super::client_certs::Authorities;
 use crate::config::file;
 
-/// Both files as they are, or why they cannot be read.
-pub(super) struct Pair {
-    cert: std::io::Result<Vec<u8>>,
-    key: std::io::Result<Vec<u8>>,
+/// What speaks TLS.
+#[derive(Clone)]
+pub(super) struct Tls {
+    /// Accepts connections.
+    pub(super) acceptor: TlsAcceptor,
+    /// Who vouches for clients; none where they are not asked for a certificate.
+    pub(super) authorities: Option<Arc<Authorities>>,
 }
 
-impl Pair {
-    /// Reads both.
+/// The files as they are, or why they cannot be read.
+pub(super) struct Files {
+    cert: std::io::Result<Vec<u8>>,
+    key: std::io::Result<Vec<u8>>,
+    client_ca: Option<std::io::Result<Vec<u8>>>,
+}
+
+impl Files {
+    /// Reads all of them.
     pub(super) fn read(config: &TlsConfig) -> Self {
         let read = |path: &Path| file::read(path, LARGEST_PEM);
-        Self { cert: read(&config.cert_file), key: read(&config.key_file) }
+        let client_ca = config.clients.as_ref().map(|clients| read(&clients.ca_file));
+        Self { cert: read(&config.cert_file), key: read(&config.key_file), client_ca }
     }
 
     /// Differs where anything about them does.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for read in [&self.cert, &self.key] {
+        for read in [&self.cert, &self.key].into_iter().chain(&self.client_ca) {
             read.as_ref().map_err(ToString::to_string).hash(&mut hasher);
         }
         hasher.finish()
     }
 
+    /// Who vouches for clients. The error names the file and what is wrong with it.
+    fn authorities(&self, config: &TlsConfig) -> anyhow::Result<Option<Arc<Authorities>>> {
+        let (Some(clients), Some(content)) = (&config.clients, &self.client_ca) else {
+            return Ok(None);
+        };
+        let file = clients.ca_file.display();
+        let wrong = |why: String| anyhow!("[http.tls] client_ca_file {file}: {why}");
+        let content = content.as_ref().map_err(|error| wrong(error.to_string()))?;
+        let roots = config::authorities(content).map_err(wrong)?;
+        Authorities::new((content, roots), clients.required).map(Some).map_err(wrong)
+    }
+
     /// What accepts connections with them. The error names the file and what is wrong with it.
-    pub(super) fn acceptor(&self, config: &TlsConfig, http2: bool) -> anyhow::Result<TlsAcceptor> {
+    pub(super) fn tls(&self, config: &TlsConfig, http2: bool) -> anyhow::Result<Tls> {
         let (cert_file, key_file) = (config.cert_file.display(), config.key_file.display());
         let cert =
             self.cert.as_ref().map_err(|e| anyhow!("[http.tls] cert_file {cert_file}: {e}"))?;
@@ -46,16 +72,20 @@ impl Pair {
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| anyhow!("[http.tls] key_file {key_file}: {error}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let authorities = self.authorities(config)?;
+        let verifier = authorities.as_ref().map(|authorities| authorities.verifier());
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(
+                verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth),
+            )
             .with_single_cert(chain, key)
             .with_context(|| {
                 format!("[http.tls] {cert_file} and {key_file} do not fit together")
             })?;
         let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        Ok(TlsAcceptor::from(Arc::new(server)))
+        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), authorities })
     }
 }
 
@@ -71,8 +101,8 @@ impl Watch {
         Self { known, changing: None }
     }
 
-    /// Whether to take what has this fingerprint now. Once for each change: one of the two files
-    /// may have been written, and the other not yet.
+    /// Whether to take what has this fingerprint now. Once for each change: one of the files
+    /// may have been written, and another not yet.
     pub(super) fn is_other(&mut self, now: u64) -> bool {
         if now == self.known {
             self.changing = None;

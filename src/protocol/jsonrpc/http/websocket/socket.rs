@@ -23,8 +23,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::debug;
 
-use super::super::WEBSOCKET;
 use super::super::server::Server;
+use super::super::{Connected, WEBSOCKET};
 use super::calls::{self, Started, UnderWay};
 use super::closing::Closing;
 use super::frame::Opcode;
@@ -33,7 +33,6 @@ use super::opening::{Client, Opening};
 use super::outgoing::Outgoing;
 use super::patience::{Doing, Due, Patience};
 use super::reading::{Failed, LARGEST_DISCARDED, Reading};
-use crate::budget::Account;
 use crate::units::format_duration;
 
 /// How many messages are taken before other connections have their turn.
@@ -49,11 +48,11 @@ pub(in super::super) async fn run<S>(
     opening: Opening,
     in_force: Arc<ArcSwap<Server>>,
     closed: CancellationToken,
-    account: Account,
+    connected: Connected,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut socket = Socket::new(opening.client, in_force, closed, account);
+    let mut socket = Socket::new(opening.client, in_force, closed, connected);
     if let Err(closing) = socket.reading.hold(&read) {
         socket.end(closing);
     }
@@ -116,7 +115,7 @@ struct Socket {
     in_force: Arc<ArcSwap<Server>>,
     /// The one that was in force when it was last looked at.
     server: Arc<Server>,
-    account: Account,
+    connected: Connected,
     told: Pin<Box<WaitForCancellationFutureOwned>>,
     phase: Phase,
     reading: Reading,
@@ -139,25 +138,26 @@ impl Socket {
         client: Client,
         in_force: Arc<ArcSwap<Server>>,
         closed: CancellationToken,
-        account: Account,
+        connected: Connected,
     ) -> Self {
         let server = in_force.load_full();
+        server.look(&connected);
         Self {
             client: Arc::new(client),
             in_force,
             told: Box::pin(closed.cancelled_owned()),
             phase: Phase::Open,
-            reading: Reading::new(&account),
+            reading: Reading::new(&connected.account),
             calls: FuturesUnordered::new(),
             in_flight: 0,
             pushed: None,
             hears: false,
-            outgoing: Outgoing::new(&account),
+            outgoing: Outgoing::new(&connected.account),
             was_listening: true,
             patience: Patience::new(Instant::now()),
             timer: Box::pin(sleep(server.config().websocket.ping)),
             server,
-            account,
+            connected,
         }
     }
 
@@ -264,7 +264,7 @@ impl Socket {
 
     fn start(&mut self, text: &Bytes) -> Result<(), End> {
         let (client, http) = (&self.client, self.server.http());
-        let started = calls::start(client, http, &self.account, text);
+        let started = calls::start(client, http, &self.connected.account, text);
         let Started { places, calls, notifications, refused } = started;
         self.in_flight += places;
         self.calls.extend(calls.into_iter().chain(notifications));
@@ -272,13 +272,14 @@ impl Socket {
     }
 
     /// Looks at the settings in force where they are others: a page that may not call any more
-    /// has to go.
+    /// has to go, and a certificate may make nobody known any more.
     fn refresh(&mut self) {
         let server = self.in_force.load();
         if Arc::ptr_eq(&server, &self.server) {
             return;
         }
         self.server = Arc::clone(&server);
+        self.server.look(&self.connected);
         let page = self.client.page.as_deref();
         let unwelcome = page.and_then(|page| self.server.policy().check(page).err());
         if let Some(unwelcome) = unwelcome {

@@ -27,7 +27,7 @@ fn socket(pushed: BoxStream<'static, Bytes>) -> Socket {
     let rule = Rule::new("*", HUB, Duration::from_secs(1));
     let table = Table::new(Vec::new(), Row::new(rule, NO_ROUTE, None, &ledger));
     let budget = Budget::new(1 << 20);
-    let account = budget.connection();
+    let connected = Connected::new(budget.connection(), Caller::NOBODY);
     let router = Arc::new(Router::new(table, ledger, budget));
     let (config, _) = read_for_test("", |root| HttpConfig::read(&mut root.section("http")));
     let (registry, discovery) = (Registry::new(), Arc::new(Discovery::new()));
@@ -43,7 +43,7 @@ fn socket(pushed: BoxStream<'static, Bytes>) -> Socket {
         page: None,
     };
     let in_force = Arc::new(ArcSwap::from_pointee(server));
-    let mut socket = Socket::new(client, in_force, CancellationToken::new(), account);
+    let mut socket = Socket::new(client, in_force, CancellationToken::new(), connected);
     socket.pushed = Some(pushed);
     socket
 }

@@ -1,0 +1,94 @@
+//! Clients' certificates: which are accepted, and what a connection that has shown one is known by.
+//!
+//! A connection outlives the file that vouched for its client. So its certificate is verified again
+//! when the authorities are others: one that they do not vouch for makes nobody known any more.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConnection};
+use tracing::debug;
+
+use crate::auth::certificate;
+use crate::caller::{Caller, Identity};
+
+/// Who vouches for clients.
+pub(super) struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Differs where their file does.
+    fingerprint: u64,
+}
+
+impl Authorities {
+    /// Those of a file. A client needs no certificate unless one is `required`.
+    pub(super) fn new(
+        (file, roots): (&[u8], RootCertStore),
+        required: bool,
+    ) -> Result<Arc<Self>, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let builder = if required { builder } else { builder.allow_unauthenticated() };
+        let verifier = builder.build().map_err(|error| error.to_string())?;
+        let mut hasher = DefaultHasher::new();
+        file.hash(&mut hasher);
+        Ok(Arc::new(Self { verifier, fingerprint: hasher.finish() }))
+    }
+
+    /// What verifies a certificate in a handshake.
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    fn vouch_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((certificate, between)) = chain.split_first() else { return false };
+        let verified = self.verifier.verify_client_cert(certificate, between, UnixTime::now());
+        verified.inspect_err(|error| debug!(%error, "a client's certificate holds no more")).is_ok()
+    }
+}
+
+/// A connection's certificate, and whom it makes known.
+pub(super) struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    identity: Arc<Identity>,
+    /// The fingerprint of the authorities that were asked last.
+    asked: AtomicU64,
+}
+
+impl Shown {
+    /// What a client has shown that has shaken hands; none where that names nobody.
+    pub(super) fn by(
+        connection: &ServerConnection,
+        authorities: &Authorities,
+    ) -> Option<Arc<Self>> {
+        let chain = connection.peer_certificates()?;
+        let Some(identity) = certificate::identity(chain.first()?) else {
+            debug!("a client's certificate has no name that could be used");
+            return None;
+        };
+        let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let asked = AtomicU64::new(authorities.fingerprint);
+        Some(Arc::new(Self { chain, identity: Arc::new(identity), asked }))
+    }
+
+    /// The caller as the certificate makes it known.
+    pub(super) fn introduce(&self, caller: Caller) -> Caller {
+        caller.connected_as(Arc::clone(&self.identity))
+    }
+
+    /// Looks whether those in force still vouch for it. Verifies where they are others alone.
+    pub(super) fn look(&self, authorities: Option<&Authorities>) {
+        let fingerprint = authorities.map_or(0, |authorities| authorities.fingerprint);
+        if authorities.is_some() && self.asked.load(Ordering::Relaxed) == fingerprint {
+            return;
+        }
+        if !authorities.is_some_and(|now| now.vouch_for(&self.chain)) {
+            self.identity.standing.withdraw();
+        }
+        // Afterwards: another request of the connection is not to be let in meanwhile.
+        self.asked.store(fingerprint, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,242 @@
+//! Callers that show a certificate when they connect.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{Guarded, new_key};
+use crate::events::{shop, trigger};
+use crate::harness::certs::Certs;
+use crate::harness::gateway::genkan;
+use crate::harness::http::{self, Connection, Response};
+use crate::harness::process::{self, Folder};
+use crate::harness::websocket::WebSocket;
+use crate::harness::{Gateway, Tunnel, as_fault};
+use crate::hub::HUB;
+
+const CALL: &str = r#"{"jsonrpc":"2.0","method":"echo.x","params":[1],"id":1}"#;
+const EDGE: &str = "subjectAltName=DNS:edge.example,email:a@example\nextendedKeyUsage=clientAuth";
+const WORKLOAD: &str = "subjectAltName=DNS:w.example,URI:spiffe://shop/till";
+
+/// An authority with a server's certificate, and those of two clients that have names.
+fn authority() -> Certs {
+    let certs = Certs::new();
+    certs.issue("edge", EDGE);
+    certs.issue("workload", WORKLOAD);
+    certs
+}
+
+/// HTTPS with the authorities in that file.
+fn tls(certs: &Certs, ca: &str, more: &str) -> String {
+    let (cert, key) = (certs.path("server.pem"), certs.path("server.key"));
+    format!(
+        "[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\nclient_ca_file = \"{ca}\"\n{more}\n"
+    )
+}
+
+/// A tunnel of a client that shows the certificate by that name.
+async fn tunnel(gateway: &Gateway, certs: &Certs, issuer: &Certs, name: &str) -> Tunnel {
+    Tunnel::to(&gateway.http, certs.client_as(issuer, name)).await
+}
+
+async fn post(tunnel: &Tunnel, headers: &[(&str, &str)]) -> Response {
+    http::send(&tunnel.address, "POST", "/call/echo/x", headers, b"[1]").await
+}
+
+/// Whether the gateway hangs up on whoever comes through a tunnel.
+async fn is_turned_away(tunnel: &Tunnel) -> bool {
+    let mut connection = Connection::open(&tunnel.address).await;
+    let call = http::encode("POST", "/call/echo/x", &[], b"[1]");
+    connection.try_send(&call).await.is_err() || connection.receive().await.is_none()
+}
+
+#[tokio::test]
+async fn a_certificate_makes_its_client_known() {
+    let (certs, foreign) = (authority(), authority());
+    let tables = tls(&certs, &certs.path("ca.pem"), "");
+    let allow = "allow = [\"cert:edge.example\", \"sub:spiffe://shop/*\"]";
+    let guarded = Guarded::start(&tables, allow).await;
+    let as_user = async |name: &str| {
+        let tunnel = tunnel(&guarded.gateway, &certs, &certs, name).await;
+        let response = post(&tunnel, &[("X-User-Id", "root")]).await;
+        let user = guarded.echo.requests.all().pop().map(|seen| seen.headers["X-User-Id"].clone());
+        (response.status, user)
+    };
+    let user = |name: &str| Some(name.to_owned());
+    assert_eq!(as_user("edge").await, (200, user("cert:edge.example")));
+    assert_eq!(as_user("workload").await, (200, user("cert:spiffe://shop/till")));
+    // It is known, by its common name, and may not.
+    assert_eq!(as_user("client").await.0, 403);
+    // None is no worse than nothing shown.
+    let nobody = Tunnel::to(&guarded.gateway.http, certs.client()).await;
+    let refused = post(&nobody, &[]).await;
+    assert_eq!((refused.status, guarded.calls()), (401, 2), "{refused:?}");
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer realm=\"genkan\""));
+    // One that nobody trusted has made ends the connection.
+    assert!(is_turned_away(&tunnel(&guarded.gateway, &certs, &foreign, "edge").await).await);
+    // Nor does a server's serve a client.
+    certs.issue("other", "extendedKeyUsage=serverAuth");
+    assert!(is_turned_away(&tunnel(&guarded.gateway, &certs, &certs, "other").await).await);
+    let gateway = &guarded.gateway;
+    let tunnel = tunnel(gateway, &certs, &certs, "edge").await;
+    let mut socket = WebSocket::open(&tunnel.address).await;
+    assert_eq!(socket.ask(CALL).await["result"], 1);
+    for version in ["--http1.1", "--http2"] {
+        let mut command = Command::new(process::program("curl", &[]));
+        command.args(["-sS", version, "-w", "%{http_version}", "--cacert", &certs.path("ca.pem")]);
+        command.args(["--cert", &certs.path("edge.pem"), "--key", &certs.path("edge.key")]);
+        command.args(["--json", "[1]", &format!("https://{}/call/echo/x", gateway.http)]);
+        let ran = tokio::task::spawn_blocking(move || process::run(&mut command)).await;
+        let (status, out, err) = ran.expect("no panic");
+        let spoken = version.trim_start_matches("--http");
+        assert_eq!((status, out), (0, format!("1{spoken}")), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_shows_goes_before_the_certificate() {
+    let certs = authority();
+    let (key, lines) = new_key(&["web"]);
+    let tables = format!("{}{lines}", tls(&certs, &certs.path("ca.pem"), ""));
+    let guarded = Guarded::start(&tables, "allow = [\"cert:edge.example\", \"key:web\"]").await;
+    let edge = tunnel(&guarded.gateway, &certs, &certs, "edge").await;
+    let other = tunnel(&guarded.gateway, &certs, &certs, "workload").await;
+    for (tunnel, key, expected) in [
+        (&edge, "", (200, Some("cert:edge.example"))),
+        (&edge, key.as_str(), (200, Some("key:web"))),
+        // Its call is not made as the proxy's that hands it on.
+        (&edge, "wrong", (401, None)),
+        (&other, "", (403, None)),
+        (&other, key.as_str(), (200, Some("key:web"))),
+    ] {
+        let before = guarded.calls();
+        let response = post(tunnel, &[("X-API-Key", key)]).await;
+        let user = (guarded.calls() > before)
+            .then(|| guarded.echo.requests.last().headers["X-User-Id"].clone());
+        assert_eq!((response.status, user.as_deref()), expected, "{key} {response:?}");
+        let challenge = response.header("www-authenticate").unwrap_or_default();
+        assert_eq!(challenge.contains("invalid_token"), response.status == 401, "{challenge}");
+    }
+}
+
+#[tokio::test]
+async fn where_one_is_required_nobody_comes_in_without() {
+    let certs = authority();
+    let more = "client_cert = \"required\"";
+    let tables = tls(&certs, &certs.path("ca.pem"), more);
+    let guarded = Guarded::start(&tables, "allow = [\"any\"]").await;
+    assert!(is_turned_away(&Tunnel::to(&guarded.gateway.http, certs.client()).await).await);
+    let edge = tunnel(&guarded.gateway, &certs, &certs, "edge").await;
+    assert_eq!((post(&edge, &[]).await.status, guarded.calls()), (200, 1));
+}
+
+/// A gateway whose file of authorities a test replaces.
+struct Replaceable {
+    gateway: Gateway,
+    file: PathBuf,
+    _folder: Folder,
+}
+
+impl Replaceable {
+    async fn start(certs: &Certs, tables: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.path().join("authorities.pem");
+        std::fs::copy(certs.file("ca.pem"), &file).expect("copied");
+        let tls = tls(certs, &file.display().to_string(), "");
+        let gateway = Gateway::start(&format!("{tables}{tls}")).await;
+        Self { gateway, file, _folder: folder }
+    }
+
+    /// Puts these authorities into the file, and waits until they are in force.
+    async fn replace(&self, authorities: &[&Certs]) {
+        let seen = self.gateway.log().len();
+        let read = |certs: &&Certs| std::fs::read_to_string(certs.file("ca.pem")).expect("a file");
+        let bundle: String = authorities.iter().map(read).collect();
+        std::fs::write(&self.file, bundle).expect("written");
+        self.gateway.wait_for_log(seen, "the certificate was replaced").await;
+    }
+}
+
+#[tokio::test]
+async fn authorities_are_replaced_and_connections_live_on() {
+    let (old, new) = (authority(), authority());
+    let topics = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nallow = [\"cert:*\"]\n";
+    let row =
+        "[[routes]]\nmatch = \"shop.*\"\nupstream = \"hub\"\nallow = [\"cert:edge.example\"]\n";
+    let gate = Replaceable::start(&old, &format!("{HUB}{topics}{row}")).await;
+    let mut module = shop(&gate.gateway).await;
+    let by_old = tunnel(&gate.gateway, &old, &old, "edge").await;
+    let by_new = tunnel(&gate.gateway, &old, &new, "edge").await;
+    let mut plain = Connection::open(&by_old.address).await;
+    let mut known = async || {
+        plain.request("POST", "/call/shop/nothing", &[], b"").await;
+        // Who is known is told that there is no such function.
+        plain.receive().await.expect("the connection lives").status == 404
+    };
+    let mut socket = WebSocket::open(&by_old.address).await;
+    let subscribe = json!({"jsonrpc": "2.0", "id": 1, "method": "genkan.subscribe",
+                           "params": {"topics": ["shop.sold"]}});
+    assert!(socket.ask(subscribe.to_string()).await["result"].is_object());
+    assert!(known().await && is_turned_away(&by_new).await);
+    // What cannot be used is said, and the old ones stay.
+    for rubbish in ["rubbish", ""] {
+        let seen = gate.gateway.log().len();
+        std::fs::write(&gate.file, rubbish).expect("written");
+        let said = gate.gateway.wait_for_log(seen, "the new certificate cannot be used").await;
+        assert!(said["problem"].as_str().expect("text").contains("authorities.pem"), "{said}");
+    }
+    assert!(!is_turned_away(&by_old).await && known().await);
+    gate.replace(&[&old, &new]).await;
+    assert!(!is_turned_away(&by_old).await && !is_turned_away(&by_new).await && known().await);
+    trigger(&mut module, "sold", json!({"n": 1})).await;
+    assert_eq!(socket.json().await["params"]["data"], json!({"n": 1}));
+    // Whom nobody vouches for any more is not known, and not cut off either.
+    gate.replace(&[&new]).await;
+    assert!(!known().await && is_turned_away(&by_old).await && !is_turned_away(&by_new).await);
+    socket.say(r#"{"jsonrpc":"2.0","method":"shop.nothing","id":2}"#).await;
+    let (mut ended, mut refused) = (None, None);
+    while ended.is_none() || refused.is_none() {
+        let told = socket.json().await;
+        let place = if told["id"] == 2 { &mut refused } else { &mut ended };
+        *place = Some(told);
+    }
+    let refused = as_fault(&refused.expect("an answer"));
+    assert_eq!(refused.is("access_denied", "not_sent").code, -32001);
+    assert_eq!(ended.expect("a notice")["method"], "ended");
+}
+
+#[tokio::test]
+async fn certificates_are_checked_and_explained() {
+    let certs = authority();
+    let gateway = Gateway::start("").await;
+    let row = "[[routes]]\nmatch = \"shop.*\"\nupstream = \"hub\"\nallow = [\"cert:edge.*\"]\n";
+    gateway.write_config(&format!("{row}{}", tls(&certs, &certs.path("ca.pem"), "")));
+    let run = |arguments: &[&str]| {
+        let mut command = genkan();
+        command.args(arguments).arg("--config").arg(gateway.config());
+        process::run(&mut command)
+    };
+    for (whom, expected) in [("cert:edge.example", true), ("cert:other", false), ("nobody", false)]
+    {
+        let (status, told, err) = run(&["explain", "shop.x", "--as", whom]);
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!((status == 0, &told["may_call"]), (expected, &json!(expected)), "{told} {err}");
+    }
+    let (_, told, _) = run(&["explain", "other.x"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(
+        told["allow"],
+        json!([]),
+        "where callers can be known, what no row allows is closed"
+    );
+    let key = certs.path("server.key");
+    for (bad, told) in [
+        (tls(&certs, &key, ""), "`client_ca_file` in [http.tls]"),
+        (tls(&certs, &certs.path("ca.pem"), "client_cert = \"always\""), "\"required\""),
+    ] {
+        gateway.write_config(&format!("{row}{bad}"));
+        let (status, _, said) = run(&["check"]);
+        assert!(status == 1 && said.contains(told), "{said}");
+    }
+}
