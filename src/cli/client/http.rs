@@ -6,7 +6,6 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -58,7 +57,7 @@ pub struct Exchange {
 /// Makes exchanges, one connection each.
 pub struct Client {
     headers: HeaderMap,
-    ca: Option<PathBuf>,
+    files: tls::Files,
     verbose: Option<Output>,
     tasks: Tasks,
 }
@@ -91,7 +90,9 @@ impl Client {
         // Takes the place of the ones above, and keeps those that were given twice.
         headers.extend(given);
         let verbose = args.verbose.then_some(output);
-        Ok(Self { headers, ca: args.ca.clone(), verbose, tasks })
+        let identity = args.cert.clone().zip(args.key.clone());
+        let files = tls::Files { ca: args.ca.clone(), identity };
+        Ok(Self { headers, files, verbose, tasks })
     }
 
     /// Sends `body` and waits for the whole answer: for `timeout`, which the other side is told,
@@ -249,7 +250,7 @@ impl Client {
         if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
             return Ok(None);
         }
-        tls::config(self.ca.as_deref()).map(Some).map_err(Failure::Setup)
+        self.files.config().map(Some).map_err(Failure::Setup)
     }
 }
 
@@ -285,7 +286,7 @@ enum Lost {
 
 impl Lost {
     fn from_client(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
+        if error.is_connect() || find_tls(&error).is_some_and(tls::is_refusal) {
             return Lost::NotConnected(Box::new(error));
         }
         match find::<hyper::Error>(&error) {

@@ -73,6 +73,14 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
           help_heading = "Connection")]
     pub ca: Option<PathBuf>,
+    /// For https://, the certificate to show, in PEM, where clients are asked for one
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
+          requires = "key", help_heading = "Connection")]
+    pub cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
+          requires = "cert", help_heading = "Connection")]
+    pub key: Option<PathBuf>,
     /// Show the request and the head of the answer, on standard error
     #[arg(short, long, help_heading = "Output")]
     pub verbose: bool,

@@ -1,42 +1,86 @@
-//! https: whom a client trusts, and what it says where a server cannot be.
+//! https: whom a client trusts, what it shows, and what it says where a server cannot be trusted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hyper_rustls::ConfigBuilderExt as _;
-use rustls::CertificateError;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{AlertDescription, CertificateError};
 
-/// Trusts the certificates in a PEM file, or the system's.
-pub(super) fn config(ca: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("cannot set TLS up")?;
-    let Some(file) = ca else {
-        let builder = builder
-            .with_native_roots()
-            .context("cannot read the system's certificates; --ca FILE names others")?;
-        return Ok(builder.with_no_client_auth());
-    };
-    let mut roots = rustls::RootCertStore::empty();
+/// The files that a client names, all PEM.
+pub(super) struct Files {
+    /// The certificates to trust; else the system's.
+    pub(super) ca: Option<PathBuf>,
+    /// A certificate to show, and its key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Files {
+    /// What they make.
+    pub(super) fn config(&self) -> anyhow::Result<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("cannot set TLS up")?;
+        let builder = match &self.ca {
+            None => builder
+                .with_native_roots()
+                .context("cannot read the system's certificates; --ca FILE names others")?,
+            Some(file) => {
+                let mut roots = rustls::RootCertStore::empty();
+                for certificate in certificates(file)? {
+                    let unusable = || format!("cannot use a certificate in {}", file.display());
+                    roots.add(certificate).with_context(unusable)?;
+                }
+                builder.with_root_certificates(roots)
+            }
+        };
+        let Some((cert, key)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        let (cert_shown, key_shown) = (cert.display(), key.display());
+        let read = PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("cannot read the private key in {key_shown}"))?;
+        let config = builder.with_client_auth_cert(certificates(cert)?, read);
+        config.with_context(|| format!("{cert_shown} and {key_shown} do not fit together"))
+    }
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let shown = file.display();
     let certificates = CertificateDer::pem_file_iter(file)
         .with_context(|| format!("cannot read the certificates in {shown}"))?;
-    for certificate in certificates {
-        let certificate = certificate.with_context(|| format!("{shown} is not valid PEM"))?;
-        roots.add(certificate).with_context(|| format!("cannot use a certificate in {shown}"))?;
-    }
-    if roots.is_empty() {
+    let certificates = certificates.collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.with_context(|| format!("{shown} is not valid PEM"))?;
+    if certificates.is_empty() {
         anyhow::bail!("{shown} holds no certificate: it must be PEM, with BEGIN CERTIFICATE lines");
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(certificates)
+}
+
+/// Whether the server has ended the handshake for what the client has shown, or has not. By TLS 1.3
+/// that is heard when the request is under way already, which nobody has read.
+pub(super) fn is_refusal(error: &rustls::Error) -> bool {
+    let rustls::Error::AlertReceived(alert) = error else { return false };
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
+    )
 }
 
 /// What went wrong, and its mend.
 pub(super) fn trouble(error: &rustls::Error) -> (String, &'static str) {
+    if is_refusal(error) {
+        let mend = "the server wants a client certificate that it trusts: --cert FILE --key FILE";
+        return (format!("TLS failed: {error}"), mend);
+    }
     let rustls::Error::InvalidCertificate(why) = error else {
         let mend = "does the port speak TLS? If not, write http://";
         return (format!("TLS failed: {error}"), mend);

@@ -129,6 +129,20 @@ async fn where_one_is_required_nobody_comes_in_without() {
     assert!(is_turned_away(&Tunnel::to(&guarded.gateway.http, certs.client()).await).await);
     let edge = tunnel(&guarded.gateway, &certs, &certs, "edge").await;
     assert_eq!((post(&edge, &[]).await.status, guarded.calls()), (200, 1));
+    // So from the command line, which tells the mend.
+    let foreign = authority();
+    let url = format!("https://{}", guarded.gateway.http);
+    for (shown, status) in [(None, 3), (Some(&foreign), 3), (Some(&certs), 0)] {
+        let mut command = genkan();
+        command.args(["call", "--gateway", &url, "--ca", &certs.path("ca.pem"), "echo", "x"]);
+        if let Some(issuer) = shown {
+            command.args(["--cert", &issuer.path("edge.pem"), "--key", &issuer.path("edge.key")]);
+        }
+        let ran = tokio::task::spawn_blocking(move || process::run(&mut command)).await;
+        let (ended, _, err) = ran.expect("no panic");
+        assert_eq!((ended, err.contains("--cert FILE --key FILE")), (status, status != 0), "{err}");
+    }
+    assert_eq!(guarded.calls(), 2);
 }
 
 /// A gateway whose file of authorities a test replaces.
