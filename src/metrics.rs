@@ -43,6 +43,7 @@ const MEMORY_HELD: &str = "genkan_memory_held_bytes";
 const MEMORY_REFUSED: &str = "genkan_memory_refused_total";
 const LOG_LOST: &str = "genkan_log_lost_lines_total";
 const LIMITED: &str = "genkan_limited_total";
+const CALLS_WAITING: &str = "genkan_calls_waiting";
 const BREAKERS_OPEN: &str = "genkan_breakers_open";
 const BREAKER_OPENED: &str = "genkan_breaker_opened_total";
 const RETRIES: &str = "genkan_retries_total";
@@ -131,6 +132,7 @@ fn describe() {
     );
     describe_counter!(LOG_LOST, "Lines of the log that nobody read in time");
     describe_counter!(LIMITED, "Calls refused for a limit, by route and limit");
+    describe_gauge!(CALLS_WAITING, "Calls that wait for their turn, by route");
     describe_gauge!(BREAKERS_OPEN, "Services that a breaker leaves alone");
     describe_counter!(BREAKER_OPENED, "Times that a breaker has opened for a service");
     describe_counter!(RETRIES, "Calls tried again, by route and how that ended");
@@ -144,6 +146,24 @@ fn build_info() {
 /// Counts a call that was refused for the limit that this key sets.
 pub fn limited(route: &str, limit: &'static str) {
     counter!(LIMITED, "route" => route.to_owned(), "limit" => limit).increment(1);
+}
+
+/// A call that waits for its turn: counted until it is dropped.
+pub struct WaitingCall(Gauge);
+
+impl WaitingCall {
+    /// One of a route. Its series is looked up: whoever waits has the time.
+    pub fn new(route: &str) -> Self {
+        let waiting = gauge!(CALLS_WAITING, "route" => route.to_owned());
+        waiting.increment(1.0);
+        Self(waiting)
+    }
+}
+
+impl Drop for WaitingCall {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// Counts an attempt at a call after its first, or that there was no budget for one.
@@ -674,6 +694,7 @@ mod tests {
         build_info();
         log_line_lost();
         limited("a.*", "rate");
+        drop(WaitingCall::new("a.*"));
         BreakerMetrics::new("nats").opened();
         retried("a.*", "ok");
         let labels = CallLabels { ingress: "http", route: "a.*", upstream: "nats" };

@@ -270,11 +270,12 @@ fn limits(decision: &Decision<'_>, config: &Config) -> Vec<Limit> {
     let all = row.into_iter().chain([(&config.limits, "gateway")]);
     let mut told = Vec::new();
     for (limits, of) in all {
-        let Limits { rate, total_rate, max_in_flight } = limits;
+        let Limits { rate, total_rate, max_in_flight, queue } = limits;
         let each = rate.map(|rate| ("rate", format!("{rate} from each caller")));
         let total = total_rate.map(|rate| ("total_rate", format!("{rate} from all callers")));
         let at_once = max_in_flight.map(|most| ("max_in_flight", format!("{most} at once")));
-        let limits = [each, total, at_once].into_iter().flatten();
+        let queue = (*queue > 0).then(|| ("queue", format!("{queue} more wait for their turn")));
+        let limits = [each, total, at_once, queue].into_iter().flatten();
         told.extend(limits.map(|(key, most)| Limit { key, most, of }));
     }
     let breaker = decision.upstream.and_then(|upstream| upstream.breaker.as_ref());

@@ -21,6 +21,8 @@ use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;
 const MAX_RETRIES: usize = 10;
+/// Who leaves the line is looked for in it, so that it is to be short.
+const MAX_QUEUE: usize = 10_000;
 /// What of an upstream changes without another connection.
 const ALIVE: [&str; 2] = ["max_in_flight", "breaker"];
 
@@ -220,7 +222,16 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
     let (rate, total_rate) = (section.rate("rate"), section.rate("total_rate"));
     let most = section.has("max_in_flight");
     let max_in_flight = most.then(|| section.count("max_in_flight", MAX_IN_FLIGHT, 1, 1_000_000));
-    Limits { rate, total_rate, max_in_flight }
+    let queue = section.has("queue").then(|| section.count("queue", 1, 1, MAX_QUEUE));
+    if queue.is_some() && !most {
+        let message = format!(
+            "`queue` in {}: there is nothing to wait for: add `max_in_flight`, the number of calls at \
+             once over which others wait, or leave it out",
+            section.title()
+        );
+        section.problem("queue", message);
+    }
+    Limits { rate, total_rate, max_in_flight, queue: queue.unwrap_or_default() }
 }
 
 /// The file that describes the methods.

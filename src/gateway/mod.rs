@@ -125,7 +125,7 @@ pub async fn run(
     }
     reload.give_up(&mut upstreams);
     // The end of an upstream ends the calls that wait for it, each with a fault.
-    upstreams.end().await;
+    upstreams.end(&router).await;
     ingresses.end(GRACE).await;
     router.sum_up_faults(true);
     ingresses.sum_up_logs(true);

@@ -186,7 +186,7 @@ impl Upstreams {
             if stays.is_some() {
                 return true;
             }
-            let idle = retired.target.in_flight() == 0 && retired.owed() == 0;
+            let idle = retired.target.owed() == 0 && retired.owed() == 0;
             if idle {
                 retired.tasks.shutdown().cancel();
             }
@@ -311,15 +311,16 @@ impl Upstreams {
         }
     }
 
-    /// How many calls wait.
+    /// How many calls wait, for an answer or for their turn.
     pub(super) fn in_flight(&self) -> usize {
         let others = self.running.iter().chain(self.retired.iter().map(|it| &it.running));
-        let resident = self.resident.as_ref().map_or(0, |target| target.in_flight());
-        resident + others.map(|running| running.target.in_flight()).sum::<usize>()
+        let resident = self.resident.as_ref().map_or(0, |target| target.owed());
+        resident + others.map(|running| running.target.owed()).sum::<usize>()
     }
 
-    /// Ends all of them, and with each the calls that wait for it.
-    pub(super) async fn end(&mut self) {
+    /// Ends all of them, and with each the calls that wait for it, or for their turn.
+    pub(super) async fn end(&mut self, router: &Router) {
+        router.close_queues();
         let retired = self.retired.drain(..).map(|it| it.running);
         for running in self.running.drain(..).chain(retired) {
             if !running.tasks.end(GRACE).await {

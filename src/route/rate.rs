@@ -42,6 +42,8 @@ pub struct Limits {
     pub total_rate: Option<Rate>,
     /// How many calls may be under way at once.
     pub max_in_flight: Option<usize>,
+    /// How many more may wait for their turn.
+    pub queue: usize,
 }
 
 #[cfg(test)]

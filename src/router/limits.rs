@@ -2,8 +2,8 @@
 //! does not change them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::places::Places;
 use super::policy::rate::{CallerLimiter, TotalLimiter};
 use super::table::Row;
 use crate::route::rate::Limits;
@@ -29,12 +29,24 @@ impl LimitsInForce {
             let same = before.filter(|before| before.rate() == rate);
             same.cloned().unwrap_or_else(|| Arc::new(TotalLimiter::new(rate)))
         });
+        let places = before.and_then(|before| before.in_flight.as_ref());
         let in_flight = limits.max_in_flight.map(|most| {
-            let places = before.and_then(|before| before.in_flight.clone()).unwrap_or_default();
-            places.most.store(most, Ordering::Relaxed);
+            let places = places.cloned().unwrap_or_default();
+            places.set(most, limits.queue);
             places
         });
+        if let (Some(places), None) = (places, &in_flight) {
+            // There is no limit any more that anybody would have to wait for.
+            places.set(usize::MAX, 0);
+        }
         Self { rate, total_rate, in_flight }
+    }
+
+    /// Calls nobody any more who waits for its turn.
+    pub(super) fn close_queue(&self) {
+        if let Some(places) = &self.in_flight {
+            places.close();
+        }
     }
 }
 
@@ -52,33 +64,5 @@ impl Whose {
             Self::Row => format!("the row `{}`", row.rule.pattern),
             Self::Gateway => "the gateway".to_owned(),
         }
-    }
-}
-
-/// So many places for calls.
-#[derive(Default)]
-pub(super) struct Places {
-    taken: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl Places {
-    /// One of them; else how many there are.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Place, usize> {
-        let most = self.most.load(Ordering::Relaxed);
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= most {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-            return Err(most);
-        }
-        Ok(Place(Arc::clone(self)))
-    }
-}
-
-/// A place that is taken, given back when dropped.
-pub(super) struct Place(Arc<Places>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -12,6 +12,7 @@ pub mod entrance;
 pub mod fault_log;
 pub mod ledger;
 pub mod limits;
+mod places;
 mod policy;
 pub mod retries;
 mod sweep;
@@ -83,16 +84,23 @@ impl Router {
     pub fn admit(&self, arrival: &Arrival<'_>) -> Result<Ticket, Box<Unadmitted>> {
         let row = Arc::clone(self.table.load().find(arrival.name));
         let deadline = policy::timeout::deadline(&row, arrival);
-        let admitted = policy::admit(&row, arrival);
+        let admitted = policy::admit(&row, arrival, deadline);
         let ending = Ending::of(row, arrival);
         match admitted {
-            Ok(Admitted { probe, seats, allowance }) => {
-                Ok(Ticket { ending, probe, seats, allowance, deadline })
+            Ok(Admitted { probe, standing, allowance }) => {
+                Ok(Ticket { ending, probe, standing: Some(standing), allowance, deadline })
             }
             Err(Declined { fault, allowance }) => {
                 Err(Box::new(Unadmitted { ending, fault, allowance }))
             }
         }
+    }
+
+    /// Lets nobody wait for a turn any more: whoever does is told that the gateway shuts down.
+    pub fn close_queues(&self) {
+        let table = self.table.load();
+        let rows = table.rows().iter().chain([table.last()]);
+        rows.flat_map(|row| row.limits()).for_each(|(limits, _)| limits.close_queue());
     }
 
     /// Counts and logs a fault that was found before there was a call to route.

@@ -13,6 +13,8 @@ pub struct Target {
     /// The upstream.
     pub upstream: Arc<dyn Upstream>,
     in_flight: AtomicUsize,
+    /// Calls that wait for their turn elsewhere, and come here then.
+    expected: AtomicUsize,
     max_in_flight: AtomicUsize,
     metrics: UpstreamMetrics,
 }
@@ -29,6 +31,7 @@ impl Target {
             name: name.to_owned(),
             upstream,
             in_flight: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(max_in_flight),
             metrics,
         }
@@ -60,6 +63,17 @@ impl Target {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Counts a call in that waits for its turn before it comes here.
+    pub(super) fn expect(self: &Arc<Self>) -> Expected {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+        Expected(Arc::clone(self))
+    }
+
+    /// How many calls are still to end here: those that wait, and those that will.
+    pub fn owed(&self) -> usize {
+        self.in_flight() + self.expected.load(Ordering::Relaxed)
+    }
+
     /// How many may wait at once.
     pub fn max_in_flight(&self) -> usize {
         self.max_in_flight.load(Ordering::Relaxed)
@@ -68,6 +82,22 @@ impl Target {
     /// Changes how many may wait at once. Those that wait already go on.
     pub fn set_max_in_flight(&self, max_in_flight: usize) {
         self.max_in_flight.store(max_in_flight, Ordering::Relaxed);
+    }
+}
+
+/// A call that is still to come, until dropped.
+pub(super) struct Expected(Arc<Target>);
+
+impl Expected {
+    /// Where it comes to.
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.0
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.expected.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

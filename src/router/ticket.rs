@@ -8,8 +8,8 @@ use tracing::Instrument;
 use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
-use super::policy::breaker::service;
-use super::policy::in_flight::Seats;
+use super::policy::breaker::{self, service};
+use super::policy::in_flight::Standing;
 use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
 use super::retries;
@@ -36,7 +36,8 @@ pub struct Dispatched {
 pub struct Ticket {
     pub(super) ending: Ending,
     pub(super) probe: Option<Probe>,
-    pub(super) seats: Seats,
+    /// `None` where its turn has not come, and will not.
+    pub(super) standing: Option<Standing>,
     pub(super) allowance: Option<Allowance>,
     pub(super) deadline: Deadline,
 }
@@ -67,6 +68,28 @@ impl Ticket {
         self.deadline
     }
 
+    /// Whether the call has to wait for its [turn](Ticket::turn) before it can be sent.
+    pub fn is_waiting(&self) -> bool {
+        !matches!(self.standing, Some(Standing::Seated(_)))
+    }
+
+    /// Waits for the turn of a call that was admitted over a limit, at most until its deadline. What has
+    /// happened to its service meanwhile, its breaker knows.
+    pub async fn turn(&mut self, name: &str) -> Result<(), Fault> {
+        let seats = match self.standing.take() {
+            Some(Standing::Waiting(waiting)) => {
+                waiting.seat(self.ending.row(), name, self.deadline).await?
+            }
+            Some(Standing::Seated(seats)) => seats,
+            None => return Err(timed_out(name, self.deadline, true)),
+        };
+        self.standing = Some(Standing::Seated(seats));
+        if self.probe.is_none() {
+            self.probe = breaker::attempt(self.ending.row(), name)?;
+        }
+        Ok(())
+    }
+
     /// Gives the call's place back. Its end is still to be written.
     pub fn release(self) -> Ending {
         self.ending
@@ -81,6 +104,12 @@ impl Ticket {
     /// and writes it. A notification's result is `null`, as soon as the upstream has taken it
     /// over.
     pub async fn carry_out(mut self, call: &Call) -> Dispatched {
+        if self.is_waiting()
+            // In a box for the same reason as the retries below.
+            && let Err(fault) = Box::pin(self.turn(call.name.as_str())).await
+        {
+            return self.unsent(call, fault);
+        }
         let sent = Instant::now();
         if let Some(budget) = self.row().retry_budget() {
             budget.earn(sent);
@@ -100,6 +129,12 @@ impl Ticket {
         Dispatched { result, service_time: was_sent.then(|| now - sent), dialect, allowance }
     }
 
+    fn unsent(self, call: &Call, fault: Fault) -> Dispatched {
+        let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
+        self.end(call.name.as_str(), Err(&fault));
+        Dispatched { result: Err(fault), service_time: None, dialect, allowance }
+    }
+
     /// Sends the call once, and tells the upstream's breaker how that ended.
     pub(super) async fn attempt(&mut self, call: &Call) -> Result<Reply, Fault> {
         let result = self.send(call).await;
@@ -114,7 +149,11 @@ impl Ticket {
     }
 
     async fn send(&self, call: &Call) -> Result<Reply, Fault> {
-        let (rule, upstream) = (&self.row().rule, &self.seats.target().upstream);
+        let rule = &self.row().rule;
+        let Some(Standing::Seated(seats)) = &self.standing else {
+            return Err(timed_out(call.name.as_str(), self.deadline, true));
+        };
+        let upstream = &seats.target().upstream;
         let request = Request {
             service: rule.service(&call.name),
             method: rule.method(&call.name),

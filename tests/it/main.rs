@@ -62,6 +62,7 @@ mod outages;
 mod pages;
 mod params;
 mod payloads;
+mod queueing;
 mod readers;
 mod registry;
 mod reloading;

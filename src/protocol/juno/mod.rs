@@ -30,6 +30,7 @@ mod give_way;
 mod hub;
 mod ingress;
 mod journal;
+mod late;
 mod leaving;
 mod lines;
 mod open_sockets;

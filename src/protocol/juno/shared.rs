@@ -30,12 +30,31 @@ use crate::tasks::Tasks;
 pub(super) enum Owed {
     /// From one module to another: the router.
     Router(Box<Ticket>),
+    /// The same, where the call waited for its turn: the drop of what stands beside it ends the task that
+    /// did.
+    Late(Box<Ticket>, #[expect(dead_code, reason = "its drop is the message")] oneshot::Sender<()>),
     /// From elsewhere to a module: somebody awaits the end.
     Outside(oneshot::Sender<Result<Payload, Fault>>),
     /// A notification to a module: what comes back later has nobody to go to.
     Notification(oneshot::Sender<Result<Payload, Fault>>),
     /// From a module to elsewhere: dropped when the module has gone, which ends the task.
     Away(#[expect(dead_code, reason = "its drop is the message")] oneshot::Sender<()>),
+}
+
+impl Owed {
+    /// The end of a call whose turn has come, and what tells that it is over.
+    pub(super) fn late(ticket: Ticket) -> (Self, oneshot::Receiver<()>) {
+        let (sender, is_over) = oneshot::channel();
+        (Self::Late(Box::new(ticket), sender), is_over)
+    }
+
+    /// The ticket of a call to a module.
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        match self {
+            Self::Router(ticket) | Self::Late(ticket, _) => Some(ticket),
+            Self::Outside(_) | Self::Notification(_) | Self::Away(_) => None,
+        }
+    }
 }
 
 /// What the hub learns when the gateway stands.

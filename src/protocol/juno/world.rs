@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::events::Carried;
-use super::hub::{End, Hub, Note, Presence, Way, World};
+use super::hub::{End, Here, Hub, Note, Presence, Way, World};
 use super::journal::Entry;
+use super::late::Late;
 use super::leaving::{Leaving, payload};
 use super::peer::{Closing, Peer};
 use super::shadow;
@@ -38,6 +39,7 @@ pub(super) struct Io<'a> {
     now: Instant,
     to_flush: Vec<Arc<Peer>>,
     leaving: Vec<Leaving>,
+    late: Vec<Late>,
     /// Of the call that leaves next: its ticket, what tells that its caller has gone, and who that is.
     next: Option<(Ticket, oneshot::Receiver<()>, Caller)>,
     faults: Vec<Failed>,
@@ -60,6 +62,7 @@ impl<'a> Io<'a> {
             now,
             to_flush: Vec::new(),
             leaving: Vec::new(),
+            late: Vec::new(),
             next: None,
             faults: Vec::new(),
             refused: Vec::new(),
@@ -124,7 +127,7 @@ impl<'a> Io<'a> {
         for Failed { ending, name, fault } in self.faults {
             ending.write(&name, Err(&fault));
         }
-        if self.refused.is_empty() && self.leaving.is_empty() {
+        if self.refused.is_empty() && self.leaving.is_empty() && self.late.is_empty() {
             return;
         }
         let Some((router, ingress)) = self.shared.routing() else { return };
@@ -134,6 +137,17 @@ impl<'a> Io<'a> {
         for leaving in self.leaving {
             self.shared.tasks.spawn_session(leaving.carry_out(Arc::clone(self.shared)));
         }
+        for late in self.late {
+            self.shared.tasks.spawn_session(late.carry_out(Arc::clone(self.shared)));
+        }
+    }
+
+    /// The way of a call to a module whose ticket is owed.
+    pub(super) fn here(&self, owed: Owed) -> Here<Owed> {
+        let rule = owed.ticket().map(|ticket| &ticket.row().rule);
+        let service = rule.and_then(|rule| rule.service.clone());
+        let method = rule.and_then(|rule| rule.method.clone());
+        Here { service, method, timeout: None, ticket: owed }
     }
 
     fn list(&mut self, peer: &Arc<Peer>) {
@@ -226,23 +240,18 @@ impl World for Io<'_> {
                 return Way::Refused(told);
             }
         };
-        let rule = &ticket.row().rule;
-        if rule.upstream != HUB {
+        if ticket.row().rule.upstream != HUB || ticket.is_waiting() {
             let (sender, receiver) = oneshot::channel();
             self.next = Some((ticket, receiver, caller.clone()));
             return Way::Away(Owed::Away(sender));
         }
-        Way::Here {
-            service: rule.service.clone(),
-            method: rule.method.clone(),
-            timeout: ticket.deadline().timeout(),
-            ticket: Owed::Router(Box::new(ticket)),
-        }
+        let timeout = Some(ticket.deadline().timeout());
+        Way::Here(Here { timeout, ..self.here(Owed::Router(Box::new(ticket))) })
     }
 
     fn named(&self, owed: &Owed, name: &str, array: &str) -> Result<Option<String>, Fault> {
-        match owed {
-            Owed::Router(ticket) if !ticket.row().rule.params.is_empty() => {
+        match owed.ticket() {
+            Some(ticket) if !ticket.row().rule.params.is_empty() => {
                 params::by_name(name, &ticket.row().rule.params, array).map(Some)
             }
             _ => Ok(None),
@@ -251,17 +260,23 @@ impl World for Io<'_> {
 
     fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>) {
         let Some((ticket, caller_gone, caller)) = self.next.take() else { return };
+        if ticket.row().rule.upstream == HUB {
+            let (name, line) = (name.to_owned(), frame.line());
+            return self.late.push(Late { id, name, line, ticket, caller_gone });
+        }
         let made = (caller, self.now);
         self.leaving.extend(Leaving::new(id, name, frame, made, ticket, caller_gone));
     }
 
     fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {
         match (owed, end) {
-            (Owed::Router(ticket), End::Fault(fault)) => {
+            (Owed::Router(ticket) | Owed::Late(ticket, _), End::Fault(fault)) => {
                 let (ending, name) = (ticket.release(), name.to_owned());
                 self.faults.push(Failed { ending, name, fault: fault.into_owned() });
             }
-            (Owed::Router(ticket), End::Answer(_)) => ticket.end(name, Ok(())),
+            (Owed::Router(ticket) | Owed::Late(ticket, _), End::Answer(_)) => {
+                ticket.end(name, Ok(()))
+            }
             (Owed::Outside(sender) | Owed::Notification(sender), end) => {
                 let result = match end {
                     End::Answer(data) => Ok(data.map_or(Payload::NULL, payload)),
@@ -273,7 +288,7 @@ impl World for Io<'_> {
                 }
             }
             // The drop of the ticket, or of the sender, tells it.
-            (Owed::Router(_), End::CallerGone) | (Owed::Away(_), _) => {}
+            (Owed::Router(_) | Owed::Late(..), End::CallerGone) | (Owed::Away(_), _) => {}
         }
     }
 

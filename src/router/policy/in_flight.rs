@@ -1,24 +1,30 @@
-//! So many calls may be under way at once, and no more: `max_in_flight` of the upstream, of the row and
-//! of the whole gateway.
+//! So many calls may be under way at once, and no more: `max_in_flight` of the row, of the whole gateway and
+//! of the upstream, in this order. Where the row or the gateway has a `queue`, a call over the limit waits
+//! for its turn, ahead of the limits behind that one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Arrival;
+use tokio::time::{Instant, timeout_at};
+
+use crate::call::Deadline;
 use crate::fault::{Fault, FaultKind};
-use crate::metrics;
-use crate::router::limits::Place;
+use crate::metrics::{self, WaitingCall};
+use crate::router::places::{Entered, Full, Place, Turn};
 use crate::router::table::Row;
-use crate::router::target::{Permit, Target};
+use crate::router::target::{Expected, Permit, Target};
+use crate::units::format_duration;
 
 /// How soon a caller that met the limit should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The limits with places of their own.
+const LIMITS: usize = 2;
+
 /// The places of a call that is under way, given back when dropped.
 pub(in crate::router) struct Seats {
     permit: Permit,
-    _row: Option<Place>,
-    _gateway: Option<Place>,
+    _places: [Option<Place>; LIMITS],
 }
 
 impl Seats {
@@ -28,33 +34,161 @@ impl Seats {
     }
 }
 
+/// How a call stands that was admitted.
+pub(in crate::router) enum Standing {
+    /// It can be sent.
+    Seated(Seats),
+    /// It waits for its turn.
+    Waiting(Box<Waiting>),
+}
+
+/// A call that waits for its turn, and the places that it has by now. Dropped, it has left.
+pub(in crate::router) struct Waiting {
+    turn: Turn,
+    /// Which limit it waits for.
+    at: usize,
+    places: [Option<Place>; LIMITS],
+    target: Expected,
+    _count: WaitingCall,
+}
+
+/// A call on its way through the limits.
+struct Entrant<'a> {
+    row: &'a Row,
+    name: &'a str,
+    deadline: Deadline,
+}
+
 pub(super) fn enter(
     row: &Row,
     target: &Arc<Target>,
-    arrival: &Arrival<'_>,
-) -> Result<Seats, Fault> {
-    let mut places = [None, None];
-    for ((limits, whose), place) in row.limits().into_iter().zip(&mut places) {
-        let Some(in_flight) = &limits.in_flight else { continue };
-        match in_flight.enter() {
-            Ok(entered) => *place = Some(entered),
-            Err(most) => return Err(full(row, arrival, most, &whose.said(row))),
-        }
-    }
-    let [row_place, gateway] = places;
-    let permit = target.enter().ok_or_else(|| {
-        let to = format!("the upstream `{}`", target.name);
-        full(row, arrival, target.max_in_flight(), &to)
-    })?;
-    Ok(Seats { permit, _row: row_place, _gateway: gateway })
+    (name, received): (&str, Instant),
+    deadline: Deadline,
+) -> Result<Standing, Fault> {
+    Entrant { row, name, deadline }.enter(target, received, 0, Default::default())
 }
 
-fn full(row: &Row, arrival: &Arrival<'_>, limit: usize, of: &str) -> Fault {
-    metrics::limited(row.label(None), "max_in_flight");
-    let name = arrival.name;
-    let message = format!(
-        "`{name}` was not sent: {limit} calls wait for {of} already, its limit (max_in_flight): try \
-         again in a moment"
-    );
-    Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(RETRY_AFTER)
+impl Waiting {
+    /// Waits until it can be sent.
+    pub(in crate::router) async fn seat(
+        mut self,
+        row: &Row,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Seats, Fault> {
+        let entrant = Entrant { row, name, deadline };
+        loop {
+            let Self { turn, at, .. } = &mut self;
+            match timeout_at(deadline.at(), turn.comes()).await {
+                Err(_) => return Err(entrant.waited_too_long(turn, *at)),
+                Ok(None) => return Err(entrant.refused(*at, &Full::Closed)),
+                Ok(Some(place)) => self.places[*at] = Some(place),
+            }
+            let Self { at, places, target, .. } = self;
+            match entrant.enter(target.target(), Instant::now(), at + 1, places)? {
+                Standing::Seated(seats) => return Ok(seats),
+                Standing::Waiting(further) => self = *further,
+            }
+        }
+    }
+}
+
+impl Entrant<'_> {
+    /// Goes on at one of the limits, with the places that it has of those before.
+    fn enter(
+        &self,
+        target: &Arc<Target>,
+        now: Instant,
+        from: usize,
+        mut places: [Option<Place>; LIMITS],
+    ) -> Result<Standing, Fault> {
+        for at in from..LIMITS {
+            let (limits, _) = self.row.limits()[at];
+            let Some(in_flight) = &limits.in_flight else { continue };
+            match in_flight.enter(now, self.deadline.at()) {
+                Ok(Entered::Place(place)) => places[at] = Some(place),
+                Ok(Entered::Turn(turn)) => {
+                    let _count = WaitingCall::new(self.row.label(None));
+                    let target = target.expect();
+                    let waiting = Waiting { turn, at, places, target, _count };
+                    return Ok(Standing::Waiting(Box::new(waiting)));
+                }
+                Err(full) => return Err(self.refused(at, &full)),
+            }
+        }
+        let permit = target.enter().ok_or_else(|| {
+            let of = format!("the upstream `{}`", target.name);
+            self.full(target.max_in_flight(), &of)
+        })?;
+        Ok(Standing::Seated(Seats { permit, _places: places }))
+    }
+
+    fn of(&self, at: usize) -> String {
+        let (_, whose) = self.row.limits()[at];
+        whose.said(self.row)
+    }
+
+    fn refused(&self, at: usize, full: &Full) -> Fault {
+        let (name, of) = (self.name, self.of(at));
+        match full {
+            Full::Taken { most } => self.full(*most, &of),
+            Full::Queue { most, room } => {
+                let message = format!(
+                    "`{name}` was not sent: {most} calls of {of} are under way and {room} wait, its \
+                     limits (max_in_flight, queue): try again in a moment"
+                );
+                self.limited("queue", message).with_retry_after(RETRY_AFTER)
+            }
+            Full::TooLate { most, ahead, wait } => {
+                let wait = (*wait).max(RETRY_AFTER);
+                let message = format!(
+                    "`{name}` was not sent: {most} calls of {of} are under way, its limit \
+                     (max_in_flight), and {ahead} wait: its turn would come after its deadline \
+                     ({}): try again in {}",
+                    format_duration(self.deadline.timeout()),
+                    format_duration(whole_seconds(wait))
+                );
+                self.limited("queue", message).with_retry_after(wait)
+            }
+            Full::Closed => {
+                let message = format!(
+                    "`{name}` was not sent: it would have to wait for its turn in {of} \
+                     (max_in_flight), and the gateway shuts down"
+                );
+                Fault::not_sent(FaultKind::Unavailable, message)
+            }
+        }
+    }
+
+    fn full(&self, limit: usize, of: &str) -> Fault {
+        let name = self.name;
+        let message = format!(
+            "`{name}` was not sent: {limit} calls wait for {of} already, its limit (max_in_flight): try \
+             again in a moment"
+        );
+        self.limited("max_in_flight", message).with_retry_after(RETRY_AFTER)
+    }
+
+    fn limited(&self, limit: &'static str, message: String) -> Fault {
+        metrics::limited(self.row.label(None), limit);
+        Fault::not_sent(FaultKind::Overloaded, message)
+    }
+
+    fn waited_too_long(&self, turn: &Turn, at: usize) -> Fault {
+        metrics::limited(self.row.label(None), "queue");
+        let message = format!(
+            "`{}` waited {} for its turn, and it did not come: {} calls of {} are under way, its limit \
+             (max_in_flight): it has not run",
+            self.name,
+            format_duration(self.deadline.timeout()),
+            turn.most(),
+            self.of(at)
+        );
+        Fault::not_sent(FaultKind::Timeout, message)
+    }
+}
+
+/// As `Retry-After` says it.
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }

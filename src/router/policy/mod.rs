@@ -2,7 +2,8 @@
 //! order that [`admit`] shows.
 //!
 //! Must not: wait, allocate on the way through of a call that has no limits, or hold a lock for longer
-//! than it takes to look something up: the hub admits under its own.
+//! than it takes to look something up: the hub admits under its own. A call that has to wait is admitted
+//! with its turn in the line; whoever carries it out waits.
 
 pub(super) mod access;
 pub(super) mod breaker;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use super::circuit::Probe;
 use super::ledger::IngressLabel;
 use super::table::Row;
-use crate::call::TraceParent;
+use crate::call::{Deadline, TraceParent};
 use crate::caller::Caller;
 use crate::fault::Fault;
 
@@ -48,7 +49,7 @@ pub struct Arrival<'a> {
 pub(super) struct Admitted {
     /// It is to try a service that did not answer.
     pub(super) probe: Option<Probe>,
-    pub(super) seats: in_flight::Seats,
+    pub(super) standing: in_flight::Standing,
     /// What its caller has left of its rate, where there is one.
     pub(super) allowance: Option<rate::Allowance>,
 }
@@ -66,7 +67,11 @@ impl From<Fault> for Declined {
 }
 
 /// The policies, in their order.
-pub(super) fn admit(row: &Row, arrival: &Arrival<'_>) -> Result<Admitted, Declined> {
+pub(super) fn admit(
+    row: &Row,
+    arrival: &Arrival<'_>,
+    deadline: Deadline,
+) -> Result<Admitted, Declined> {
     hops::check(arrival)?;
     access::check(row, arrival)?;
     let target = served::target(row, arrival)?;
@@ -74,6 +79,7 @@ pub(super) fn admit(row: &Row, arrival: &Arrival<'_>) -> Result<Admitted, Declin
     let allowance = rate::check(row, arrival)?;
     let declined = |fault| Declined { fault, allowance };
     let probe = breaker::check(row, arrival).map_err(declined)?;
-    let seats = in_flight::enter(row, target, arrival).map_err(declined)?;
-    Ok(Admitted { probe, seats, allowance })
+    let came = (arrival.name, arrival.received);
+    let standing = in_flight::enter(row, target, came, deadline).map_err(declined)?;
+    Ok(Admitted { probe, standing, allowance })
 }

@@ -1,6 +1,7 @@
 //! How calls end: with an answer, an error, a deadline, or because somebody went away.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -206,18 +207,28 @@ impl<P, T> Hub<P, T> {
     ) {
         while let Some(id) = self.calls.first_due(now) {
             let Some(waiting) = self.calls.get(id) else { return };
-            let timeout = format_duration(self.calls.timeout(waiting));
-            let fault = if self.recall(id, world) {
-                let message =
-                    format!("the module has read nothing for {timeout}: the call never left");
-                Fault::not_sent(FaultKind::Timeout, message)
-            } else {
-                let message = format!("no answer within {timeout}: the call may still have run");
-                Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
-            };
-            self.end_with_fault(id, fault, world);
+            let timeout = self.calls.timeout(waiting);
+            self.time_out(id, timeout, world);
         }
         self.armed = self.calls.next_deadline();
+    }
+
+    /// Ends a call whose deadline has passed.
+    pub(super) fn time_out<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        id: CallId,
+        timeout: Duration,
+        world: &mut W,
+    ) {
+        let timeout = format_duration(timeout);
+        let fault = if self.recall(id, world) {
+            let message = format!("the module has read nothing for {timeout}: the call never left");
+            Fault::not_sent(FaultKind::Timeout, message)
+        } else {
+            let message = format!("no answer within {timeout}: the call may still have run");
+            Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
+        };
+        self.end_with_fault(id, fault, world);
     }
 
     /// When [`Hub::expire`] has something to do. An earlier time is told by [`World::arm`].

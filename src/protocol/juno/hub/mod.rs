@@ -11,6 +11,7 @@ mod answer;
 mod builtin;
 mod callee;
 mod calls;
+mod late;
 mod lifecycle;
 #[cfg(test)]
 mod property;
@@ -37,6 +38,7 @@ use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
 use calls::{Calls, Ended};
+pub(super) use late::Here;
 use refuse::NumberedFault;
 use sessions::{Module, Sessions};
 
@@ -89,9 +91,9 @@ pub(super) struct Settings {
 
 /// The way of a call, as the routing table decides it.
 pub(super) enum Way<T> {
-    /// To a module of this hub, perhaps under another name.
-    Here { service: Option<String>, method: Option<String>, timeout: Duration, ticket: T },
-    /// To another upstream: [`World::away`] follows.
+    /// To a module of this hub.
+    Here(Here<T>),
+    /// To another upstream, or it has to wait for its turn: [`World::away`] follows.
     Away(T),
     /// Nowhere; the world has counted it.
     Refused(Fault),

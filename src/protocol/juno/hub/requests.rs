@@ -9,7 +9,7 @@ use super::super::wire::{CallId, Frame, Key, OutgoingFrame, Rest, number};
 use super::callee::{Callee, is_word};
 use super::calls::NewCall;
 use super::sessions::Module;
-use super::{End, Hub, MAX_NAME, Note, NumberedFault, RAW_OUTSIDE, SessionId, Way, World};
+use super::{End, Here, Hub, MAX_NAME, Note, NumberedFault, RAW_OUTSIDE, SessionId, Way, World};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::units::format_size;
@@ -117,7 +117,7 @@ impl<P, T> Hub<P, T> {
             return Err(no_text(frame, Key::Function, message));
         };
         check_length(&name, "function", 2 * MAX_NAME + 1)?;
-        let (service, method) = split(&name)?;
+        split(&name)?;
         let made = self.sessions.get(from).map_or(0, |session| session.calls.made_count);
         let limit = self.settings.limits.calls;
         if made >= limit {
@@ -132,14 +132,6 @@ impl<P, T> Hub<P, T> {
                            need";
             return Err(Fault::not_sent(FaultKind::Unavailable, message).into());
         }
-        let call = |callee, ticket, timeout| NewCall {
-            caller: Some(from),
-            callee,
-            ticket,
-            request_id,
-            name: &name,
-            timeout,
-        };
         let known = self.sessions.get(from).map_or(&Caller::NOBODY, |session| &session.caller);
         match world.way(&name, known) {
             Way::Refused(fault) => {
@@ -147,44 +139,65 @@ impl<P, T> Hub<P, T> {
                 Ok(())
             }
             Way::Away(ticket) => {
-                let id = self.calls.add(call(None, ticket, None), now, &mut self.sessions);
-                world.away(id, &name, frame);
+                let (caller, name) = (Some(from), &*name);
+                let new = NewCall { caller, callee: None, ticket, request_id, name, timeout: None };
+                let id = self.calls.add(new, now, &mut self.sessions);
+                world.away(id, name, frame);
                 Ok(())
             }
-            Way::Here { service: renamed, method: renamed_method, timeout, ticket } => {
-                let service = renamed.as_deref().unwrap_or(service);
-                let method = renamed_method.as_deref().unwrap_or(method);
-                let placed = self.choose(service, method, Some(from)).and_then(|callee| {
-                    Ok((callee, arguments(frame, |array| world.named(&ticket, &name, array))?))
-                });
-                let (callee, arguments) = match placed {
-                    Ok((callee, arguments)) => (callee, arguments),
-                    Err(fault) => {
-                        world.ended(ticket, &name, End::Fault(Cow::Borrowed(&fault)));
-                        self.refuse_call(from, request_id, &unknown(service, fault), world);
-                        return Ok(());
-                    }
-                };
-                let new = match callee {
-                    Callee::Builtin(function) => {
-                        let data = self.builtin(function, &arguments);
-                        world.ended(ticket, &name, End::Answer(Some(&data)));
-                        self.send_answer(from, request_id, &data, world);
-                        return Ok(());
-                    }
-                    Callee::Module(module) => call(Some(module), ticket, Some(timeout)),
-                };
-                let id = self.calls.add(new, now, &mut self.sessions);
-                let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
-                let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
-                let placed = Placed { method, caller, arguments: &arguments, rest };
-                match self.send_call(id, &placed, world) {
-                    Ok(()) => self.arm(now + timeout, world),
-                    Err(fault) => self.end_with_fault(id, fault, world),
-                }
+            Way::Here(here) => {
+                self.call_module(from, (frame, request_id, &name), here, now, world);
                 Ok(())
             }
         }
+    }
+
+    /// Makes a call that a row sends to a module of this hub. `None` where it is over at once.
+    pub(super) fn call_module<W: World<Peer = P, Ticket = T>>(
+        &mut self,
+        from: SessionId,
+        (frame, request_id, name): (&Frame<'_>, &str, &str),
+        here: Here<T>,
+        now: Instant,
+        world: &mut W,
+    ) -> Option<CallId> {
+        let Here { service: renamed, method: renamed_method, timeout, ticket } = here;
+        let (service, method) = name.rsplit_once('.').unwrap_or(("", name));
+        let service = renamed.as_deref().unwrap_or(service);
+        let method = renamed_method.as_deref().unwrap_or(method);
+        let placed = self.choose(service, method, Some(from)).and_then(|callee| {
+            Ok((callee, arguments(frame, |array| world.named(&ticket, name, array))?))
+        });
+        let (callee, arguments) = match placed {
+            Ok((callee, arguments)) => (callee, arguments),
+            Err(fault) => {
+                world.ended(ticket, name, End::Fault(Cow::Borrowed(&fault)));
+                self.refuse_call(from, request_id, &unknown(service, fault), world);
+                return None;
+            }
+        };
+        let callee = match callee {
+            Callee::Builtin(function) => {
+                let data = self.builtin(function, &arguments);
+                world.ended(ticket, name, End::Answer(Some(&data)));
+                self.send_answer(from, request_id, &data, world);
+                return None;
+            }
+            Callee::Module(module) => Some(module),
+        };
+        let new = NewCall { caller: Some(from), callee, ticket, request_id, name, timeout };
+        let id = self.calls.add(new, now, &mut self.sessions);
+        let caller = self.sessions.module(from).map_or("\"\"", |module| &*module.raw_id);
+        let rest = Rest::of(frame, &OWN_KEYS_OF_A_CALL);
+        let placed = Placed { method, caller, arguments: &arguments, rest };
+        if let Err(fault) = self.send_call(id, &placed, world) {
+            self.end_with_fault(id, fault, world);
+            return None;
+        }
+        if let Some(timeout) = timeout {
+            self.arm(now + timeout, world);
+        }
+        Some(id)
     }
 
     fn owes_an_answer(&self, module: SessionId) -> bool {

@@ -79,6 +79,16 @@ impl<'a> Frame<'a> {
         self.0.get(key).filter(|raw| raw.starts_with('{'))
     }
 
+    /// Its line again, for whoever comes back to it later.
+    pub(in crate::protocol::juno) fn line(&self) -> String {
+        let named = Key::ALL.iter().filter_map(|(key, word)| {
+            let value = self.0.get(*key)?;
+            Some(format!("\"{word}\":{value}"))
+        });
+        let others = self.0.others().iter().map(|member| (*member).to_owned());
+        format!("{{{}}}", named.chain(others).collect::<Vec<_>>().join(","))
+    }
+
     /// The members with keys that the protocol does not name.
     pub(in crate::protocol::juno) fn others(&self) -> &[&'a str] {
         self.0.others()
@@ -119,6 +129,15 @@ mod tests {
             let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
             assert_eq!(Frame::new(members).frame_type(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_frame_is_the_same_when_it_is_read_again() {
+        let line = r#"{"x" : 1.10,"type":3,"\u0064ata":{"a" :[]},"y":"\ud800","requestId":"7"}"#;
+        let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
+        let again = Frame::new(members).line();
+        let expected = r#"{"type":3,"requestId":"7","data":{"a" :[]},"x" : 1.10,"y":"\ud800"}"#;
+        assert_eq!(again, expected);
     }
 
     #[test]

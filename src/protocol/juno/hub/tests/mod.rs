@@ -100,13 +100,13 @@ impl World for Notes {
         let ticket = self.tickets;
         match service {
             "away" => Way::Away(ticket),
-            "old" => Way::Here {
+            "old" => Way::Here(Here {
                 service: Some("math".to_owned()),
                 method: Some("add".to_owned()),
-                timeout: TIMEOUT,
+                timeout: Some(TIMEOUT),
                 ticket,
-            },
-            _ => Way::Here { service: None, method: None, timeout: TIMEOUT, ticket },
+            }),
+            _ => Way::Here(Here { service: None, method: None, timeout: Some(TIMEOUT), ticket }),
         }
     }
 
