@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use crate::budget::Budget;
 use crate::call::{Deadline, Reply, Request};
+use crate::config::audit::Advice;
 use crate::event_port::{EventAddresses, EventPort};
 use crate::exposer::Exposer;
 use crate::fault::Fault;
@@ -137,6 +138,11 @@ pub trait Connector: Send + Sync {
     /// What its addresses of events are; `None` where the protocol has none.
     fn events(&self) -> Option<EventAddresses> {
         None
+    }
+
+    /// What an operator whom the world can reach should mend, by the keys of its table.
+    fn advise(&self) -> Vec<Advice> {
+        Vec::new()
     }
 
     /// Connects, looks at what calls of these rows would find, and leaves. Read-only: it changes

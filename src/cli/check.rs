@@ -14,8 +14,10 @@ use crate::config::{self, Origin};
 #[command(
     about = "Say every problem of a configuration at once.\n\n\
         Each comes with its file, its line and the mend. Connects to nothing, unless with --live. \
-        Exits with 1 if there is an error; warnings alone leave 0.",
+        Exits with 1 if there is an error; warnings alone leave 0. With --audit, exits with 1 if there is \
+        anything to say.",
     after_help = help::examples(&[
+        ("genkan check --audit", "and what to mend before the world can reach it"),
         ("genkan check --live", "and what is wrong with the brokers and services that run"),
         ("genkan check", "the configuration that `genkan serve` would read"),
         ("genkan check -c genkan.toml --json", "the problems as a JSON array"),
@@ -29,6 +31,9 @@ pub struct Args {
     /// block, streams that swallow a subject
     #[arg(long)]
     pub live: bool,
+    /// Say too what is no mistake, and what an operator whom the public internet can reach should mend
+    #[arg(long)]
+    pub audit: bool,
 }
 
 /// Checks the configuration and prints its problems.
@@ -36,11 +41,16 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let origin = Origin::find(args.config.config);
     let mut loaded = config::load(&origin, &crate::protocol::readers());
     let is_valid = loaded.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    if args.audit && is_valid {
+        loaded.problems.extend(loaded.audit());
+        loaded.problems.sort_by_key(|problem| problem.place.line());
+    }
     if args.live && is_valid {
         loaded.problems.extend(live::look(&loaded.config, &origin)?);
     }
     let errors = print(&origin, &loaded.problems, output)?;
-    Ok(if errors == 0 { Status::Done } else { Status::Fault })
+    let is_well = if args.audit { loaded.problems.is_empty() } else { errors == 0 };
+    Ok(if is_well { Status::Done } else { Status::Fault })
 }
 
 /// Prints problems, for people to standard error and for programs to standard output, and
@@ -57,8 +67,8 @@ pub(super) fn print(
     for problem in problems {
         show(&mut shown, problem, &lines, output);
     }
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    shown.push_str(&summary(origin, errors, problems.len() - errors, output));
+    let errors = count(problems, Severity::Error);
+    shown.push_str(&summary(origin, problems, output));
     output.note(&shown);
     if output.form() == Form::Json {
         let rows: Vec<Row<'_>> = problems.iter().map(Row::from).collect();
@@ -96,6 +106,7 @@ fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
+        Severity::Advice => "advice",
     }
 }
 
@@ -105,6 +116,7 @@ fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) 
     let role = match problem.severity {
         Severity::Error => Role::Error,
         Severity::Warning => Role::Warning,
+        Severity::Advice => Role::Key,
     };
     let severity = paint.paint(role, word(problem.severity));
     let (place, message) = (&problem.place, &problem.message);
@@ -116,7 +128,7 @@ fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) 
     if let Some(written) = line.checked_sub(1).and_then(|index| lines.get(index)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        let written = written_without_secrets(written, hides_values(&problem.message));
+        let written = written_without_secrets(written, hides_values(problem));
         let bar = paint.paint(Role::Faint, "|");
         let number = paint.paint(Role::Faint, number);
         shown.push_str(&format!(" {margin} {bar}\n {number} {bar} {written}\n"));
@@ -125,7 +137,7 @@ fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) 
 }
 
 /// Whether a problem's line may hold a secret whatever its key is called.
-fn hides_values(message: &str) -> bool {
+fn hides_values(Problem { severity, message, .. }: &Problem) -> bool {
     const TOLD: [&str; 8] = [
         // In which table a line stands that is no TOML, and where its value ends, is a guess.
         "not valid TOML",
@@ -140,7 +152,11 @@ fn hides_values(message: &str) -> bool {
         "secret",
         "pass",
     ];
-    TOLD.iter().any(|words| message.contains(words))
+    match severity {
+        Severity::Error | Severity::Warning => TOLD.iter().any(|words| message.contains(words)),
+        // It says so itself, and its key may have any name: that of a header.
+        Severity::Advice => message.contains("is a secret"),
+    }
 }
 
 /// A line of the file, fit to be shown: where it `hides` its value or its key may hold a secret,
@@ -186,23 +202,32 @@ fn is_key(text: &str) -> bool {
     !text.contains('=') && parsed.is_ok_and(|keys| keys == 1)
 }
 
-fn summary(origin: &Origin, errors: usize, warnings: usize, output: &Output) -> String {
-    let name = origin.name();
-    let count = |number: usize, word: &str| match number {
-        1 => format!("1 {word}"),
-        number => format!("{number} {word}s"),
-    };
-    let paint = output.err();
-    match (errors, warnings) {
-        (0, 0) => format!("{name}: {}", paint.paint(Role::Good, "no problems")),
-        (0, _) => format!("{name}: {}, no errors", count(warnings, "warning")),
-        (_, 0) => format!("{name}: {}", paint.paint(Role::Error, count(errors, "error"))),
-        _ => format!(
-            "{name}: {}, {}",
-            paint.paint(Role::Error, count(errors, "error")),
-            count(warnings, "warning")
-        ),
+fn count(problems: &[Problem], severity: Severity) -> usize {
+    problems.iter().filter(|problem| problem.severity == severity).count()
+}
+
+fn summary(origin: &Origin, problems: &[Problem], output: &Output) -> String {
+    let (name, paint) = (origin.name(), output.err());
+    let words = [
+        (Severity::Error, "error", "errors"),
+        (Severity::Warning, "warning", "warnings"),
+        (Severity::Advice, "thing to mend", "things to mend"),
+    ];
+    let parts = words.into_iter().filter_map(|(severity, one, many)| {
+        let said = match count(problems, severity) {
+            0 => return None,
+            1 => format!("1 {one}"),
+            number => format!("{number} {many}"),
+        };
+        Some(if severity == Severity::Error { paint.paint(Role::Error, said) } else { said })
+    });
+    let mut parts: Vec<_> = parts.collect();
+    if parts.is_empty() {
+        parts.push(paint.paint(Role::Good, "no problems"));
+    } else if count(problems, Severity::Error) == 0 {
+        parts.push("no errors".to_owned());
     }
+    format!("{name}: {}", parts.join(", "))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::{Advice, Exposure};
 use super::section::Section;
 use crate::call::Request;
 use crate::event_port::EventAddresses;
@@ -38,6 +39,11 @@ pub trait IngressSettings: Any + Send + Sync {
     /// Where whoever reaches it may call, with nothing but an address; and the key that says so.
     fn open_to(&self) -> Option<(SocketAddr, &'static str)> {
         None
+    }
+
+    /// What an operator whom the world can reach should mend, by the keys of its table.
+    fn advise(&self, _exposure: &Exposure) -> Vec<Advice> {
+        Vec::new()
     }
 
     /// The upstream that it is at the same time.

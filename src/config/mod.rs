@@ -5,7 +5,8 @@
 
 mod access;
 mod admin;
-pub mod auth;
+pub mod audit;
+mod auth;
 mod bridge;
 mod document;
 pub mod environment;
@@ -149,6 +150,7 @@ pub struct Loaded {
     pub config: Config,
     /// Every problem, in the order of the lines.
     pub problems: Vec<Problem>,
+    source: Source,
 }
 
 impl Loaded {
@@ -159,6 +161,16 @@ impl Loaded {
         } else {
             Ok((self.config, self.problems))
         }
+    }
+}
+
+impl Loaded {
+    /// What an operator whom the world can reach should mend, in the order of the lines. To be asked
+    /// where nothing is wrong.
+    pub fn audit(&self) -> Vec<Problem> {
+        let mut advice = audit::audit(&self.config, &self.source);
+        advice.sort_by_key(|advice| advice.place.line());
+        advice
     }
 }
 
@@ -193,7 +205,7 @@ fn parse_bytes(name: &str, text: &[u8], environment: Variables, readers: &Reader
     };
     let mut problems = problems.into_inner();
     problems.sort_by_key(|problem| problem.place.line());
-    Loaded { config, problems }
+    Loaded { config, problems, source }
 }
 
 /// Reads a piece of TOML with a protocol's own `read`: what it made, and every problem.

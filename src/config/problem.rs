@@ -9,6 +9,8 @@ pub enum Severity {
     Error,
     /// It can, and something is probably not as meant.
     Warning,
+    /// It can, and it is as meant: but the world is bad.
+    Advice,
 }
 
 /// Where a value was written.

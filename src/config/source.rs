@@ -2,7 +2,7 @@
 //! the `config` crate; and the place that each key was set in, which that crate does not keep.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 
 use config::{Map, Value as Merged, ValueKind};
@@ -22,6 +22,8 @@ pub type Variables = HashMap<OsString, OsString>;
 pub(super) struct Source {
     places: Places,
     whole: bool,
+    /// The paths of secrets that stand in it, each with where else it could.
+    plain: RefCell<BTreeMap<String, String>>,
 }
 
 impl Source {
@@ -44,7 +46,17 @@ impl Source {
     }
 
     pub(super) fn new(places: Places, whole: bool) -> Self {
-        Self { places, whole }
+        Self { places, whole, plain: RefCell::default() }
+    }
+
+    /// Notes that a secret was found there.
+    pub(super) fn note_plain_secret(&self, path: String, mend: String) {
+        self.plain.borrow_mut().insert(path, mend);
+    }
+
+    /// The paths where one was, each with where else it could stand.
+    pub(super) fn plain_secrets(&self) -> BTreeMap<String, String> {
+        self.plain.borrow().clone()
     }
 
     /// Whether all of the file could be read.

@@ -54,7 +54,7 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
         ("PATH", "/bin"),
         ("genkan__workers", "not ours"),
     ];
-    let Loaded { config, problems } = parse("genkan.toml", "", named(&variables), &readers());
+    let Loaded { config, problems, .. } = parse("genkan.toml", "", named(&variables), &readers());
     assert_eq!(problems, []);
     assert_eq!((config.workers, config.timeout), (3, Duration::from_millis(1500)));
     let http = config.ingresses.iter().find_map(|ingress| ingress.settings.of::<HttpConfig>());

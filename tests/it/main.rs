@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "the harness's own interface")]
 
 mod amqp_1_0;
+mod auditing;
 mod auth;
 mod bare_calls;
 mod breaking;

@@ -49,9 +49,32 @@ impl Section<'_> {
                 );
                 None
             }
-            (Some(text), None) => Some(Secret::new(text)),
+            (Some(text), None) => {
+                self.note_secret(
+                    key,
+                    &text,
+                    &format!("name a file that holds it, `{key_file} = \"PATH\"`"),
+                );
+                Some(Secret::new(text))
+            }
             (None, Some(file)) => self.secret_in(key_file, &file),
             (None, None) => None,
+        }
+    }
+
+    /// Notes a secret that does not stand in a file of its own. A URL is one if it holds a password.
+    pub(super) fn note_secret(&self, key: &str, text: &str, mend: &str) {
+        let holds_one = text.split_once("://").is_none_or(|(_, rest)| {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            authority.contains('@')
+        });
+        if holds_one && !text.is_empty() {
+            let path = self.child_path(key);
+            let variable = format!("GENKAN__{}", path.replace('.', "__").to_uppercase());
+            let is_plain =
+                variable.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let or = if is_plain { format!(", or set {variable}") } else { String::new() };
+            self.source.note_plain_secret(path, format!("{mend}{or}"));
         }
     }
 
@@ -70,6 +93,9 @@ impl Section<'_> {
         for (name, value) in std::mem::take(&mut self.values) {
             let secret = match value {
                 Value::Text(text) | Value::Variable(text) => {
+                    let mend =
+                        format!("name a file that holds it, `{name} = {{ file = \"PATH\" }}`");
+                    self.note_secret(&name, &text, &mend);
                     Some(FoundSecret { secret: Secret::new(text), file: None })
                 }
                 Value::Table(table) => self.secret_of(&name, table),

@@ -137,6 +137,18 @@ impl Section<'_> {
 
     /// A list of strings, or one string alone. From the environment: separated by commas.
     pub fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let texts = self.list(key);
+        for url in texts.iter().filter(|text| text.contains("://")) {
+            self.note_secret(
+                key,
+                url,
+                "leave the password out of the URL, and say it in a file of its own",
+            );
+        }
+        texts
+    }
+
+    fn list(&mut self, key: &'static str) -> Vec<String> {
         let texts = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Text(text)) => return vec![text],

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::audit::{Advice, Exposure};
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::quoted;
 use crate::config::section::Section;
@@ -97,6 +98,25 @@ impl IngressSettings for HttpConfig {
     fn open_to(&self) -> Option<(SocketAddr, &'static str)> {
         let is_closed = self.clients().is_some_and(|clients| clients.required);
         (!is_closed).then_some((self.listen, "listen"))
+    }
+
+    fn advise(&self, exposure: &Exposure) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        if let Some(address) = exposure.open_to.filter(|_| self.tls.is_none()) {
+            let what = format!(
+                "`listen` in [http]: {address} is reached without TLS: keys, tokens and payloads can be read \
+                 on the way: add [http.tls], or listen on loopback behind a proxy that speaks TLS"
+            );
+            advice.push(Advice::new("listen", what));
+        }
+        let cors =
+            self.cors.as_ref().filter(|cors| cors.origins.iter().any(|origin| origin == "*"));
+        if cors.is_some() {
+            let what = "`origins` in [http.cors] has \"*\": any page that somebody opens may call from \
+                        that browser, and so from its network: name the origins that may";
+            advice.push(Advice::new("cors.origins", what));
+        }
+        advice
     }
 }
 

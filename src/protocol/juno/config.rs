@@ -12,6 +12,7 @@ use super::egress::explain;
 use super::events::ADDRESSES;
 use super::hub::{Limits, Settings};
 use super::socket::{GROUPS, USERS, number_of};
+use crate::config::audit::{Advice, Exposure};
 use crate::config::ingress::{IngressSettings, Resident};
 use crate::config::problem::did_you_mean;
 use crate::config::secret::{FoundSecret, quoted};
@@ -106,6 +107,32 @@ impl IngressSettings for HubConfig {
 
     fn largest_message(&self) -> (usize, &'static str) {
         (self.max_line, "max_line")
+    }
+
+    fn advise(&self, _exposure: &Exposure) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        let open = self.tcp().into_iter().find(|address| !address.ip().is_loopback());
+        if let Some(address) = open {
+            let what = if self.tokens.is_empty() {
+                "may register as any module, take its calls and make calls of its own: add [hub.tokens], or \
+                 listen on loopback or a Unix socket"
+            } else {
+                "and sits on the way reads the tokens and all calls, for there is no TLS: listen on a Unix \
+                 socket, or keep that network to yourself"
+            };
+            advice.push(Advice::new(
+                "listen",
+                format!("`listen` in [hub]: who reaches {address} {what}"),
+            ));
+        }
+        if let Some(mode) = self.access.mode.filter(|mode| mode & 0o006 != 0) {
+            let what = format!(
+                "`mode` in [hub]: with {mode:04o} every user of the system may connect to the socket: write \
+                 \"0660\", and a `group`"
+            );
+            advice.push(Advice::new("mode", what));
+        }
+        advice
     }
 
     fn upstream(&self) -> Option<Resident> {

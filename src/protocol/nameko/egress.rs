@@ -22,6 +22,7 @@ use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
 use crate::call::{Reply, Request};
+use crate::config::audit::Advice;
 use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -70,6 +71,15 @@ impl Connector for NamekoConnector {
         address.push(("mandatory", "true".to_owned()));
         let body = String::from_utf8_lossy(&wire::body(request.params)).into_owned();
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
+    }
+
+    fn advise(&self) -> Vec<Advice> {
+        let trusts = self.0.trust_context.then(|| {
+            let what = "whoever can publish there is believed to be whom it says it is: leave it out, unless \
+                        RabbitMQ lets nobody publish there but services that verify their callers";
+            Advice::new("trust_context", what)
+        });
+        trusts.into_iter().collect()
     }
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {

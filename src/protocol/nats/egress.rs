@@ -18,6 +18,7 @@ use super::pending::{Answer, Closed};
 use super::wire::{self, Dialect, Unkept};
 use crate::budget::Budget;
 use crate::call::{Deadline, Held, Reply, Request};
+use crate::config::audit::Advice;
 use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -76,6 +77,15 @@ impl Connector for NatsConnector {
 
     fn has_subjects(&self) -> bool {
         true
+    }
+
+    fn advise(&self) -> Vec<Advice> {
+        let trusts = self.0.trust_context.then(|| {
+            let what = "whoever can publish there is believed to be whom it says it is: leave it out, unless \
+                        NATS lets nobody publish there but services that verify their callers";
+            Advice::new("trust_context", what)
+        });
+        trusts.into_iter().collect()
     }
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::upstream::place::Place;
 use super::methods::Method;
 use crate::call::is_plain_name;
+use crate::config::audit::{Advice, Exposure};
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::{quoted, url_without_credentials};
 use crate::config::section::Section;
@@ -49,6 +50,18 @@ impl IngressSettings for RegistryConfig {
 
     fn own_methods(&self) -> &'static [&'static str] {
         &Method::NAMES
+    }
+
+    fn advise(&self, exposure: &Exposure) -> Vec<Advice> {
+        let open_to = exposure.open_to.filter(|_| exposure.own_methods && !self.allow.is_empty());
+        let advice = open_to.map(|address| {
+            let what = format!(
+                "`allow` in [registry]: whoever reaches {address} may announce services of these names, and \
+                 gets their calls: say who may in `own_methods` of [auth]"
+            );
+            Advice::new("allow", what)
+        });
+        advice.into_iter().collect()
     }
 
     fn largest_message(&self) -> (usize, &'static str) {

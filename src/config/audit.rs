@@ -1,0 +1,172 @@
+//! `genkan check --audit`: what is no mistake, and what an operator whom all the world can reach should
+//! mend all the same.
+//!
+//! What the keys of a protocol's table mean, its own settings know, and say in [`Advice`]. Here is what the
+//! tables say that are nobody's, or that only all of them together tell.
+
+use std::net::SocketAddr;
+
+use super::problem::{Place, Problem, Severity};
+use super::source::Source;
+use super::{Config, IngressConfig};
+use crate::route::bridge::Topic;
+use crate::route::rate::Limits;
+
+/// How many rows a message names.
+const NAMED: usize = 3;
+
+/// Something to mend in a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// The key, below the table: `tls.cert_file`.
+    pub key: &'static str,
+    /// What can happen, and the mend.
+    pub what: String,
+}
+
+impl Advice {
+    /// An advice about a key of a table.
+    pub fn new(key: &'static str, what: impl Into<String>) -> Self {
+        Self { key, what: what.into() }
+    }
+}
+
+/// Who can reach what, for whoever gives advice.
+#[derive(Clone, Copy, Debug)]
+pub struct Exposure {
+    /// Where whoever reaches it may call, if that is not loopback.
+    pub open_to: Option<SocketAddr>,
+    /// Whether all of them may use Genkan's own methods.
+    pub own_methods: bool,
+}
+
+/// All advice, each with its place.
+pub(super) fn audit(config: &Config, source: &Source) -> Vec<Problem> {
+    let open = config.ingresses.iter().find_map(open_to);
+    let open_to = open.as_ref().map(|(address, _)| *address);
+    let exposure = Exposure { open_to, own_methods: config.auth.own_methods.is_for_all() };
+    let mut audit = Audit { source, told: Vec::new() };
+    if let Some((address, key)) = open {
+        audit.open_rows(config, address, &key);
+    }
+    audit.limits(config);
+    audit.callers(config);
+    for IngressConfig { name, settings } in &config.ingresses {
+        for Advice { key, what } in settings.advise(&exposure) {
+            audit.tell(&format!("{name}.{key}"), what);
+        }
+    }
+    for upstream in &config.upstreams {
+        for Advice { key, what } in upstream.connector.advise() {
+            let table = format!("upstreams.{}", upstream.name);
+            audit.tell(&format!("{table}.{key}"), format!("`{key}` in [{table}]: {what}"));
+        }
+    }
+    for Advice { key, what } in config.admin.advise() {
+        audit.tell(&format!("admin.{key}"), what);
+    }
+    audit.secrets();
+    audit.told
+}
+
+/// Where an ingress is reached that asks nobody who he is, and the key that says so.
+fn open_to(ingress: &IngressConfig) -> Option<(SocketAddr, String)> {
+    let (address, key) = ingress.settings.open_to()?;
+    (!address.ip().is_loopback()).then(|| (address, format!("{}.{key}", ingress.name)))
+}
+
+struct Audit<'a> {
+    source: &'a Source,
+    told: Vec<Problem>,
+}
+
+impl Audit<'_> {
+    fn tell(&mut self, path: &str, message: String) {
+        let place = self.source.place(path);
+        self.told.push(Problem { severity: Severity::Advice, place, message });
+    }
+
+    /// Where callers are known, `check` warns of each row that lets all of them.
+    fn open_rows(&mut self, config: &Config, address: SocketAddr, key: &str) {
+        if config.guarded {
+            return;
+        }
+        let mend = "add [[auth.keys]] or [auth.jwt], and say who may in `allow`";
+        for (row, rule) in config.routes.iter().enumerate() {
+            let title = format!("[[routes]] #{} \"{}\"", row + 1, rule.pattern);
+            let message = format!("{title}: whoever reaches {address} may call that: {mend}");
+            self.tell(&format!("routes[{row}]"), message);
+        }
+        for (row, Topic { pattern, .. }) in config.topics.iter().enumerate() {
+            let title = format!("[[topics]] #{} \"{pattern}\"", row + 1);
+            let message = format!("{title}: whoever reaches {address} may listen to that: {mend}");
+            self.tell(&format!("topics[{row}]"), message);
+        }
+        if let Some(resident) = config.resident() {
+            let message = format!(
+                "whoever reaches {address} may call all that `{}` has and no row takes: {mend}",
+                resident.name
+            );
+            self.tell(key, message);
+        }
+    }
+
+    fn limits(&mut self, config: &Config) {
+        if config.limits != Limits::default() {
+            return;
+        }
+        let free = config.routes.iter().enumerate();
+        let free: Vec<_> = free.filter(|(_, rule)| rule.limits == Limits::default()).collect();
+        let names = free.iter().take(NAMED).map(|(_, rule)| format!("`{}`", rule.pattern));
+        let mut names = names.collect::<Vec<_>>().join(", ");
+        match free.len() {
+            0 if config.routes.is_empty() => names.push_str("anything"),
+            0 => return,
+            all if all > NAMED => names.push_str(&format!(" and {} more rows", all - NAMED)),
+            _ => {}
+        }
+        let message = format!(
+            "nothing says how often one caller may call {names}, nor how many calls may be under way at \
+             once: add `rate = \"100/s\"` and `max_in_flight = 100`, in measures that fit, to the rows or \
+             to [limits]"
+        );
+        let path = free.first().map_or("limits".to_owned(), |(row, _)| format!("routes[{row}]"));
+        self.tell(&path, message);
+    }
+
+    fn callers(&mut self, config: &Config) {
+        for (index, key) in config.auth.keys.iter().enumerate() {
+            if key.expires.is_none() {
+                let message = format!(
+                    "[[auth.keys]] #{} `{}` has no end: whoever finds it can call for ever: add \
+                     `expires = 2027-12-31`, and a new key before that",
+                    index + 1,
+                    key.name
+                );
+                self.tell(&format!("auth.keys[{index}]"), message);
+            }
+        }
+        let Some(jwt) = &config.auth.jwt else { return };
+        let unchecked = [
+            ("issuer", jwt.issuers.is_empty(), "tokens of any issuer that shares the keys"),
+            ("audience", jwt.audiences.is_empty(), "tokens that were issued for others"),
+        ];
+        for (key, _, whose) in unchecked.into_iter().filter(|(_, is_unchecked, _)| *is_unchecked) {
+            let message = format!("[auth.jwt] has no `{key}`: {whose} are taken too: add it");
+            self.tell(&format!("auth.jwt.{key}"), message);
+        }
+    }
+
+    fn secrets(&mut self) {
+        for (path, mend) in self.source.plain_secrets() {
+            // In the environment it is where it may be.
+            if let Place::Line(..) = self.source.place(&path) {
+                let message = format!(
+                    "`{path}` is a secret, and stands in the file: whoever can read the file, or a copy of \
+                     it, has it: {mend}"
+                );
+                self.tell(&path, message);
+            }
+        }
+    }
+}
