@@ -7,20 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router as Routes;
-use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::debug;
 
-use crate::web::{Unwelcome, WebPolicy};
+use super::gate::Gate;
 
 /// How long a request's head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
@@ -37,20 +35,20 @@ const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Routes,
-    policy: Arc<WebPolicy>,
+    gate: Arc<Gate>,
     closed: CancellationToken,
 ) {
     let asked = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let welcome = policy.check(&request);
+        let welcome = gate.check(&request);
         let mut routes = routes.clone();
         async move {
             match welcome {
                 Ok(()) => routes.call(request).await,
-                Err(unwelcome) => Ok(refuse(&unwelcome)),
+                Err(refusal) => Ok(*refusal),
             }
         }
     });
@@ -93,21 +91,19 @@ pub(super) async fn serve(
     }
 }
 
-fn refuse(unwelcome: &Unwelcome) -> Response {
-    let text = match unwelcome {
-        Unwelcome::Malformed(how) => (*how).to_owned(),
-        Unwelcome::Host(_) => format!("{unwelcome} in [admin]"),
-        Unwelcome::Origin(_) | Unwelcome::Site => "pages of other sites may not ask".to_owned(),
-    };
-    (unwelcome.status(), format!("{text}\n")).into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::config::AdminConfig;
+    use crate::config::socket::{Listen, SocketAccess};
+
+    fn gate(address: std::net::SocketAddr) -> Arc<Gate> {
+        let (listen, access) = (Listen::Tcp(address), SocketAccess::default());
+        Arc::new(Gate::new(&AdminConfig { listen, access, hosts: Vec::new(), token: None }))
+    }
 
     /// What the end of the pages waits for, with the clock of the test.
     #[tokio::test(start_paused = true)]
@@ -120,8 +116,7 @@ mod tests {
             client.write_all(head).await.unwrap();
             let closed = CancellationToken::new();
             closed.cancel();
-            let policy = Arc::new(WebPolicy::new(address, false, &[], &[]));
-            let served = serve(stream, Routes::new(), policy, closed);
+            let served = serve(stream, Routes::new(), gate(address), closed);
             timeout(Duration::from_secs(1), served).await.expect("it ends at once");
         }
     }
@@ -133,8 +128,7 @@ mod tests {
         let mut client = TcpStream::connect(address).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         client.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127").await.unwrap();
-        let policy = Arc::new(WebPolicy::new(address, false, &[], &[]));
-        serve(stream, Routes::new(), policy, CancellationToken::new()).await;
+        serve(stream, Routes::new(), gate(address), CancellationToken::new()).await;
         let mut heard = String::new();
         client.read_to_string(&mut heard).await.unwrap();
         let (head, body) = heard.split_once("\r\n\r\n").expect("a head");

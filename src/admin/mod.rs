@@ -2,13 +2,13 @@
 //! address of their own, so that they can be kept from the callers.
 //!
 //! - `pages`: what they show; `routes`: the routing table at work.
-//! - `connection`: how a connection to them is served.
+//! - `gate`: who may ask; `connection`: how a connection to them is served.
 
 mod connection;
+mod gate;
 mod pages;
 mod routes;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 
 use crate::config::AdminConfig;
+use crate::config::socket::{Listen, SocketAccess};
 use crate::ingress::Change;
-use crate::listener::{BoundListener, Listening};
+use crate::listener::{Bind, BoundListener, Listening, Socket};
 use crate::tasks::Tasks;
-use crate::web::WebPolicy;
+use gate::Gate;
 
 pub use pages::Overview;
 
@@ -28,17 +29,47 @@ const NAME: &str = "admin";
 /// The most connections at once. Each carries one request.
 const CONNECTIONS: usize = 256;
 
+/// Where the pages are served, and who may connect there.
+#[derive(Clone)]
+pub(crate) struct At {
+    listen: Listen,
+    access: SocketAccess,
+}
+
+impl At {
+    fn of(config: &AdminConfig) -> Self {
+        Self { listen: config.listen.clone(), access: config.access.clone() }
+    }
+}
+
+impl PartialEq for At {
+    /// As with the hub's sockets, one that is open stays as it is.
+    fn eq(&self, other: &Self) -> bool {
+        self.listen == other.listen
+    }
+}
+
+impl Bind for Socket {
+    type At = At;
+
+    fn bind(at: &At) -> anyhow::Result<(Self, At)> {
+        let socket = Socket::bind(&at.listen, &at.access)?;
+        let listen = socket.place()?;
+        Ok((socket, At { listen, access: at.access.clone() }))
+    }
+}
+
 /// The admin listener, bound to its address.
 pub struct BoundAdmin {
     config: AdminConfig,
-    listener: BoundListener,
+    listener: BoundListener<Socket>,
 }
 
 impl BoundAdmin {
     /// Binds the address.
     pub fn bind(config: AdminConfig) -> anyhow::Result<Self> {
-        let bound = BoundListener::bind(config.listen);
-        let listener = bound.with_context(|| cannot_listen(config.listen))?;
+        let bound = BoundListener::bind(At::of(&config));
+        let listener = bound.with_context(|| cannot_listen(&config.listen))?;
         Ok(Self { config, listener })
     }
 
@@ -46,8 +77,8 @@ impl BoundAdmin {
     pub fn run(self, overview: Arc<Overview>, tasks: Tasks) -> Admin {
         let Self { config, listener } = self;
         let routes = pages::routes(overview);
-        let policy = Arc::new(ArcSwap::from_pointee(policy(&config)));
-        let (sessions, serving) = (tasks.clone(), Arc::clone(&policy));
+        let gate = Arc::new(ArcSwap::from_pointee(Gate::new(&config)));
+        let (sessions, serving) = (tasks.clone(), Arc::clone(&gate));
         let listening = Listening::start(
             listener,
             (NAME, CONNECTIONS),
@@ -61,39 +92,44 @@ impl BoundAdmin {
                 });
             },
         );
-        Admin { listening, policy, tasks }
+        Admin { listening, gate, tasks }
     }
 }
 
-fn cannot_listen(address: SocketAddr) -> String {
-    format!("cannot listen on {address} ([admin] listen): is another program using it?")
+fn cannot_listen(place: &Listen) -> String {
+    let asked = match place {
+        Listen::Tcp(_) => ": is another program using it?",
+        Listen::Unix(_) => "",
+    };
+    format!("cannot listen on {} ([admin] listen){asked}", shown(place))
 }
 
-fn policy(config: &AdminConfig) -> WebPolicy {
-    WebPolicy::new(config.listen, false, &config.hosts, &[])
+/// As it is written in `listen`.
+fn shown(place: &Listen) -> String {
+    place.tcp().map_or_else(|| place.to_string(), |address| address.to_string())
 }
 
 /// The pages at work.
 pub struct Admin {
-    listening: Listening,
-    policy: Arc<ArcSwap<WebPolicy>>,
+    listening: Listening<Socket>,
+    gate: Arc<ArcSwap<Gate>>,
     tasks: Tasks,
 }
 
 impl Admin {
     /// The listener's name in the log, and where it listens.
-    pub fn address(&self) -> (&'static str, SocketAddr) {
-        (NAME, self.listening.address())
+    pub fn address(&self) -> (&'static str, String) {
+        (NAME, shown(&self.listening.address().listen))
     }
 
     /// Makes ready what new settings ask for, as [`Ingress::apply`](crate::ingress::Ingress::apply).
     pub fn apply(&self, config: &AdminConfig) -> anyhow::Result<Change<'_>> {
-        let new = self.listening.bind_new(config.listen);
-        let new = new.with_context(|| cannot_listen(config.listen))?;
-        let (listen, policy) = (config.listen, policy(config));
+        let new = self.listening.bind_new(At::of(config));
+        let new = new.with_context(|| cannot_listen(&config.listen))?;
+        let (at, gate) = (At::of(config), Gate::new(config));
         Ok(Box::new(move || {
-            self.policy.store(Arc::new(policy));
-            self.listening.change(listen, new, CONNECTIONS);
+            self.gate.store(Arc::new(gate));
+            self.listening.change(at, new, CONNECTIONS);
         }))
     }
 

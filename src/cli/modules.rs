@@ -1,20 +1,15 @@
 //! `genkan modules`: who is connected to the hub of a running gateway, asked from its admin page.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
-use super::client::{self, ClientArgs, address::Address};
+use super::client::ClientArgs;
+use super::client::admin::{self, AdminArgs, TIMEOUT_HELP};
 use super::output::{Form, Output, Paint, Role};
 use super::table::Table;
-use super::{Status, help};
+use super::{ConfigArgs, Status, help};
 use crate::printable::printable_line;
 
-/// The gateway's admin address, where `--admin` names no other.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
 const PAGE: &str = "/hub/modules";
-const TIMEOUT_HELP: &str = "How long to wait for the page, such as 800ms, 5s or 2m [default: 10s]";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The arguments of `genkan modules`.
 #[derive(Debug, clap::Args)]
@@ -30,10 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
     ])
 )]
 pub struct Args {
-    /// The URL of the gateway's admin listener [default: http://127.0.0.1:8081]
-    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
-          help_heading = "Connection")]
-    pub admin: Option<String>,
+    /// Where the page is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Which configuration says so.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// What all clients have.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -41,21 +38,14 @@ pub struct Args {
 
 /// Asks, and prints.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let admin = args.admin.as_deref().unwrap_or(DEFAULT_ADMIN);
-    let page = Address::admin(admin, PAGE)?;
-    let mend = "is `genkan serve` running there? --admin URL names its [admin] listen";
-    let timeout = args.client.timeout.unwrap_or(PATIENCE);
-    let exchange = client::with_client(&args.client, output, async |client| {
-        client.get(&page, Some(timeout), mend).await
-    })?;
+    let page = (PAGE, "list of modules");
+    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let hub: Hub = match serde_json::from_str(text) {
-        Ok(hub) if exchange.status.is_success() => hub,
-        _ => anyhow::bail!(
-            "{} answered with status {} and no list of modules: is it a gateway's admin address?",
-            page.shown(),
-            exchange.status.as_u16()
-        ),
+    let Ok(hub) = serde_json::from_str::<Hub>(text) else {
+        anyhow::bail!(
+            "{} answered with no list of modules: is it a gateway's admin address?",
+            at.shown()
+        );
     };
     match output.form() {
         Form::Human => output.print(&human(&hub, output.out()))?,

@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::client::{self, ClientArgs, address::Address};
+use super::client::ClientArgs;
+use super::client::admin::{self, AdminArgs, TIMEOUT_HELP};
 use super::output::{Form, Output, Paint, Role};
 use super::table::Table;
-use super::{Status, help};
+use super::{ConfigArgs, Status, help};
 use crate::printable::printable_line;
 use crate::units::format_duration;
 
-/// The gateway's admin address, where `--admin` names no other.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
 const PAGE: &str = "/registry/services";
-const TIMEOUT_HELP: &str = "How long to wait for the page, such as 800ms, 5s or 2m [default: 10s]";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The arguments of `genkan registry`.
 #[derive(Debug, clap::Args)]
@@ -31,10 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
     ])
 )]
 pub struct Args {
-    /// The URL of the gateway's admin listener [default: http://127.0.0.1:8081]
-    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
-          help_heading = "Connection")]
-    pub admin: Option<String>,
+    /// Where the page is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Which configuration says so.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// What all clients have.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -42,21 +41,14 @@ pub struct Args {
 
 /// Asks, and prints.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
-    let admin = args.admin.as_deref().unwrap_or(DEFAULT_ADMIN);
-    let page = Address::admin(admin, PAGE)?;
-    let mend = "is `genkan serve` running there? --admin URL names its [admin] listen";
-    let timeout = args.client.timeout.unwrap_or(PATIENCE);
-    let exchange = client::with_client(&args.client, output, async |client| {
-        client.get(&page, Some(timeout), mend).await
-    })?;
+    let page = (PAGE, "list of services");
+    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let registry: Registry = match serde_json::from_str(text) {
-        Ok(registry) if exchange.status.is_success() => registry,
-        _ => anyhow::bail!(
-            "{} answered with status {} and no list of services: is it a gateway's admin address?",
-            page.shown(),
-            exchange.status.as_u16()
-        ),
+    let Ok(registry) = serde_json::from_str::<Registry>(text) else {
+        anyhow::bail!(
+            "{} answered with no list of services: is it a gateway's admin address?",
+            at.shown()
+        );
     };
     match output.form() {
         Form::Human => output.print(&human(&registry, output.out()))?,

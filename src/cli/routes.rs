@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::client::ClientArgs;
+use super::client::admin::AdminArgs;
 use super::output::Output;
 use super::output::{Form, Role};
 use super::table::Table;
@@ -16,6 +17,7 @@ use crate::units::format_duration;
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("timeout", |timeout| timeout.help(routes_live::TIMEOUT_HELP)),
+    mut_arg("admin", |admin| admin.requires("live")),
     about = "Show the routing table.\n\n\
         Its rows stand in the order in which they are searched: the first that matches wins.",
     after_help = help::examples(&[
@@ -29,12 +31,11 @@ pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Ask a running gateway: which upstreams are ready, how many calls wait, which services do not answer
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long)]
     pub live: bool,
-    /// The URL of the gateway's admin listener [default: http://127.0.0.1:8081]
-    #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url, requires = "live",
-          help_heading = "Connection")]
-    pub admin: Option<String>,
+    /// With --live: where the page is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
     /// What all clients have.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -43,7 +44,7 @@ pub struct Args {
 /// Prints the routing table.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     if args.live {
-        return routes_live::run(args.admin.as_deref(), &args.client, output);
+        return routes_live::run(args, output);
     }
     let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
         return Ok(Status::Fault);

@@ -2,43 +2,30 @@
 //! admin page.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Status;
-use super::client::{self, ClientArgs, address::Address};
+use super::client::admin;
 use super::output::{Form, Output, Paint, Role};
+use super::routes::Args;
 use super::table::Table;
 use crate::printable::printable_line;
 
-/// The gateway's admin address, where `--admin` names no other.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:8081";
 const PAGE: &str = "/routes";
 pub(super) const TIMEOUT_HELP: &str =
     "With --live: how long to wait for the page, such as 800ms, 5s or 2m [default: 10s]";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks, and prints.
-pub(super) fn run(
-    admin: Option<&str>,
-    args: &ClientArgs,
-    output: &Output,
-) -> anyhow::Result<Status> {
-    let page = Address::admin(admin.unwrap_or(DEFAULT_ADMIN), PAGE)?;
-    let mend = "is `genkan serve` running there? --admin URL names its [admin] listen";
-    let timeout = args.timeout.unwrap_or(PATIENCE);
-    let exchange = client::with_client(args, output, async |client| {
-        client.get(&page, Some(timeout), mend).await
-    })?;
+pub(super) fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+    let page = (PAGE, "routing table");
+    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let live: Live = match serde_json::from_str(text) {
-        Ok(live) if exchange.status.is_success() => live,
-        _ => anyhow::bail!(
-            "{} answered with status {} and no routing table: is it a gateway's admin address?",
-            page.shown(),
-            exchange.status.as_u16()
-        ),
+    let Ok(live) = serde_json::from_str::<Live>(text) else {
+        anyhow::bail!(
+            "{} answered with no routing table: is it a gateway's admin address?",
+            at.shown()
+        );
     };
     match output.form() {
         Form::Human => output.print(&human(&live, output.out()))?,

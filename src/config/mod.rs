@@ -20,6 +20,7 @@ pub mod problem;
 mod route;
 pub mod secret;
 pub mod section;
+pub mod socket;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -272,7 +273,12 @@ impl Config {
             }
         }
         let admin = AdminConfig::read(&mut root.section("admin"));
-        let mut listeners = vec![("admin.listen".to_owned(), admin.listen)];
+        let mut listeners: Vec<_> = admin
+            .listen
+            .tcp()
+            .map(|address| ("admin.listen".to_owned(), address))
+            .into_iter()
+            .collect();
         for IngressConfig { name, settings } in &ingresses {
             let addresses = settings.tcp().into_iter();
             listeners.extend(addresses.map(|address| (format!("{name}.listen"), address)));

@@ -63,7 +63,7 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
     assert!(!http.http2 && http.compression);
     let origins = http.cors.map(|cors| cors.origins).unwrap_or_default();
     assert_eq!(origins, ["https://a.example", "https://b.example"]);
-    assert_eq!(config.admin.listen.port(), 7);
+    assert_eq!(config.admin.listen.tcp().map(|address| address.port()), Some(7));
     let bad = [("GENKAN__WORKERS", "1e3"), ("GENKAN__HTTP__HTTP2", "yes")];
     let messages = said("", &bad).join("\n");
     assert!(messages.contains("from 1 to 512, not \"1e3\""), "{messages}");

@@ -4,6 +4,8 @@
 mod accept;
 mod listening;
 mod places;
+mod socket;
+mod unix;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +16,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::debug;
 
 pub(crate) use accept::{Accept, Acceptor};
-pub(crate) use listening::{BoundListener, Listening};
+pub(crate) use listening::{Bind, BoundListener, Listening};
 pub(crate) use places::{Place, Places};
+pub(crate) use socket::{Socket, Stream};
+pub(crate) use unix::UnixSocket;
 
 /// How many connections the system keeps until they are accepted.
 const BACKLOG: u32 = 1024;

@@ -1,6 +1,8 @@
 //! Where a call goes: a URL as it is typed, with what it leaves out filled in, and its
 //! credentials taken out so that they are sent and never shown.
 
+use std::path::{Path, PathBuf};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -19,6 +21,8 @@ pub struct Address {
     uri: Uri,
     shown: String,
     authorization: Option<HeaderValue>,
+    /// The socket that leads there, where it is none of TCP.
+    socket: Option<PathBuf>,
 }
 
 impl Address {
@@ -48,6 +52,11 @@ impl Address {
 
     /// A page of a gateway's admin listener.
     pub fn admin(text: &str, page: &str) -> Result<Self, CommandError> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            let shown = crate::printable::printable(text);
+            let at = Self::parse("http://localhost", |_| page.to_owned())?;
+            return Ok(Self { shown, socket: Some(PathBuf::from(path)), ..at });
+        }
         Self::parse(text, |path| format!("{}{page}", path.trim_end_matches('/')))
     }
 
@@ -64,6 +73,31 @@ impl Address {
     /// The credentials that the URL held, as the header that carries them.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
+    }
+
+    /// The Unix socket that leads there.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// Whether both are at the same host and port, or socket.
+    pub fn is_at_place_of(&self, other: &Self) -> bool {
+        self.socket == other.socket
+            && self.uri.scheme() == other.uri.scheme()
+            && self.uri.authority() == other.uri.authority()
+    }
+
+    /// The same with a token, unless it has credentials of its own.
+    #[must_use]
+    pub fn with_bearer(mut self, token: &Secret) -> Self {
+        if self.authorization.is_none() {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok();
+            self.authorization = value.map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+        }
+        self
     }
 
     fn parse(text: &str, complete: impl FnOnce(&str) -> String) -> Result<Self, CommandError> {
@@ -102,7 +136,7 @@ impl Address {
             .path_and_query(path_and_query)
             .build()
             .map_err(|error| wrong(&error.to_string()))?;
-        Ok(Self { uri, shown, authorization: user_info.and_then(basic) })
+        Ok(Self { uri, shown, authorization: user_info.and_then(basic), socket: None })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,14 +18,16 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::ClientArgs;
 use super::address::Address;
 use super::tls;
+use super::verbose::{show_answer, show_request};
 use crate::cli::CommandError;
-use crate::cli::output::{Output, Role};
-use crate::printable::printable;
+use crate::cli::output::Output;
 use crate::tasks::Tasks;
 use crate::units::format_duration;
 
@@ -216,6 +219,22 @@ impl Client {
         request: Request<Full<Bytes>>,
         limit: Duration,
     ) -> Result<Response<Incoming>, Failure> {
+        let answer = match to.socket() {
+            Some(path) => self.ask_at(path, request).await?,
+            None => self.ask_over_tcp(to, request, limit).await?,
+        };
+        if let Some(output) = &self.verbose {
+            show_answer(&answer, output);
+        }
+        Ok(answer)
+    }
+
+    async fn ask_over_tcp(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut connector = http_connector(limit);
         let answer = match self.tls(to.uri())? {
             None => self.ask(connector, request).await?,
@@ -226,10 +245,24 @@ impl Client {
                 self.ask(secured, request).await?
             }
         };
-        if let Some(output) = &self.verbose {
-            show_answer(&answer, output);
-        }
         Ok(answer)
+    }
+
+    /// Asks at a Unix socket.
+    async fn ask_at(
+        &self,
+        path: &Path,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Lost> {
+        let stream = UnixStream::connect(path).await;
+        let stream = stream.map_err(|error| Lost::NotConnected(Box::new(error)))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| Lost::of(&error))?;
+        self.tasks.spawn_session(async move { drop(connection.await) });
+        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        sender.send_request(request).await.map_err(|error| Lost::of(&error))
     }
 
     async fn ask<C>(
@@ -285,13 +318,17 @@ enum Lost {
 }
 
 impl Lost {
+    fn of(error: &hyper::Error) -> Self {
+        if error.is_parse() { Lost::NotHttp } else { Lost::Broken(root_cause(error)) }
+    }
+
     fn from_client(error: hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() || find_tls(&error).is_some_and(tls::is_refusal) {
             return Lost::NotConnected(Box::new(error));
         }
         match find::<hyper::Error>(&error) {
-            Some(hyper) if hyper.is_parse() => Lost::NotHttp,
-            _ => Lost::Broken(root_cause(&error)),
+            Some(hyper) => Lost::of(hyper),
+            None => Lost::Broken(root_cause(&error)),
         }
     }
 
@@ -371,44 +408,6 @@ fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error
 
 fn root_cause(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn show_request(request: &Request<Full<Bytes>>, body: &Bytes, output: &Output) {
-    let uri = request.uri();
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut lines = vec![format!("POST {path} HTTP/1.1")];
-    if !request.headers().contains_key(HOST) {
-        lines.push(format!("host: {}", uri.authority().map_or("", |host| host.as_str())));
-    }
-    show_headers(request.headers(), &mut lines);
-    lines.push(String::new());
-    lines.push(String::from_utf8_lossy(body).into_owned());
-    show(">", &lines, output);
-}
-
-fn show_answer(answer: &Response<Incoming>, output: &Output) {
-    let mut lines = vec![format!("{:?} {}", answer.version(), answer.status())];
-    show_headers(answer.headers(), &mut lines);
-    show("<", &lines, output);
-}
-
-fn show_headers(headers: &HeaderMap, lines: &mut Vec<String>) {
-    for (name, value) in headers {
-        let secret = value.is_sensitive() || super::is_secret(name);
-        let value = if secret { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
-        lines.push(format!("{name}: {value}"));
-    }
-}
-
-fn show(mark: &str, lines: &[String], output: &Output) {
-    let paint = output.err();
-    let mark = paint.paint(Role::Faint, mark);
-    let mut text = String::new();
-    for line in lines.iter().flat_map(|line| line.split('\n')) {
-        text.push_str(format!("{mark} {}", printable(line)).trim_end());
-        text.push('\n');
-    }
-    output.note(&text);
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! know nothing of Genkan's inside.
 
 pub mod address;
+pub mod admin;
 pub mod envelope;
 pub mod fault;
 pub mod found;
 pub mod http;
 pub mod report;
 mod tls;
+mod verbose;
 
 use std::path::PathBuf;
 use std::time::Duration;

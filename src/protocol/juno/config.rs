@@ -1,9 +1,7 @@
 //! `[hub]`: where it listens, its limits, and who may register as what.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +9,13 @@ use super::NAME;
 use super::egress::explain;
 use super::events::ADDRESSES;
 use super::hub::{Limits, Settings};
-use super::socket::{GROUPS, USERS, number_of};
 use crate::config::audit::{Advice, Exposure};
 use crate::config::ingress::{IngressSettings, Resident};
-use crate::config::problem::did_you_mean;
-use crate::config::secret::{FoundSecret, quoted};
+use crate::config::secret::FoundSecret;
 use crate::config::section::Section;
+use crate::config::socket::{Listen, SocketAccess};
 use crate::units::format_size;
 
-/// The longest path of a Unix socket, in bytes: the system's limit, on Linux.
-pub(super) const MAX_UNIX_PATH: usize = 107;
 /// What `max_argument` is at least: names and ids have their own limits, and errors repeat them.
 const MIN_ARGUMENT: usize = 16 << 10;
 /// What `max_line` is at least: a module's registration fits.
@@ -62,33 +57,6 @@ pub(super) struct HubConfig {
     pub(super) stall_timeout: Duration,
     /// What a module must show to register under an id.
     pub(super) tokens: HashMap<String, FoundSecret>,
-}
-
-/// A place to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Listen {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listen::Tcp(address) => write!(f, "tcp://{address}"),
-            Listen::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-/// Owner, group and mode of the Unix sockets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SocketAccess {
-    /// A user's name or number.
-    pub(super) owner: Option<String>,
-    /// A group's name or number.
-    pub(super) group: Option<String>,
-    /// The permissions, such as 0o660.
-    pub(super) mode: Option<u32>,
 }
 
 /// Reads `[hub]`, for the list of protocols.
@@ -155,11 +123,7 @@ impl HubConfig {
         let instances = [("refuse", false), ("share", true)];
         let config = Self {
             listen: listen(section),
-            access: SocketAccess {
-                owner: section.text("owner"),
-                group: section.text("group"),
-                mode: mode(section),
-            },
+            access: SocketAccess::read(section),
             errors_as_data: section.choice("errors", &styles, false),
             share: section.choice("instances", &instances, false),
             max_line: section.size_from("max_line", 1 << 20, LEAST_LINE),
@@ -195,41 +159,8 @@ impl HubConfig {
                 section.problem("tokens", format!("the token of `{id}` in [hub.tokens] is empty"));
             }
         }
-        config.check_unix_sockets(section);
+        config.access.check(section, &config.listen);
         config
-    }
-
-    /// Warns where the system lacks what the Unix sockets need. It may come before the start: a
-    /// folder under `/run` is made by whoever starts the service.
-    fn check_unix_sockets(&self, section: &Section<'_>) {
-        let paths = self.listen.iter().filter_map(|place| match place {
-            Listen::Unix(path) => Some(path),
-            Listen::Tcp(_) => None,
-        });
-        let mut paths = paths.peekable();
-        if paths.peek().is_none() {
-            return;
-        }
-        let names = [("owner", &self.access.owner, USERS), ("group", &self.access.group, GROUPS)];
-        for (key, name, file) in names {
-            if let Some(Err(error)) = name.as_deref().map(|name| number_of(name, file)) {
-                let message =
-                    format!("`{key}` in [hub]: {error:#}: name another one, or its number");
-                section.warn(key, message);
-            }
-        }
-        for path in paths {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-                let folder = folder.display();
-                let message = format!(
-                    "`listen` in [hub]: there is no folder {folder} for the socket {}: make it, or \
-                     choose another one",
-                    path.display()
-                );
-                section.warn("listen", message);
-            }
-        }
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -258,47 +189,12 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
     }
     let mut places: Vec<Listen> = Vec::new();
     for text in section.texts("listen") {
-        let place = match text.split_once("://") {
-            Some(("tcp", address)) => address.parse().ok().map(Listen::Tcp),
-            Some(("unix", path)) if path.len() > 1 => Some(Listen::Unix(PathBuf::from(path))),
-            _ => None,
-        };
-        match place {
-            Some(place) if places.contains(&place) && !is_any_port(&place) => {
+        match Listen::parse(&text) {
+            Ok(place) if places.contains(&place) && !is_any_port(&place) => {
                 section.problem("listen", format!("`listen` in [hub]: `{text}` is there twice"));
             }
-            Some(Listen::Unix(path)) if path.as_os_str().len() > MAX_UNIX_PATH => {
-                let length = path.as_os_str().len();
-                let message = format!(
-                    "`listen` in [hub]: the path of `{text}` has {length} bytes, and the system \
-                     allows {MAX_UNIX_PATH}: choose a shorter one"
-                );
-                section.problem("listen", message);
-            }
-            Some(Listen::Unix(path)) if path.is_relative() => {
-                let message = format!(
-                    "`listen` in [hub]: `{text}` is relative to wherever Genkan is started: write \
-                     the whole path, such as \"unix:///run/genkan/hub.sock\""
-                );
-                section.problem("listen", message);
-            }
-            Some(place) => places.push(place),
-            None => {
-                let scheme = text.split("://").next().unwrap_or_default();
-                let text = match scheme {
-                    "tcp" | "unix" if !text.contains('@') => format!("`{text}`"),
-                    _ => quoted(&text),
-                };
-                let hint = match scheme {
-                    "tcp" => ": an address and a port stand behind tcp://".to_owned(),
-                    _ => did_you_mean(scheme, ["tcp", "unix"].into_iter()),
-                };
-                let message = format!(
-                    "`listen` in [hub]: {text} must be \"tcp://127.0.0.1:2203\" or \
-                     \"unix:///run/genkan/hub.sock\"{hint}"
-                );
-                section.problem("listen", message);
-            }
+            Ok(place) => places.push(place),
+            Err(what) => section.problem("listen", format!("`listen` in [hub]: {what}")),
         }
     }
     places
@@ -306,18 +202,6 @@ fn listen(section: &mut Section<'_>) -> Vec<Listen> {
 
 fn is_any_port(place: &Listen) -> bool {
     matches!(place, Listen::Tcp(address) if address.port() == 0)
-}
-
-fn mode(section: &mut Section<'_>) -> Option<u32> {
-    let text = section.text("mode")?;
-    let digits = text.strip_prefix("0o").unwrap_or(&text);
-    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
-    if mode.is_none() {
-        let shown = quoted(&text);
-        let message = format!("`mode` in [hub] must be octal, such as \"0660\", not {shown}");
-        section.problem("mode", message);
-    }
-    mode
 }
 
 #[cfg(test)]

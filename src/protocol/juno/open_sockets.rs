@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::NAME;
-use super::config::{HubConfig, Listen};
+use super::config::HubConfig;
 use super::connection::Connection;
 use super::peer::Peer;
 use super::shared::Shared;
 use super::socket::Socket;
+use crate::config::socket::Listen;
 use crate::listener::{Acceptor, Place, Places};
 
 /// A socket, and the place that the configuration gives it.

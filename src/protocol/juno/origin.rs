@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::Arc;
 
 use super::peer::ReadEnd;
-use super::socket::USERS;
 use crate::caller::{Caller, Identity, Scheme};
+use crate::config::socket::USERS;
 
 /// Who is at the other end.
 pub(super) fn of(read: &ReadEnd) -> Caller {

@@ -1,0 +1,136 @@
+//! Who may ask for the pages: no foreign web page, and where `[admin] token` is set, whoever shows it.
+//! Whether Genkan lives and is ready may be asked by all: what asks that has no secrets.
+
+use std::net::SocketAddr;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::Request;
+use ring::digest::{SHA256, digest};
+
+use crate::config::AdminConfig;
+use crate::config::socket::Listen;
+use crate::web::{Unwelcome, WebPolicy};
+
+/// What anybody may ask.
+const FREE: [&str; 2] = ["/healthz", "/readyz"];
+
+/// What stands before the pages.
+pub(super) struct Gate {
+    policy: WebPolicy,
+    /// The token's hash: those of two tokens tell nothing of how much of them is alike.
+    token: Option<[u8; 32]>,
+}
+
+impl Gate {
+    /// The one that the configuration asks for.
+    pub(super) fn new(config: &AdminConfig) -> Self {
+        // Whoever asks over a Unix socket names the machine that it is on.
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = match config.listen {
+            Listen::Tcp(address) => address,
+            Listen::Unix(_) => local,
+        };
+        let policy = WebPolicy::new(address, false, &config.hosts, &[]);
+        Self { policy, token: config.token.as_ref().map(|token| hash(token.expose().as_bytes())) }
+    }
+
+    /// Why a request is not answered, as the answer to it.
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Box<Response>> {
+        self.policy.check(request).map_err(|unwelcome| Box::new(unwelcome_here(&unwelcome)))?;
+        let Some(token) = &self.token else { return Ok(()) };
+        if FREE.contains(&request.uri().path()) {
+            return Ok(());
+        }
+        let mut shown = request.headers().get_all(header::AUTHORIZATION).into_iter();
+        let (first, second) = (shown.next(), shown.next());
+        match first.filter(|_| second.is_none()).map(HeaderValue::as_bytes) {
+            Some(shown) if bearer(shown).is_some_and(|shown| are_equal(&hash(shown), token)) => {
+                Ok(())
+            }
+            Some(_) => Err(Box::new(unknown(
+                "Bearer realm=\"genkan admin\", error=\"invalid_token\"",
+                "that is not the token of [admin]",
+            ))),
+            None => Err(Box::new(unknown(
+                "Bearer realm=\"genkan admin\"",
+                "send the token of [admin], once, as `Authorization: Bearer TOKEN`",
+            ))),
+        }
+    }
+}
+
+/// What stands behind the scheme, whose case does not matter.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+fn hash(text: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text).as_ref());
+    hash
+}
+
+/// In constant time.
+fn are_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    one.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+}
+
+fn unknown(challenge: &'static str, what: &str) -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))];
+    (StatusCode::UNAUTHORIZED, challenge, format!("{what}\n")).into_response()
+}
+
+fn unwelcome_here(unwelcome: &Unwelcome) -> Response {
+    let text = match unwelcome {
+        Unwelcome::Malformed(how) => (*how).to_owned(),
+        Unwelcome::Host(_) => format!("{unwelcome} in [admin]"),
+        Unwelcome::Origin(_) | Unwelcome::Site => "pages of other sites may not ask".to_owned(),
+    };
+    (unwelcome.status(), format!("{text}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::secret::Secret;
+    use crate::config::socket::SocketAccess;
+
+    #[test]
+    fn the_token_opens_what_is_not_free() {
+        let config = AdminConfig {
+            listen: Listen::Unix("/run/genkan/admin.sock".into()),
+            access: SocketAccess::default(),
+            hosts: Vec::new(),
+            token: Some(Secret::new("hunter2hunter2".to_owned())),
+        };
+        let gate = Gate::new(&config);
+        let status = |path: &str, shown: &[&str]| {
+            let mut request = Request::get(path).header("host", "localhost");
+            for value in shown {
+                request = request.header("authorization", *value);
+            }
+            let checked = gate.check(&request.body(()).expect("a request"));
+            checked.err().map(|response| response.status().as_u16())
+        };
+        let good = "Bearer hunter2hunter2";
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(status(path, &[]), None, "{path}");
+        }
+        assert_eq!(status("/metrics", &[good]), None);
+        assert_eq!(status("/metrics", &["bearer hunter2hunter2"]), None);
+        for wrong in [
+            &[][..],
+            &["Bearer hunter2"],
+            &["Bearer hunter2hunter2x"],
+            &["Bearer "],
+            &["Basic hunter2hunter2"],
+            &["hunter2hunter2"],
+            &[good, good],
+        ] {
+            assert_eq!(status("/metrics", wrong), Some(401), "{wrong:?}");
+        }
+        assert_eq!(status("/healthz/", &[]), Some(401));
+    }
+}
