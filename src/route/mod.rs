@@ -145,6 +145,11 @@ pub fn names_a_service(name: &str) -> bool {
     name.contains('.')
 }
 
+/// What of such a name is the service; empty where it says none.
+pub fn service_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(service, _)| service)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

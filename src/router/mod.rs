@@ -126,6 +126,7 @@ impl Router {
             ingress,
             caller: &call.caller,
             name: call.name.as_str(),
+            service: call.name.service(),
             received: call.received,
             timeout: call.timeout,
             trace: Some(call.context.trace),

@@ -72,7 +72,10 @@ pub(super) async fn try_again(
         }
         debug!(?pause, kind = last.kind().as_str(), "trying again");
         sleep(pause).await;
-        let Ok(probe) = breaker::attempt(ticket.row(), call.name.as_str()) else { break };
+        let Ok(probe) = breaker::attempt(ticket.row(), (call.name.as_str(), call.name.service()))
+        else {
+            break;
+        };
         ticket.probe = probe;
         let result = ticket.attempt(call).await;
         let outcome = if result.is_ok() { "ok" } else { "failed" };

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
-use super::policy::breaker::{self, service};
+use super::policy::breaker;
 use super::policy::in_flight::Standing;
 use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
@@ -75,7 +75,7 @@ impl Ticket {
 
     /// Waits for the turn of a call that was admitted over a limit, at most until its deadline. What has
     /// happened to its service meanwhile, its breaker knows.
-    pub async fn turn(&mut self, name: &str) -> Result<(), Fault> {
+    pub async fn turn(&mut self, name: &str, service: &str) -> Result<(), Fault> {
         let seats = match self.standing.take() {
             Some(Standing::Waiting(waiting)) => {
                 waiting.seat(self.ending.row(), name, self.deadline).await?
@@ -85,7 +85,7 @@ impl Ticket {
         };
         self.standing = Some(Standing::Seated(seats));
         if self.probe.is_none() {
-            self.probe = breaker::attempt(self.ending.row(), name)?;
+            self.probe = breaker::attempt(self.ending.row(), (name, service))?;
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Ticket {
     pub async fn carry_out(mut self, call: &Call) -> Dispatched {
         if self.is_waiting()
             // In a box for the same reason as the retries below.
-            && let Err(fault) = Box::pin(self.turn(call.name.as_str())).await
+            && let Err(fault) = Box::pin(self.turn(call.name.as_str(), call.name.service())).await
         {
             return self.unsent(call, fault);
         }
@@ -143,7 +143,7 @@ impl Ticket {
         if let Some(breaker) = row.breaker() {
             let (kind, timeout) = (call.kind, row.rule.timeout);
             let ended = Ended { kind, result: result.as_ref(), deadline: self.deadline, timeout };
-            breaker.judge(service(row, call.name.as_str()), probe, &ended, Instant::now());
+            breaker.judge(row.rule.service(&call.name), probe, &ended, Instant::now());
         }
         result
     }

@@ -39,13 +39,16 @@ async fn a_service_that_does_not_answer_is_left_alone_and_everybody_is_told() {
     let fault = echo.gateway.fault("echo.x", json!({"n": 1})).await;
     let told = &fault.is("unavailable", "not_sent").message;
     assert!(told.contains("calls of `echo` over `nats` failed too often"), "{told}");
+    let dotted = r#"{"jsonrpc":"2.0","method":"of.its.own","id":1}"#;
+    let refused = echo.gateway.post("/api/echo", &[], dotted).await.json();
+    as_fault(&refused).is("unavailable", "not_sent");
     assert_eq!(echo.called(), ["never"; 3], "nothing else was sent");
 
     let upstream = [("upstream", "nats")];
     assert_eq!(echo.gateway.metric("genkan_breakers_open", &upstream).await, 1.0);
     assert_eq!(echo.gateway.metric("genkan_breaker_opened_total", &upstream).await, 1.0);
     let limit = [("route", "echo.*"), ("limit", "breaker")];
-    assert_eq!(echo.gateway.metric("genkan_limited_total", &limit).await, 2.0);
+    assert_eq!(echo.gateway.metric("genkan_limited_total", &limit).await, 3.0);
     let ready = echo.gateway.page("/readyz").await;
     assert_eq!(ready.status, 200, "other services are called");
     assert!(ready.text().contains("nats: `echo` does not answer"), "{}", ready.text());

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::shared::{Owed, Shared};
 use super::wire::{CallId, Frame, Line, scan};
+use crate::route::service_of;
 use crate::router::Ticket;
 
 /// One of them.
@@ -28,7 +29,7 @@ impl Late {
     pub(super) async fn carry_out(self, shared: Arc<Shared>) {
         let Self { id, name, line, mut ticket, caller_gone } = self;
         let turn = tokio::select! {
-            turn = ticket.turn(&name) => turn,
+            turn = ticket.turn(&name, service_of(&name)) => turn,
             _ = caller_gone => return,
         };
         let now = Instant::now();

@@ -23,7 +23,7 @@ use crate::call::{Payload, TraceParent};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::params;
-use crate::route::HUB;
+use crate::route::{HUB, service_of};
 use crate::router::{Arrival, Ending, Ticket, Unadmitted};
 
 /// A module's call that ended with a fault.
@@ -225,6 +225,7 @@ impl World for Io<'_> {
             ingress,
             caller,
             name,
+            service: service_of(name),
             received,
             timeout: None,
             trace: None,

@@ -13,24 +13,21 @@ use crate::units::format_duration;
 
 /// Whether the service may be called now. A probe is the call that is to try it.
 pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Probe>, Fault> {
-    attempt(row, arrival.name)
+    attempt(row, (arrival.name, arrival.service))
 }
 
-/// The same for whoever tries a call once more.
-pub(in crate::router) fn attempt(row: &Row, name: &str) -> Result<Option<Probe>, Fault> {
+/// The same for whoever tries a call once more: what is called, and what of that is the service.
+pub(in crate::router) fn attempt(
+    row: &Row,
+    (name, service): (&str, &str),
+) -> Result<Option<Probe>, Fault> {
+    let service = row.rule.service.as_deref().unwrap_or(service);
     let Some(breaker) = row.breaker() else { return Ok(None) };
-    let service = service(row, name);
     match breaker.meet(service, Instant::now()) {
         Met::Closed => Ok(None),
         Met::Probe(probe) => Ok(Some(probe)),
         Met::Open(wait) => Err(open(row, (name, service), wait)),
     }
-}
-
-/// The service that a breaker knows a call by.
-pub(in crate::router) fn service<'a>(row: &'a Row, name: &'a str) -> &'a str {
-    let said = || name.rsplit_once('.').map_or("", |(service, _)| service);
-    row.rule.service.as_deref().unwrap_or_else(said)
 }
 
 fn open(row: &Row, (name, service): (&str, &str), wait: Duration) -> Fault {

@@ -33,6 +33,8 @@ pub struct Arrival<'a> {
     pub caller: &'a Caller,
     /// What is called: `service.method`.
     pub name: &'a str,
+    /// What of the name is the service; empty where it names none.
+    pub service: &'a str,
     /// When it came in: its deadline counts from here.
     pub received: Instant,
     /// The caller's own limit, which can shorten the row's timeout and never lengthen it.

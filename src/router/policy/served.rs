@@ -18,7 +18,7 @@ pub(super) fn target<'a>(row: &'a Row, arrival: &Arrival<'_>) -> Result<&'a Arc<
         return Err(Fault::not_sent(FaultKind::UnknownService, message));
     }
     row.target.as_ref().ok_or_else(|| {
-        let service = name.rsplit_once('.').map_or(name, |(service, _)| service);
+        let service = if arrival.service.is_empty() { name } else { arrival.service };
         let message = format!(
             "nobody serves `{name}`: no [[routes]] row matches it, and no module `{service}` is \
              connected"
