@@ -1,7 +1,9 @@
 //! WebSocket's frames (RFC 6455, section 5.2): the head of one that came, and of one that goes.
 //! No I/O.
 //!
-//!     FIN RSV RSV RSV OPCODE(4) | MASKED LENGTH(7) | length of 0, 2 or 8 bytes | mask of 4 bytes
+//! ```text
+//! FIN RSV RSV RSV OPCODE(4) | MASKED LENGTH(7) | length of 0, 2 or 8 bytes | mask of 4 bytes
+//! ```
 
 use super::closing::{Closing, LONGEST_CONTROL};
 
