@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::client::ClientArgs;
 use super::client::admin::{self, AdminArgs, TIMEOUT_HELP};
-use super::output::{Form, Output, Paint, Role};
+use super::output::{Output, Paint, Role};
 use super::table::Table;
 use super::{ConfigArgs, Status, help};
 use crate::printable::printable_line;
@@ -39,19 +39,7 @@ pub struct Args {
 /// Asks, and prints.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let page = (PAGE, "list of modules");
-    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
-    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let Ok(hub) = serde_json::from_str::<Hub>(text) else {
-        anyhow::bail!(
-            "{} answered with no list of modules: is it a gateway's admin address?",
-            at.shown()
-        );
-    };
-    match output.form() {
-        Form::Human => output.print(&human(&hub, output.out()))?,
-        Form::Json => output.print_json(text)?,
-    }
-    Ok(Status::Done)
+    admin::show(&args.admin, args.config.config, page, &args.client, output, human)
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::client::ClientArgs;
 use super::client::admin::{self, AdminArgs, TIMEOUT_HELP};
-use super::output::{Form, Output, Paint, Role};
+use super::output::{Output, Paint, Role};
 use super::table::Table;
 use super::{ConfigArgs, Status, help};
 use crate::printable::printable_line;
@@ -42,19 +42,7 @@ pub struct Args {
 /// Asks, and prints.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let page = (PAGE, "list of services");
-    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
-    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let Ok(registry) = serde_json::from_str::<Registry>(text) else {
-        anyhow::bail!(
-            "{} answered with no list of services: is it a gateway's admin address?",
-            at.shown()
-        );
-    };
-    match output.form() {
-        Form::Human => output.print(&human(&registry, output.out()))?,
-        Form::Json => output.print_json(text)?,
-    }
-    Ok(Status::Done)
+    admin::show(&args.admin, args.config.config, page, &args.client, output, human)
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Status;
 use super::client::admin;
-use super::output::{Form, Output, Paint, Role};
+use super::output::{Output, Paint, Role};
 use super::routes::Args;
 use super::table::Table;
 use crate::printable::printable_line;
@@ -19,19 +19,7 @@ pub(super) const TIMEOUT_HELP: &str =
 /// Asks, and prints.
 pub(super) fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let page = (PAGE, "routing table");
-    let (at, exchange) = admin::fetch(&args.admin, args.config.config, page, &args.client, output)?;
-    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
-    let Ok(live) = serde_json::from_str::<Live>(text) else {
-        anyhow::bail!(
-            "{} answered with no routing table: is it a gateway's admin address?",
-            at.shown()
-        );
-    };
-    match output.form() {
-        Form::Human => output.print(&human(&live, output.out()))?,
-        Form::Json => output.print_json(text)?,
-    }
-    Ok(Status::Done)
+    admin::show(&args.admin, args.config.config, page, &args.client, output, human)
 }
 
 #[derive(Deserialize)]

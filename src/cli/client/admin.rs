@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 
 use super::ClientArgs;
 use super::address::Address;
 use super::http::Exchange;
-use crate::cli::output::Output;
+use crate::cli::Status;
+use crate::cli::output::{Form, Output, Paint};
 use crate::config::problem::Severity;
 use crate::config::socket::Listen;
 use crate::config::{self, AdminConfig, Origin};
@@ -31,8 +33,28 @@ pub struct AdminArgs {
     pub admin: Option<String>,
 }
 
-/// Fetches a page: `what` is on it.
-pub fn fetch(
+/// Fetches a page, which `what` is on, and prints it: for people as `human` writes it, else as it came.
+pub fn show<T: DeserializeOwned>(
+    named: &AdminArgs,
+    config: Option<PathBuf>,
+    (page, what): (&str, &str),
+    args: &ClientArgs,
+    output: &Output,
+    human: impl FnOnce(&T, Paint) -> String,
+) -> anyhow::Result<Status> {
+    let (at, exchange) = fetch(named, config, (page, what), args, output)?;
+    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
+    let Ok(told) = serde_json::from_str(text) else {
+        bail!("{} answered with no {what}: is it a gateway's admin address?", at.shown());
+    };
+    match output.form() {
+        Form::Human => output.print(&human(&told, output.out()))?,
+        Form::Json => output.print_json(text)?,
+    }
+    Ok(Status::Done)
+}
+
+fn fetch(
     named: &AdminArgs,
     config: Option<PathBuf>,
     (page, what): (&str, &str),
