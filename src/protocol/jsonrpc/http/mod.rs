@@ -18,6 +18,7 @@ mod progress;
 mod requester;
 mod rpc;
 mod server;
+mod session;
 mod tls;
 mod websocket;
 
