@@ -438,3 +438,18 @@ async fn requests_that_are_not_http_harm_nobody() {
     }
     assert_eq!(echo.gateway.result("echo.x", json!(["still there"])).await, "still there");
 }
+
+/// Where only HTTP/1.1 is to be spoken, HTTP/2's preface (RFC 9113, section 3.4) is no request.
+#[tokio::test]
+async fn http2_is_spoken_only_where_it_may_be() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for http2 in [true, false] {
+        let gateway = Gateway::start(&format!("[http]\nhttp2 = {http2}\n")).await;
+        let mut client = gateway.connect().await;
+        client.send(preface).await;
+        // A frame of settings, but for its length.
+        let begins = client.receive_bytes(5).await;
+        let settings = begins.map(|bytes| bytes[3..] == [4, 0]);
+        assert_eq!(settings, http2.then_some(true));
+    }
+}

@@ -193,3 +193,40 @@ async fn after_a_burst_the_memory_is_given_back() {
     })
     .await;
 }
+
+/// A client keeps its connection, and says nothing for a while: that costs next to nothing, and it
+/// is served as before when it comes back, in whatever pieces.
+#[tokio::test]
+async fn connections_that_rest_hold_no_buffers() {
+    const CLIENTS: usize = 1000;
+    let echo = Echo::start().await;
+    let gateway = &echo.gateway;
+    let request = encode("POST", "/call/echo/x", &[("Content-Type", "application/json")], b"[1]");
+    let mut first = gateway.connect().await;
+    first.send(&request).await;
+    first.receive().await.expect("an answer");
+    let before = resident(gateway).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = gateway.connect().await;
+        client.send(&request).await;
+        assert_eq!(client.receive().await.expect("an answer").body, b"1");
+        clients.push(client);
+    }
+    crate::harness::until("they take 12 KiB each at most", async || {
+        resident(gateway).await - before < (CLIENTS * 12 * 1024) as f64
+    })
+    .await;
+    for (number, client) in clients.iter_mut().enumerate().take(20) {
+        let (begins, rest) = request.split_at(number + 1);
+        client.send(begins).await;
+        client.send(rest).await;
+        assert_eq!(client.receive().await.expect("an answer").body, b"1", "{number}");
+    }
+    for client in &mut clients[20..40] {
+        client.send(&request.repeat(3)).await;
+        for _ in 0..3 {
+            assert_eq!(client.receive().await.expect("an answer").body, b"1");
+        }
+    }
+}

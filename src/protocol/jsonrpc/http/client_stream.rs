@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -25,6 +26,8 @@ const FIRST_SEARCH: Duration = Duration::from_millis(50);
 /// The bytes of a client's connection.
 pub(super) struct ClientStream<S> {
     stream: S,
+    /// What has been read of it before.
+    said: Bytes,
     progress: Arc<Progress>,
     has_read: bool,
     /// Part of an answer waits for the peer to take it.
@@ -35,7 +38,7 @@ pub(super) struct ClientStream<S> {
     head: usize,
     share: Share,
     /// How many bytes of the last words have gone.
-    said: usize,
+    last_said: usize,
     search: Option<Search>,
     /// How many letters of the answer have been sent before hyper wrote it.
     ahead: usize,
@@ -59,13 +62,14 @@ impl<S> ClientStream<S> {
     pub(super) fn new(stream: S, progress: Arc<Progress>, account: &Account) -> Self {
         Self {
             stream,
+            said: Bytes::new(),
             progress,
             has_read: false,
             blocked: false,
             unflushed: false,
             head: 0,
             share: account.share(),
-            said: 0,
+            last_said: 0,
             search: None,
             ahead: 0,
             frames: Conversation::default(),
@@ -76,6 +80,12 @@ impl<S> ClientStream<S> {
 }
 
 impl<S> ClientStream<S> {
+    /// Before anything else the bytes are read that have come already.
+    pub(super) fn after(mut self, said: Bytes) -> Self {
+        self.said = said;
+        self
+    }
+
     /// Whether a client over HTTP/2 has no whole answer to all that it has asked.
     fn is_owed_http2(&self) -> bool {
         self.frames.is_http2() && (self.frames.is_owed() || self.unflushed)
@@ -90,9 +100,9 @@ impl<S> ClientStream<S> {
 impl<S: AsyncWrite + Unpin> ClientStream<S> {
     /// Writes the last words and closes, as far as the peer lets it.
     fn poll_end(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Poll<()> {
-        while let Some(left) = words.get(self.said..).filter(|left| !left.is_empty()) {
+        while let Some(left) = words.get(self.last_said..).filter(|left| !left.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, left)) {
-                Ok(written) if written > 0 => self.said += written,
+                Ok(written) if written > 0 => self.last_said += written,
                 // It has hung up.
                 _ => return Poll::Ready(()),
             }
@@ -199,7 +209,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
         }
         if !progress.is_ended() {
             let before = buf.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            // With what comes behind it: hyper makes room for each piece as if it were the largest.
+            let said = self.said.len().min(buf.remaining());
+            buf.put_slice(&self.said.split_to(said));
+            let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            if said == 0 {
+                ready!(read)?;
+            }
             if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
                 let first = !std::mem::replace(&mut self.has_read, true);
                 self.frames.has_read(bytes);

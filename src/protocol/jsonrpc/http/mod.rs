@@ -5,6 +5,7 @@ mod body;
 mod builtin;
 mod client_certs;
 mod client_stream;
+mod connection;
 mod credentials;
 mod door;
 mod ears;

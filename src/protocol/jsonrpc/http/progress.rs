@@ -110,6 +110,14 @@ impl Progress {
         self.last_used.load(Ordering::Relaxed) == 0 && !self.is_busy()
     }
 
+    /// Whether it has answered something, and nothing has come or gone for that long.
+    pub(super) fn rests(&self, long: Duration) -> bool {
+        let last_used = self.last_used.load(Ordering::Relaxed);
+        let since = self.now().saturating_sub(last_used);
+        let is_used = last_used > 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        is_used && !self.is_busy() && !self.is_ended() && u128::from(since) >= long.as_millis()
+    }
+
     /// Whether the peer is owed an answer even if it says no more.
     pub(super) fn is_owing(&self) -> bool {
         self.owing.load(Ordering::Relaxed)

@@ -8,8 +8,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{Either, Full};
-use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto::Builder;
 use tower::Service;
 
 use super::super::config::HttpConfig;
@@ -20,12 +18,6 @@ use super::websocket::{self, Slot};
 use super::{Connected, Http, Inside, NAME, WEBSOCKET, door, forwarded, routes, rpc};
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
-
-const MAX_HTTP2_STREAMS: u32 = 128;
-/// What a connection over HTTP/2 may send before anybody has looked at it.
-const HTTP2_WINDOW: u32 = 1 << 20;
-/// What hyper keeps of a connection, each way: the longest head, and the next piece of an answer.
-const BUFFER: usize = 64 * 1024;
 
 /// An answer, of which most are at hand.
 type Answer = hyper::Response<Either<Full<Bytes>, Body>>;
@@ -147,30 +139,8 @@ impl Server {
         }
     }
 
-    pub(super) fn builder(&self) -> Builder<Owned> {
-        let mut builder = Builder::new(Owned(self.tasks.clone()));
-        if !self.config.http2 {
-            builder = builder.http1_only();
-        }
-        // `Progress` watches the head: hyper's own timer is made anew for every request.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
-        let http2 = &mut builder.http2();
-        http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_HTTP2_STREAMS);
-        http2.max_send_buf_size(BUFFER).initial_connection_window_size(HTTP2_WINDOW);
-        http2.initial_stream_window_size(HTTP2_WINDOW / 4);
-        builder
-    }
-}
-
-/// Runs HTTP/2's streams as tasks of the ingress.
-#[derive(Clone)]
-pub(super) struct Owned(Tasks);
-
-impl<F> hyper::rt::Executor<F> for Owned
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn_session(stream);
+    /// What owns the streams of connections over HTTP/2.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 }

@@ -1,6 +1,7 @@
 //! A client's connection: serves its requests, HTTP/1.1 or HTTP/2, until told to stop; where one of
 //! them asks for a WebSocket, the connection goes on as that, in the same task.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +18,7 @@ use tracing::debug;
 
 use super::client_certs::{Authorities, Shown};
 use super::client_stream::ClientStream;
+use super::connection::{Connection, Io};
 use super::exchange_body::{AnswerBody, RequestBody};
 use super::progress::{Limits, Progress, Verdict};
 use super::server::Server;
@@ -29,6 +29,11 @@ use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
+/// After so long without a request a connection gives its buffers back, some 16 KiB of them.
+const REST: Duration = Duration::from_secs(2);
+/// What HTTP/2 begins with where nothing else has said that it is spoken (RFC 9113, section 3.4): so
+/// much of it that nothing else is.
+const PREFACE: &[u8; 4] = b"PRI ";
 
 /// What a connection is served by.
 pub(super) struct Session {
@@ -84,32 +89,88 @@ impl Session {
         sleep(GOODBYE).await;
     }
 
-    /// Apart from each other on the heap: what HTTP holds would stay with a WebSocket.
-    async fn serve<S>(&self, server: &Server, stream: S, connected: Connected)
+    /// Apart from each other on the heap: what HTTP holds would stay with a connection that rests,
+    /// and with a WebSocket.
+    async fn serve<S>(&self, server: &Server, mut stream: S, connected: Connected)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let changed = Box::pin(self.serve_http(server, stream, &connected)).await;
-        if let Some(Changed { stream, read, opening }) = changed {
-            let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
-            Box::pin(websocket::run(stream, read, opening, in_force, closed, connected)).await;
+        let patience = server.config().idle_timeout;
+        let mut begun = self.first_words(server, &mut stream, patience, self.has_to_end()).await;
+        while let Some(said) = begun {
+            match Box::pin(self.serve_http(server, (stream, said), &connected)).await {
+                After::End => return,
+                After::WebSocket { stream, read, opening } => {
+                    let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
+                    let served = websocket::run(stream, read, opening, in_force, closed, connected);
+                    return Box::pin(served).await;
+                }
+                After::Rest { stream: rested, read } if !read.is_empty() => {
+                    (stream, begun) = (rested, Some(read));
+                }
+                After::Rest { stream: rested, .. } => {
+                    stream = rested;
+                    let (patience, end) = (patience.saturating_sub(REST), self.closed.cancelled());
+                    begun = self.first_words(server, &mut stream, patience, end).await;
+                }
+            }
         }
+        // Over TLS this says that nothing has been cut off.
+        drop(timeout(GOODBYE, stream.shutdown()).await);
+    }
+
+    /// Waits until a client begins, and gives what tells the version that it speaks; `None` where it
+    /// says nothing for that long, or has to `end` before.
+    async fn first_words<S>(
+        &self,
+        server: &Server,
+        stream: &mut S,
+        patience: Duration,
+        end: impl Future<Output = ()>,
+    ) -> Option<Bytes>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut bytes = [0; PREFACE.len()];
+        let mut said = tokio::select! {
+            biased;
+            read = timeout(patience, stream.read(&mut bytes)) => read.ok()?.ok()?,
+            () = end => return None,
+        };
+        if said == 0 {
+            return None;
+        }
+        while said < bytes.len() && PREFACE.starts_with(&bytes[..said]) {
+            let rest = timeout(server.config().read_timeout, stream.read(&mut bytes[said..]));
+            let rest = tokio::select! {
+                biased;
+                rest = rest => rest,
+                // It is told so over HTTP.
+                () = self.closed.cancelled() => break,
+            };
+            match rest {
+                Ok(Ok(more)) if more > 0 => said += more,
+                _ => break,
+            }
+        }
+        Some(Bytes::copy_from_slice(&bytes[..said]))
     }
 
     /// `server` is the one in force when the connection came; every request is served by the one
-    /// in force when it comes.
+    /// in force when it comes. `said` has been read already.
     async fn serve_http<S>(
         &self,
         server: &Server,
-        stream: S,
+        (stream, said): (S, Bytes),
         connected: &Connected,
-    ) -> Option<Changed<S>>
+    ) -> After<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
         let slot = Slot::default();
-        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&progress), &connected.account));
+        let is_http2 = server.config().http2 && said.starts_with(PREFACE);
+        let io = ClientStream::new(stream, Arc::clone(&progress), &connected.account).after(said);
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
             let connected = server.connected(connected, request.headers());
@@ -117,14 +178,18 @@ impl Session {
             let is_late = self.closed.is_cancelled();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
             let request = request.map(|body| RequestBody::new(body, progress));
-            async move {
+            // Apart: hyper keeps room for it as long as the connection lives.
+            Box::pin(async move {
                 let answer = server.answer(connected, slot, is_late, request).await;
                 answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
-            }
+            })
         });
-        let builder = server.builder();
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        let mut look = pin!(sleep(tick(server.limits())));
+        let mut connection = if is_http2 {
+            Connection::http2(io, service, server.tasks().clone())
+        } else {
+            Connection::http1(io, service)
+        };
+        let mut look = pin!(sleep(tick(server.limits()).min(REST)));
         let mut told = pin!(async {
             self.closed.cancelled().await;
             if progress.is_fresh() {
@@ -141,74 +206,124 @@ impl Session {
                     closing = true;
                     // What has not wholly come is not begun.
                     if progress.is_busy() || !progress.is_in_head() {
-                        connection.as_mut().graceful_shutdown();
+                        connection.end_gracefully();
                     } else {
-                        progress.cut(bare::head_too_late(&self.in_force.load().http()));
+                        progress.cut(bare::head_too_late(self.in_force.load().http()));
                     }
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
                 }
-                ended = connection.as_mut() => {
+                ended = poll_fn(|cx| connection.poll(cx)) => {
                     ended.unwrap_or_else(|error| debug!(%error, "connection ended"));
-                    let opening = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                    return changed(opening).await;
+                    let opening = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    return match opening {
+                        Some(opening) => changed(opening).await.unwrap_or(After::End),
+                        None => After::End,
+                    };
                 }
                 () = look.as_mut() => {
-                    let draining = closing && self.closed.is_cancelled();
-                    let server = self.in_force.load();
-                    let (limits, tick) = (server.limits(), tick(server.limits()));
-                    // Who hears events may send no request for long.
-                    server.look(connected);
-                    // Half of a request's head is no call that somebody is owed an answer to.
-                    if draining && !progress.is_busy() {
-                        return None;
-                    }
-                    let next = if draining { tick.min(GOODBYE) } else { tick };
+                    let rests = !closing && connection.can_rest();
+                    let (next, found) = self.look(&progress, connected, (closing, rests));
                     look.as_mut().reset(tokio::time::Instant::now() + next);
-                    match progress.verdict(limits) {
-                        Verdict::Keep => {}
-                        Verdict::Deaf => {
-                            debug!("a client has taken none of its answer for too long");
-                            return None;
+                    match found {
+                        Found::InOrder => {}
+                        Found::AtRest => {
+                            let taken = connection.into_stream();
+                            return taken.map_or(After::End, |(stream, read)| {
+                                After::Rest { stream, read }
+                            });
                         }
-                        // A peer that does not take the goodbye either is cut off.
-                        Verdict::Idle if closing => return None,
-                        Verdict::Idle => {
+                        Found::Unused => {
                             closing = true;
-                            connection.as_mut().graceful_shutdown();
+                            connection.end_gracefully();
                         }
-                        // The answer goes out when the connection is polled next; a peer that
-                        // has not taken it by the next look is cut off.
-                        Verdict::SlowHead => {
-                            if closing || !progress.cut(bare::head_too_slow(server.http())) {
-                                return None;
-                            }
-                            closing = true;
-                        }
+                        Found::Cut => closing = true,
+                        Found::Lost => return After::End,
                     }
                 }
             }
         }
     }
+
+    /// Looks how a connection gets on, and when to look again. Whether it is being closed is given,
+    /// and whether it can be taken back from hyper.
+    fn look(
+        &self,
+        progress: &Progress,
+        connected: &Connected,
+        (closing, can_rest): (bool, bool),
+    ) -> (Duration, Found) {
+        let draining = closing && self.closed.is_cancelled();
+        let server = self.in_force.load();
+        let (limits, mut next) = (server.limits(), tick(server.limits()));
+        // Who hears events may send no request for long.
+        server.look(connected);
+        if draining {
+            next = next.min(GOODBYE);
+        } else if can_rest && !progress.is_busy() {
+            next = next.min(REST);
+        }
+        let found = match progress.verdict(limits) {
+            // Half of a request's head is no call that somebody is owed an answer to.
+            _ if draining && !progress.is_busy() => Found::Lost,
+            Verdict::Keep if can_rest && progress.rests(REST) => Found::AtRest,
+            Verdict::Keep => Found::InOrder,
+            Verdict::Deaf => {
+                debug!("a client has taken none of its answer for too long");
+                Found::Lost
+            }
+            // A peer that does not take the goodbye either is cut off.
+            Verdict::Idle if closing => Found::Lost,
+            Verdict::Idle => Found::Unused,
+            // The answer goes out when the connection is polled next; a peer that has not taken it
+            // by the next look is cut off.
+            Verdict::SlowHead if closing || !progress.cut(bare::head_too_slow(server.http())) => {
+                Found::Lost
+            }
+            Verdict::SlowHead => Found::Cut,
+        };
+        (next, found)
+    }
 }
 
-/// A connection that goes on as a WebSocket.
-struct Changed<S> {
-    stream: S,
-    /// What has come already.
-    read: Bytes,
-    opening: Opening,
+/// What a look at a connection finds.
+enum Found {
+    InOrder,
+    /// Nothing has been asked for a while, and its buffers can go.
+    AtRest,
+    /// Nothing has been asked for so long that it is closed.
+    Unused,
+    /// It has been told why it ends.
+    Cut,
+    /// Nobody is owed an answer, or takes it.
+    Lost,
+}
+
+/// What comes of a connection when HTTP is not spoken over it any more.
+enum After<S> {
+    End,
+    /// Nothing has been asked for a while. What has been read since is `read`.
+    Rest {
+        stream: S,
+        read: Bytes,
+    },
+    WebSocket {
+        stream: S,
+        /// What has come already.
+        read: Bytes,
+        opening: Opening,
+    },
 }
 
 /// Takes a connection back from HTTP.
-async fn changed<S>(mut opening: Opening) -> Option<Changed<S>>
+async fn changed<S>(mut opening: Opening) -> Option<After<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgraded = (&mut opening.upgrade).await;
     let upgraded = upgraded.inspect_err(|error| debug!(%error, "not opened")).ok()?;
-    let parts = upgrade::downcast::<TokioIo<ClientStream<S>>>(upgraded).ok()?;
+    let parts = upgraded.downcast::<Io<S>>().ok()?;
     let stream = parts.io.into_inner().into_inner();
-    Some(Changed { stream, read: parts.read_buf, opening })
+    Some(After::WebSocket { stream, read: parts.read_buf, opening })
 }
 
 /// How often a connection is looked at.
