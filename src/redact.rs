@@ -57,6 +57,9 @@ struct Texts {
 
 impl Known {
     fn register(&self, secret: &str) {
+        if is_address(secret) {
+            return;
+        }
         let mut forms = HashSet::new();
         add_forms(secret, &mut forms);
         for line in secret.lines() {
@@ -161,6 +164,13 @@ fn credentials(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     // An `@` may stand in the password, unescaped.
     rest.rsplit_once('@').map(|(credentials, _)| credentials)
+}
+
+/// Whether it is a URL that holds nothing secret, neither credentials nor a query: what is shown of
+/// a peer is where it is.
+fn is_address(text: &str) -> bool {
+    let is_url = text.contains("://") && !text.trim().contains(char::is_whitespace);
+    is_url && !text.contains(['@', '?', '#'])
 }
 
 /// The secrets in order, so that looking for them costs hardly more where they are many.
@@ -334,6 +344,17 @@ mod tests {
         ] {
             assert_eq!(known.scrub(said), shown, "{said}");
         }
+    }
+
+    #[test]
+    fn an_address_is_no_secret() {
+        let known = Known::default();
+        known.register("http://services.example:8080/api");
+        let (with_key, text) = ("http://h.example/api?key=geheim", "connecting to ");
+        known.register(with_key);
+        let shown = format!("{text}http://services.example:8080/api");
+        assert_eq!(known.scrub(&shown), shown);
+        assert_eq!(known.scrub(&format!("{text}{with_key}")), format!("{text}***"));
     }
 
     #[test]

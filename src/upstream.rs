@@ -18,6 +18,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
 use crate::route::Rule;
 use crate::route::expose::Expose;
+use crate::route::pattern::Pattern;
 use crate::tasks::Tasks;
 
 /// Whether calls can be sent now.
@@ -127,6 +128,12 @@ pub trait Connector: Send + Sync {
     /// Whether [`Request::subject`] means something to it: else no route may have one.
     fn has_subjects(&self) -> bool {
         false
+    }
+
+    /// Under which names its services have to announce themselves; `None` where the configuration says
+    /// where they are.
+    fn announced(&self) -> Option<&Pattern> {
+        None
     }
 
     /// What of an `[[expose]]` row cannot be done here, each with the row's key and the mend.

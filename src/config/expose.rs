@@ -38,10 +38,24 @@ impl ExposeConfig {
             section.problem_here(format!("{title} needs `on`: add `on = [\"UPSTREAM\"]`"));
         }
         let on = section.texts("on");
-        let name = section.text("as").filter(|name| !name.is_empty());
+        let name = section.text("as").filter(|name| {
+            if name.is_empty() {
+                let message = format!("`as` in {} is empty: leave it out", section.title());
+                section.problem("as", message);
+            }
+            !name.is_empty()
+        });
         let methods = section.texts("methods");
         let prefetch = section.has("prefetch").then(|| section.count("prefetch", 1, 1, 10_000));
         let dialect = section.text("dialect");
+        for (key, is_empty, means) in [
+            ("on", on.is_empty(), "exposes it nowhere: name upstreams, or take the row out"),
+            ("methods", methods.is_empty(), "names none: leave it out to expose all methods"),
+        ] {
+            if is_empty && section.is_set(key) {
+                section.problem(key, format!("`{key} = []` in {} {means}", section.title()));
+            }
+        }
         let service = service?;
         let expose = Arc::new(Expose {
             name: name.unwrap_or_else(|| service.clone()),
@@ -67,7 +81,7 @@ impl ExposeConfig {
                     expose.name,
                     row.expose.service
                 );
-                section.problem(if section.has("as") { "as" } else { "service" }, message);
+                section.problem(if section.is_set("as") { "as" } else { "service" }, message);
             }
         }
         Some(Self { on, expose })

@@ -11,6 +11,7 @@ use super::section::Section;
 use crate::call::Request;
 use crate::event_port::EventAddresses;
 use crate::fault::Fault;
+use crate::route::pattern::Pattern;
 use crate::upstream::Envelope;
 
 /// Reads an ingress's table. Problems are reported to the section; settings come back in any
@@ -44,6 +45,11 @@ pub trait IngressSettings: Any + Send + Sync {
     /// What an operator whom the world can reach should mend, by the keys of its table.
     fn advise(&self, _exposure: &Exposure) -> Vec<Advice> {
         Vec::new()
+    }
+
+    /// Whether services may announce themselves under names of that pattern.
+    fn lets_announce(&self, _names: &Pattern) -> bool {
+        false
     }
 
     /// The upstream that it is at the same time.

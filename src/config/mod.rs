@@ -286,7 +286,7 @@ impl Config {
         validate::apart(root, &listeners);
         let max_memory = root.size("max_memory", budget::DEFAULT);
         validate::holds_messages(root, max_memory, &ingresses);
-        validate::holds_replies(root, max_memory, &upstreams);
+        validate::upstreams(root, max_memory, &upstreams, &ingresses);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,

@@ -12,6 +12,7 @@ use super::problem::did_you_mean;
 use super::secret::{quoted, shown_path};
 use super::section::Section;
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
+use crate::fault::Fault;
 use crate::offer::schema_file::SchemaFile;
 use crate::route::breaker::BreakerRule;
 use crate::route::pattern::Pattern;
@@ -172,6 +173,9 @@ pub(super) fn read_route(
         check_names(section, connector.as_ref(), names);
     }
     let subject = section.text("subject");
+    if let (Some(subject), Some(UpstreamConfig { connector, .. })) = (&subject, connector) {
+        check_subject(section, connector.as_ref(), subject);
+    }
     if let (Some(_), Some(upstream)) = (&subject, &upstream)
         && !connector.is_some_and(|known| known.connector.has_subjects())
     {
@@ -312,11 +316,7 @@ fn check_names(
     if service.is_none() && method.is_none() {
         return;
     }
-    let context = Context::new(TraceParent::generate());
-    let refusal = |service: &str, method: &str| {
-        let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
-        connector.explain(&Request::new((service, method), &Params::None, &context, deadline)).err()
-    };
+    let refusal = |service: &str, method: &str| refusal(connector, (service, method), None);
     if refusal("service", "method").is_some() {
         // Not the names' fault.
         return;
@@ -336,6 +336,30 @@ fn check_names(
             section.problem(key, message);
         }
     }
+}
+
+/// The same for the subject of a row.
+fn check_subject(section: &Section<'_>, connector: &dyn Connector, subject: &str) {
+    let name = ("service", "method");
+    if !connector.has_subjects() || refusal(connector, name, None).is_some() {
+        return;
+    }
+    if let Some(fault) = refusal(connector, name, Some(subject)) {
+        let message = format!(
+            "every call of this row would be refused: {}: write where calls go as `subject` in {}",
+            fault.message(),
+            section.title()
+        );
+        section.problem("subject", message);
+    }
+}
+
+/// Why the protocol would not send a call.
+fn refusal(connector: &dyn Connector, name: (&str, &str), subject: Option<&str>) -> Option<Fault> {
+    let context = Context::new(TraceParent::generate());
+    let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+    let request = Request { subject, ..Request::new(name, &Params::None, &context, deadline) };
+    connector.explain(&request).err()
 }
 
 fn read_params(section: &mut Section<'_>) -> Vec<String> {

@@ -457,6 +457,15 @@ fn an_expose_has_a_service_a_place_and_a_name_of_its_own() {
             "[[expose]]\nservice = \"mailer\"\non = [\"rabbit\"]\ndialect = \"micro\"",
             "leave it out",
         ),
+        ("[[expose]]\nservice = \"mailer\"\non = []", "exposes it nowhere"),
+        (
+            "[[expose]]\nservice = \"mailer\"\non = [\"rabbit\"]\nmethods = []",
+            "leave it out to expose all",
+        ),
+        (
+            "[[expose]]\nservice = \"mailer\"\non = [\"rabbit\"]\nas = \"\"",
+            "is empty: leave it out",
+        ),
         ("[[expose]]\nservice = \"mail er\"\non = [\"rabbit\"]", "holds ' '"),
         ("[[expose]]\nservice = \"mailer\"\nas = \"m*\"\non = [\"rabbit\"]", "holds '*'"),
         ("[[expose]]\nservice = \"mailer\"\non = [\"rabbit\"]\nmethods = [\"a.b\"]", "has a dot"),
@@ -616,4 +625,42 @@ fn the_file_with_every_key_has_every_key_that_the_code_reads() {
         });
         assert!(has, "config/genkan.toml lacks `{key}` in {title}");
     }
+}
+
+#[test]
+fn a_subject_that_can_never_be_sent_is_told() {
+    let row = |subject: &str| {
+        format!("[[routes]]\nmatch = \"a.*\"\nupstream = \"bus\"\nsubject = '{subject}'\n")
+    };
+    let bus = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\ndialect = ";
+    for (dialect, subject, message) in [
+        ("picom", "orders.*", "every call of this row would be refused: `orders.*`"),
+        ("plain", "a..b", "nothing between two dots"),
+        ("micro", "$SYS.x", "belongs to NATS itself"),
+        ("nest", "{ cmd }", "holds a blank"),
+    ] {
+        let said = said(&format!("{bus}\"{dialect}\"\n{}", row(subject)), &[]);
+        assert!(said.iter().any(|line| line.contains(message)), "{subject}: {said:?}");
+    }
+    let nest =
+        said(&format!("{bus}\"nest\"\n{}", row("{ \"role\": \"a\", \"cmd\": \"sum\" }")), &[]);
+    assert_eq!(nest, [] as [&str; 0]);
+}
+
+#[test]
+fn an_upstream_whose_services_may_not_announce_themselves_is_told() {
+    let toml = |allow: &str| {
+        format!(
+            "[registry]\n{allow}\n[upstreams.r]\nprotocol = \"jsonrpc\"\nregistry = \"reports.*\"\n\
+             [[routes]]\nmatch = \"reports.*\"\nupstream = \"r\"\n"
+        )
+    };
+    for allow in ["", "allow = [\"other.*\"]"] {
+        let said = said(&toml(allow), &[]);
+        assert!(
+            said.iter().any(|line| line.contains("no service may announce itself")),
+            "{said:?}"
+        );
+    }
+    assert_eq!(said(&toml("allow = [\"rep*\"]"), &[]), [] as [&str; 0]);
 }

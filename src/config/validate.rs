@@ -102,6 +102,22 @@ pub(super) fn used(
     }
 }
 
+/// Warns of upstreams whose services have to announce themselves, where none may.
+fn announced(root: &Section<'_>, upstreams: &[UpstreamConfig], ingresses: &[IngressConfig]) {
+    for UpstreamConfig { name, connector, .. } in upstreams {
+        let Some(names) = connector.announced().filter(|names| !names.as_str().is_empty()) else {
+            continue;
+        };
+        if root.is_of_a_whole() && !ingresses.iter().any(|one| one.settings.lets_announce(names)) {
+            let message = format!(
+                "no service may announce itself as {names}, so that every call of [upstreams.{name}] is \
+                 `unavailable`: add the names to `allow` in [registry], `allow = [\"{names}\"]`"
+            );
+            root.warn(&format!("upstreams.{name}.registry"), message);
+        }
+    }
+}
+
 /// Warns of rows that have to do with a method that Genkan answers itself: those that take it, and
 /// those that would if it did not.
 pub(super) fn own_methods(root: &Section<'_>, rows: &Rows, ingresses: &[IngressConfig]) {
@@ -167,8 +183,19 @@ pub(super) fn holds_messages(root: &Section<'_>, max_memory: usize, ingresses: &
     }
 }
 
+/// Warns of upstreams that cannot do what they are there for beside the rest.
+pub(super) fn upstreams(
+    root: &Section<'_>,
+    max_memory: usize,
+    upstreams: &[UpstreamConfig],
+    ingresses: &[IngressConfig],
+) {
+    holds_replies(root, max_memory, upstreams);
+    announced(root, upstreams, ingresses);
+}
+
 /// Warns of an upstream of which the largest reply never fits into the memory that it may hold.
-pub(super) fn holds_replies(root: &Section<'_>, max_memory: usize, upstreams: &[UpstreamConfig]) {
+fn holds_replies(root: &Section<'_>, max_memory: usize, upstreams: &[UpstreamConfig]) {
     for UpstreamConfig { name, connector, .. } in upstreams {
         let Some((largest, key)) = connector.largest_reply() else { continue };
         if largest > max_memory / UPSTREAM_PART {

@@ -73,7 +73,7 @@ async fn each_gets_a_clear_fault() {
         ("nothing", "unavailable", "unknown", "it may have run, or not"),
         ("no_body", "internal", "unknown", "nothing at all"),
         ("no_content", "internal", "unknown", "nothing at all"),
-        ("no_http", "internal", "unknown", "no HTTP"),
+        ("no_http", "internal", "unknown", "cannot be read as HTTP"),
         ("redirect", "internal", "unknown", "redirects are not followed: write the final URL"),
         ("500", "internal", "unknown", "HTTP status 500"),
         ("401", "access_denied", "unknown", "credentials"),

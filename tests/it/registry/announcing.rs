@@ -306,3 +306,18 @@ async fn a_row_that_names_a_method_of_the_registry_takes_it() {
     assert_eq!(gateway.result("hello.ping", Value::Null).await, "pong");
     assert_eq!(gateway.result("other", Value::Null).await, "pong");
 }
+
+/// Gemstone's clients up to 0.9 ask for them before anything else, and call nothing that is not told.
+#[tokio::test]
+async fn the_methods_that_rows_name_are_told_where_no_row_takes_the_question() {
+    let toml = "[[routes]]\nmatch = \"orders.create\"\nupstream = \"hub\"\n\
+                [[routes]]\nmatch = \"orders.cancel\"\nupstream = \"hub\"\n";
+    let gateway = Gateway::start(toml).await;
+    let question = r#"{"jsonrpc":"2.0","method":"get_service_specs","id":1}"#;
+    let headers = [("Content-Type", "application/json")];
+    let answer = gateway.post("/api/orders", &headers, question).await.json();
+    let expected = json!({"name": "orders", "methods": {"cancel": null, "create": null}});
+    assert_eq!(answer["result"], expected, "{answer}");
+    let nobody = gateway.post("/api/others", &headers, question).await.json();
+    assert_eq!(nobody["error"]["data"]["kind"], "unknown_service", "{nobody}");
+}

@@ -114,8 +114,10 @@ async fn specs(
         return (answer(is_reached.map(|()| known)), true);
     }
     let dispatched = http.router.dispatch(ingress, call).await;
-    let has_none =
-        matches!(&dispatched.result, Err(fault) if fault.kind() == FaultKind::UnknownMethod);
+    // Where rows name methods to the letter, none may lead this one anywhere.
+    let has_none = dispatched.result.as_ref().is_err_and(|fault| {
+        matches!(fault.kind(), FaultKind::UnknownMethod | FaultKind::UnknownService)
+    });
     let known = has_none.then(|| http.registry.specs_of(service, &http.router.table())).flatten();
     match known {
         Some(known) => (answer(Ok(known)), true),

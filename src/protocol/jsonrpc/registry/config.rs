@@ -52,6 +52,10 @@ impl IngressSettings for RegistryConfig {
         &Method::NAMES
     }
 
+    fn lets_announce(&self, names: &Pattern) -> bool {
+        self.allow.iter().any(|allowed| allowed.meets(names))
+    }
+
     fn advise(&self, exposure: &Exposure) -> Vec<Advice> {
         let open_to = exposure.open_to.filter(|_| exposure.own_methods && !self.allow.is_empty());
         let advice = open_to.map(|address| {

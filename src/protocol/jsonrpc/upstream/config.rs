@@ -133,8 +133,9 @@ fn read_places(section: &mut Section<'_>) -> Vec<Arc<Place>> {
     for text in one.into_iter().chain(many) {
         let fail = |what: &str| {
             let shown = url_without_credentials(&text);
-            let shown = if text.contains("://") { shown } else { "that text".to_owned() };
-            section.problem(key, format!("a URL in {title}, {shown}, {what}"));
+            // What is no URL may be a password that stands in the wrong place.
+            let shown = if text.contains("://") { format!(": {shown}") } else { String::new() };
+            section.problem(key, format!("`{key}` in {title}{shown} {what}"));
         };
         match Place::parse(&text) {
             Ok(place) if places.iter().any(|other| other.is_same(&place)) => {

@@ -25,6 +25,7 @@ use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
 use crate::route::Rule;
+use crate::route::pattern::Pattern;
 use crate::tasks::{self, Tasks};
 use crate::token::{Token, Tokens};
 use crate::units::format_size;
@@ -49,6 +50,10 @@ impl JsonRpcConnector {
 impl Connector for JsonRpcConnector {
     fn protocol(&self) -> &'static str {
         "jsonrpc"
+    }
+
+    fn announced(&self) -> Option<&Pattern> {
+        self.settings.registry.as_ref()
     }
 
     fn address(&self) -> String {
@@ -249,7 +254,7 @@ impl Egress {
             Failure::NoRoom(exceeded) => exceeded.fault(Outcome::Executed),
             Failure::NoHttp => {
                 let message = format!(
-                    "the service answered `{called}` with something that is no HTTP: check the \
+                    "the service answered `{called}` with something that cannot be read as HTTP: check the \
                      upstream's URL, and whether it has to be https://"
                 );
                 Fault::new(FaultKind::Internal, Outcome::Unknown, message)

@@ -27,6 +27,27 @@ use crate::json::members::{Unreadable, foreign, unescaped};
 /// What a service says of a pattern that it subscribes to and does not know.
 const NO_HANDLER: &str = "There is no matching message handler defined in the remote service.";
 
+/// The subject of a pattern: of an object, in whatever form somebody wrote it, the one that services
+/// subscribe to (`transformPatternToRoute` in `@nestjs/microservices`).
+pub(super) fn subject(pattern: &str) -> String {
+    let object = pattern.starts_with('{').then(|| serde_json::from_str::<Value>(pattern).ok());
+    object.flatten().map_or_else(|| pattern.to_owned(), |object| route(&object))
+}
+
+fn route(pattern: &Value) -> String {
+    let Value::Object(entries) = pattern else { return pattern.to_string() };
+    let mut entries: Vec<_> = entries.iter().collect();
+    // As JavaScript compares texts by locale: letters first, and of the same ones the small.
+    entries.sort_by(|(one, _), (other, _)| {
+        one.to_lowercase().cmp(&other.to_lowercase()).then_with(|| other.cmp(one))
+    });
+    let entries: Vec<_> = entries
+        .into_iter()
+        .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), route(value)))
+        .collect();
+    format!("{{{}}}", entries.join(","))
+}
+
 /// The body of a call; of an event where there is no id.
 pub(in crate::protocol::nats) fn packet(subject: &str, data: &[u8], id: Option<&str>) -> Bytes {
     // Nest's own clients refuse to send nothing; an empty object is how they say it.
@@ -172,6 +193,19 @@ mod tests {
     use super::super::Dialect;
     use super::super::testing::{decoded, reply_with, result};
     use super::*;
+
+    #[test]
+    fn a_pattern_is_the_subject_that_services_subscribe_to() {
+        for (pattern, expected) in [
+            ("orders.create", "orders.create"),
+            (r#"{ "cmd": "sum" }"#, r#"{"cmd":"sum"}"#),
+            (r#"{"role":"a","cmd":{"y":1,"x":true}}"#, r#"{"cmd":{"x":true,"y":1},"role":"a"}"#),
+            (r#"{"B":1,"a":2,"b":3}"#, r#"{"a":2,"b":3,"B":1}"#),
+            ("{cmd", "{cmd"),
+        ] {
+            assert_eq!(subject(pattern), expected);
+        }
+    }
 
     #[test]
     fn packets() {

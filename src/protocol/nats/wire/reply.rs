@@ -53,10 +53,16 @@ pub(in crate::protocol::nats) fn is_no_responders(message: &Message) -> bool {
 
 fn no_responders(request: &Request<'_>) -> Fault {
     let (service, method) = (request.service, request.method);
-    Fault::not_sent(
-        FaultKind::UnknownService,
-        format!("nobody on this NATS listens to `{service}.{method}`: is `{service}` running?"),
-    )
+    let message = match request.subject {
+        Some(subject) => format!(
+            "nobody on this NATS listens to `{subject}`, where `{service}.{method}` is to be: is \
+             `{service}` running, and does it listen there?"
+        ),
+        None => {
+            format!("nobody on this NATS listens to `{service}.{method}`: is `{service}` running?")
+        }
+    };
+    Fault::not_sent(FaultKind::UnknownService, message)
 }
 
 fn plain(request: &Request<'_>, body: &Bytes, repaired: &mut bool) -> Result<Payload, Fault> {
@@ -73,7 +79,7 @@ pub(super) fn unreadable(request: &Request<'_>, body: &[u8], why: Unreadable) ->
     let what = match why {
         Unreadable::TooDeep => format!("is nested more than {REPLY_DEPTH} levels deep"),
         Unreadable::NotText | Unreadable::NotJson => {
-            format!("is not JSON: it breaks off at byte {}", json::broken_at(body))
+            format!("is not JSON from byte {} on", json::broken_at(body))
         }
     };
     bad_reply(request, &what)
@@ -159,7 +165,7 @@ mod tests {
             assert!(!message.contains("line"), "a parser's words: {message}");
         }
         let fault = decoded(Dialect::Plain, reply_with(b"[1, x]", &[])).expect_err("no JSON");
-        assert!(fault.message().ends_with("byte 5"), "{}", fault.message());
+        assert!(fault.message().ends_with("byte 5 on"), "{}", fault.message());
     }
 
     #[test]

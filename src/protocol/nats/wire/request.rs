@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Dialect;
+use super::{Dialect, nest};
 use crate::call::{Context, Params, Payload, Request, is_plain_name};
 use crate::fault::{Fault, FaultKind};
 use crate::params;
@@ -50,6 +50,7 @@ pub(in crate::protocol::nats) fn subject(
     request: &Request<'_>,
 ) -> Result<String, Unsendable> {
     let subject = match request.subject {
+        Some(pattern) if dialect == Dialect::Nest => nest::subject(pattern),
         Some(subject) => subject.to_owned(),
         None => [request.service, ".", request.method].concat(),
     };

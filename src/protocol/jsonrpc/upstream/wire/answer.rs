@@ -71,9 +71,7 @@ pub(in super::super) fn decode(
             let payload = Payload::from_validated(result);
             received(Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) }), true)
         }
-        (None, None) => {
-            received(Err(broken(called, "without a result and without an error")), false)
-        }
+        (None, None) => received(Err(broken(called, "neither a result nor an error")), false),
     }
 }
 
@@ -270,8 +268,8 @@ mod tests {
             ("{\"result\":1", "not JSON"),
             ("[{\"result\":1,\"id\":7}]", "a batch"),
             ("\"ok\"", "no object"),
-            ("{}", "without a result and without an error"),
-            ("{\"error\":null,\"id\":7}", "without a result and without an error"),
+            ("{}", "neither a result nor an error"),
+            ("{\"error\":null,\"id\":7}", "neither a result nor an error"),
         ] {
             let fault = result(body).expect_err(body);
             assert!(

@@ -101,22 +101,27 @@ pub(super) fn fault(error: &str, told: Option<(FaultKind, Outcome)>) -> Fault {
         (Some(class), None, None) => class.clone(),
         _ => said.unwrap_or_else(|| "the service reported an error without a message".to_owned()),
     };
-    let stated = Stated {
+    // A code that is no integer is none of JSON-RPC's (section 5.1): callers get it as `data.code`.
+    let is_sound = object.code.is_none_or(|code| code.get().parse::<i128>().is_ok());
+    let stated = is_sound.then(|| Stated {
         code: object.code.map_or_else(|| RemoteCode::Number(-32000).to_payload(), payload),
-        message: object.message.map_or_else(|| Payload::from_text(&message), payload),
+        message: object
+            .message
+            .filter(|message| message.get().starts_with('"'))
+            .map_or_else(|| Payload::from_text(&message), payload),
         // Where callers look for the outcome of their own call, that of another may not be.
         data: object.data.map(|data| match passed_on {
             true => Payload::from_validated(format!(r#"{{"info":{}}}"#, data.get()).into()),
             false => payload(data),
         }),
-    };
+    });
     let remote = RemoteError {
         class,
         info: info.map(payload),
         args: parts.args.filter(|args| has_words && args.get().starts_with('[')).map(payload),
         path: parts.path.filter(|_| has_words).and_then(text),
         code: own_code.and_then(code),
-        stated: Some(stated),
+        stated,
     };
     Fault::new(kind, outcome, shortened(message)).with_remote(remote)
 }
@@ -130,7 +135,15 @@ fn unstructured(error: &str) -> Fault {
 }
 
 fn code(value: &RawValue) -> Option<RemoteCode> {
-    text(value).map(RemoteCode::Word).or_else(|| value.get().parse().ok().map(RemoteCode::Number))
+    let json = value.get();
+    match json.as_bytes().first()? {
+        b'"' => text(value).map(RemoteCode::Word),
+        b'-' | b'0'..=b'9' => match json.parse() {
+            Ok(number) => Some(RemoteCode::Number(number)),
+            Err(_) => Some(RemoteCode::Word(json.to_owned())),
+        },
+        _ => None,
+    }
 }
 
 /// A JSON string's text; `None` for other types, and for the lone surrogates that Rust's strings
@@ -296,6 +309,22 @@ mod tests {
         assert_eq!(stated.code.as_str(), "-5");
         assert_eq!(stated.message.as_str(), r#""\ud83d\ude00""#);
         assert_eq!(stated.data.as_ref().map(Payload::as_str), Some(r#"{"b":1e400,"a":1.10}"#));
+    }
+
+    #[test]
+    fn a_code_that_is_no_integer_is_passed_on_in_the_data() {
+        for (error, code) in [
+            (r#"{"code":"ABC","message":"m"}"#, "\"ABC\""),
+            (r#"{"code":-32000.5,"message":"m"}"#, "\"-32000.5\""),
+        ] {
+            let fault = fault(error, None);
+            let remote = fault.remote().expect("what the service said");
+            assert!(remote.stated.is_none(), "{error}");
+            assert_eq!(remote.code.as_ref().expect("a code").to_payload().as_str(), code);
+        }
+        let worded = fault(r#"{"code":1,"message":{"de":"nein"}}"#, None);
+        let stated = worded.remote().and_then(|remote| remote.stated.as_ref()).expect("stated");
+        assert_eq!(stated.message.as_str(), r#""{\"de\":\"nein\"}""#);
     }
 
     #[test]
