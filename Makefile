@@ -1,6 +1,6 @@
 # What a newcomer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test mesh bench lint setup clean
+.PHONY: help demo test mesh fuzz bench lint setup clean
 
 help: ## this list
 	@printf 'Genkan: JSON-RPC over HTTP in front of Nameko, NATS and more.\n\n'
@@ -17,6 +17,9 @@ test: ## set up, then every test: unit tests and tests/it through real brokers a
 mesh: ## every way in times every kind of service: the table in docs/mesh.md, as it comes out now
 	@scripts/setup
 	MESH=write cargo test --locked --test it -- mesh::
+
+fuzz: ## libFuzzer over everything that reads a stranger's bytes (SECONDS=600 for each TARGETS="json token")
+	@scripts/fuzz $(SECONDS)
 
 bench: ## what a call costs, side by side with its floors and its peers
 	cargo bench --locked --bench gateway -- $(ARGS)

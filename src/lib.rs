@@ -22,6 +22,8 @@ pub mod events;
 pub mod exposer;
 pub mod fault;
 pub mod flood;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod ingress;
 mod json;

@@ -6,6 +6,8 @@
 
 pub(crate) mod certificate;
 pub(crate) mod der;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod keys;
 pub mod settings;
 pub mod tokens;

@@ -48,6 +48,14 @@ impl Default for Protocols {
     }
 }
 
+/// What of them is fuzzed.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed() -> impl Iterator<Item = crate::fuzzing::Target> {
+    let (jsonrpc, juno) = (jsonrpc::fuzzing::TARGETS, juno::fuzzing::TARGETS);
+    let (nameko, nats) = (nameko::fuzzing::TARGETS, nats::fuzzing::TARGETS);
+    jsonrpc.into_iter().chain(juno).chain(nameko).chain(nats)
+}
+
 /// What reads the protocols' tables, for whoever only reads.
 pub fn readers() -> Readers {
     Protocols::new().readers()

@@ -15,6 +15,8 @@
 mod cache;
 mod crypto;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod issuer;
 pub mod key_set;
 mod verify;

@@ -14,6 +14,8 @@ mod answer;
 mod config;
 mod discovery;
 mod envelope;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod guard;
 mod http;
 mod mark;

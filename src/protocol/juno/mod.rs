@@ -26,6 +26,8 @@ mod connection;
 mod deadlines;
 mod egress;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod give_way;
 mod hub;
 mod ingress;

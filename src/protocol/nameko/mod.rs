@@ -18,6 +18,8 @@ mod connection;
 mod egress;
 mod events;
 mod expose;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod generation;
 mod intake;
 mod look;

@@ -19,6 +19,8 @@ mod directory;
 mod egress;
 mod events;
 mod expose;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod generation;
 mod inboxes;
 mod login;

@@ -1,5 +1,7 @@
 //! The HTTP ingress: which request goes to which handler.
 
+#[cfg(test)]
+mod any_bytes;
 mod bare;
 mod body;
 mod builtin;
@@ -13,6 +15,8 @@ mod events;
 mod exchange_body;
 mod forwarded;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod headers;
 mod ingress;
 mod progress;

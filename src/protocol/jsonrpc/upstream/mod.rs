@@ -14,6 +14,8 @@ mod config;
 mod connect;
 mod egress;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod headers;
 mod http1;
 mod http2;

@@ -18,6 +18,8 @@
 mod calls;
 mod closing;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod incoming;
 mod opening;
 mod outgoing;
