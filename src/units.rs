@@ -27,7 +27,8 @@ pub fn format_duration(duration: Duration) -> String {
     let (number, unit) = match millis {
         m if m < 1_000.0 => (m, "ms"),
         m if m < 60_000.0 => (m / 1_000.0, "s"),
-        m => (m / 60_000.0, "m"),
+        m if m % 3_600_000.0 != 0.0 => (m / 60_000.0, "m"),
+        m => (m / 3_600_000.0, "h"),
     };
     let text = format!("{number:.3}");
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
