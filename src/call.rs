@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::caller::Caller;
+use crate::idempotency_key::IdempotencyKey;
 
 /// The text of exactly one JSON value, valid UTF-8, without surrounding white space.
 ///
@@ -43,6 +44,12 @@ impl Payload {
     /// The JSON text, without copying it.
     pub fn into_bytes(self) -> Bytes {
         self.0
+    }
+
+    /// The same in bytes of its own: what it was cut out of need not be kept for it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// The JSON text as a string.
@@ -276,6 +283,8 @@ pub struct Context {
     pub baggage: Vec<(String, Payload)>,
     /// How many gateways the call has come through before this one.
     pub hops: u8,
+    /// By what its caller knows the call again: of this call alone, and not of those that it leads to.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl Context {
@@ -292,6 +301,7 @@ impl Context {
             call_ids: Vec::new(),
             baggage: Vec::new(),
             hops: 0,
+            idempotency_key: None,
         }
     }
 
@@ -308,7 +318,13 @@ impl Context {
             call_ids: self.call_ids.clone(),
             baggage: self.baggage.clone(),
             hops: self.next_hop(),
+            idempotency_key: None,
         }
+    }
+
+    /// The same, of a call that has a key.
+    pub fn keyed(&self, key: IdempotencyKey) -> Self {
+        Self { idempotency_key: Some(key), hops: self.hops, ..self.forwarded() }
     }
 
     /// The same, of another user.
@@ -322,7 +338,8 @@ impl Context {
     }
 }
 
-/// One request for `service.method`, as it came in, before it is routed.
+/// One request for `service.method`, as it came in, before it is routed. Cheap to copy.
+#[derive(Clone)]
 pub struct Call {
     /// What is called, in the caller's words.
     pub name: CallName,
@@ -418,8 +435,8 @@ impl Drop for Held<'_> {
     }
 }
 
-/// A service's result.
-#[derive(Debug)]
+/// A service's result. Cheap to copy.
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// The bare result.
     pub payload: Payload,

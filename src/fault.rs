@@ -144,6 +144,20 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
+    fn size(&self) -> usize {
+        let Self { class, info, args, path, code, stated } = self;
+        let stated = stated
+            .iter()
+            .flat_map(|stated| [&stated.code, &stated.message].into_iter().chain(&stated.data));
+        let json = [info, args].into_iter().flatten().chain(stated);
+        let word = match code {
+            Some(RemoteCode::Word(word)) => word.len(),
+            Some(RemoteCode::Number(_)) | None => 0,
+        };
+        let texts = [class, path].into_iter().flatten().map(String::len).sum::<usize>();
+        texts + word + json.map(|json| json.as_bytes().len()).sum::<usize>()
+    }
+
     fn scrub(&mut self) {
         let Self { class, info, args, path, code, stated } = self;
         for text in [class, path].into_iter().flatten() {
@@ -305,6 +319,11 @@ impl Fault {
     /// What the caller can do about it, where nobody knows who it is.
     pub fn challenge(&self) -> Option<Challenge> {
         self.0.challenge
+    }
+
+    /// The bytes that it takes to keep it, as far as they are a peer's to choose.
+    pub fn size(&self) -> usize {
+        self.0.message.len() + self.0.remote.as_ref().map_or(0, RemoteError::size)
     }
 
     /// Why.

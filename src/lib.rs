@@ -25,6 +25,7 @@ pub mod flood;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gateway;
+pub mod idempotency_key;
 pub mod ingress;
 mod json;
 mod listener;

@@ -216,6 +216,11 @@ fn human(
     if let Some((_, rule)) = decision.rule.filter(|(_, rule)| rule.retries > 0) {
         line("retries", &format!("{}, where it did not get there or the way failed", rule.retries));
     }
+    if let Some(Idempotency { ttl, required }) = idempotency(decision) {
+        let without = if required { "is refused" } else { "runs each time" };
+        let told = format!("once for a key, answers kept for {ttl}; a call without one {without}");
+        line("idempotency", &told);
+    }
     for Limit { key, most, of } in limits(decision, config) {
         line(key, &format!("{most}, of the {of}"));
     }
@@ -255,6 +260,19 @@ fn human(
         }
     }
     text
+}
+
+/// What becomes of a call that has a key.
+#[derive(Serialize)]
+struct Idempotency {
+    ttl: String,
+    required: bool,
+}
+
+fn idempotency(decision: &Decision<'_>) -> Option<Idempotency> {
+    let (_, rule) = decision.rule?;
+    let kept = rule.idempotency?;
+    Some(Idempotency { ttl: format_duration(kept.ttl), required: kept.required })
 }
 
 /// A limit that a call is held to.
@@ -331,6 +349,8 @@ struct Explained<'a> {
     denied: Option<Refused<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retries: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency: Option<Idempotency>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limits: Vec<Limit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -376,6 +396,7 @@ impl<'a> Explained<'a> {
             method: decision.method(),
             timeout: format_duration(decision.timeout),
             retries: decision.rule.map(|(_, rule)| rule.retries).filter(|retries| *retries > 0),
+            idempotency: idempotency(decision),
             limits: limits(decision, config),
             allow: match &decision.access {
                 Access::Open => None,

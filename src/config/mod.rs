@@ -12,6 +12,7 @@ mod document;
 pub mod environment;
 pub mod expose;
 pub mod file;
+mod idempotency;
 pub mod ingress;
 pub mod log;
 mod overlay;
@@ -29,6 +30,7 @@ mod validate;
 mod value;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ use crate::budget;
 use crate::event_port::EventAddresses;
 use crate::route::Rule;
 use crate::route::bridge::{Bridge, Topic};
+use crate::route::idempotency::Room;
 use crate::route::rate::Limits;
 use expose::ExposeConfig;
 use ingress::{IngressConfig, ReadIngress, Resident};
@@ -83,6 +86,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<UpstreamConfig>,
+    /// `[idempotency]`: how much is kept of calls that have keys.
+    pub idempotency: Room,
     /// `[limits]`: of all calls together.
     pub limits: Limits,
     /// `[[routes]]`, in the order of the file.
@@ -261,6 +266,7 @@ impl Config {
         let guarded = auth.is_on || certificates;
         let sources = access::Sources { auth: &auth, certificates, guarded, upstreams: &names };
         access::check(root, (&rows, &topics), &sources, &ingresses);
+        let idempotency = idempotency::read_room(root, &rows);
         validate::used(root, &upstreams, &rows, &exposes, (&bridges, &topics));
         let mut routes = rows.into_rules();
         if guarded {
@@ -273,17 +279,7 @@ impl Config {
             }
         }
         let admin = AdminConfig::read(&mut root.section("admin"));
-        let mut listeners: Vec<_> = admin
-            .listen
-            .tcp()
-            .map(|address| ("admin.listen".to_owned(), address))
-            .into_iter()
-            .collect();
-        for IngressConfig { name, settings } in &ingresses {
-            let addresses = settings.tcp().into_iter();
-            listeners.extend(addresses.map(|address| (format!("{name}.listen"), address)));
-        }
-        validate::apart(root, &listeners);
+        validate::apart(root, &listeners(&admin, &ingresses));
         let max_memory = root.size("max_memory", budget::DEFAULT);
         validate::holds_messages(root, max_memory, &ingresses);
         validate::upstreams(root, max_memory, &upstreams, &ingresses);
@@ -298,6 +294,7 @@ impl Config {
             guarded,
             admin,
             upstreams,
+            idempotency,
             limits: route::read_limits(&mut root.section("limits")),
             routes,
             exposes,
@@ -305,6 +302,16 @@ impl Config {
             topics,
         }
     }
+}
+
+/// Where something listens, each with the key that says so.
+fn listeners(admin: &AdminConfig, ingresses: &[IngressConfig]) -> Vec<(String, SocketAddr)> {
+    let admin = admin.listen.tcp().map(|address| ("admin.listen".to_owned(), address));
+    let ingresses = ingresses.iter().flat_map(|IngressConfig { name, settings }| {
+        let addresses = settings.tcp().into_iter();
+        addresses.map(move |address| (format!("{name}.listen"), address))
+    });
+    admin.into_iter().chain(ingresses).collect()
 }
 
 fn read_events(

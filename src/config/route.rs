@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::access;
 use super::problem::did_you_mean;
 use super::secret::{quoted, shown_path};
 use super::section::Section;
+use super::{access, idempotency};
 use crate::call::{Context, Deadline, Params, Request, TraceParent};
 use crate::fault::Fault;
 use crate::offer::schema_file::SchemaFile;
@@ -200,6 +200,7 @@ pub(super) fn read_route(
         section.problem("retries", message);
     }
     let timeout = section.duration("timeout", timeout);
+    let idempotency = idempotency::read(section, timeout);
     let limits = read_limits(section);
     let access = access::read(section);
     let pattern = Pattern::new(&pattern?);
@@ -215,6 +216,7 @@ pub(super) fn read_route(
         schema,
         idempotent,
         retries,
+        idempotency,
         timeout,
         limits,
         access,

@@ -65,8 +65,7 @@ pub async fn run(
     let admin = BoundAdmin::bind(config.admin.clone())?;
     let resident = bound.resident(&config);
     let budget = Budget::new(config.max_memory);
-    let mut upstreams =
-        Upstreams::new(resident, Arc::clone(&ledger), budget.clone(), tasks.clone());
+    let mut upstreams = Upstreams::new(resident, Arc::clone(&ledger), &budget, tasks.clone());
     let first = upstreams.prepare(&config, Vec::new());
     let table = upstreams.turn_over(&config, first);
     let router = Arc::new(Router::new(table, ledger, budget));
@@ -127,6 +126,7 @@ pub async fn run(
     // The end of an upstream ends the calls that wait for it, each with a fault.
     upstreams.end(&router).await;
     ingresses.end(GRACE).await;
+    upstreams.end_keyed().await;
     router.sum_up_faults(true);
     ingresses.sum_up_logs(true);
     admin.end(GRACE).await;
@@ -151,6 +151,7 @@ fn look_after(
     ingresses.sum_up_logs(false);
     ingresses.look();
     upstreams.end_retired(router);
+    upstreams.forget();
 }
 
 /// Takes no calls and no events any more, and waits until those that were taken are where they are
@@ -171,7 +172,10 @@ async fn drain(
     let until = Instant::now() + patience;
     let calls = async {
         let may_call = |protocol: &str| upstreams.may_call(protocol);
-        let mut coming_in = pin!(ingresses.drain(patience, may_call));
+        let mut coming_in = pin!(async {
+            // Calls that have keys go on without their callers.
+            ingresses.drain(patience, may_call).await && upstreams.settle(until).await
+        });
         let ended = timeout(patience / 2, coming_in.as_mut()).await;
         let exposed = upstreams.drain(until - Instant::now(), router);
         match ended {

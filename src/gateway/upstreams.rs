@@ -17,7 +17,9 @@ use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
 use crate::route::access::Access;
 use crate::route::expose::Expose;
+use crate::route::idempotency::Room;
 use crate::router::Router;
+use crate::router::answers::Answers;
 use crate::router::breaker::Breaker;
 use crate::router::entrance::RouterEntrance;
 use crate::router::ledger::Ledger;
@@ -50,6 +52,8 @@ pub(super) struct Upstreams {
     breakers: HashMap<String, (Arc<Target>, Arc<Breaker>)>,
     /// What retries are taken from, by the names of the upstreams.
     retry_budgets: HashMap<String, Arc<RetryBudget>>,
+    /// What is known of calls that have keys.
+    answers: Arc<Answers>,
     ledger: Arc<Ledger>,
     budget: Budget,
     tasks: Tasks,
@@ -107,7 +111,7 @@ impl Upstreams {
     pub(super) fn new(
         resident: Option<(Target, Option<Arc<dyn EventPort>>)>,
         ledger: Arc<Ledger>,
-        budget: Budget,
+        budget: &Budget,
         tasks: Tasks,
     ) -> Self {
         let (resident, resident_events) = resident.unzip();
@@ -121,8 +125,9 @@ impl Upstreams {
             gateway_limits: Arc::default(),
             breakers: HashMap::new(),
             retry_budgets: HashMap::new(),
+            answers: Answers::new(Room::default(), tasks.subgroup()),
             ledger,
-            budget,
+            budget: budget.clone(),
             tasks,
         }
     }
@@ -172,6 +177,24 @@ impl Upstreams {
     pub(super) fn give_up(&mut self, prepared: Vec<Running>) {
         let new = prepared.into_iter().filter(|new| !self.running.iter().any(|old| old.is(new)));
         self.retired.extend(new.map(|running| Retired { running, stays: None }));
+    }
+
+    /// Forgets what is to be forgotten by now of calls that have keys.
+    pub(super) fn forget(&self) {
+        self.answers.upkeep(Instant::now());
+    }
+
+    /// Waits until the calls have ended that go on without their callers, until `until` at most. True if
+    /// all have.
+    pub(super) async fn settle(&self, until: Instant) -> bool {
+        self.answers.settle(until).await
+    }
+
+    /// Ends them, which whatever they wait for has let go.
+    pub(super) async fn end_keyed(&self) {
+        if !self.answers.end(GRACE).await {
+            warn!("calls that have idempotency keys did not end in time");
+        }
     }
 
     /// Ends the retired upstreams that nobody waits for any more. What is exposed over one is left when
@@ -261,6 +284,7 @@ impl Upstreams {
     fn table(&mut self, config: &Config) -> Table {
         self.turn_breakers_over(config);
         self.turn_budgets_over(config);
+        self.answers.set_room(config.idempotency);
         let before = std::mem::take(&mut self.limits);
         let gateway = Arc::new(LimitsInForce::new(&config.limits, Some(&self.gateway_limits)));
         self.gateway_limits = Arc::clone(&gateway);
@@ -286,7 +310,8 @@ impl Upstreams {
             let breaker = self.breakers.get(&rule.upstream).map(|(_, breaker)| Arc::clone(breaker));
             let budget = self.retry_budgets.get(&rule.upstream).filter(|_| rule.retries > 0);
             let row = row.limited(limits, Arc::clone(&gateway)).guarded(breaker);
-            row.retrying(budget.map(Arc::clone))
+            let answers = rule.idempotency.map(|_| Arc::clone(&self.answers));
+            row.retrying(budget.map(Arc::clone)).remembering(answers)
         });
         let places = config.exposes.iter().flat_map(|row| &row.on).filter_map(|on| target(on));
         Table::new(

@@ -10,6 +10,7 @@
 mod calls;
 mod events;
 mod hub;
+mod idempotency;
 mod limits;
 mod memory;
 mod registry;
@@ -27,6 +28,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub use calls::{CallLabels, CallMetrics, CallOutcome};
 pub use events::{EventMetrics, EventOutcome, SubscriberCount};
 pub use hub::HubMetrics;
+pub use idempotency::{IdempotencyMetrics, keyed};
 pub use limits::{BreakerMetrics, WaitingCall, limited, retried};
 pub use memory::MemoryMetrics;
 pub use registry::RegistryMetrics;
@@ -61,6 +63,10 @@ const CALLS_WAITING: &str = "genkan_calls_waiting";
 const BREAKERS_OPEN: &str = "genkan_breakers_open";
 const BREAKER_OPENED: &str = "genkan_breaker_opened_total";
 const RETRIES: &str = "genkan_retries_total";
+const KEYED: &str = "genkan_idempotency_calls_total";
+const KEYS: &str = "genkan_idempotency_keys";
+const KEPT_ANSWERS: &str = "genkan_idempotency_held_bytes";
+const KEYS_FORGOTTEN: &str = "genkan_idempotency_forgotten_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -150,6 +156,10 @@ fn describe() {
     describe_gauge!(BREAKERS_OPEN, "Services that a breaker leaves alone");
     describe_counter!(BREAKER_OPENED, "Times that a breaker has opened for a service");
     describe_counter!(RETRIES, "Calls tried again, by route and how that ended");
+    describe_counter!(KEYED, "Calls with idempotency keys, by route and what became of them");
+    describe_gauge!(KEYS, "Idempotency keys that are known");
+    describe_gauge!(KEPT_ANSWERS, Unit::Bytes, "Answers that are kept for repetitions");
+    describe_counter!(KEYS_FORGOTTEN, "Idempotency keys and answers forgotten for a limit");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 

@@ -67,6 +67,10 @@ fn move_all() {
     drop(WaitingCall::new("a.*"));
     BreakerMetrics::new("nats").opened();
     retried("a.*", "ok");
+    keyed("a.*", "first");
+    let idempotency = IdempotencyMetrics::new();
+    idempotency.set_held(1, 1);
+    idempotency.forgotten_keys.increment(1);
     let labels = CallLabels { ingress: "http", route: "a.*", upstream: "nats" };
     CallMetrics::default().ended(labels, CallOutcome::Ok, Duration::ZERO);
     let upstream = UpstreamMetrics::new("nats");

@@ -5,6 +5,7 @@ pub mod access;
 pub mod breaker;
 pub mod bridge;
 pub mod expose;
+pub mod idempotency;
 pub mod index;
 pub mod pattern;
 mod radix;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crate::call::CallName;
 use crate::offer::schema_file::SchemaFile;
 use access::Access;
+use idempotency::Idempotency;
 use pattern::Pattern;
 use rate::Limits;
 
@@ -68,6 +70,8 @@ pub struct Rule {
     pub idempotent: bool,
     /// How often one that may is tried again.
     pub retries: usize,
+    /// What becomes of calls that have a key; none where a key is passed on and no more.
+    pub idempotency: Option<Idempotency>,
     /// How long a call may take.
     pub timeout: Duration,
     /// How much of it there may be.
@@ -90,6 +94,7 @@ impl Rule {
             schema: None,
             idempotent: false,
             retries: 0,
+            idempotency: None,
             timeout,
             limits: Limits::default(),
             access: Access::Open,

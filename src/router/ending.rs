@@ -47,6 +47,13 @@ impl Ending {
         *self.trace.get_or_insert_with(TraceParent::generate)
     }
 
+    /// An ending that counts nothing: of a call that is made for others, who have endings of their own.
+    pub(super) fn untold(&self) -> Self {
+        let (row, span) = (Arc::clone(&self.row), self.span.clone());
+        let &Self { ingress, received, trace, .. } = self;
+        Self { row, ingress, received, trace, span, written: true }
+    }
+
     /// The call's span.
     pub(super) fn span(&self) -> &Span {
         &self.span

@@ -4,12 +4,15 @@
 //! and gives a [`Ticket`]; the ticket's end counts it and logs its fault. [`Router::dispatch`]
 //! does both, and what is between. The router knows no protocol and does no I/O.
 
+pub mod answers;
 pub mod breaker;
 mod call_span;
 pub mod circuit;
 mod ending;
 pub mod entrance;
 pub mod fault_log;
+mod fingerprint;
+mod keyed;
 pub mod ledger;
 pub mod limits;
 mod places;
@@ -131,6 +134,7 @@ impl Router {
             timeout: call.timeout,
             trace: Some(call.context.trace),
             hops: call.context.hops,
+            idempotency_key: call.context.idempotency_key.as_ref(),
             may_have_run: call.may_have_run,
         };
         match self.admit(&arrival) {
@@ -139,7 +143,7 @@ impl Router {
                 let Unadmitted { ending, fault, allowance } = *unadmitted;
                 let dialect = Some(ending.row().rule.dialect);
                 ending.write(call.name.as_str(), Err(&fault));
-                Dispatched { result: Err(fault), service_time: None, dialect, allowance }
+                Dispatched { dialect, allowance, ..Dispatched::refused(fault) }
             }
         }
     }

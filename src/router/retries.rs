@@ -72,7 +72,7 @@ pub(super) async fn try_again(
         }
         debug!(?pause, kind = last.kind().as_str(), "trying again");
         sleep(pause).await;
-        let Ok(probe) = breaker::attempt(ticket.row(), (call.name.as_str(), call.name.service()))
+        let Ok(probe) = breaker::check(ticket.row(), (call.name.as_str(), call.name.service()))
         else {
             break;
         };

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::breaker::Breaker;
 use super::ledger::{Counters, IngressLabel, Ledger};
 use super::limits::{LimitsInForce, Whose};
@@ -34,6 +35,7 @@ pub struct Row {
     gateway: Arc<LimitsInForce>,
     breaker: Option<Arc<Breaker>>,
     retry_budget: Option<Arc<RetryBudget>>,
+    answers: Option<Arc<Answers>>,
 }
 
 impl Row {
@@ -53,6 +55,7 @@ impl Row {
             gateway,
             breaker: None,
             retry_budget: None,
+            answers: None,
         }
     }
 
@@ -77,6 +80,17 @@ impl Row {
     #[must_use]
     pub fn retrying(self, retry_budget: Option<Arc<RetryBudget>>) -> Self {
         Self { retry_budget, ..self }
+    }
+
+    /// The same, with what is known of calls that have keys.
+    #[must_use]
+    pub fn remembering(self, answers: Option<Arc<Answers>>) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// What is known of calls that have keys; `None` where keys mean nothing to it.
+    pub(super) fn answers(&self) -> Option<&Arc<Answers>> {
+        self.answers.as_ref()
     }
 
     /// What its retries are taken from; `None` where it has none.

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Router;
+use super::answers::Answers;
 use super::ledger::Ledger;
 use super::table::{NO_ROUTE, Row, Table};
 use super::target::Target;
@@ -23,19 +24,21 @@ use crate::call::{
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
+use crate::route::idempotency::Room;
 use crate::route::{HUB, Rule};
+use crate::tasks::Tasks;
 use crate::upstream::{Readiness, Upstream};
 
 /// Answers with what it was asked, and takes notifications over, once `gate` lets it.
-struct Fake {
+pub(super) struct Fake {
     gate: Arc<Semaphore>,
     /// What it says instead.
     fault: Mutex<Option<Fault>>,
     /// What it says before that, each once.
-    faults: Mutex<VecDeque<Fault>>,
-    asked: AtomicUsize,
+    pub(super) faults: Mutex<VecDeque<Fault>>,
+    pub(super) asked: AtomicUsize,
     /// Holds what it is given until the gate opens, instead of sending it first.
-    holds: AtomicBool,
+    pub(super) holds: AtomicBool,
     notified: Mutex<Vec<String>>,
 }
 
@@ -84,20 +87,21 @@ impl Upstream for Fake {
     }
 }
 
-fn rule(pattern: &str, upstream: &str) -> Rule {
+pub(super) fn rule(pattern: &str, upstream: &str) -> Rule {
     Rule::new(pattern, upstream, Duration::from_secs(5))
 }
 
-struct Fixture {
-    router: Router,
-    ledger: Arc<Ledger>,
-    target: Arc<Target>,
-    upstream: Arc<Fake>,
-    gate: Arc<Semaphore>,
+pub(super) struct Fixture {
+    pub(super) router: Router,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) target: Arc<Target>,
+    pub(super) upstream: Arc<Fake>,
+    pub(super) gate: Arc<Semaphore>,
+    pub(super) answers: Arc<Answers>,
 }
 
 impl Fixture {
-    fn new(rules: Vec<Rule>, max_in_flight: usize) -> Self {
+    pub(super) fn new(rules: Vec<Rule>, max_in_flight: usize) -> Self {
         let gate = Arc::new(Semaphore::new(1_000));
         let upstream = Arc::new(Fake {
             gate: Arc::clone(&gate),
@@ -110,12 +114,13 @@ impl Fixture {
         let metrics = UpstreamMetrics::new("fake");
         let target = Arc::new(Target::new("fake", upstream.clone(), max_in_flight, metrics));
         let ledger = Ledger::new(["http"]);
-        let table = table(rules, &target, &ledger);
+        let answers = Answers::new(Room::default(), Tasks::new());
+        let table = table(rules, &target, &ledger, &answers);
         let router = Router::new(table, Arc::clone(&ledger), Budget::new(1 << 20));
-        Self { router, ledger, target, upstream, gate }
+        Self { router, ledger, target, upstream, gate, answers }
     }
 
-    fn hold_answers(&self) {
+    pub(super) fn hold_answers(&self) {
         self.gate.forget_permits(1_000);
     }
 
@@ -143,17 +148,23 @@ impl Fixture {
     }
 }
 
-fn table(rules: Vec<Rule>, target: &Arc<Target>, ledger: &Arc<Ledger>) -> Table {
+fn table(
+    rules: Vec<Rule>,
+    target: &Arc<Target>,
+    ledger: &Arc<Ledger>,
+    answers: &Arc<Answers>,
+) -> Table {
     let rows = rules.into_iter().map(|rule| {
         let label = rule.pattern.to_string();
         let target = (rule.upstream != HUB).then(|| Arc::clone(target));
         let budget = (rule.retries > 0).then(Arc::default);
-        Row::new(rule, &label, target, ledger).retrying(budget)
+        let answers = rule.idempotency.map(|_| Arc::clone(answers));
+        Row::new(rule, &label, target, ledger).retrying(budget).remembering(answers)
     });
     Table::new(rows.collect(), Row::new(rule("*", HUB), NO_ROUTE, None, ledger))
 }
 
-fn call(name: &str, kind: CallKind, timeout: Option<Duration>) -> Call {
+pub(super) fn call(name: &str, kind: CallKind, timeout: Option<Duration>) -> Call {
     Call {
         name: CallName::parse(name.to_owned()).expect("service.method"),
         params: Params::None,
@@ -275,7 +286,8 @@ async fn a_notification_that_the_upstream_refuses_is_a_fault() {
 #[tokio::test]
 async fn a_new_table_is_in_force_at_once() {
     let fixture = Fixture::new(vec![rule("orders.*", "fake")], 1);
-    fixture.router.replace(table(vec![rule("bills.*", "fake")], &fixture.target, &fixture.ledger));
+    let Fixture { target, ledger, answers, .. } = &fixture;
+    fixture.router.replace(table(vec![rule("bills.*", "fake")], target, ledger, answers));
     assert!(fixture.call("orders.m", None).await.is_err());
     assert!(fixture.call("bills.m", None).await.is_ok());
 }

@@ -8,12 +8,12 @@ use tracing::Instrument;
 use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
-use super::policy::breaker;
-use super::policy::in_flight::Standing;
+use super::policy::in_flight::{self, Standing};
 use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
-use super::retries;
+use super::policy::{breaker, served};
 use super::table::Row;
+use super::{keyed, retries};
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
 use crate::fault::{Fault, Outcome};
 use crate::route::Dialect;
@@ -29,6 +29,31 @@ pub struct Dispatched {
     pub dialect: Option<Dialect>,
     /// What its caller has left of its rate, where there is one.
     pub allowance: Option<Allowance>,
+    /// It is the answer of another call under the same key.
+    pub replayed: bool,
+}
+
+impl Dispatched {
+    /// The end of a call that was never sent.
+    pub fn refused(fault: Fault) -> Self {
+        let (service_time, dialect, allowance) = (None, None, None);
+        Self { result: Err(fault), service_time, dialect, allowance, replayed: false }
+    }
+}
+
+/// How an attempt at a call has ended, those after the first included.
+pub(super) struct Ran {
+    pub(super) result: Result<Reply, Fault>,
+    /// `None` where it was never sent.
+    pub(super) service_time: Option<Duration>,
+    at: Instant,
+}
+
+impl Ran {
+    /// Of a call that was not sent.
+    pub(super) fn not(fault: Fault) -> Self {
+        Self { result: Err(fault), service_time: None, at: Instant::now() }
+    }
 }
 
 /// A call that was admitted, by [`Router::admit`](super::Router::admit). Dropped before its end,
@@ -73,21 +98,41 @@ impl Ticket {
         !matches!(self.standing, Some(Standing::Seated(_)))
     }
 
+    /// Whether the call's key decides if it is sent at all: then it is only to be
+    /// [carried out](Ticket::carry_out).
+    pub fn is_keyed(&self) -> bool {
+        matches!(self.standing, Some(Standing::Keyed))
+    }
+
     /// Waits for the turn of a call that was admitted over a limit, at most until its deadline. What has
     /// happened to its service meanwhile, its breaker knows.
     pub async fn turn(&mut self, name: &str, service: &str) -> Result<(), Fault> {
-        let seats = match self.standing.take() {
+        let standing = match self.standing.take() {
+            Some(Standing::Keyed) => Some(self.enter(name, service)?),
+            standing => standing,
+        };
+        let seats = match standing {
             Some(Standing::Waiting(waiting)) => {
                 waiting.seat(self.ending.row(), name, self.deadline).await?
             }
             Some(Standing::Seated(seats)) => seats,
-            None => return Err(timed_out(name, self.deadline, true)),
+            Some(Standing::Keyed) | None => return Err(timed_out(name, self.deadline, true)),
         };
         self.standing = Some(Standing::Seated(seats));
         if self.probe.is_none() {
-            self.probe = breaker::attempt(self.ending.row(), (name, service))?;
+            self.probe = breaker::check(self.ending.row(), (name, service))?;
         }
         Ok(())
+    }
+
+    /// Enters a call, whose key lets it be sent, among those that are under way.
+    fn enter(&mut self, name: &str, service: &str) -> Result<Standing, Fault> {
+        let row = self.ending.row();
+        let target = served::target(row, (name, service))?;
+        let probe = breaker::check(row, (name, service))?;
+        let entered = in_flight::enter(row, target, (name, Instant::now()), self.deadline)?;
+        self.probe = probe;
+        Ok(entered)
     }
 
     /// Gives the call's place back. Its end is still to be written.
@@ -104,11 +149,23 @@ impl Ticket {
     /// and writes it. A notification's result is `null`, as soon as the upstream has taken it
     /// over.
     pub async fn carry_out(mut self, call: &Call) -> Dispatched {
+        if let Some(Standing::Keyed) = self.standing {
+            // In a box, so that calls without keys do not carry its room.
+            return Box::pin(keyed::carry_out(self, call)).await;
+        }
+        let Ran { result, service_time, at } = self.run(call).await;
+        let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
+        self.release().write_at(at, call.name.as_str(), result.as_ref().map(|_| ()));
+        Dispatched { result, service_time, dialect, allowance, replayed: false }
+    }
+
+    /// The same, without an end.
+    pub(super) async fn run(&mut self, call: &Call) -> Ran {
         if self.is_waiting()
             // In a box for the same reason as the retries below.
             && let Err(fault) = Box::pin(self.turn(call.name.as_str(), call.name.service())).await
         {
-            return self.unsent(call, fault);
+            return Ran::not(fault);
         }
         let sent = Instant::now();
         if let Some(budget) = self.row().retry_budget() {
@@ -118,21 +175,13 @@ impl Ticket {
         let result = match self.attempt(call).instrument(span.clone()).await {
             Err(fault) if self.row().rule.retries > 0 => {
                 // In a box, so that calls which are answered at once do not carry its room.
-                Box::pin(retries::try_again(&mut self, call, fault)).instrument(span).await
+                Box::pin(retries::try_again(self, call, fault)).instrument(span).await
             }
             result => result,
         };
-        let now = Instant::now();
-        let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
+        let at = Instant::now();
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
-        self.release().write_at(now, call.name.as_str(), result.as_ref().map(|_| ()));
-        Dispatched { result, service_time: was_sent.then(|| now - sent), dialect, allowance }
-    }
-
-    fn unsent(self, call: &Call, fault: Fault) -> Dispatched {
-        let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
-        self.end(call.name.as_str(), Err(&fault));
-        Dispatched { result: Err(fault), service_time: None, dialect, allowance }
+        Ran { result, service_time: was_sent.then(|| at - sent), at }
     }
 
     /// Sends the call once, and tells the upstream's breaker how that ended.

@@ -31,6 +31,7 @@ mod harness;
 mod http;
 mod http2_resets;
 mod hub;
+mod idempotency;
 mod javascript_client;
 mod jsonrpc_upstream;
 mod limiting;

@@ -97,7 +97,17 @@ impl<'a> Section<'a> {
     pub fn section(&mut self, key: &'static str) -> Section<'a> {
         let value = self.take(key);
         let path = self.child_path(key);
-        let title = format!("[{path}]");
+        // In a row: its number, in the file's own words.
+        let title = match path
+            .split_once('[')
+            .and_then(|(array, rest)| Some((array, rest.split_once(']')?)))
+        {
+            Some((array, (index, rest))) => {
+                let number = index.parse::<usize>().map_or(0, |index| index + 1);
+                format!("[{array}{rest}] #{number}")
+            }
+            None => format!("[{path}]"),
+        };
         self.table(value, path, title)
     }
 
@@ -199,7 +209,11 @@ impl<'a> Section<'a> {
                     Place::Environment(variable) => {
                         format!("a variable sets one key of it, as {variable}__KEY=…")
                     }
-                    _ => format!("write `{title}`, and `key = …` below it"),
+                    _ => {
+                        let header =
+                            title.split_once(" #").map_or(title.as_str(), |(header, _)| header);
+                        format!("write `{header}`, and `key = …` below it")
+                    }
                 };
                 table.problem_here(format!("{title} must be a table, not {found}: {mend}"));
                 table.mute = true;

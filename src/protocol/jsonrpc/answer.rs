@@ -82,6 +82,10 @@ pub(super) fn write(
     out.push(b'}');
 }
 
+/// What an answer ends with in the place of its bracket where it is another call's, which had the same key:
+/// for those who cannot be told by a header.
+pub(super) const REPLAYED: &str = r#","meta":{"idempotencyReplayed":true}}"#;
+
 /// The size to reserve for an answer. Exact for a strict result: a buffer without spare room
 /// becomes the response's body as it is.
 pub(super) fn size_hint(id: &Payload, result: &Result<Reply, Fault>) -> usize {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
+use crate::idempotency_key::{IdempotencyKey, of_meta};
 use crate::json::lexer::Container;
 use crate::json::members::unescaped;
 use crate::json::outline::{Flaw, Member, Part, outline, outline_each};
@@ -63,6 +64,8 @@ pub(super) struct MethodCall {
     pub(super) method: String,
     /// The params.
     pub(super) params: Params,
+    /// By what its caller knows it again: `meta.idempotencyKey`, which is no part of JSON-RPC.
+    pub(super) key: Option<IdempotencyKey>,
 }
 
 /// Reads a body. A fault here is the whole body's: it has no request's id.
@@ -174,13 +177,14 @@ fn entry(body: &Bytes, members: Option<Members<'_>>) -> Entry {
     }
 }
 
-/// The members of a request object that the specification names.
+/// The members of a request object that the specification names, and `meta`.
 #[derive(Default)]
 struct Members<'a> {
     jsonrpc: Option<&'a str>,
     method: Option<&'a str>,
     params: Option<&'a str>,
     id: Option<&'a str>,
+    meta: Option<&'a str>,
     repeated: Option<&'static str>,
 }
 
@@ -191,6 +195,7 @@ impl<'a> Members<'a> {
             b"method" => ("method", &mut self.method),
             b"params" => ("params", &mut self.params),
             b"id" => ("id", &mut self.id),
+            b"meta" => ("meta", &mut self.meta),
             _ => return,
         };
         if member.replace(value).is_some() {
@@ -238,7 +243,9 @@ impl<'a> Members<'a> {
             Some(raw) => params(body, raw)
                 .ok_or_else(|| invalid("`params` must be an array or an object, or left out"))?,
         };
-        Ok(MethodCall { method, params })
+        let key = self.meta.map_or(Ok(None), of_meta);
+        let key = key.map_err(|fault| invalid(fault.message()))?;
+        Ok(MethodCall { method, params, key })
     }
 }
 

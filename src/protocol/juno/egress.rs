@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::hub::{ModuleView, OutsideCall};
 use super::shared::{Owed, Shared, closed};
-use super::wire::CallId;
 use super::wire::outgoing::quoted;
+use super::wire::{CallId, Rest};
 use crate::call::{Deadline, Departure, Params, Reply, Request};
 use crate::fault::Fault;
 use crate::offer::{self, Description, Offer, Offers};
@@ -32,12 +32,14 @@ impl HubUpstream {
             self.0.lock().serves(request.service, request.method).err().unwrap_or(fault)
         })?;
         let name = format!("{}.{}", request.service, request.method);
+        let meta = meta(request);
         let call = OutsideCall {
             service: request.service,
             method: request.method,
             name: &name,
             arguments: &arguments,
             timeout,
+            rest: Rest::added(&meta),
         };
         let now = Instant::now();
         Ok(self.0.with(now, |hub, io| hub.call_from_outside(&call, owed, now, io)))
@@ -110,6 +112,12 @@ impl Drop for Waiting<'_> {
             drop(self.departure.hold());
         }
     }
+}
+
+/// The member that tells the call's key to the module; empty where it has none.
+fn meta(request: &Request<'_>) -> String {
+    let key = request.context.idempotency_key.as_ref().map(|key| quoted(key.as_str()));
+    key.map(|key| format!("\"meta\":{{\"idempotencyKey\":{key}}}")).unwrap_or_default()
 }
 
 /// The frame that a call would be, for `genkan explain`.

@@ -35,7 +35,7 @@ impl Late {
         let now = Instant::now();
         if let Err(fault) = turn {
             ticket.end(&name, Err(&fault));
-            return shared.with(now, |hub, io| hub.returned(id, Err(&fault), io));
+            return shared.with(now, |hub, io| hub.returned(id, (Err(&fault), false), io));
         }
         // What was a frame once is one.
         let Line::Object(members) = scan(line.as_bytes()) else { return };

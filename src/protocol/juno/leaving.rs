@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::wire::{CallId, Frame, Key};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload};
 use crate::caller::Caller;
+use crate::idempotency_key::IdempotencyKey;
 use crate::route::access::Access;
 use crate::router::Ticket;
 
@@ -25,7 +26,7 @@ impl Leaving {
     /// The call that a frame makes; none where its name is no call's.
     pub(super) fn new(
         id: CallId,
-        name: &str,
+        (name, key): (&str, Option<IdempotencyKey>),
         frame: &Frame<'_>,
         (caller, received): (Caller, Instant),
         mut ticket: Ticket,
@@ -35,6 +36,7 @@ impl Leaving {
         if ticket.row().rule.access != Access::Open {
             context.user_id = caller.user_id().map(str::to_owned);
         }
+        context.idempotency_key = key;
         let call = Call {
             name: CallName::parse(name.to_owned()).ok()?,
             params: params(frame),
@@ -56,7 +58,8 @@ impl Leaving {
             _ = caller_gone => return,
         };
         let result = dispatched.result.as_ref().map(|reply| &reply.payload);
-        shared.with(Instant::now(), |hub, io| hub.returned(id, result, io));
+        let ended = (result, dispatched.replayed);
+        shared.with(Instant::now(), |hub, io| hub.returned(id, ended, io));
     }
 }
 

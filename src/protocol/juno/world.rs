@@ -22,6 +22,7 @@ use super::wire::{CallId, Frame, OutgoingFrame};
 use crate::call::{Payload, TraceParent};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::idempotency_key::IdempotencyKey;
 use crate::params;
 use crate::route::{HUB, service_of};
 use crate::router::{Arrival, Ending, Ticket, Unadmitted};
@@ -215,7 +216,7 @@ impl World for Io<'_> {
         self.shared.events.hand_on(hook, data, self.carried.take());
     }
 
-    fn way(&mut self, name: &str, caller: &Caller) -> Way<Owed> {
+    fn way(&mut self, name: &str, caller: &Caller, key: Option<&IdempotencyKey>) -> Way<Owed> {
         let Some((router, ingress)) = self.shared.routing() else {
             let message = "the gateway is not ready to route calls";
             return Way::Refused(Fault::not_sent(FaultKind::Unavailable, message));
@@ -230,6 +231,7 @@ impl World for Io<'_> {
             timeout: None,
             trace: None,
             hops: 0,
+            idempotency_key: key,
             may_have_run: false,
         };
         let ticket = match router.admit(&arrival) {
@@ -259,14 +261,14 @@ impl World for Io<'_> {
         }
     }
 
-    fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>) {
+    fn away(&mut self, id: CallId, call: (&str, Option<IdempotencyKey>), frame: &Frame<'_>) {
         let Some((ticket, caller_gone, caller)) = self.next.take() else { return };
-        if ticket.row().rule.upstream == HUB {
-            let (name, line) = (name.to_owned(), frame.line());
+        if ticket.row().rule.upstream == HUB && !ticket.is_keyed() {
+            let (name, line) = (call.0.to_owned(), frame.line());
             return self.late.push(Late { id, name, line, ticket, caller_gone });
         }
         let made = (caller, self.now);
-        self.leaving.extend(Leaving::new(id, name, frame, made, ticket, caller_gone));
+        self.leaving.extend(Leaving::new(id, call, frame, made, ticket, caller_gone));
     }
 
     fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {

@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Arrival;
 use crate::fault::{Fault, FaultKind};
 use crate::metrics;
 use crate::router::circuit::{Met, Probe};
 use crate::router::table::Row;
 use crate::units::format_duration;
 
-/// Whether the service may be called now. A probe is the call that is to try it.
-pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Probe>, Fault> {
-    attempt(row, (arrival.name, arrival.service))
-}
-
-/// The same for whoever tries a call once more: what is called, and what of that is the service.
-pub(in crate::router) fn attempt(
+/// Whether the service may be called now: what is called, and what of that is the service. A probe is the
+/// call that is to try it.
+pub(in crate::router) fn check(
     row: &Row,
     (name, service): (&str, &str),
 ) -> Result<Option<Probe>, Fault> {

@@ -40,6 +40,8 @@ pub(in crate::router) enum Standing {
     Seated(Seats),
     /// It waits for its turn.
     Waiting(Box<Waiting>),
+    /// Its key decides whether it is sent at all.
+    Keyed,
 }
 
 /// A call that waits for its turn, and the places that it has by now. Dropped, it has left.
@@ -59,7 +61,7 @@ struct Entrant<'a> {
     deadline: Deadline,
 }
 
-pub(super) fn enter(
+pub(in crate::router) fn enter(
     row: &Row,
     target: &Arc<Target>,
     (name, received): (&str, Instant),
@@ -88,6 +90,8 @@ impl Waiting {
             match entrant.enter(target.target(), Instant::now(), at + 1, places)? {
                 Standing::Seated(seats) => return Ok(seats),
                 Standing::Waiting(further) => self = *further,
+                // A key was looked at before.
+                Standing::Keyed => return Err(entrant.refused(at, &Full::Closed)),
             }
         }
     }

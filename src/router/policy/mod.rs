@@ -8,6 +8,7 @@
 pub(super) mod access;
 pub(super) mod breaker;
 pub(super) mod hops;
+pub(super) mod idempotency;
 pub(super) mod in_flight;
 pub(super) mod once;
 pub(super) mod rate;
@@ -24,6 +25,7 @@ use super::table::Row;
 use crate::call::{Deadline, TraceParent};
 use crate::caller::Caller;
 use crate::fault::Fault;
+use crate::idempotency_key::IdempotencyKey;
 
 /// What admission has to know of a call.
 pub struct Arrival<'a> {
@@ -43,6 +45,8 @@ pub struct Arrival<'a> {
     pub trace: Option<TraceParent>,
     /// How many gateways it has come through.
     pub hops: u8,
+    /// By what its caller knows it again.
+    pub idempotency_key: Option<&'a IdempotencyKey>,
     /// It was delivered before, and may have run then.
     pub may_have_run: bool,
 }
@@ -76,11 +80,17 @@ pub(super) fn admit(
 ) -> Result<Admitted, Declined> {
     hops::check(arrival)?;
     access::check(row, arrival)?;
-    let target = served::target(row, arrival)?;
-    once::check(row, arrival)?;
+    let target = served::target(row, (arrival.name, arrival.service))?;
+    let is_keyed = idempotency::check(row, arrival)?;
+    if !is_keyed {
+        once::check(row, (arrival.name, arrival.may_have_run))?;
+    }
     let allowance = rate::check(row, arrival)?;
+    if is_keyed {
+        return Ok(Admitted { probe: None, standing: in_flight::Standing::Keyed, allowance });
+    }
     let declined = |fault| Declined { fault, allowance };
-    let probe = breaker::check(row, arrival).map_err(declined)?;
+    let probe = breaker::check(row, (arrival.name, arrival.service)).map_err(declined)?;
     let came = (arrival.name, arrival.received);
     let standing = in_flight::enter(row, target, came, deadline).map_err(declined)?;
     Ok(Admitted { probe, standing, allowance })

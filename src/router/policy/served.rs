@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Arrival;
 use crate::fault::{Fault, FaultKind};
 use crate::route::names_a_service;
 use crate::router::table::Row;
 use crate::router::target::Target;
 
-pub(super) fn target<'a>(row: &'a Row, arrival: &Arrival<'_>) -> Result<&'a Arc<Target>, Fault> {
-    let name = arrival.name;
+/// Where calls of that name go: what is called, and what of that is the service.
+pub(in crate::router) fn target<'a>(
+    row: &'a Row,
+    (name, service): (&str, &str),
+) -> Result<&'a Arc<Target>, Fault> {
     if !names_a_service(name) && row.rule.service.is_none() {
         let message = format!(
             "nobody serves `{name}`: call it as `service.{name}`, or give it to a service with a \
@@ -18,7 +20,7 @@ pub(super) fn target<'a>(row: &'a Row, arrival: &Arrival<'_>) -> Result<&'a Arc<
         return Err(Fault::not_sent(FaultKind::UnknownService, message));
     }
     row.target.as_ref().ok_or_else(|| {
-        let service = if arrival.service.is_empty() { name } else { arrival.service };
+        let service = if service.is_empty() { name } else { service };
         let message = format!(
             "nobody serves `{name}`: no [[routes]] row matches it, and no module `{service}` is \
              connected"

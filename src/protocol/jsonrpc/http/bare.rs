@@ -18,6 +18,8 @@ use crate::budget::Account;
 use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
 use crate::caller::Caller;
 use crate::fault::{Challenge, Fault, FaultKind};
+use crate::idempotency_key::IdempotencyKey;
+use crate::router::Dispatched;
 use crate::units::format_duration;
 
 const PROBLEM: &str = "application/problem+json";
@@ -36,9 +38,9 @@ pub(super) async fn call(
     let (parts, body) = request.into_parts();
     let caller = http.identify(&caller, &parts.headers).await;
     let forward = http.config.forward_authorization;
-    let context = Arc::new(headers::read_context(&parts.headers, &caller, forward));
+    let mut context = headers::read_context(&parts.headers, &caller, forward);
     let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
-    let (name, params, timeout) = match read {
+    let Read { name, params, timeout, key } = match read {
         Ok(read) => read,
         Err(Declined { fault, status }) => {
             http.router.refuse(http.ingress, &context.trace, received, &fault);
@@ -47,6 +49,8 @@ pub(super) async fn call(
             return response;
         }
     };
+    context.idempotency_key = key;
+    let context = Arc::new(context);
     let kind = CallKind::Call;
     let call = Call {
         name,
@@ -59,7 +63,7 @@ pub(super) async fn call(
         may_have_run: false,
     };
     let dispatched = http.router.dispatch(http.ingress, call).await;
-    let (service_time, allowance) = (dispatched.service_time, dispatched.allowance);
+    let Dispatched { service_time, allowance, replayed, .. } = dispatched;
     let result = dispatched.result.and_then(|reply| keep(&account, reply));
     let (mut response, trace) = match result {
         Ok((body, trace)) => {
@@ -72,6 +76,7 @@ pub(super) async fn call(
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     headers::write_allowance(response.headers_mut(), allowance);
+    headers::write_replayed(response.headers_mut(), replayed);
     response
 }
 
@@ -121,6 +126,14 @@ fn unsupported(fault: Fault) -> Declined {
     Declined { fault, status: StatusCode::UNSUPPORTED_MEDIA_TYPE }
 }
 
+/// What a request calls.
+struct Read {
+    name: CallName,
+    params: Params,
+    timeout: Option<Duration>,
+    key: Option<IdempotencyKey>,
+}
+
 async fn read(
     http: &Http,
     account: &Account,
@@ -128,11 +141,15 @@ async fn read(
     parts: &Parts,
     body: axum::body::Body,
     received: &mut Instant,
-) -> Result<(CallName, Params, Option<Duration>), Declined> {
+) -> Result<Read, Declined> {
     let request_headers = &parts.headers;
     let plain = headers::check_content_encoding(request_headers).map_err(unsupported);
-    let timeout = match plain.and_then(|()| Ok(headers::read_timeout(request_headers)?)) {
-        Ok(timeout) => timeout,
+    let told = plain.and_then(|()| {
+        let timeout = headers::read_timeout(request_headers)?;
+        Ok((timeout, headers::read_idempotency_key(request_headers)?))
+    });
+    let (timeout, key) = match told {
+        Ok(told) => told,
         Err(declined) => {
             body::discard(http, request_headers, body).await;
             return Err(declined);
@@ -146,7 +163,8 @@ async fn read(
         headers::check_content_type(request_headers).map_err(unsupported)?;
     }
     let params = envelope::parse_bare(&body)?;
-    Ok((name::read(Some(&service), method)?, params, timeout))
+    let name = name::read(Some(&service), method)?;
+    Ok(Read { name, params, timeout, key })
 }
 
 /// Refuses a request whose body has been taken off the wire.

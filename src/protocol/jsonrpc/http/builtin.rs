@@ -139,10 +139,7 @@ fn is_reached(http: &Http, call: &Call) -> Result<(), Fault> {
 }
 
 fn answer(result: Result<Payload, Fault>) -> Dispatched {
-    Dispatched {
-        result: result.map(Reply::new),
-        service_time: None,
-        dialect: None,
-        allowance: None,
-    }
+    let result = result.map(Reply::new);
+    let (service_time, dialect, allowance) = (None, None, None);
+    Dispatched { result, service_time, dialect, allowance, replayed: false }
 }

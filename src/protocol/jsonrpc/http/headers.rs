@@ -9,6 +9,7 @@ use super::super::mark;
 use crate::call::{Context, TraceParent};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::idempotency_key::{BadKey, IdempotencyKey};
 use crate::router::Allowance;
 use crate::units::parse_duration;
 use crate::web::SEC_FETCH_SITE;
@@ -20,6 +21,9 @@ pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-reques
 pub(super) const HOPS: HeaderName = HeaderName::from_static("genkan-hops");
 pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The longest mark of a call that comes back: a gateway's has 32.
@@ -61,6 +65,26 @@ pub(super) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Faul
     value.and_then(parse_duration).map(Some).ok_or_else(|| {
         invalid("the header X-Request-Timeout must be one duration such as `800ms` or `5s`")
     })
+}
+
+/// By what the caller knows its request again (draft-ietf-httpapi-idempotency-key-header-07). Whom another
+/// gateway says that it is for tells its callers apart.
+pub(super) fn read_idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).into_iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = match values.next() {
+        None => IdempotencyKey::from_header(value.as_bytes()),
+        Some(_) => Err(BadKey::Several),
+    };
+    match key {
+        Ok(key) => Ok(Some(key.claimed_by(claimed_user(headers)))),
+        Err(bad) => Err(invalid(bad.fault("the header Idempotency-Key").message())),
+    }
+}
+
+/// Who the user is to whoever sends a request. Nobody has verified it.
+pub(super) fn claimed_user(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_ID)?.to_str().ok()
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
@@ -155,6 +179,13 @@ pub(super) fn write_allowance(headers: &mut HeaderMap, allowance: Option<Allowan
     // Whole seconds, and never too few.
     let reset = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
     insert(headers, RATE_LIMIT, &format!("\"caller\";r={remaining};t={reset}"));
+}
+
+/// Says that the answer is another request's, which had the same key.
+pub(super) fn write_replayed(headers: &mut HeaderMap, replayed: bool) {
+    if replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
 }
 
 /// Appends milliseconds with three decimals. Every answer holds two of them, and `format!` would

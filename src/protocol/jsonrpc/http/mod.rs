@@ -152,8 +152,9 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
         headers::TRACESTATE,
         headers::REQUEST_ID,
         headers::REQUEST_TIMEOUT,
+        headers::IDEMPOTENCY_KEY,
     ];
-    let exposed: [HeaderName; 7] = [
+    let exposed: [HeaderName; 8] = [
         headers::SERVER_TIMING,
         headers::REQUEST_ID,
         headers::TRACEPARENT,
@@ -161,6 +162,7 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
         headers::RATE_LIMIT,
         headers::RATE_LIMIT_POLICY,
         header::WWW_AUTHENTICATE,
+        headers::IDEMPOTENCY_REPLAYED,
     ];
     CorsLayer::new()
         .allow_origin(origins)

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::super::answer;
-use super::super::envelope::{Entry, Envelope};
+use super::super::envelope::{Entry, Envelope, invalid};
 use super::super::name;
 use super::ears::Ears;
-use super::{Http, body, builtin};
+use super::{Http, body, builtin, headers};
 use crate::budget::{Account, Share};
 use crate::call::{Call, CallKind, Context, Payload, Reply, TraceParent};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::idempotency_key::IdempotencyKey;
 use crate::route::Dialect;
 use crate::router::ledger::IngressLabel;
 use crate::router::{Allowance, Dispatched};
@@ -37,6 +39,10 @@ pub(super) struct Requester<'a> {
     pub(super) context: Arc<Context>,
     /// Its own limit on each call.
     pub(super) timeout: Option<Duration>,
+    /// By what it knows its one call again, where the request says it and not the call itself.
+    pub(super) key: Option<IdempotencyKey>,
+    /// The headers of a request that is one envelope.
+    pub(super) headers: Option<&'a HeaderMap>,
     /// When all of the envelope had come.
     pub(super) received: Instant,
 }
@@ -54,6 +60,8 @@ pub(super) struct Answered {
     pub(super) fault: Option<(FaultKind, Outcome)>,
     /// What the caller has left of its rate; of several the least.
     pub(super) allowance: Option<Allowance>,
+    /// A single answer is that of another request under the same key.
+    pub(super) replayed: bool,
 }
 
 impl Answered {
@@ -63,7 +71,14 @@ impl Answered {
             Some(share) => share.keep_with(text),
             None => text,
         };
-        Self { text, trace: None, service_time: None, fault: None, allowance: None }
+        Self {
+            text,
+            trace: None,
+            service_time: None,
+            fault: None,
+            allowance: None,
+            replayed: false,
+        }
     }
 }
 
@@ -73,10 +88,34 @@ struct Answer {
     dispatched: Dispatched,
     /// Whether the method was Genkan's own.
     is_own: bool,
+    /// Whether it is said in the answer where that is another call's.
+    tells_replay: bool,
 }
 
-fn refused(fault: Fault) -> Dispatched {
-    Dispatched { result: Err(fault), service_time: None, dialect: None, allowance: None }
+impl Answer {
+    fn new(id: Payload, dispatched: Dispatched) -> Self {
+        Self { id, dispatched, is_own: false, tells_replay: false }
+    }
+
+    /// How many bytes it takes, about.
+    fn size(&self) -> usize {
+        let mark = if self.is_marked() { answer::REPLAYED.len() } else { 0 };
+        answer::size_hint(&self.id, &self.dispatched.result) + mark
+    }
+
+    /// Whether it says that it is another call's.
+    fn is_marked(&self) -> bool {
+        self.tells_replay && self.dispatched.replayed
+    }
+
+    fn write(&self, out: &mut Vec<u8>, dialect: Dialect) {
+        answer::write(out, dialect, &self.id, &self.dispatched.result);
+        if self.is_marked() {
+            // Before the bracket that ends it.
+            out.pop();
+            out.extend_from_slice(answer::REPLAYED.as_bytes());
+        }
+    }
 }
 
 impl Requester<'_> {
@@ -105,7 +144,7 @@ impl Requester<'_> {
             Envelope::TooLong(ids, fault) => {
                 let answers = ids.into_iter().map(|id| {
                     self.count(&fault);
-                    Answer { id, dispatched: refused(fault.clone()), is_own: false }
+                    Answer::new(id, Dispatched::refused(fault.clone()))
                 });
                 self.write_batch(answers.collect(), account)
             }
@@ -151,12 +190,13 @@ impl Requester<'_> {
         let Entry { id, request } = entry;
         let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
         let call = request.and_then(|request| {
+            let context = self.context_with(request.key)?;
             Ok(Call {
                 name: name::read(self.service, request.method)?,
                 params: request.params,
                 kind,
                 caller: self.caller.clone(),
-                context: Arc::clone(&self.context),
+                context,
                 received: self.received,
                 timeout: self.timeout,
                 may_have_run: false,
@@ -168,14 +208,32 @@ impl Requester<'_> {
         (id, call)
     }
 
+    /// What travels with a call that has a key of its own, or none.
+    fn context_with(&self, key: Option<IdempotencyKey>) -> Result<Arc<Context>, Fault> {
+        let key = match (key, &self.key) {
+            (None, None) => return Ok(Arc::clone(&self.context)),
+            (Some(own), Some(key)) if own.as_str() != key.as_str() => {
+                let message =
+                    "`meta.idempotencyKey` and the header Idempotency-Key differ: send one";
+                return Err(invalid(message));
+            }
+            (_, Some(key)) => key.clone(),
+            (Some(own), None) => own.claimed_by(self.headers.and_then(headers::claimed_user)),
+        };
+        Ok(Arc::new(self.context.keyed(key)))
+    }
+
     async fn answer(&self, id: Payload, call: Result<Call, Fault>) -> Answer {
+        let mut tells_replay = false;
         let (dispatched, is_own) = match call {
             Ok(call) => {
+                // Else a header tells.
+                tells_replay = self.key.is_none() && call.context.idempotency_key.is_some();
                 builtin::dispatch(self.http, (self.ingress, self.ears), self.service, call).await
             }
-            Err(fault) => (refused(fault), false),
+            Err(fault) => (Dispatched::refused(fault), false),
         };
-        Answer { id, dispatched, is_own }
+        Answer { id, dispatched, is_own, tells_replay }
     }
 
     /// Carries notifications out. The caller does not wait, and may hang up: they run on without
@@ -222,18 +280,17 @@ impl Requester<'_> {
     }
 
     fn write_single(&self, mut answer: Answer, account: &Account) -> Answered {
-        let size = |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result);
-        let place = body::place(account, size(&answer)).unwrap_or_else(|fault| {
+        let place = body::place(account, answer.size()).unwrap_or_else(|fault| {
             answer.dispatched.result = Err(fault);
             None
         });
+        let mut out = Vec::with_capacity(answer.size());
+        answer.write(&mut out, self.dialect_of(&answer));
         let result = &answer.dispatched.result;
-        let mut out = Vec::with_capacity(size(&answer));
-        answer::write(&mut out, self.dialect_of(&answer), &answer.id, result);
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
         let fault = result.as_ref().err().map(|fault| (fault.kind(), fault.outcome()));
-        let Dispatched { service_time, allowance, .. } = answer.dispatched;
-        Answered { trace, service_time, fault, allowance, ..Answered::new(out, place) }
+        let Dispatched { service_time, allowance, replayed, .. } = answer.dispatched;
+        Answered { trace, service_time, fault, allowance, replayed, ..Answered::new(out, place) }
     }
 
     fn write_batch(&self, mut answers: Vec<Answer>, account: &Account) -> Answered {
@@ -245,11 +302,8 @@ impl Requester<'_> {
             let nothing = if gemstone { b"[]".to_vec() } else { Vec::new() };
             return Answered { service_time, ..Answered::new(nothing, None) };
         }
-        let size = |answers: &[Answer]| {
-            let one =
-                |answer: &Answer| answer::size_hint(&answer.id, &answer.dispatched.result) + 1;
-            answers.iter().map(one).sum::<usize>() + 1
-        };
+        let size =
+            |answers: &[Answer]| answers.iter().map(|answer| answer.size() + 1).sum::<usize>() + 1;
         let place = body::place(account, size(&answers)).unwrap_or_else(|fault| {
             for answer in answers.iter_mut().filter(|answer| answer.dispatched.result.is_ok()) {
                 answer.dispatched.result = Err(fault.clone());
@@ -259,8 +313,7 @@ impl Requester<'_> {
         let mut out = Vec::with_capacity(size(&answers));
         for (index, answer) in answers.iter().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
-            let (id, result) = (&answer.id, &answer.dispatched.result);
-            answer::write(&mut out, self.dialect_of(answer), id, result);
+            answer.write(&mut out, self.dialect_of(answer));
         }
         out.push(b']');
         Answered { service_time, allowance, ..Answered::new(out, place) }

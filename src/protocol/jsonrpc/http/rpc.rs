@@ -18,6 +18,7 @@ use super::{Connected, Http, HttpRequest, HttpState, body, headers};
 use crate::budget::Account;
 use crate::caller::Caller;
 use crate::fault::Fault;
+use crate::idempotency_key::IdempotencyKey;
 
 /// An answer, whose body is at hand: no allocation hides what kind of body it is.
 type Response = http::Response<Full<Bytes>>;
@@ -104,7 +105,7 @@ fn requester<'a>(
     http: &'a Arc<Http>,
     caller: Caller,
     service: Option<&'a str>,
-    request_headers: &http::HeaderMap,
+    request_headers: &'a http::HeaderMap,
     started: Instant,
 ) -> Requester<'a> {
     let forward = http.config.forward_authorization;
@@ -117,6 +118,8 @@ fn requester<'a>(
         context: Arc::new(headers::read_context(request_headers, &caller, forward)),
         caller,
         timeout: None,
+        key: None,
+        headers: Some(request_headers),
         received: started,
     }
 }
@@ -141,12 +144,29 @@ where
     // What the client took to send it is no part of its calls.
     requester.received = Instant::now();
     let mut envelope = envelope::parse(&body?, http.config.max_batch)?;
-    match headers::read_timeout(&parts.headers) {
-        Ok(timeout) => requester.timeout = timeout,
+    let told = headers::read_timeout(&parts.headers)
+        .and_then(|timeout| Ok((timeout, read_key(&parts.headers, &envelope)?)));
+    match told {
+        Ok((timeout, key)) => (requester.timeout, requester.key) = (timeout, key),
         // Each is told by its own id.
         Err(fault) => envelope.refuse(&fault),
     }
     Ok(envelope)
+}
+
+/// A key in the header is that of one call.
+fn read_key(
+    request_headers: &http::HeaderMap,
+    envelope: &Envelope,
+) -> Result<Option<IdempotencyKey>, Fault> {
+    let key = headers::read_idempotency_key(request_headers)?;
+    match envelope {
+        Envelope::Batch(_) if key.is_some() => Err(invalid(
+            "the header Idempotency-Key is the key of one call, and this is a batch: give each of its \
+             requests a key of its own, as `\"meta\": {\"idempotencyKey\": \"…\"}`",
+        )),
+        _ => Ok(key),
+    }
 }
 
 fn respond(
@@ -154,7 +174,7 @@ fn respond(
     answered: Answered,
     request_headers: &http::HeaderMap,
 ) -> Response {
-    let Answered { text, trace, service_time, fault, allowance } = answered;
+    let Answered { text, trace, service_time, fault, allowance, replayed } = answered;
     let (name, value) = if text.is_empty() {
         (header::CONTENT_LENGTH, "0")
     } else {
@@ -168,5 +188,6 @@ fn respond(
     let total = requester.received.elapsed();
     headers::write(response.headers_mut(), &requester.context, trace, total, service_time);
     headers::write_allowance(response.headers_mut(), allowance);
+    headers::write_replayed(response.headers_mut(), replayed);
     response
 }

@@ -20,7 +20,7 @@ const MAX_REPLY: usize = 16 * 1024 * 1024;
 const MAX_CONNECTIONS: usize = 256;
 
 /// Headers that are Genkan's or the connection's own.
-const OWN: [HeaderName; 11] = [
+const OWN: [HeaderName; 12] = [
     header::CONNECTION,
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
@@ -31,6 +31,7 @@ const OWN: [HeaderName; 11] = [
     header::UPGRADE,
     mark::CALL,
     HeaderName::from_static("genkan-hops"),
+    HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("keep-alive"),
 ];
 

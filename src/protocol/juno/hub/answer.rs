@@ -141,11 +141,11 @@ impl<P, T> Hub<P, T> {
         &self,
         to: SessionId,
         request_id: &str,
-        data: &str,
+        (data, rest): (&str, Rest<'_>),
         world: &mut W,
     ) {
         let Some(session) = self.sessions.get(to) else { return };
-        let frame = OutgoingFrame::Answer { request_id, data: Some(data), rest: Rest::NONE };
+        let frame = OutgoingFrame::Answer { request_id, data: Some(data), rest };
         if self.fits(&frame) {
             world.send(&session.peer, &frame);
         } else {
@@ -153,17 +153,21 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// A call that a module made to another upstream has come back.
+    /// A call that a module made to another upstream has come back; `replayed` where its answer is another
+    /// call's.
     pub(in crate::protocol::juno) fn returned<W: World<Peer = P, Ticket = T>>(
         &mut self,
         id: CallId,
-        result: Result<&Payload, &Fault>,
+        (result, replayed): (Result<&Payload, &Fault>, bool),
         world: &mut W,
     ) {
         let Some(ended) = self.take(id) else { return };
         if let Some(caller) = ended.waiting.caller {
             match result {
-                Ok(data) => self.send_answer(caller, ended.request_id(), data.as_str(), world),
+                Ok(data) => {
+                    let rest = if replayed { Rest::REPLAYED } else { Rest::NONE };
+                    self.send_answer(caller, ended.request_id(), (data.as_str(), rest), world);
+                }
                 Err(fault) => {
                     let refusal = NumberedFault::from(fault.clone());
                     self.refuse_call(caller, ended.request_id(), &refusal, world);

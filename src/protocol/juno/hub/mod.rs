@@ -35,6 +35,7 @@ use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, OutgoingFrame,
 use crate::caller::Caller;
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
+use crate::idempotency_key::IdempotencyKey;
 use crate::units::format_size;
 use calls::{Calls, Ended};
 pub(super) use late::Here;
@@ -92,7 +93,7 @@ pub(super) struct Settings {
 pub(super) enum Way<T> {
     /// To a module of this hub.
     Here(Here<T>),
-    /// To another upstream, or it has to wait for its turn: [`World::away`] follows.
+    /// To another upstream, or it has to wait for its turn, or its key decides: [`World::away`] follows.
     Away(T),
     /// Nowhere; the world has counted it.
     Refused(Fault),
@@ -180,8 +181,13 @@ pub(super) trait World {
     fn deliver(&mut self, to: &Self::Peer, line: &Bytes);
     /// A hook was triggered, whoever listens. `data` is a raw object.
     fn happened(&mut self, hook: &str, data: &str);
-    /// Asks the routing table about a call that a module makes.
-    fn way(&mut self, name: &str, caller: &Caller) -> Way<Self::Ticket>;
+    /// Asks the routing table about a call that a module makes, which it may know again by a key.
+    fn way(
+        &mut self,
+        name: &str,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+    ) -> Way<Self::Ticket>;
     /// Positional arguments of a call as an object, by the names that its row gives them; none
     /// where it gives no names.
     fn named(
@@ -190,8 +196,8 @@ pub(super) trait World {
         name: &str,
         array: &str,
     ) -> Result<Option<String>, Fault>;
-    /// Carries a call out that leaves the hub; [`Hub::returned`] ends it.
-    fn away(&mut self, id: CallId, name: &str, frame: &Frame<'_>);
+    /// Carries a call out that leaves the hub, by its name and key; [`Hub::returned`] ends it.
+    fn away(&mut self, id: CallId, call: (&str, Option<IdempotencyKey>), frame: &Frame<'_>);
     /// A call is over. Every ticket comes back exactly once.
     fn ended(&mut self, ticket: Self::Ticket, name: &str, end: End<'_>);
     /// Whether the other side of a session is still there.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::version::Range;
-use super::super::wire::scan;
+use super::super::wire::{Rest, scan};
 use super::tests::{Notes, TIMEOUT, settings};
 use super::*;
 
@@ -167,7 +167,7 @@ impl Play {
                 let away = &self.notes.away;
                 if let Some((id, _)) = away.get(nth % away.len().max(1)).cloned() {
                     let data = crate::call::Payload::NULL;
-                    self.hub.returned(id, Ok(&data), &mut self.notes);
+                    self.hub.returned(id, (Ok(&data), false), &mut self.notes);
                 }
             }
             Step::Outside(id, function) => {
@@ -179,6 +179,7 @@ impl Play {
                     name: "x.y",
                     arguments: "{}",
                     timeout: None,
+                    rest: Rest::NONE,
                 };
                 let ticket = self.outside_tickets;
                 let id = self.hub.call_from_outside(&call, ticket, self.now, &mut self.notes);
@@ -368,7 +369,7 @@ impl Play {
             self.hub.forget(id, &mut self.notes);
         }
         for (id, _) in self.notes.away.clone() {
-            self.hub.returned(id, Ok(&crate::call::Payload::NULL), &mut self.notes);
+            self.hub.returned(id, (Ok(&crate::call::Payload::NULL), false), &mut self.notes);
         }
         self.read();
         for (key, asked) in &self.asked {

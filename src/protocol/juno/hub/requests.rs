@@ -12,6 +12,7 @@ use super::sessions::Module;
 use super::{End, Here, Hub, MAX_NAME, Note, NumberedFault, RAW_OUTSIDE, SessionId, Way, World};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
+use crate::idempotency_key::of_meta;
 use crate::units::format_size;
 
 /// What stands for arguments that are missing or no object (WIRE 3.3).
@@ -133,7 +134,11 @@ impl<P, T> Hub<P, T> {
             return Err(Fault::not_sent(FaultKind::Unavailable, message).into());
         }
         let known = self.sessions.get(from).map_or(&Caller::NOBODY, |session| &session.caller);
-        match world.way(&name, known) {
+        let key = match frame.meta().map_or(Ok(None), of_meta) {
+            Ok(key) => key.map(|key| key.claimed_by(Some(&caller.id))),
+            Err(fault) => return Err(NumberedFault::malformed(fault.message().to_owned())),
+        };
+        match world.way(&name, known, key.as_ref()) {
             Way::Refused(fault) => {
                 self.refuse_call(from, request_id, &fault.into(), world);
                 Ok(())
@@ -142,7 +147,7 @@ impl<P, T> Hub<P, T> {
                 let (caller, name) = (Some(from), &*name);
                 let new = NewCall { caller, callee: None, ticket, request_id, name, timeout: None };
                 let id = self.calls.add(new, now, &mut self.sessions);
-                world.away(id, name, frame);
+                world.away(id, (name, key), frame);
                 Ok(())
             }
             Way::Here(here) => {
@@ -180,7 +185,7 @@ impl<P, T> Hub<P, T> {
             Callee::Builtin(function) => {
                 let data = self.builtin(function, &arguments);
                 world.ended(ticket, name, End::Answer(Some(&data)));
-                self.send_answer(from, request_id, &data, world);
+                self.send_answer(from, request_id, (&data, Rest::NONE), world);
                 return None;
             }
             Callee::Module(module) => Some(module),
@@ -239,7 +244,7 @@ impl<P, T> Hub<P, T> {
             method: call.method,
             caller: RAW_OUTSIDE,
             arguments: call.arguments,
-            rest: Rest::NONE,
+            rest: call.rest,
         };
         if let Err(fault) = self.send_call(id, &placed, world) {
             self.end_with_fault(id, fault, world);
@@ -303,6 +308,8 @@ pub(in crate::protocol::juno) struct OutsideCall<'a> {
     pub(in crate::protocol::juno) arguments: &'a str,
     /// The hub ends the call after that long.
     pub(in crate::protocol::juno) timeout: Option<std::time::Duration>,
+    /// What else the module is told.
+    pub(in crate::protocol::juno) rest: Rest<'a>,
 }
 
 /// The keys of a call that are written anew; all others pass.

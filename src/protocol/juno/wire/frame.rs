@@ -79,6 +79,16 @@ impl<'a> Frame<'a> {
         self.0.get(key).filter(|raw| raw.starts_with('{'))
     }
 
+    /// The raw value of `meta`, which is Genkan's and passes like any member that the protocol does not
+    /// name.
+    pub(in crate::protocol::juno) fn meta(&self) -> Option<&'a str> {
+        let value = |member: &&'a str| {
+            let value = member.strip_prefix("\"meta\"")?.trim_ascii_start();
+            value.strip_prefix(':').map(str::trim_ascii)
+        };
+        self.0.others().iter().rev().find_map(value)
+    }
+
     /// Its line again, for whoever comes back to it later.
     pub(in crate::protocol::juno) fn line(&self) -> String {
         let named = Key::ALL.iter().filter_map(|(key, word)| {
@@ -138,6 +148,19 @@ mod tests {
         let again = Frame::new(members).line();
         let expected = r#"{"type":3,"requestId":"7","data":{"a" :[]},"x" : 1.10,"y":"\ud800"}"#;
         assert_eq!(again, expected);
+    }
+
+    #[test]
+    fn meta_is_found_among_the_others() {
+        for (line, meta) in [
+            (r#"{"type":3}"#, None),
+            (r#"{"type":3,"metal":1,"arguments":{"meta":2}}"#, None),
+            (r#"{"meta" : {"a":"meta"} ,"x":1}"#, Some(r#"{"a":"meta"}"#)),
+            (r#"{"meta":1,"meta":2}"#, Some("2")),
+        ] {
+            let Line::Object(members) = scan(line.as_bytes()) else { panic!("{line}") };
+            assert_eq!(Frame::new(members).meta(), meta, "{line}");
+        }
     }
 
     #[test]

@@ -43,25 +43,39 @@ impl CallId {
     }
 }
 
-/// The members of a frame that pass on to the other side as they are.
+/// The members that a frame has beside its own: those of another one that pass on as they are.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::protocol::juno) struct Rest<'a> {
     frame: Option<&'a Frame<'a>>,
     /// A bit for each key that does not pass.
     except: u16,
+    /// One that Genkan adds, with its key; empty for none.
+    added: &'a str,
 }
 
 impl<'a> Rest<'a> {
     /// None at all.
-    pub(in crate::protocol::juno) const NONE: Rest<'static> = Rest { frame: None, except: 0 };
+    pub(in crate::protocol::juno) const NONE: Rest<'static> = Rest::added("");
+    /// That an answer is another call's, which had the same key.
+    pub(in crate::protocol::juno) const REPLAYED: Rest<'static> =
+        Rest::added(r#""meta":{"idempotencyReplayed":true}"#);
 
     /// All of a frame's members but some.
     pub(in crate::protocol::juno) fn of(frame: &'a Frame<'a>, except: &[Key]) -> Self {
         let except = except.iter().fold(0, |bits, key| bits | 1 << *key as u16);
-        Self { frame: Some(frame), except }
+        Self { frame: Some(frame), except, added: "" }
+    }
+
+    /// One member that is written here, with its key.
+    pub(in crate::protocol::juno) const fn added(added: &'a str) -> Self {
+        Self { frame: None, except: 0, added }
     }
 
     fn write(self, to: &mut impl Sink) {
+        if !self.added.is_empty() {
+            to.put(b",");
+            to.put(self.added.as_bytes());
+        }
         let Some(frame) = self.frame else { return };
         for (key, name) in Key::ALL {
             if self.except & (1 << key as u16) == 0

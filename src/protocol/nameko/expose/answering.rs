@@ -24,6 +24,7 @@ use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
 use crate::exposer::debts::Debt;
 use crate::exposer::{Credence, Entrance};
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::idempotency_key::IdempotencyKey;
 use crate::route::expose::Expose;
 use crate::tasks;
 
@@ -56,6 +57,7 @@ struct Arrived {
     name: CallName,
     params: Params,
     timeout: Option<Duration>,
+    key: Option<IdempotencyKey>,
 }
 
 impl Desk {
@@ -125,7 +127,8 @@ impl Desk {
         if read.repaired {
             self.exposes.metrics.repaired_request();
         }
-        Ok(Arrived { name, params: read.params, timeout })
+        let key = context::idempotency_key(properties)?;
+        Ok(Arrived { name, params: read.params, timeout, key })
     }
 
     /// To unpack one may take long: that is done apart, a few at a time.
@@ -153,11 +156,12 @@ impl Desk {
     async fn carry_out(
         &self,
         arrived: Arrived,
-        context: Context,
+        mut context: Context,
         asked: &ReplyTo,
         redelivered: bool,
     ) -> Result<Vec<u8>, Fault> {
-        let Arrived { name, params, timeout } = arrived;
+        let Arrived { name, params, timeout, key } = arrived;
+        context.idempotency_key = key;
         let kind = if asked.queue.is_some() { CallKind::Call } else { CallKind::Notification };
         let call = Call {
             name,

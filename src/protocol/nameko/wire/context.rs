@@ -12,16 +12,19 @@ use super::baggage;
 use super::request::CALL_IDS_TRACKED;
 use crate::call::{Context, TraceParent};
 use crate::exposer::Credence;
+use crate::fault::Fault;
+use crate::idempotency_key::IdempotencyKey;
 
 /// Under which Nameko carries a context's values; it drops all other headers.
 pub(super) const PREFIX: &str = "nameko.";
 
 /// The values that have a place of their own. What a caller says in their names elsewhere goes nowhere.
-const PLACED: [&str; 10] = [
+const PLACED: [&str; 11] = [
     "auth_token",
     "call_id_stack",
     "deadline",
     "genkan_hops",
+    "idempotency_key",
     "language",
     "request_id",
     "traceparent",
@@ -65,6 +68,22 @@ pub(in super::super) fn read(properties: &BasicProperties, credence: Credence) -
     });
     context.baggage = others.collect();
     context
+}
+
+/// By what the caller knows its call again. Who it says that it is tells it apart from others.
+///
+/// Nameko hands a context on to all calls that one leads to: there the key is that of another call.
+pub(in super::super) fn idempotency_key(
+    properties: &BasicProperties,
+) -> Result<Option<IdempotencyKey>, Fault> {
+    let headers = Headers(properties.headers().as_ref());
+    let Some(value) = headers.get("nameko.idempotency_key") else { return Ok(None) };
+    if matches!(value, AMQPValue::Void) || call_ids(headers.get("nameko.call_id_stack")).len() > 1 {
+        return Ok(None);
+    }
+    let key = IdempotencyKey::new(&text(value).unwrap_or_default());
+    let key = key.map_err(|bad| bad.fault("the header `nameko.idempotency_key`"))?;
+    Ok(Some(key.claimed_by(headers.text("nameko.user_id").as_deref())))
 }
 
 /// How long the caller will wait, by its deadline and by how long it let the broker keep the message:

@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use super::{baggage, context, tagged};
 use crate::call::{Context, Params, Payload, Request, is_plain_name};
 use crate::fault::{Fault, FaultKind};
+use crate::idempotency_key::IdempotencyKey;
 
 /// How many calls of a chain Nameko remembers (`parent_calls_tracked`).
 pub(super) const CALL_IDS_TRACKED: usize = 10;
@@ -242,6 +243,8 @@ pub(super) fn headers(context: &Context, correlation_id: &str) -> FieldTable {
     put(context_key!("user_agent"), context.user_agent.as_deref());
     put(AUTH_TOKEN, context.authorization.as_deref());
     put(context_key!("user_id"), context.user_id.as_deref());
+    let key = context.idempotency_key.as_ref().map(IdempotencyKey::as_str);
+    put(context_key!("idempotency_key"), key);
     let stack = call_id_stack(&context.call_ids, correlation_id);
     headers.insert(context_key!("call_id_stack").into(), AMQPValue::FieldArray(stack));
     let hops = i64::from(context.next_hop());

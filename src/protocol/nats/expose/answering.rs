@@ -202,7 +202,7 @@ impl Arrival {
     fn call(
         &self,
         method: &str,
-        context: Context,
+        mut context: Context,
         is_awaited: bool,
         asked: &mut Asked,
     ) -> Result<Call, Fault> {
@@ -219,6 +219,7 @@ impl Arrival {
             self.exposes.metrics.repaired_request();
         }
         let timeout = wire::limit(&self.message);
+        context.idempotency_key = wire::idempotency_key(&self.message)?;
         Ok(Call {
             name,
             params: read.params,

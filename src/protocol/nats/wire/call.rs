@@ -13,6 +13,7 @@ use super::{Dialect, Message};
 use crate::call::{Context, Params, Payload, TraceParent};
 use crate::exposer::Credence;
 use crate::fault::{Fault, FaultKind};
+use crate::idempotency_key::IdempotencyKey;
 use crate::json::REQUEST_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Unreadable, foreign};
@@ -74,6 +75,17 @@ pub(in crate::protocol::nats) fn context(message: &Message, credence: Credence) 
 /// How long the caller will wait, where it says so.
 pub(in crate::protocol::nats) fn limit(message: &Message) -> Option<Duration> {
     parse_duration(Headers::new(&message.headers).get(names::REQUEST_TIMEOUT)?.trim())
+}
+
+/// By what the caller knows its call again. Who it says that it is tells it apart from others.
+pub(in crate::protocol::nats) fn idempotency_key(
+    message: &Message,
+) -> Result<Option<IdempotencyKey>, Fault> {
+    let headers = Headers::new(&message.headers);
+    let Some(key) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = IdempotencyKey::from_header(key.as_bytes());
+    let key = key.map_err(|bad| bad.fault("the header Idempotency-Key"))?;
+    Ok(Some(key.claimed_by(headers.get(names::USER_ID).as_deref())))
 }
 
 /// Reads a body.

@@ -29,7 +29,7 @@ mod told;
 mod violation;
 
 pub(super) use answer::{Answer, Asked, fault, last_error, result};
-pub(super) use call::{context, limit, method, read};
+pub(super) use call::{context, idempotency_key, limit, method, read};
 pub(super) use confirm::confirmed;
 pub(super) use consumer::{
     ApiFailure, ConsumerInfo, ConsumerName, NewConsumer, Start, StreamInfo, api_answer,

@@ -188,6 +188,7 @@ pub(super) mod names {
     pub(in super::super) const USER_AGENT: &str = "User-Agent";
     pub(in super::super) const AUTHORIZATION: &str = "Authorization";
     pub(in super::super) const USER_ID: &str = "X-User-Id";
+    pub(in super::super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 }
 
 /// A header: its name, and its value without control characters.
@@ -225,7 +226,9 @@ fn rows<'a>(context: &'a Context, remaining: Duration) -> impl Iterator<Item = H
         (names::REQUEST_TIMEOUT, Cow::Owned(timeout)),
         (names::HOPS, Cow::Owned(context.next_hop().to_string())),
     ];
-    required.into_iter().chain(given(context))
+    let key = context.idempotency_key.as_ref();
+    let key = key.map(|key| (names::IDEMPOTENCY_KEY, key.to_header()));
+    required.into_iter().chain(given(context)).chain(key)
 }
 
 /// What travels with calls and events alike.

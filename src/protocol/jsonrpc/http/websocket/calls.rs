@@ -80,6 +80,8 @@ fn requester<'a>(client: &'a Client, http: &'a Arc<Http>, received: Instant) -> 
         caller: client.ears.caller(),
         context: client.ears.context(&client.context),
         timeout: client.timeout,
+        key: None,
+        headers: None,
         received,
     }
 }

@@ -14,6 +14,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const HOPS: HeaderName = HeaderName::from_static("genkan-hops");
 
 /// The body of a call; without an id, of a notification. `qualified` says whether the method has
@@ -76,6 +77,9 @@ pub(in super::super) fn context<'a>(
     put(TRACEPARENT, context.trace.as_str().into());
     put(REQUEST_TIMEOUT, [digits.format(millis), "ms"].concat().into());
     put(HOPS, digits.format(context.next_hop()).to_owned().into());
+    if let Some(key) = &context.idempotency_key {
+        put(IDEMPOTENCY_KEY, key.to_header());
+    }
     for (name, value) in [
         (TRACESTATE, &context.trace_state),
         (REQUEST_ID, &context.request_id),

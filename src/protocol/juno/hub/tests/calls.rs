@@ -1,5 +1,6 @@
 //! Calls: where they go, who may answer, and how each of them ends.
 
+use super::super::super::wire::Rest;
 use super::*;
 
 #[test]
@@ -249,6 +250,7 @@ fn calls_to_who_does_not_read_are_refused() {
         name: "deaf.f",
         arguments: "{}",
         timeout: None,
+        rest: Rest::NONE,
     };
     assert!(talk.hub.call_from_outside(&outside, 70, talk.now, &mut talk.notes).is_none());
     let expected = [(1, "overloaded".to_owned()), (70, "overloaded".to_owned())];
@@ -288,13 +290,13 @@ fn calls_leave_and_come_back() {
     }
     let away: Vec<CallId> = talk.notes.away.iter().map(|(id, _)| *id).collect();
     let data = Payload::from_validated("[1.10]".into());
-    talk.hub.returned(away[1], Ok(&data), &mut talk.notes);
+    talk.hub.returned(away[1], (Ok(&data), false), &mut talk.notes);
     let fault = Fault::not_sent(FaultKind::UnknownMethod, "no");
-    talk.hub.returned(away[0], Err(&fault), &mut talk.notes);
+    talk.hub.returned(away[0], (Err(&fault), false), &mut talk.notes);
     let heard = talk.heard("m");
     assert_eq!(heard[0], json!({"requestId": "b", "type": 4, "data": [1.10]}));
     assert_eq!(errors(&heard[1..]), [(5, "a".to_owned())]);
-    talk.hub.returned(away[0], Ok(&data), &mut talk.notes);
+    talk.hub.returned(away[0], (Ok(&data), false), &mut talk.notes);
     assert_eq!(talk.heard("m"), Vec::<Value>::new());
 }
 
@@ -308,6 +310,7 @@ fn calls_from_outside() {
         name: "math.add",
         arguments: "{\"a\":1}",
         timeout: None,
+        rest: Rest::NONE,
     };
     let id = talk.hub.call_from_outside(&outside("add"), 70, talk.now, &mut talk.notes);
     let heard = talk.heard("math");

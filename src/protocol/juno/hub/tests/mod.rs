@@ -91,7 +91,7 @@ impl World for Notes {
         self.write(to, line);
     }
 
-    fn way(&mut self, name: &str, _caller: &Caller) -> Way<u32> {
+    fn way(&mut self, name: &str, _: &Caller, _: Option<&IdempotencyKey>) -> Way<u32> {
         let service = name.rsplit_once('.').map_or("", |(service, _)| service);
         if service == "full" {
             return Way::Refused(Fault::not_sent(FaultKind::Overloaded, "full"));
@@ -118,7 +118,7 @@ impl World for Notes {
         }
     }
 
-    fn away(&mut self, id: CallId, name: &str, _frame: &Frame<'_>) {
+    fn away(&mut self, id: CallId, (name, _): (&str, Option<IdempotencyKey>), _: &Frame<'_>) {
         self.away.push((id, name.to_owned()));
     }
 
