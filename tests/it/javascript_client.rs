@@ -23,6 +23,9 @@ params = ["a", "b"]
 match = "till.*"
 upstream = "hub"
 
+[routes.idempotency]
+ttl = "1h"
+
 [[topics]]
 match = "till.*"
 from = "hub:till.*"
@@ -151,7 +154,7 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     let (status, out, said) =
         tokio::task::spawn_blocking(move || run(&mut node)).await.expect("no panic");
     assert_eq!(status, 0, "{out}{said}");
-    assert!(out.contains("# pass 28\n"), "all have run: {out}");
+    assert!(out.contains("# pass 30\n"), "all have run: {out}");
 }
 
 #[tokio::test]

@@ -100,15 +100,17 @@ export class Rpc<Api extends object = Untyped> {
 
   /** Tells a service something: nothing comes back, and it need not have run. */
   async notify(service: string, method: string, ...params: unknown[]): Promise<void> {
-    await this.#link.send(request(`${service}.${method}`, shape(params)), undefined, this.#limits);
+    const { idempotencyKey } = this.#limits;
+    await this.#link.send(request(`${service}.${method}`, shape(params), undefined, idempotencyKey), undefined, this.#limits);
   }
 
   /** Makes calls in one message. Each ends as with `Promise.allSettled`. */
   async batch(calls: Call[]): Promise<PromiseSettledResult<any>[]> {
     if (!calls.length) return [];
     const first = lastId + 1;
-    const requests = calls.map(([service, method, ...params]) =>
-      request(`${service}.${method}`, shape(params), ++lastId));
+    const { idempotencyKey } = this.#limits;
+    const requests = calls.map(([service, method, ...params], at) =>
+      request(`${service}.${method}`, shape(params), ++lastId, idempotencyKey && `${idempotencyKey}.${at + 1}`));
     const answers = [await this.#link.send(`[${requests}]`, first, this.#limits)].flat();
     // A fault without an id is about all of them.
     const about = (id: number) =>
@@ -168,12 +170,14 @@ export class Rpc<Api extends object = Untyped> {
 
   async #ask(method: string, params: unknown): Promise<unknown> {
     const id = ++lastId;
-    return result(await this.#link.send(request(method, params, id), id, this.#limits) as Message);
+    const { idempotencyKey } = this.#limits;
+    return result(await this.#link.send(request(method, params, id, idempotencyKey), id, this.#limits) as Message);
   }
 }
 
-function request(method: string, params: unknown, id?: number): string {
-  return JSON.stringify({ jsonrpc: '2.0', method, params, id });
+function request(method: string, params: unknown, id?: number, idempotencyKey?: string): string {
+  const meta = idempotencyKey && { idempotencyKey };
+  return JSON.stringify({ jsonrpc: '2.0', method, params, id, meta });
 }
 
 function result(answer: Message | undefined): unknown {

@@ -5,6 +5,8 @@ export interface Limits {
   /** Milliseconds. */
   timeout: number;
   signal?: AbortSignal | undefined;
+  /** A call under the same one is not run again: see Idempotency keys in docs/http.md. */
+  idempotencyKey?: string | undefined;
 }
 
 /** The pauses between attempts, in milliseconds: each is twice the one before. */

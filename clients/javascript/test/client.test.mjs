@@ -17,7 +17,7 @@ const require = createRequire(import.meta.url);
 const WebSocket = require('ws'); // found by NODE_PATH; Node 20 has none of its own
 const { GENKAN_URL: url, GENKAN_HUB: hub } = process.env;
 
-let till;
+let till, served = 0;
 const calls = [];
 /** Resolves the next time that a function of that name is called. */
 const called = (name) => new Promise((resolve) => { calls.push({ name, resolve }); });
@@ -31,6 +31,7 @@ before(async () => {
   till = await module(hub, 'till', {
     echo: (given) => given,
     add: ({ a, b }) => a + b,
+    next: () => ++served,
     note: (given) => { seen('note', given); return null; },
     never: (given) => { seen('never', given); return new Promise(() => {}); },
   });
@@ -67,6 +68,21 @@ for (const [way, options] of Object.entries(ways)) {
     // The row names them, and takes neither more nor fewer.
     assert.equal(await rpc.fetch('listed', 'add', 19, 23), 42);
     await rejects(rpc.fetch('listed', 'add', 1, 2, 3), { kind: 'invalid_params' });
+  });
+
+  test(`${way}: a call runs once under a key`, async (t) => {
+    const rpc = await open(t);
+    const once = rpc.with({ idempotencyKey: way });
+    const first = await once.fetch('till', 'next');
+    assert.equal(await once.fetch('till', 'next'), first);
+    assert.equal(await rpc.fetch('till', 'next'), first + 1);
+    await rejects(once.fetch('till', 'next', { other: 1 }), { kind: 'invalid_params', outcome: 'not_sent' });
+    const batch = async () => {
+      const ends = await once.batch([['till', 'next'], ['till', 'next']]);
+      return ends.map(({ value }) => value).sort();
+    };
+    assert.deepEqual(await batch(), [first + 2, first + 3]);
+    assert.deepEqual(await batch(), [first + 2, first + 3]);
   });
 
   test(`${way}: faults say what may be believed`, async (t) => {
