@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Echo, Gateway, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -20,13 +20,13 @@ const END_STREAM_AND_HEADERS: u8 = 5;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// `POST /call/echo/METHOD`, without a body and without compression.
-fn opening(stream: u32, method: &str) -> Vec<u8> {
+pub fn opening(stream: u32, method: &str) -> Vec<u8> {
     let literal = |index: u8, text: &str| {
         [&[index, u8::try_from(text.len()).expect("small")][..], text.as_bytes()].concat()
     };
@@ -37,7 +37,7 @@ fn opening(stream: u32, method: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block)
 }
 
-async fn connect(gateway: &Gateway) -> TcpStream {
+pub async fn connect(gateway: &Gateway) -> TcpStream {
     let mut stream = TcpStream::connect(&gateway.http).await.expect("it accepts");
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).await.expect("open");
     stream

@@ -22,6 +22,7 @@ mod demo;
 mod deploying;
 mod discovery;
 mod draining;
+mod edges;
 mod envelope;
 mod ethereum;
 mod events;
