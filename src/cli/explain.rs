@@ -146,8 +146,15 @@ impl<'a> Decision<'a> {
         let timeout = rule.map_or_else(rest, |(_, rule)| rule.timeout);
         let of_the_rest = if config.guarded { Access::Closed } else { Access::Open };
         let access = rule.map_or(of_the_rest, |(_, rule)| rule.access.clone());
+        let shorter = rule.and_then(|(_, rule)| {
+            let name = rule.shorter(name.as_str())?;
+            let other = config.routes.iter().find(|other| other.matches(&name))?;
+            (other.upstream == rule.upstream).then_some(&other.access)
+        });
         let may = whom.map(|whom| {
-            let admitted = access.lets_call(whom, name.as_str());
+            let admitted = [Some(&access), shorter].into_iter().flatten();
+            let admitted = admitted.map(|access| access.lets_call(whom, name.as_str()));
+            let admitted: Result<(), _> = admitted.collect();
             admitted.map_err(|refusal| refusal.fault("call", name.as_str(), whom))
         });
         let rule = rule.map(|(index, rule)| (index + 1, rule));

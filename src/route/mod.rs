@@ -118,9 +118,32 @@ impl Rule {
         self.service.as_deref().unwrap_or(name.service())
     }
 
-    /// The method to ask for when `name` is called.
+    /// The method to ask for when `name` is called. Where the row tells the service, that is all that
+    /// stands behind the service of its pattern: `a.x.f` is no other name of `a.f`, which a row before
+    /// it may close.
     pub fn method<'a>(&'a self, name: &'a CallName) -> &'a str {
-        self.method.as_deref().unwrap_or(name.method())
+        let behind = || {
+            let own = self.service.as_ref().and(self.own_service())?;
+            name.as_str().strip_prefix(own)?.strip_prefix('.')
+        };
+        self.method.as_deref().or_else(behind).unwrap_or(name.method())
+    }
+
+    /// What stands before the last dot of the pattern, where nothing of it is left open.
+    fn own_service(&self) -> Option<&str> {
+        let (service, _) = self.pattern.as_str().rsplit_once('.')?;
+        (!service.contains(['*', '?'])).then_some(service)
+    }
+
+    /// The name that a longer one may be taken for over there, when `*` has taken dots too: some services look
+    /// at a name's last word alone. `None` for all names of two words.
+    pub fn shorter(&self, name: &str) -> Option<String> {
+        if !name.split_once('.')?.1.contains('.') {
+            return None;
+        }
+        let own = self.own_service()?;
+        let (_, last) = name.strip_prefix(own)?.strip_prefix('.')?.rsplit_once('.')?;
+        Some(format!("{own}.{last}"))
     }
 }
 
@@ -130,8 +153,7 @@ impl Rule {
         if let Some(service) = &self.service {
             return Some(service);
         }
-        let (service, _) = self.pattern.as_str().rsplit_once('.')?;
-        (!service.contains(['*', '?'])).then_some(service)
+        self.own_service()
     }
 
     /// The method that its calls ask for, where the row alone tells.
@@ -177,6 +199,33 @@ mod tests {
         ];
         for (pattern, service, name, expected) in cases {
             assert_eq!(rule(pattern, service).matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_a_row_with_a_service_leaves_open_is_the_method() {
+        let renamed = rule("svc.*", Some("there"));
+        for (name, method) in
+            [("svc.secret", "secret"), ("svc.x.secret", "x.secret"), ("svc..secret", ".secret")]
+        {
+            let name = CallName::parse(name.to_owned()).expect("a name");
+            assert_eq!((renamed.service(&name), renamed.method(&name)), ("there", method));
+        }
+        let name = CallName::parse("a.b.c".to_owned()).expect("a name");
+        assert_eq!(rule("*", Some("there")).method(&name), "c");
+        assert_eq!(rule("a.*", None).method(&name), "c");
+    }
+
+    #[test]
+    fn a_longer_name_may_be_taken_for_a_shorter_one() {
+        for (pattern, name, shorter) in [
+            ("svc.*", "svc.secret", None),
+            ("svc.*", "svc.x.secret", Some("svc.secret")),
+            ("a.b.*", "a.b.c", None),
+            ("a.b.*", "a.b.x.y.c", Some("a.b.c")),
+            ("*", "a.b.c", None),
+        ] {
+            assert_eq!(rule(pattern, None).shorter(name).as_deref(), shorter, "{pattern} {name}");
         }
     }
 

@@ -85,9 +85,12 @@ impl Router {
     /// Finds the row of a call, and applies the policies. Does not wait: it can be asked under a
     /// lock. Writing the end of what was declined can take longer, and is left to who asked.
     pub fn admit(&self, arrival: &Arrival<'_>) -> Result<Ticket, Box<Unadmitted>> {
-        let row = Arc::clone(self.table.load().find(arrival.name));
-        let deadline = policy::timeout::deadline(&row, arrival);
-        let admitted = policy::admit(&row, arrival, deadline);
+        let table = self.table.load();
+        let row = table.find(arrival.name);
+        let deadline = policy::timeout::deadline(row, arrival);
+        let shorter = table.shorter(row, arrival.name);
+        let admitted = policy::admit((row, shorter.map(|row| &**row)), arrival, deadline);
+        let row = Arc::clone(row);
         let ending = Ending::of(row, arrival);
         match admitted {
             Ok(Admitted { probe, standing, allowance }) => {

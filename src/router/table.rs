@@ -184,6 +184,14 @@ impl Table {
         self.position(name).map_or(&self.last, |row| &self.rows[row])
     }
 
+    /// The row of what a call's name may be taken for over there, where that is another one and sends to the
+    /// same upstream: whom it lets in decides too.
+    pub fn shorter(&self, row: &Row, name: &str) -> Option<&Arc<Row>> {
+        let other = self.find(&row.rule.shorter(name)?);
+        let is_other = other.rule.upstream == row.rule.upstream && !std::ptr::eq(&**other, row);
+        is_other.then_some(other)
+    }
+
     /// Whether a row takes calls of that name that names it to the letter.
     pub fn names(&self, name: &str) -> bool {
         self.position(name).is_some_and(|row| self.rows[row].rule.pattern.is_literal())

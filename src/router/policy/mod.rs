@@ -72,14 +72,17 @@ impl From<Fault> for Declined {
     }
 }
 
-/// The policies, in their order.
+/// The policies, in their order. Beside the call's row there may be that of what its name may be taken for.
 pub(super) fn admit(
-    row: &Row,
+    (row, shorter): (&Row, Option<&Row>),
     arrival: &Arrival<'_>,
     deadline: Deadline,
 ) -> Result<Admitted, Declined> {
     hops::check(arrival)?;
     access::check(row, arrival)?;
+    if let Some(shorter) = shorter {
+        access::check(shorter, arrival)?;
+    }
     let target = served::target(row, (arrival.name, arrival.service))?;
     let is_keyed = idempotency::check(row, arrival)?;
     if !is_keyed {

@@ -3,6 +3,7 @@
 mod certificates;
 pub mod issuer;
 mod keys;
+mod names;
 mod operators;
 mod tokens;
 mod topics;

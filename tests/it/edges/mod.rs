@@ -18,7 +18,8 @@ use crate::harness::{Echo, Gateway};
 const NEIGHBOURS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(4);
 /// What payloads may hold. The rest of what the gateway may grow by is connections.
-const LIMITS: &str = "max_memory = \"32MiB\"\n[http]\nmax_connections = 20000\nread_timeout = \"10s\"\n";
+const LIMITS: &str =
+    "max_memory = \"32MiB\"\n[http]\nmax_connections = 20000\nread_timeout = \"10s\"\n";
 const MOST_GROWTH: f64 = 160.0 * 1024.0 * 1024.0;
 
 const BEGIN: &str = "<!-- table: `make edges` writes what follows -->";
@@ -103,9 +104,10 @@ async fn all(form: Form, each: impl Fn(&Seen)) -> Vec<Seen> {
 fn table(seen: &[Seen]) -> String {
     let micros = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     let calm = seen[0].percentile(99).as_secs_f64();
-    let mut text = "| who attacks | clients | calls of others | p50 | p99 | p99, of the calm one | memory |\n\
+    let mut text =
+        "| who attacks | clients | calls of others | p50 | p99 | p99, of the calm one | memory |\n\
                     |---|---|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for one in seen {
         let (p50, p99) = (one.percentile(50), one.percentile(99));
         let times = p99.as_secs_f64() / calm;
