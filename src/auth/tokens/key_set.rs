@@ -59,6 +59,10 @@ impl KeySet {
                 secret.len()
             ));
         }
+        if memchr::memmem::find(secret, b"-----BEGIN ").is_some() {
+            // Whoever knows a public key could sign with it.
+            return Err("it is a key in PEM, and no secret: name its file as `key_file`".to_owned());
+        }
         let key = DecodingKey::from_secret(secret).map_err(|error| error.to_string())?;
         let material = super::hash(&String::from_utf8_lossy(secret)).to_vec();
         Ok(Self::of(vec![Key::new(None, Algorithm::HS256, key, material)], 0))
@@ -374,5 +378,7 @@ mod tests {
             assert!(complaint.contains(words), "{complaint}");
         }
         assert!(KeySet::of_secret(&[7; 31]).is_err() && KeySet::of_secret(&[7; 32]).is_ok());
+        let public = b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n";
+        assert!(KeySet::of_secret(public).expect_err("no secret").contains("`key_file`"));
     }
 }

@@ -58,8 +58,38 @@ type Limiter<K, S> = RateLimiter<K, S, MonotonicClock, StateInformationMiddlewar
 pub(in crate::router) struct CallerLimiter {
     rate: Rate,
     hasher: RandomState,
-    callers: Limiter<u64, HashMapStateStore<u64>>,
+    /// Those who are known.
+    known: Callers,
+    /// The others, by their addresses: however many those are, whoever is known has a limit of his own.
+    others: Callers,
+}
+
+/// Callers of a kind, each with his own.
+struct Callers {
+    limiter: Limiter<u64, HashMapStateStore<u64>>,
     sweep: Sweep,
+}
+
+impl Callers {
+    fn new(rate: Rate) -> Self {
+        let limiter: RateLimiter<_, _, _> =
+            RateLimiter::new(quota(rate), HashMapStateStore::default(), MonotonicClock);
+        Self { limiter: limiter.with_middleware(), sweep: Sweep::default() }
+    }
+
+    fn take(&self, mut key: u64) -> Result<StateSnapshot, Spent> {
+        if self.limiter.len() >= MOST_CALLERS {
+            if self.sweep.is_due(Instant::now()) {
+                self.limiter.retain_recent();
+            }
+            if self.limiter.len() >= MOST_CALLERS {
+                // So that a flood of new addresses is held to a limit.
+                key = 0;
+            }
+        }
+        let checked = self.limiter.check_key(&key);
+        checked.map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
+    }
 }
 
 /// `total_rate`: all callers have one.
@@ -81,10 +111,8 @@ fn quota(rate: Rate) -> Quota {
 impl CallerLimiter {
     /// A limit that nobody has met yet.
     pub(in crate::router) fn new(rate: Rate) -> Self {
-        let callers: RateLimiter<_, _, _> =
-            RateLimiter::new(quota(rate), HashMapStateStore::default(), MonotonicClock);
-        let callers = callers.with_middleware();
-        Self { rate, hasher: RandomState::default(), callers, sweep: Sweep::default() }
+        let (known, others) = (Callers::new(rate), Callers::new(rate));
+        Self { rate, hasher: RandomState::default(), known, others }
     }
 
     /// The limit.
@@ -93,21 +121,8 @@ impl CallerLimiter {
     }
 
     fn take(&self, caller: &Caller) -> Result<Allowance, Spent> {
-        let mut key = self.key(caller);
-        if self.callers.len() >= MOST_CALLERS {
-            if self.sweep.is_due(Instant::now()) {
-                self.callers.retain_recent();
-            }
-            if self.callers.len() >= MOST_CALLERS {
-                // So that a flood of new addresses is held to a limit, and those who are known are
-                // not forgotten for it.
-                key = 0;
-            }
-        }
-        let checked = self.callers.check_key(&key);
-        checked
-            .map(|snapshot| Allowance::new(self.rate, &snapshot))
-            .map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
+        let callers = if caller.identity().is_some() { &self.known } else { &self.others };
+        callers.take(self.key(caller)).map(|snapshot| Allowance::new(self.rate, &snapshot))
     }
 
     /// Who calls, as a number that nobody can choose.
@@ -240,15 +255,20 @@ mod tests {
         for n in 1..1_000_000 {
             taken += usize::from(limiter.take(&address(n)).is_ok());
         }
-        assert!(limiter.callers.len() <= MOST_CALLERS + 1, "{}", limiter.callers.len());
+        assert!(
+            limiter.others.limiter.len() <= MOST_CALLERS + 1,
+            "{}",
+            limiter.others.limiter.len()
+        );
         // Further ones share one allowance, and those who are known are not forgotten for them.
         assert!(taken <= MOST_CALLERS + 1, "{taken}");
         assert!(limiter.take(&first).is_err());
+        assert!(limiter.take(&named("web")).is_ok(), "whoever is known is not in their crowd");
         let quick = CallerLimiter::new(rate("4294967295/s"));
         for n in 0..=MOST_CALLERS as u32 {
             assert!(quick.take(&address(n)).is_ok());
         }
-        let left = quick.callers.len();
+        let left = quick.others.limiter.len();
         assert!(left < MOST_CALLERS / 2, "their allowances have come back: {left}");
     }
 }

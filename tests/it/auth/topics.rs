@@ -55,18 +55,22 @@ async fn a_browser_shows_its_token_by_a_subprotocol_or_says_it_first() {
     let mut known = WebSocket::open_with(&gateway.http, "/api", &headers).await;
     let told = ask(&mut known, "genkan.subscribe", wanted.clone()).await;
     assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
-    let mut late = WebSocket::open(&gateway.http).await;
-    let refused = as_fault(&ask(&mut late, "genkan.subscribe", wanted.clone()).await);
-    assert_eq!(refused.is("access_denied", "not_sent").code, -32001);
-    let wrong = as_fault(&ask(&mut late, "genkan.authenticate", json!({"token": "wrong"})).await);
-    wrong.is("access_denied", "not_sent");
-    let told = ask(&mut late, "genkan.authenticate", json!({"token": key})).await;
-    assert_eq!(told["result"], json!({"subject": "web", "expires": null}), "{told}");
-    let told = ask(&mut late, "genkan.subscribe", wanted).await;
-    assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
-    for params in [json!({}), json!({"token": 7}), json!([]), json!({"token": "a", "x": 1})] {
-        as_fault(&ask(&mut late, "genkan.authenticate", params).await)
-            .is("invalid_params", "not_sent");
+    // At a service's own address too: a service must not be told the token.
+    for path in ["/api", "/api/shop"] {
+        let mut late = WebSocket::open_with(&gateway.http, path, &[]).await;
+        let refused = as_fault(&ask(&mut late, "genkan.subscribe", wanted.clone()).await);
+        assert_eq!(refused.is("access_denied", "not_sent").code, -32001);
+        let wrong =
+            as_fault(&ask(&mut late, "genkan.authenticate", json!({"token": "wrong"})).await);
+        wrong.is("access_denied", "not_sent");
+        let told = ask(&mut late, "genkan.authenticate", json!({"token": key})).await;
+        assert_eq!(told["result"], json!({"subject": "web", "expires": null}), "{told}");
+        let told = ask(&mut late, "genkan.subscribe", wanted.clone()).await;
+        assert_eq!(told["result"]["topics"], json!(["shop.sold"]), "{told}");
+        for params in [json!({}), json!({"token": 7}), json!([]), json!({"token": "a", "x": 1})] {
+            as_fault(&ask(&mut late, "genkan.authenticate", params).await)
+                .is("invalid_params", "not_sent");
+        }
     }
     assert!(!gateway.log_text().contains(&key));
 }

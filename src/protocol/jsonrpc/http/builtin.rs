@@ -2,7 +2,7 @@
 //! are listened to, and `rpc.discover`.
 //!
 //! At `/api` they go before the routing table, but for a row that names one of them to the letter.
-//! At a service's own address two are looked at: `rpc.discover`, which tells of the service alone, and
+//! At a service's own address those of topics are there too, `rpc.discover`, which tells of the service alone, and
 //! `get_service_specs`, which is the service's: what the rows say of it is told where it has none.
 
 use super::super::discovery;
@@ -23,8 +23,9 @@ pub(super) async fn dispatch(
     service: Option<&str>,
     call: Call,
 ) -> (Dispatched, bool) {
-    if service.is_none()
-        && let Some(method) = ears::Method::of(call.name.as_str())
+    // At a service's own address too: a service has no part in them, and one of them has a secret.
+    let bare = if service.is_none() { call.name.as_str() } else { call.name.method() };
+    if let Some(method) = ears::Method::of(bare)
         && !http.router.table().names(call.name.as_str())
     {
         return (events(http, ingress, method, ears, &call).await, false);
