@@ -161,6 +161,11 @@ async fn an_upstream_whose_settings_change_is_replaced_without_a_gap() {
     assert_eq!(echo.gateway.metric("genkan_upstream_up", &[("upstream", "nats")]).await, 1.0);
     let in_flight = echo.gateway.metric("genkan_calls_in_flight", &[("upstream", "nats")]).await;
     assert_eq!(in_flight, 0.0);
+    echo.gateway.terminate();
+    echo.gateway.exit_status().await;
+    // The ends of the old ones are Genkan's own doing.
+    let lost = echo.gateway.logged("the connection to NATS was lost; connecting again");
+    assert_eq!(lost, Vec::<Value>::new());
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ pub(super) fn start(
     };
     let shutdown = tasks.shutdown().clone();
     tasks.spawn("nats connection", async move {
-        // `None` means that the shutdown came; the supervisor itself does not end.
+        // Nothing else than the shutdown ends it.
         let _stopped = shutdown.run_until_cancelled(supervisor.run()).await;
         supervisor.link.take_down("Genkan is shutting down");
         supervisor.metrics.set_up(false);
@@ -136,6 +136,10 @@ impl Supervisor {
         loop {
             let next = tokio::select! {
                 end = &mut living.ended => {
+                    // Its task may have heard of the shutdown first: nothing was lost.
+                    if self.tasks.shutdown().is_cancelled() {
+                        return;
+                    }
                     let lived = self.lost(&living, end);
                     if lived < STABLE {
                         // Whatever ends it at once would end the next one too.
