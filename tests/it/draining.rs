@@ -42,6 +42,30 @@ async fn calls_in_flight_get_their_answers_and_no_new_ones_are_taken() {
     echo.gateway.wait_for_log(0, "stopped").await;
 }
 
+/// It lies in the system's buffers when the signal comes: whoever has sent it cannot know.
+#[tokio::test]
+async fn what_was_sent_before_on_open_connections_is_answered() {
+    let echo = Echo::start().await;
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        let mut connection = echo.gateway.connect().await;
+        connection.request("POST", "/call/echo/x", &[], b"[1]").await;
+        assert!(connection.receive().await.is_some());
+        open.push(connection);
+    }
+    echo.gateway.freeze(true);
+    for connection in &mut open {
+        connection.request("POST", "/call/echo/x", &[], b"[\"sent\"]").await;
+    }
+    echo.gateway.terminate();
+    echo.gateway.freeze(false);
+    for connection in &mut open {
+        let answer = connection.receive().await.expect("an answer, not a hang-up");
+        assert_eq!((answer.status, answer.text()), (200, "\"sent\""));
+    }
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
 #[tokio::test]
 async fn who_is_owed_an_answer_gets_it_whatever_it_takes() {
     let shop = Shop::shared(NamekoVersion::Three);

@@ -239,6 +239,15 @@ impl Gateway {
 
     /// Every line of the log. Each must be a JSON object: standard error is no terminal.
     pub fn log(&self) -> Vec<Value> {
+        self.log_after(0)
+    }
+
+    /// How many lines there are.
+    pub fn lines_logged(&self) -> usize {
+        self.log.lock().unwrap().len()
+    }
+
+    fn log_after(&self, seen: usize) -> Vec<Value> {
         let lines = self.log.lock().unwrap();
         let parse = |line: &String| -> Value {
             let value: Value = serde_json::from_str(line)
@@ -246,7 +255,7 @@ impl Gateway {
             assert!(value.is_object(), "{line}");
             value
         };
-        lines.iter().map(parse).collect()
+        lines.iter().skip(seen).map(parse).collect()
     }
 
     /// The lines with that message.
@@ -257,8 +266,7 @@ impl Gateway {
     /// Waits for a line whose message begins with `message`, after the first `seen` lines.
     pub async fn wait_for_log(&self, seen: usize, message: &str) -> Value {
         eventually(&format!("a log line `{message}`"), async || {
-            let lines = self.log();
-            let mut lines = lines.into_iter().skip(seen);
+            let mut lines = self.log_after(seen).into_iter();
             lines.find(|line| line["message"].as_str().unwrap_or_default().starts_with(message))
         })
         .await
@@ -266,8 +274,12 @@ impl Gateway {
 
     /// Replaces the configuration file.
     pub fn write_config(&self, toml: &str) {
-        let changed = format!("{}\n", keep_ports(toml, &self.http, &self.admin));
-        std::fs::write(self.config(), changed).expect("the file");
+        std::fs::write(self.config(), self.with_its_ports(toml)).expect("the file");
+    }
+
+    /// A configuration that lets it listen where it does.
+    pub fn with_its_ports(&self, toml: &str) -> String {
+        format!("{}\n", keep_ports(toml, &self.http, &self.admin))
     }
 
     /// SIGHUP.
@@ -278,6 +290,16 @@ impl Gateway {
     /// SIGTERM.
     pub fn terminate(&self) {
         self.process.signal("TERM");
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.process.signal("KILL");
+    }
+
+    /// Stops it from running without closing its connections, or lets it run on.
+    pub fn freeze(&self, frozen: bool) {
+        self.process.signal(if frozen { "STOP" } else { "CONT" });
     }
 
     /// The exit status, once it has ended.

@@ -28,6 +28,27 @@ async fn a_draining_gateway_answers_what_it_owes_and_says_goodbye() {
     assert_eq!(echo.called(), ["later", "later"]);
 }
 
+/// It lies in the system's buffers when the signal comes: whoever has sent it cannot know.
+#[tokio::test]
+async fn what_was_sent_before_is_answered() {
+    let echo = Echo::start().await;
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        open.push(WebSocket::open(&echo.gateway.http).await);
+    }
+    echo.gateway.freeze(true);
+    for socket in &mut open {
+        socket.say(call(1, "x")).await;
+    }
+    echo.gateway.terminate();
+    echo.gateway.freeze(false);
+    for socket in &mut open {
+        assert_eq!(socket.json().await["result"], 1);
+        assert_eq!(socket.closed().await.0, 1001);
+    }
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_hang_up_holds_no_end_up() {
     let echo = Echo::start().await;

@@ -105,11 +105,6 @@ impl Progress {
             || self.is_owing()
     }
 
-    /// Whether no request has come yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.last_used.load(Ordering::Relaxed) == 0 && !self.is_busy()
-    }
-
     /// Whether it has answered something, and nothing has come or gone for that long.
     pub(super) fn rests(&self, long: Duration) -> bool {
         let last_used = self.last_used.load(Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,7 +29,7 @@ use super::{Connected, bare};
 use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
-const GOODBYE: Duration = Duration::from_millis(200);
+pub(super) const GOODBYE: Duration = Duration::from_millis(200);
 /// After so long without a request a connection gives its buffers back, some 16 KiB of them.
 const REST: Duration = Duration::from_secs(2);
 /// What HTTP/2 begins with where nothing else has said that it is spoken (RFC 9113, section 3.4): so
@@ -83,7 +84,7 @@ impl Session {
         }
     }
 
-    /// Waits until whoever has just been let in must have begun.
+    /// Waits until whoever is about to say something must have begun.
     async fn has_to_end(&self) {
         self.closed.cancelled().await;
         sleep(GOODBYE).await;
@@ -96,7 +97,7 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let patience = server.config().idle_timeout;
-        let mut begun = self.first_words(server, &mut stream, patience, self.has_to_end()).await;
+        let mut begun = self.first_words(server, &mut stream, patience).await;
         while let Some(said) = begun {
             match Box::pin(self.serve_http(server, (stream, said), &connected)).await {
                 After::End => return,
@@ -110,8 +111,8 @@ impl Session {
                 }
                 After::Rest { stream: rested, .. } => {
                     stream = rested;
-                    let (patience, end) = (patience.saturating_sub(REST), self.closed.cancelled());
-                    begun = self.first_words(server, &mut stream, patience, end).await;
+                    let patience = patience.saturating_sub(REST);
+                    begun = self.first_words(server, &mut stream, patience).await;
                 }
             }
         }
@@ -120,13 +121,12 @@ impl Session {
     }
 
     /// Waits until a client begins, and gives what tells the version that it speaks; `None` where it
-    /// says nothing for that long, or has to `end` before.
+    /// says nothing for that long, or has to end before.
     async fn first_words<S>(
         &self,
         server: &Server,
         stream: &mut S,
         patience: Duration,
-        end: impl Future<Output = ()>,
     ) -> Option<Bytes>
     where
         S: AsyncRead + Unpin,
@@ -135,7 +135,7 @@ impl Session {
         let mut said = tokio::select! {
             biased;
             read = timeout(patience, stream.read(&mut bytes)) => read.ok()?.ok()?,
-            () = end => return None,
+            () = self.has_to_end() => return None,
         };
         if said == 0 {
             return None;
@@ -192,10 +192,14 @@ impl Session {
         let mut look = pin!(sleep(tick(server.limits()).min(REST)));
         let mut told = pin!(async {
             self.closed.cancelled().await;
-            if progress.is_fresh() {
-                // Whoever has just been let in is about to ask.
-                sleep(GOODBYE).await;
-            }
+            // Whoever has just been let in is about to ask, and what others have asked may not have
+            // been read: the answer to it is the last.
+            let mut goodbye = pin!(sleep(GOODBYE));
+            poll_fn(|cx| match progress.is_busy() || progress.is_in_head() {
+                true => Poll::Ready(()),
+                false => goodbye.as_mut().poll(cx),
+            })
+            .await;
         });
         let mut closing = false;
         loop {

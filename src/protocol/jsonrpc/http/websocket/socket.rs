@@ -17,13 +17,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::server::Server;
+use super::super::session::GOODBYE;
 use super::super::{Connected, WEBSOCKET};
 use super::calls::{self, Started, UnderWay};
 use super::closing::Closing;
@@ -116,7 +118,8 @@ struct Socket {
     /// The one that was in force when it was last looked at.
     server: Arc<Server>,
     connected: Connected,
-    told: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Nothing more is to be taken.
+    told: BoxFuture<'static, ()>,
     phase: Phase,
     reading: Reading,
     calls: FuturesUnordered<UnderWay>,
@@ -145,7 +148,11 @@ impl Socket {
         Self {
             client: Arc::new(client),
             in_force,
-            told: Box::pin(closed.cancelled_owned()),
+            told: Box::pin(async move {
+                closed.cancelled().await;
+                // What the client has said before may not have been read.
+                sleep(GOODBYE).await;
+            }),
             phase: Phase::Open,
             reading: Reading::new(&connected.account),
             calls: FuturesUnordered::new(),
