@@ -1,13 +1,38 @@
 //! Stands between a gateway and a broker, and takes the bytes away: a cable that is cut, a firewall
-//! that forgets its connections.
+//! that forgets its connections, a line that is slow or says nothing for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// What becomes of bytes that go one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// They pass.
+    #[default]
+    Clear,
+    /// They pass later by that.
+    Slow(Duration),
+    /// They are kept until the way is another, as a network does that will send them again. Sockets
+    /// stay open.
+    Silent,
+}
+
+/// What becomes of bytes, whichever connection they are of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// From whoever has connected to the proxy.
+    pub out: Way,
+    /// To them.
+    pub back: Way,
+    /// Whether new connections are closed at once.
+    pub refuses: bool,
+}
 
 /// A proxy. It ends with its test.
 pub struct Proxy {
@@ -16,6 +41,7 @@ pub struct Proxy {
     cuts: Arc<AtomicU32>,
     /// How often all have been hung up on.
     hang_ups: watch::Sender<u32>,
+    weather: watch::Sender<Weather>,
 }
 
 impl Proxy {
@@ -26,14 +52,20 @@ impl Proxy {
         let cuts = Arc::new(AtomicU32::new(0));
         let so_far = Arc::clone(&cuts);
         let (hang_ups, hung_up) = watch::channel(0);
+        let (weather, is) = watch::channel(Weather::default());
         tokio::spawn(async move {
             while let Ok((inner, _)) = listener.accept().await {
+                if is.borrow().refuses {
+                    continue;
+                }
                 let Ok(outer) = TcpStream::connect(&to).await else { continue };
                 let (inner_in, inner_out) = inner.into_split();
                 let (outer_in, outer_out) = outer.into_split();
-                for (from, to) in [(inner_in, outer_out), (outer_in, inner_out)] {
-                    let (carried, mut hung_up) =
-                        (carry(from, to, Arc::clone(&so_far)), hung_up.clone());
+                let out: fn(&Weather) -> Way = |weather| weather.out;
+                let back: fn(&Weather) -> Way = |weather| weather.back;
+                for (from, to, way) in [(inner_in, outer_out, out), (outer_in, inner_out, back)] {
+                    let carried = carry(from, to, Arc::clone(&so_far), is.clone(), way);
+                    let mut hung_up = hung_up.clone();
                     hung_up.mark_unchanged();
                     tokio::spawn(async move {
                         tokio::select! {
@@ -44,7 +76,7 @@ impl Proxy {
                 }
             }
         });
-        Self { address, cuts, hang_ups }
+        Self { address, cuts, hang_ups, weather }
     }
 
     /// `127.0.0.1:PORT`.
@@ -62,9 +94,20 @@ impl Proxy {
     pub fn cut(&self) {
         self.cuts.fetch_add(1, Ordering::SeqCst);
     }
+
+    /// From now on it is so, on all connections that there are and will be.
+    pub fn set(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cuts: Arc<AtomicU32>) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    cuts: Arc<AtomicU32>,
+    mut weather: watch::Receiver<Weather>,
+    way: fn(&Weather) -> Way,
+) {
     let born = cuts.load(Ordering::SeqCst);
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -73,6 +116,12 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cuts: Arc<Atomic
             // Both halves stay open, and whatever comes is taken and lost.
             while from.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
             return std::future::pending().await;
+        }
+        let is = weather.wait_for(|weather| way(weather) != Way::Silent).await;
+        // An end is passed on in its turn, like bytes.
+        let is = is.map_or(Way::Clear, |weather| way(&weather));
+        if let Way::Slow(delay) = is {
+            tokio::time::sleep(delay).await;
         }
         let Ok(count @ 1..) = read else { return };
         if to.write_all(&buffer[..count]).await.is_err() {

@@ -159,11 +159,16 @@ impl RabbitMq {
     pub fn vhost(&self) -> Vhost<'_> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.make_vhost(&name);
+        Vhost { node: self, name }
+    }
+
+    /// A virtual host of that name, empty, where everybody may do everything.
+    pub fn make_vhost(&self, name: &str) {
         self.put(&format!("vhosts/{name}"), &json!({}));
         for user in ["guest", "gateway"] {
             self.put(&format!("permissions/{name}/{user}"), &everything());
         }
-        Vhost { node: self, name }
     }
 
     /// The URL of the default virtual host, with the password in it.
@@ -171,7 +176,8 @@ impl RabbitMq {
         self.url_of("%2f")
     }
 
-    fn url_of(&self, vhost: &str) -> String {
+    /// The URL of a virtual host, with the password in it.
+    pub fn url_of(&self, vhost: &str) -> String {
         format!("amqp://gateway:{PASSWORD}@127.0.0.1:{}/{vhost}", self.amqp)
     }
 

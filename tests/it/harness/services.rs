@@ -30,7 +30,7 @@ impl NamekoVersion {
     }
 
     /// `nameko run MODULE`, in the folder of the tests' services.
-    fn run(self, module: &str, url: &str) -> Command {
+    pub fn run(self, module: &str, url: &str) -> Command {
         let broker = match self {
             Self::Two => ["--broker".to_owned(), url.to_owned()],
             Self::Three => ["--define".to_owned(), format!("AMQP_URI={url}")],
@@ -118,7 +118,7 @@ impl Shop {
 }
 
 /// A Nameko service is there when its queues are consumed.
-fn wait_for_consumers(process: &Process, url: &str, queues: &[String]) {
+pub fn wait_for_consumers(process: &Process, url: &str, queues: &[String]) {
     let started = Instant::now();
     let look = async || {
         for queue in queues {

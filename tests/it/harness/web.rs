@@ -59,6 +59,7 @@ impl Asked {
 /// What is answered.
 #[derive(Clone, Debug)]
 pub struct Say {
+    after: Duration,
     bytes: Vec<u8>,
     then: Then,
 }
@@ -82,17 +83,17 @@ impl Say {
     pub fn status(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let text = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
-        Self { bytes: text.into_bytes(), then: Then::GoOn }
+        Self::bytes(text)
     }
 
     /// Those bytes, and the connection goes on.
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), then: Then::GoOn }
+        Self { after: Duration::ZERO, bytes: bytes.into(), then: Then::GoOn }
     }
 
     /// Nothing, for as long as the connection lives.
     pub fn nothing() -> Self {
-        Self::bytes("").and(Then::Wait)
+        Self::bytes("").and_wait()
     }
 
     /// The connection is closed after it.
@@ -108,6 +109,22 @@ impl Say {
     /// The last of the bytes come again and again.
     pub fn and_again(self) -> Self {
         self.and(Then::SayAgain)
+    }
+
+    /// Later by that.
+    pub fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+
+    /// The first half of it.
+    pub fn half(mut self) -> Self {
+        self.bytes.truncate(self.bytes.len() / 2);
+        self
+    }
+
+    /// And then nothing, for as long as the connection lives.
+    pub fn and_wait(self) -> Self {
+        self.and(Then::Wait)
     }
 
     fn and(self, then: Then) -> Self {
@@ -168,6 +185,12 @@ impl Web {
         Self { url: format!("unix://{}:/api", path.display()), state, task }
     }
 
+    /// Ends it, as the system does with a process that is killed: its address is free.
+    pub async fn end(mut self) {
+        self.task.abort();
+        drop((&mut self.task).await);
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         self.url.trim_start_matches("http://").trim_end_matches("/api")
@@ -207,6 +230,7 @@ impl State {
         while let Some(asked) = read(&mut stream, connection).await {
             let say = (self.answer)(&asked);
             self.asked.lock().unwrap().push(asked);
+            tokio::time::sleep(say.after).await;
             if stream.write_all(&say.bytes).await.is_err() {
                 break;
             }
