@@ -1,6 +1,6 @@
 # What a newcomer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test mesh edges fuzz bench lint setup clean
+.PHONY: help demo test mesh chaos edges fuzz bench lint setup clean
 
 help: ## this list
 	@printf 'Genkan: JSON-RPC over HTTP in front of Nameko, NATS and more.\n\n'
@@ -17,6 +17,10 @@ test: ## set up, then every test: unit tests and tests/it through real brokers a
 mesh: ## every way in times every kind of service: the table in docs/mesh.md, as it comes out now
 	@scripts/setup
 	MESH=write cargo test --locked --test it -- mesh::
+
+chaos: ## brokers, services, lines and Genkan itself broken under load (ROUNDS=20 ONLY=NATS): the table in docs/chaos.md
+	@scripts/setup
+	ROUNDS="$(ROUNDS)" ONLY="$(ONLY)" cargo test --quiet --locked --test it -- --ignored --nocapture chaos::
 
 edges: ## hostile clients, and what their neighbours notice: the table in docs/edges.md
 	@scripts/setup

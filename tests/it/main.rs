@@ -12,6 +12,7 @@ mod bare_calls;
 mod breaking;
 mod browser;
 mod certificates;
+mod chaos;
 mod check_live;
 mod client_lines;
 mod clients;
