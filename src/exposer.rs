@@ -5,6 +5,7 @@
 //! upstream's connection gives it, and comes and goes with that upstream.
 
 pub mod debts;
+pub mod gate;
 
 use std::sync::Arc;
 

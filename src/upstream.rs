@@ -55,6 +55,12 @@ pub trait Upstream: Send + Sync + 'static {
     /// Whether calls can be sent now.
     fn readiness(&self) -> Readiness;
 
+    /// Whether calls of that service would find somebody, as far as is known: not where the whole
+    /// upstream is not ready, and elsewhere as its protocol can tell.
+    fn is_ready_for(&self, _service: &str) -> bool {
+        self.readiness() == Readiness::Ready
+    }
+
     /// The methods that can be called there, of one service or of all that it knows: none where
     /// nobody tells. Whoever asks says how long there is time.
     fn offers<'a>(&'a self, _service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {

@@ -11,7 +11,7 @@ use crate::route::pattern::Pattern;
 use crate::route::{HUB, Rule};
 
 /// An `[[expose]]` row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExposeConfig {
     /// The upstreams on which the service is exposed.
     pub on: Vec<String>,

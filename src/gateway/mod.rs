@@ -2,6 +2,7 @@
 //!
 //! Everything that runs is started here and ended here. It knows lists, and names no protocol.
 
+mod exposes;
 mod ingresses;
 mod reload;
 mod signals;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::join;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::admin::{BoundAdmin, Overview};
@@ -88,11 +89,11 @@ pub async fn run(
     let mut supervisor = Supervisor::default();
     supervisor.ready();
     let mut reload = Reload::new(config, origin, protocols.readers());
-    let mut upkeep = interval(UPKEEP);
-    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut upkeep = upkeep();
     let reason = loop {
         tokio::select! {
             _ = upkeep.tick() => look_after(&exporter, &router, &ingresses, &mut upstreams),
+            () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
             () = reload.is_time_to_look() => reload.look(&mut upstreams),
             () = reload.is_due() => {
@@ -136,6 +137,13 @@ pub async fn run(
         "stopped because of a fault in Genkan: the log says where it panicked"
     );
     Ok(())
+}
+
+/// Ticks when it is time to look after things.
+fn upkeep() -> Interval {
+    let mut upkeep = interval(UPKEEP);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    upkeep
 }
 
 /// What is done every second.

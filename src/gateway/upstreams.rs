@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::exposes::Exposes;
 use crate::budget::Budget;
 use crate::config::{Config, UpstreamConfig};
 use crate::event_port::EventPort;
@@ -45,6 +47,7 @@ pub(super) struct Upstreams {
     resident_events: Option<Arc<dyn EventPort>>,
     running: Vec<Running>,
     retired: Vec<Retired>,
+    exposes: Exposes,
     /// The limits of the rows, by their patterns, and those of all calls.
     limits: HashMap<String, Arc<LimitsInForce>>,
     gateway_limits: Arc<LimitsInForce>,
@@ -83,9 +86,10 @@ impl Running {
         Arc::ptr_eq(&self.target, &other.target)
     }
 
-    fn expose(&self, services: &[Arc<Expose>], router: &Arc<Router>) {
+    fn expose(&self, services: &[Arc<Expose>], router: &Arc<Router>, doubts: &Arc<Notify>) {
         if let Some(exposer) = &self.exposer {
-            let entrance: Arc<dyn Entrance> = Arc::new(RouterEntrance::new(router, self.protocol));
+            let entrance = RouterEntrance::new(router, self.protocol, doubts);
+            let entrance: Arc<dyn Entrance> = Arc::new(entrance);
             exposer.expose(services, &entrance);
         }
     }
@@ -121,6 +125,7 @@ impl Upstreams {
             resident_events,
             running: Vec::new(),
             retired: Vec::new(),
+            exposes: Exposes::default(),
             limits: HashMap::new(),
             gateway_limits: Arc::default(),
             breakers: HashMap::new(),
@@ -204,7 +209,7 @@ impl Upstreams {
         self.retired.retain_mut(|Retired { running: retired, stays }| {
             if stays.is_some_and(|stays| taken_over || Instant::now() >= stays) {
                 *stays = None;
-                retired.expose(&[], router);
+                retired.expose(&[], router, self.exposes.doubts());
             }
             if stays.is_some() {
                 return true;
@@ -218,12 +223,28 @@ impl Upstreams {
     }
 
     /// Exposes what a configuration says where it says, and nothing else: to be called when its
-    /// table is in force.
-    pub(super) fn expose(&self, config: &Config, router: &Arc<Router>) {
+    /// table is in force. A service of which nobody can be called waits.
+    pub(super) fn expose(&mut self, config: &Config, router: &Arc<Router>) {
+        self.exposes.apply(&config.exposes, &router.table());
+        self.expose_what_is_ready(router);
+    }
+
+    /// Waits until it is to be looked whether what is exposed can be called.
+    pub(super) async fn is_time_to_look(&self) {
+        self.exposes.is_time_to_look().await;
+    }
+
+    /// Leaves services that nobody can call, and takes up those that somebody can again.
+    pub(super) fn look_at_exposes(&mut self, router: &Arc<Router>) {
+        if self.exposes.look() {
+            self.expose_what_is_ready(router);
+        }
+    }
+
+    fn expose_what_is_ready(&self, router: &Arc<Router>) {
         for running in &self.running {
-            let here = config.exposes.iter().filter(|row| row.is_on(&running.target.name));
-            let services: Vec<_> = here.map(|row| Arc::clone(&row.expose)).collect();
-            running.expose(&services, router);
+            let services = self.exposes.on(&running.target.name);
+            running.expose(&services, router, self.exposes.doubts());
         }
     }
 
@@ -248,7 +269,7 @@ impl Upstreams {
     /// their answers, at most `patience`. True if all have.
     pub(super) async fn drain(&self, patience: Duration, router: &Arc<Router>) -> bool {
         let all = || self.running.iter().chain(self.retired.iter().map(|it| &it.running));
-        all().for_each(|running| running.expose(&[], router));
+        all().for_each(|running| running.expose(&[], router, self.exposes.doubts()));
         let answered = async {
             while all().any(|running| running.owed() > 0) {
                 sleep(LOOK).await;

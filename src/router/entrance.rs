@@ -4,30 +4,41 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Router;
 use super::ledger::IngressLabel;
 use crate::call::{Call, Reply, TraceParent};
 use crate::exposer::Entrance;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind, Outcome};
 
 /// The way into a router for calls that come in one way.
 pub struct RouterEntrance {
     router: Arc<Router>,
     ingress: IngressLabel,
+    doubts: Arc<Notify>,
 }
 
 impl RouterEntrance {
-    /// The entrance for calls that come in by `ingress`.
-    pub fn new(router: &Arc<Router>, ingress: &'static str) -> Self {
-        Self { router: Arc::clone(router), ingress: router.ingress(ingress) }
+    /// The entrance for calls that come in by `ingress`. `doubts` are told when one could not be sent
+    /// anywhere: whoever took it perhaps had better leave it to others.
+    pub fn new(router: &Arc<Router>, ingress: &'static str, doubts: &Arc<Notify>) -> Self {
+        let (router, ingress) = (Arc::clone(router), router.ingress(ingress));
+        Self { router, ingress, doubts: Arc::clone(doubts) }
     }
 }
 
 impl Entrance for RouterEntrance {
     fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Reply, Fault>> {
-        async move { self.router.dispatch(self.ingress, call).await.result }.boxed()
+        let dispatch = async move {
+            let result = self.router.dispatch(self.ingress, call).await.result;
+            if result.as_ref().is_err_and(was_refused) {
+                self.doubts.notify_one();
+            }
+            result
+        };
+        dispatch.boxed()
     }
 
     fn is_guarded(&self) -> bool {
@@ -37,4 +48,10 @@ impl Entrance for RouterEntrance {
     fn refuse(&self, trace: &TraceParent, since: Instant, fault: &Fault) {
         self.router.refuse(self.ingress, trace, since, fault);
     }
+}
+
+/// Whether whoever was to have the call is away.
+fn was_refused(fault: &Fault) -> bool {
+    let kinds = [FaultKind::Unavailable, FaultKind::UnknownService];
+    kinds.contains(&fault.kind()) && fault.outcome() == Outcome::NotSent
 }

@@ -13,6 +13,7 @@ use super::target::Target;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallOutcome;
 use crate::route::access::Access;
+use crate::route::expose::{Expose, Ways};
 use crate::route::index::RowIndex;
 use crate::route::pattern::Pattern;
 use crate::route::{HUB, Rule};
@@ -205,6 +206,14 @@ impl Table {
     /// The number of the first row that matches whatever `pattern` does.
     pub fn covering(&self, pattern: &Pattern) -> Option<usize> {
         self.index.first(pattern.as_str(), |row| self.rows[row].rule.pattern.covers(pattern))
+    }
+
+    /// The rows that decide about calls of an exposed service, the implicit last one among them.
+    pub fn ways(&self, expose: &Expose) -> Vec<Arc<Row>> {
+        let rules = self.rows.iter().map(|row| &row.rule).enumerate();
+        let Ways { rows, leave_some } = expose.ways(rules);
+        let rows = rows.into_iter().map(|row| &self.rows[row]);
+        rows.chain(leave_some.then_some(&self.last)).map(Arc::clone).collect()
     }
 
     /// The numbers of the rows that send to the hub, in their order.

@@ -30,6 +30,7 @@ mod events;
 mod faults;
 mod forwarding;
 mod harness;
+mod held_back;
 mod http;
 mod http2_resets;
 mod hub;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::hub::{ModuleView, OutsideCall};
+use super::hub::{JUNO, ModuleView, OutsideCall};
 use super::shared::{Owed, Shared, closed};
 use super::wire::outgoing::quoted;
 use super::wire::{CallId, Rest};
@@ -74,6 +74,10 @@ impl Upstream for HubUpstream {
 
     fn readiness(&self) -> Readiness {
         Readiness::Ready
+    }
+
+    fn is_ready_for(&self, service: &str) -> bool {
+        service == JUNO || self.0.lock().has_active(service)
     }
 
     fn offers<'a>(&'a self, service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {

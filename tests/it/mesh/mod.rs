@@ -111,6 +111,7 @@ fn config(vhost: &Vhost<'_>, nats: &Nats, services: &Services) -> String {
         for (glob, upstream, more) in [
             (format!("mesh_{word}.late"), word, "timeout = \"2s\"\n"),
             (format!("mesh_{word}.*"), word, ""),
+            (format!("ghost_{word}.served"), "jsonrpc", ""),
             (format!("ghost_{word}.*"), nobody, ""),
         ] {
             let row = format!("[[routes]]\nmatch = \"{glob}\"\nupstream = \"{upstream}\"\n{more}");
@@ -124,7 +125,8 @@ fn config(vhost: &Vhost<'_>, nats: &Nats, services: &Services) -> String {
                 upstream.service(Case::Result),
                 r#""echo", "nothing", "fail", "nope", "pick", "late", "note""#,
             ),
-            (upstream.service(Case::UnknownService), r#""echo""#),
+            // Where nobody could be called at all, nobody would take its calls either.
+            (upstream.service(Case::UnknownService), r#""echo", "served""#),
         ] {
             let row = format!(
                 "[[expose]]\nservice = \"{service}\"\non = [\"{on}\"]\nas = \"{on}_{service}\"\n\

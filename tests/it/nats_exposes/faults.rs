@@ -43,10 +43,11 @@ async fn world(dialect: &str) -> World {
     let rows = [
         row("desk", dialect, methods),
         row("ghost", dialect, "methods = [\"x\"]"),
-        row("down", dialect, "methods = [\"x\"]"),
+        // Its other method can be called, or nobody would take its calls.
+        row("down", dialect, "methods = [\"x\", \"up\"]"),
         row("busy", dialect, "methods = [\"x\"]\nprefetch = 1"),
         format!(
-            "{}\n[[routes]]\nmatch = \"down.*\"\nupstream = \"away\"\n\
+            "{}\n[[routes]]\nmatch = \"down.x\"\nupstream = \"away\"\n\
              [[routes]]\nmatch = \"busy.*\"\nupstream = \"rabbit\"\nservice = \"desk\"\n\
              [[routes]]\nmatch = \"desk.timeout\"\nupstream = \"rabbit\"\ntimeout = \"300ms\"\n",
             away.upstream("away", "plain")

@@ -214,7 +214,7 @@ impl<P, T> Hub<P, T> {
         Some(format!("`{}` {}", dependency.id, dependency.text))
     }
 
-    fn has_active(&self, id: &str) -> bool {
+    pub(in crate::protocol::juno) fn has_active(&self, id: &str) -> bool {
         let mut instances = self.modules.get(id).into_iter().flatten();
         instances.any(|id| self.sessions.module(*id).is_some_and(|module| module.active))
     }

@@ -120,7 +120,9 @@ impl Connections {
         // Whatever ends this, those that still serve have to know.
         let _lost = lost.clone().drop_guard();
         let mut services: HashMap<String, Exposed> = HashMap::new();
-        // Each service holds one: the replier ends with the last of them.
+        // Each service holds one: the replier ends with the last of them. Those that come back before
+        // that go on over the same connections.
+        let held = replies.downgrade();
         let mut replies = Some(replies);
         let mut replier = std::pin::pin!(replier.run());
         loop {
@@ -132,9 +134,11 @@ impl Connections {
                 }
                 stays
             });
-            if next.is_empty() {
-                replies = None;
-            }
+            replies = match replies {
+                _ if next.is_empty() => None,
+                None => held.upgrade(),
+                replies => replies,
+            };
             if let (Some(replies), Some(entrance)) = (&replies, entrance) {
                 for expose in next {
                     if services.contains_key(&expose.name) {
