@@ -4,6 +4,7 @@
 //! An [`Ingress`](crate::ingress::Ingress) has listeners of its own; an exposer has what its
 //! upstream's connection gives it, and comes and goes with that upstream.
 
+pub mod board;
 pub mod debts;
 pub mod gate;
 
@@ -38,6 +39,15 @@ impl Credence {
     }
 }
 
+/// Why a service is not exposed, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its name over there.
+    pub name: String,
+    /// What is wrong, and the mend; no credentials.
+    pub what: String,
+}
+
 /// Exposes services on a broker.
 pub trait Exposer: Send + Sync {
     /// Takes calls of these services from now on, and of no others, and hands them in at the
@@ -49,6 +59,11 @@ pub trait Exposer: Send + Sync {
     /// that, who did so until now must not leave. Where requests wait for whoever comes, it always is.
     fn is_settled(&self) -> bool {
         true
+    }
+
+    /// Services that it was told to expose and cannot.
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
     }
 
     /// How many calls it has taken and not answered yet.

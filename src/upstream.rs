@@ -71,8 +71,8 @@ pub trait Upstream: Send + Sync + 'static {
 /// What a look at a running broker has found amiss: what it is, and the mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Amiss {
-    /// The row that it is about, by its place among those that were asked for; `None` where it is
-    /// the whole upstream.
+    /// The row that it is about, one of `[[expose]]` where those were asked for, by its place among them;
+    /// `None` where it is the whole upstream.
     pub row: Option<usize>,
     /// Whether calls fail for it for as long as nobody mends it; else it may be a matter of time.
     pub lasts: bool,
@@ -161,6 +161,18 @@ pub trait Connector: Send + Sync {
     /// Connects, looks at what calls of these rows would find, and leaves. Read-only: it changes
     /// nothing, and no service is called.
     fn look<'a>(&'a self, _rows: &'a [&'a Rule], _tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    /// The same for services that are exposed here. What the upstream as a whole suffers from, [`look`]
+    /// tells.
+    ///
+    /// [`look`]: Connector::look
+    fn look_at_exposes<'a>(
+        &'a self,
+        _exposes: &'a [&'a Expose],
+        _tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
         Box::pin(std::future::ready(Vec::new()))
     }
 

@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::routes::{self, RoutesPage};
+use crate::exposer::board::{Board, Unexposed};
 use crate::ingress::Page;
 use crate::metrics::Exporter;
+use crate::printable::printable_line;
 use crate::router::Router;
 use crate::upstream::Readiness;
 
@@ -21,6 +23,8 @@ pub struct Overview {
     pub router: Arc<Router>,
     /// What the ingresses show.
     pub pages: Vec<Page>,
+    /// Services that are not exposed.
+    pub exposes: Arc<Board>,
     /// The metrics.
     pub exporter: Exporter,
     /// Set when the gateway takes no new calls.
@@ -55,13 +59,18 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
             missing.push(format!("{}: {reason}", target.name));
         }
     }
-    // A service that does not answer is no reason to keep the calls of others away.
+    remarks.extend(overview.exposes.shown().iter().map(unexposed));
+    // A service that does not answer, or is not exposed, is no reason to keep the calls of others away.
     let (status, word) = match missing.is_empty() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
     let lines: Vec<String> = [word.to_owned()].into_iter().chain(missing).chain(remarks).collect();
     (status, format!("{}\n", lines.join("\n"))).into_response()
+}
+
+fn unexposed(Unexposed { on, name, why }: &Unexposed) -> String {
+    format!("{on}: `{}` is not exposed: {}", printable_line(name), printable_line(why))
 }
 
 async fn table(State(overview): State<Arc<Overview>>) -> Response {

@@ -46,7 +46,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         loaded.problems.sort_by_key(|problem| problem.place.line());
     }
     if args.live && is_valid {
-        loaded.problems.extend(live::look(&loaded.config, &origin)?);
+        loaded.problems.extend(live::look(&loaded)?);
     }
     let errors = print(&origin, &loaded.problems, output)?;
     let is_well = if args.audit { loaded.problems.is_empty() } else { errors == 0 };

@@ -1,16 +1,29 @@
 //! `genkan check --live`: what is wrong with the brokers and services that a configuration leads to.
 
 use anyhow::Context as _;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
-use crate::config::problem::{Place, Problem, Severity};
-use crate::config::{Config, Origin, UpstreamConfig};
+use crate::config::problem::{Problem, Severity};
+use crate::config::{Config, Loaded, UpstreamConfig};
 use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::tasks::Tasks;
+use crate::upstream::Amiss;
+
+/// What something is that is amiss.
+struct Found {
+    /// For sorting: upstreams as a whole come first, then rows, then what is exposed.
+    order: (u8, usize),
+    /// The key of it.
+    path: String,
+    severity: Severity,
+    message: String,
+}
 
 /// Looks at all upstreams, side by side. What is amiss comes in the order of the rows, after what
-/// an upstream suffers from as a whole.
-pub(super) fn look(config: &Config, origin: &Origin) -> anyhow::Result<Vec<Problem>> {
+/// an upstream suffers from as a whole, and before what is amiss with exposed services.
+pub(super) fn look(loaded: &Loaded) -> anyhow::Result<Vec<Problem>> {
+    let config = &loaded.config;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -20,33 +33,44 @@ pub(super) fn look(config: &Config, origin: &Origin) -> anyhow::Result<Vec<Probl
     let found = runtime.block_on(join_all(looks));
     // Not dropped: that would wait for a name server that does not answer.
     runtime.shutdown_background();
-    let mut found: Vec<(usize, Severity, String)> = found.into_iter().flatten().collect();
-    found.sort_by_key(|(row, ..)| *row);
-    let problems = found.into_iter().map(|(_, severity, message)| {
-        let place = Place::File(origin.name());
+    let mut found: Vec<Found> = found.into_iter().flatten().collect();
+    found.sort_by_key(|found| found.order);
+    let problems = found.into_iter().map(|Found { path, severity, message, .. }| {
+        let place = loaded.place(&path);
         Problem { severity, place, message }
     });
     Ok(problems.collect())
 }
 
-/// What is amiss with one, with the number of the row, 0 for the whole.
-async fn of_upstream(
-    upstream: &UpstreamConfig,
-    config: &Config,
-    tasks: &Tasks,
-) -> Vec<(usize, Severity, String)> {
-    let rows = config.routes.iter().enumerate().filter(|(_, rule)| rule.upstream == upstream.name);
-    let (numbers, rules): (Vec<usize>, Vec<&Rule>) =
-        rows.map(|(index, rule)| (index + 1, rule)).unzip();
-    let amiss = upstream.connector.look(&rules, tasks).await;
-    let told = amiss.into_iter().map(|amiss| {
+/// What is amiss with one.
+async fn of_upstream(upstream: &UpstreamConfig, config: &Config, tasks: &Tasks) -> Vec<Found> {
+    let UpstreamConfig { name, connector, .. } = upstream;
+    let rows = config.routes.iter().enumerate().filter(|(_, rule)| rule.upstream == *name);
+    let (rows, rules): (Vec<usize>, Vec<&Rule>) = rows.unzip();
+    let exposed = config.exposes.iter().enumerate().filter(|(_, row)| row.is_on(name));
+    let exposed = exposed.map(|(index, row)| (index, &*row.expose));
+    let (exposed, services): (Vec<usize>, Vec<&Expose>) = exposed.unzip();
+    let looked = join(connector.look(&rules, tasks), connector.look_at_exposes(&services, tasks));
+    let (of_rows, of_exposes) = looked.await;
+    let found = |amiss: Amiss, order, path, about: String| {
         let severity = if amiss.lasts { Severity::Error } else { Severity::Warning };
-        let row = amiss.row.and_then(|row| Some((*numbers.get(row)?, *rules.get(row)?)));
-        let (number, about) = match row {
-            Some((number, rule)) => (number, format!("[[routes]] #{number} \"{}\"", rule.pattern)),
-            None => (0, format!("[upstreams.{}]", upstream.name)),
-        };
-        (number, severity, format!("{about}: {}", amiss.what))
+        Found { order, path, severity, message: format!("{about}: {}", amiss.what) }
+    };
+    let whole = |amiss| {
+        let path = format!("upstreams.{name}");
+        found(amiss, (0, 0), path.clone(), format!("[{path}]"))
+    };
+    let of_rows = of_rows.into_iter().map(|amiss| {
+        let row = amiss.row.and_then(|row| Some((*rows.get(row)?, *rules.get(row)?)));
+        let Some((row, rule)) = row else { return whole(amiss) };
+        let about = format!("[[routes]] #{} \"{}\"", row + 1, rule.pattern);
+        found(amiss, (1, row), format!("routes[{row}]"), about)
     });
-    told.collect()
+    let of_exposes = of_exposes.into_iter().map(|amiss| {
+        let row = amiss.row.and_then(|row| Some((*exposed.get(row)?, *services.get(row)?)));
+        let Some((row, expose)) = row else { return whole(amiss) };
+        let about = format!("[[expose]] #{} \"{}\"", row + 1, expose.service);
+        found(amiss, (2, row), format!("expose[{row}]"), about)
+    });
+    of_rows.chain(of_exposes).collect()
 }

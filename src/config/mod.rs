@@ -171,6 +171,11 @@ impl Loaded {
 }
 
 impl Loaded {
+    /// Where a key is set, or the nearest table around it: `routes[2]`, `upstreams.rabbit`.
+    pub fn place(&self, path: &str) -> problem::Place {
+        self.source.place(path)
+    }
+
     /// What an operator whom the world can reach should mend, in the order of the lines. To be asked
     /// where nothing is wrong.
     pub fn audit(&self) -> Vec<Problem> {

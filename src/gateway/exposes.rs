@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::config::expose::ExposeConfig;
+use crate::exposer::board::Unexposed;
 use crate::exposer::gate::Gate;
 use crate::route::expose::Expose;
 use crate::router::table::{Row, Table};
@@ -94,6 +95,18 @@ impl Exposes {
             }
         }
         changed
+    }
+
+    /// Those that wait for somebody behind them, where they are to be exposed, and why.
+    pub(super) fn waiting(&self) -> Vec<Unexposed> {
+        let waiting = self.services.iter().filter(|service| !service.gate.is_open());
+        let waiting = waiting.flat_map(|service| {
+            let why = format!("nothing behind it can be called: {}", service.why());
+            let name = &service.config.expose.name;
+            let on = service.config.on.iter();
+            on.map(move |on| Unexposed { on: on.clone(), name: name.clone(), why: why.clone() })
+        });
+        waiting.collect()
     }
 
     /// Those that are exposed on an upstream now.

@@ -76,12 +76,7 @@ pub async fn run(
     let ingresses = bound.run(&router, bridges.topics(), &auth);
     upstreams.expose(&config, &router);
     bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
-    let overview = Arc::new(Overview {
-        router: Arc::clone(&router),
-        pages: ingresses.pages(),
-        exporter: exporter.clone(),
-        draining: AtomicBool::new(false),
-    });
+    let overview = overview(&router, &ingresses, &upstreams, &exporter);
     let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
     let (ingress, address) = admin.address();
     info!(ingress, %address, "listening");
@@ -139,6 +134,22 @@ pub async fn run(
     Ok(())
 }
 
+/// What the pages for operators show.
+fn overview(
+    router: &Arc<Router>,
+    ingresses: &Ingresses,
+    upstreams: &Upstreams,
+    exporter: &Exporter,
+) -> Arc<Overview> {
+    Arc::new(Overview {
+        router: Arc::clone(router),
+        pages: ingresses.pages(),
+        exposes: Arc::clone(upstreams.board()),
+        exporter: exporter.clone(),
+        draining: AtomicBool::new(false),
+    })
+}
+
 /// Ticks when it is time to look after things.
 fn upkeep() -> Interval {
     let mut upkeep = interval(UPKEEP);
@@ -160,6 +171,7 @@ fn look_after(
     ingresses.look();
     upstreams.end_retired(router);
     upstreams.forget();
+    upstreams.show_exposes();
 }
 
 /// Takes no calls and no events any more, and waits until those that were taken are where they are

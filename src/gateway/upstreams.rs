@@ -14,7 +14,8 @@ use crate::budget::Budget;
 use crate::config::{Config, UpstreamConfig};
 use crate::event_port::EventPort;
 use crate::events::bridges::Ports;
-use crate::exposer::{Entrance, Exposer};
+use crate::exposer::board::{Board, Unexposed};
+use crate::exposer::{Entrance, Exposer, Trouble};
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
 use crate::route::access::Access;
@@ -48,6 +49,7 @@ pub(super) struct Upstreams {
     running: Vec<Running>,
     retired: Vec<Retired>,
     exposes: Exposes,
+    board: Arc<Board>,
     /// The limits of the rows, by their patterns, and those of all calls.
     limits: HashMap<String, Arc<LimitsInForce>>,
     gateway_limits: Arc<LimitsInForce>,
@@ -126,6 +128,7 @@ impl Upstreams {
             running: Vec::new(),
             retired: Vec::new(),
             exposes: Exposes::default(),
+            board: Arc::default(),
             limits: HashMap::new(),
             gateway_limits: Arc::default(),
             breakers: HashMap::new(),
@@ -241,11 +244,31 @@ impl Upstreams {
         }
     }
 
+    /// Shows operators what is not exposed, and why.
+    pub(super) fn show_exposes(&self) {
+        let mut unexposed = self.exposes.waiting();
+        for Running { target, exposer, .. } in &self.running {
+            let troubles = exposer.as_ref().map(|exposer| exposer.troubles()).unwrap_or_default();
+            unexposed.extend(troubles.into_iter().map(|Trouble { name, what }| Unexposed {
+                on: target.name.clone(),
+                name,
+                why: what,
+            }));
+        }
+        self.board.show(unexposed);
+    }
+
+    /// What operators are shown of that.
+    pub(super) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
     fn expose_what_is_ready(&self, router: &Arc<Router>) {
         for running in &self.running {
             let services = self.exposes.on(&running.target.name);
             running.expose(&services, router, self.exposes.doubts());
         }
+        self.show_exposes();
     }
 
     /// Where events come from and go to. What has retired takes none any more.

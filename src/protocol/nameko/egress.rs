@@ -94,6 +94,14 @@ impl Connector for NamekoConnector {
         Box::pin(look::look(&self.0, rows))
     }
 
+    fn look_at_exposes<'a>(
+        &'a self,
+        exposes: &'a [&'a Expose],
+        _tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look_at_exposes(&self.0, exposes))
+    }
+
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
         let exposes = Exposes::new(&self.0, budget.connection(), &metrics, tasks);
         let events = Events::new(&self.0, budget.connection(), &metrics, tasks);

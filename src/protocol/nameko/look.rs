@@ -9,9 +9,11 @@ use lapin::{BasicProperties, Channel, ErrorKind, ExchangeKind};
 use tokio::time::timeout;
 
 use super::config::Settings;
+use super::expose::{Complaint, Step, queue_name};
 use super::open::{Failure, refused_with};
 use super::transport::Transport;
 use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::token::random_uuid;
 use crate::upstream::Amiss;
 
@@ -34,7 +36,7 @@ pub(super) async fn look(settings: &Settings, rows: &[&Rule]) -> Vec<Amiss> {
             Ok(Err(error)) => Failure::of_connecting(&error),
             Err(_) => Failure::slow(settings.connect_timeout),
         };
-        amiss.push(Amiss::of_upstream(&with_mend(&failure)));
+        amiss.push(Amiss::of_upstream(&told(&node.address, &failure)));
     }
     let Some(transport) = first else { return amiss };
     amiss.extend(exchange(settings, &transport).await);
@@ -47,11 +49,52 @@ pub(super) async fn look(settings: &Settings, rows: &[&Rule]) -> Vec<Amiss> {
     amiss
 }
 
-fn with_mend(failure: &Failure) -> String {
-    match failure.mend {
-        Some(mend) => format!("{}: {mend}", failure.reason),
-        None => failure.reason.clone().into_owned(),
+/// Looks at what services need that are exposed.
+pub(super) async fn look_at_exposes(settings: &Settings, exposes: &[&Expose]) -> Vec<Amiss> {
+    let mut amiss = Vec::new();
+    if exposes.is_empty() {
+        return amiss;
     }
+    for node in settings.nodes() {
+        let opened = timeout(settings.connect_timeout, Transport::open(settings, &node, "check"));
+        let Ok(Ok(transport)) = opened.await else { continue };
+        for (row, expose) in exposes.iter().enumerate() {
+            let what = queue_of_exposed(&transport, &expose.name).await;
+            amiss.extend(what.map(|what| Amiss::error_of_row(row, &what)));
+        }
+        transport.close().await;
+        break;
+    }
+    amiss
+}
+
+/// What is wrong with the queue of a service that is exposed. One that is there is declared again as it
+/// will be, which changes nothing; one that is not is left so.
+async fn queue_of_exposed(transport: &Transport, name: &str) -> Option<String> {
+    let queue = ShortString::from(queue_name(name));
+    let declare = async |passive| {
+        let channel = channel(transport).await?;
+        let options = QueueDeclareOptions { durable: true, passive, ..Default::default() };
+        let declared = channel.queue_declare(queue.clone(), options, FieldTable::default());
+        timeout(PATIENCE, declared).await.ok()
+    };
+    let error = match declare(true).await? {
+        Ok(_) => declare(false).await?.err()?,
+        Err(error) => error,
+    };
+    // No permission to configure it is none of its properties: then it is used as it is.
+    let told = refused_with(&error, 406) || refused_with(&error, 405);
+    told.then(|| {
+        let Complaint { reason, mend, .. } = Complaint::new(Step::Declare, &error);
+        let mend = mend.map(|mend| format!(": {mend}")).unwrap_or_default();
+        format!("`{queue}` cannot be consumed: {reason}{mend}")
+    })
+}
+
+/// Why a node cannot be used, and the mend.
+fn told(address: &str, Failure { reason, mend, .. }: &Failure) -> String {
+    let mend = mend.unwrap_or("start it, or name the right place in `url`");
+    format!("{address}: {reason}: {mend}")
 }
 
 /// A channel, which a refusal closes: each question has its own.

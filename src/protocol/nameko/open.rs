@@ -5,6 +5,7 @@
 //! needed, and RabbitMQ 4.3, which refuses transient queues that are not exclusive, takes it.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,13 @@ impl Failure {
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             let said = scrub(&error.to_string()).into_owned();
-            return Self { reason: said.clone().into(), said, mend: transport::tls_mend(error) };
+            let reason = match error.kind() {
+                ErrorKind::IOError(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    Cow::Borrowed("connection refused: nothing listens there")
+                }
+                _ => said.clone().into(),
+            };
+            return Self { reason, said, mend: transport::tls_mend(error) };
         };
         let said = refusal.to_string();
         let (reason, mend) = match (step, refusal.get_id()) {

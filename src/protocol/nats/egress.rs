@@ -96,6 +96,14 @@ impl Connector for NatsConnector {
         Box::pin(look::look(&self.0, rows, tasks))
     }
 
+    fn look_at_exposes<'a>(
+        &'a self,
+        exposes: &'a [&'a Expose],
+        tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look_at_exposes(&self.0, exposes, tasks))
+    }
+
     fn events(&self) -> Option<EventAddresses> {
         Some(events::ADDRESSES)
     }

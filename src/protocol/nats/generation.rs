@@ -128,6 +128,11 @@ impl Generation {
         self.inboxes.own().pending()
     }
 
+    /// The services that are called over it.
+    pub(super) fn hosted(&self) -> &Hosted {
+        &self.hosted
+    }
+
     /// What the server has said of itself last.
     pub(super) fn info(&self) -> Info {
         lock(&self.info).clone()
@@ -214,7 +219,7 @@ impl Generation {
                 End { reason: "it broke", said: error.to_string() }
             }
             end = self.watch() => end,
-            never = role::run(&self.hosted, &self.outbox, &self.retired) => match never {},
+            never = role::run(self, &self.outbox, &self.retired) => match never {},
             never = events::role::run(&self.events, self, &self.retired) => match never {},
         };
         // Whoever waits for a place has not been sent.

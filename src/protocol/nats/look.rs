@@ -3,30 +3,108 @@
 //! subscribed to a subject is known to the server alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 
-use super::ask::ask;
-use super::config::Settings;
+use super::config::{Server, Settings};
 use super::connection::Link;
 use super::events::Events;
-use super::expose::Exposes;
+use super::expose::{self, Exposes};
 use super::generation::Generation;
-use super::open::{self, Accounts};
-use super::wire::{self, Dialect};
+use super::open::{self, Accounts, Failure};
+use super::outbox::Publication;
+use super::pending::Answer;
+use super::streams::streams;
+use super::wire::{self, Dialect, Endpoints};
 use crate::budget::Budget;
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
+use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::upstream::Amiss;
 
+/// How long the first instance of a service has to answer, and how long each further one after that.
+const FIRST: Duration = Duration::from_secs(2);
+const FURTHER: Duration = Duration::from_millis(200);
 /// What answers may take of the memory.
 const MEMORY: usize = 64 << 20;
 
 /// Looks at the servers, and at what the rows need.
 pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks) -> Vec<Amiss> {
+    let mut amiss = Vec::new();
+    let mut first = None;
+    for server in &settings.servers {
+        match connect(settings, server, tasks).await {
+            Ok(opened) => {
+                first.get_or_insert(opened);
+            }
+            Err(failure) => {
+                let mend = failure.mend.unwrap_or("start it, or name the right place in `servers`");
+                let what = format!("{server}: {}: {mend}", failure.reason);
+                amiss.push(Amiss::of_upstream(&what));
+            }
+        }
+    }
+    let Some(looking) = first else { return amiss };
+    let generation = looking.generation();
+    for (row, rule) in rows.iter().enumerate() {
+        if let Some(subject) = subject(rule) {
+            let streams = streams(generation, &subject).await;
+            amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
+        }
+        if settings.dialect == Dialect::Micro && rule.subject.is_none() {
+            let unserved = unserved(generation, rule, &settings.inbox_prefix).await;
+            amiss.extend(unserved.map(|what| Amiss::of_row(row, &what)));
+        }
+    }
+    amiss
+}
+
+/// Looks at what would keep calls of exposed services from being answered.
+pub(super) async fn look_at_exposes(
+    settings: &Arc<Settings>,
+    exposes: &[&Expose],
+    tasks: &Tasks,
+) -> Vec<Amiss> {
+    let mut amiss = Vec::new();
+    if exposes.is_empty() {
+        return amiss;
+    }
+    for server in &settings.servers {
+        let Ok(looking) = connect(settings, server, tasks).await else { continue };
+        for (row, expose) in exposes.iter().enumerate() {
+            for subject in expose::subjects(settings, expose) {
+                let streams = streams(looking.generation(), &subject).await;
+                amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
+            }
+        }
+        break;
+    }
+    amiss
+}
+
+/// A connection to look around by, until that is dropped.
+struct Looking(Arc<Generation>);
+
+impl Looking {
+    fn generation(&self) -> &Generation {
+        &self.0
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+async fn connect(
+    settings: &Arc<Settings>,
+    server: &Server,
+    tasks: &Tasks,
+) -> Result<Looking, Failure> {
     let (budget, metrics) = (Budget::new(MEMORY), UpstreamMetrics::new("check"));
     let accounts = Accounts {
         replies: budget.upstream(),
@@ -36,38 +114,13 @@ pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks
     let link = Link::new();
     let exposes = Exposes::new(settings, &link, &metrics, tasks);
     let events = Events::new(settings, &link, &metrics);
-    let mut amiss = Vec::new();
-    let mut first = None;
-    for server in &settings.servers {
-        match open::open(settings, server, &accounts, (&exposes, &events), &metrics).await {
-            Ok(opened) => {
-                first.get_or_insert(opened);
-            }
-            Err(failure) => {
-                let mend = failure.mend.map(|mend| format!(": {mend}")).unwrap_or_default();
-                amiss.push(Amiss::of_upstream(&format!("{server}: {}{mend}", failure.reason)));
-            }
-        }
-    }
-    let Some((generation, io)) = first else { return amiss };
+    let opened = open::open(settings, server, &accounts, (&exposes, &events), &metrics).await;
+    let (generation, io) = opened?;
     let running = Arc::clone(&generation);
     tasks.spawn_session(async move {
         running.run(io).await;
     });
-    for (row, rule) in rows.iter().enumerate() {
-        if let Some(subject) = subject(rule) {
-            let streams = streams(&generation, &subject).await;
-            amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
-        }
-        if settings.dialect == Dialect::Micro
-            && rule.subject.is_none()
-            && let Some(service) = rule.known_service()
-        {
-            amiss.extend(silent(&generation, service).await.map(|what| Amiss::of_row(row, &what)));
-        }
-    }
-    generation.end();
-    amiss
+    Ok(Looking(generation))
 }
 
 /// The subject, or the subjects, that calls of a row go to.
@@ -79,63 +132,41 @@ fn subject(rule: &Rule) -> Option<String> {
     Some(format!("{service}.{}", rule.known_method().unwrap_or(">")))
 }
 
-/// The answer of JetStream's API that names streams.
-#[derive(Deserialize)]
-struct Streams {
-    #[serde(default)]
-    streams: Option<Vec<String>>,
-}
-
-/// What is wrong where a stream takes requests in: its receipt comes back in the place of the
-/// service's answer, and usually first (WIRE, section 8).
-async fn streams(generation: &Generation, subject: &str) -> Option<String> {
-    let question = json!({"subject": subject}).to_string();
-    let answer = ask(generation, "$JS.API.STREAM.NAMES", question).await.ok()?;
-    let Streams { streams } = serde_json::from_slice(&answer.payload).ok()?;
-    let mut names = Vec::new();
-    for name in streams.unwrap_or_default() {
-        if sends_receipts(generation, &name).await {
-            names.push(format!("`{name}`"));
-        }
-    }
-    if names.is_empty() {
+/// What is wrong where no instance of a micro service answers, or none has the endpoint.
+async fn unserved(generation: &Generation, rule: &Rule, inbox_prefix: &str) -> Option<String> {
+    let service = rule.known_service()?;
+    let name = wire::split(service).map_or(service, |(name, _)| name);
+    let asked: Arc<str> = wire::inquiry(name).into();
+    let mut answers = generation.pending().gather(Arc::clone(&asked)).ok()?;
+    let headers = wire::NO_HEADERS.to_owned();
+    let question = Publication { subject: asked, headers, payload: Bytes::new() };
+    if !generation.send(answers.key(), question, true).await {
         return None;
     }
-    let (streams, s) = (names.join(", "), if names.len() == 1 { "s" } else { "" });
+    let mut known: Option<Endpoints> = None;
+    let mut until = Instant::now() + FIRST;
+    while let Ok(Some(Answer::Reply(message))) = timeout_at(until, answers.next()).await {
+        if wire::is_no_responders(&message) {
+            return Some(format!(
+                "nobody answers: no NATS service calls itself `{name}`: start it, or name the right one \
+                 with `service` in the row"
+            ));
+        }
+        if let Some(told) = Endpoints::read(&message, inbox_prefix) {
+            known.get_or_insert_default().merge(told);
+        }
+        until = Instant::now() + FURTHER;
+    }
+    let (known, method) = (known?, rule.known_method()?);
+    if known.subject(&format!("{service}.{method}"), inbox_prefix).is_some() {
+        return None;
+    }
+    let names = match known.names() {
+        names if names.is_empty() => "it has none".to_owned(),
+        names => format!("it has {names}"),
+    };
     Some(format!(
-        "JetStream's {streams} store{s} what is sent to `{subject}`, and answer{s} in the place of the \
-         service: take the subject out of the stream, or set its `no_ack`"
+        "nobody answers: `{name}` has no endpoint `{method}`: {names}: name the right one with `method` \
+         in the row, or its `subject`"
     ))
-}
-
-/// The answer of JetStream's API that shows a stream.
-#[derive(Deserialize)]
-struct Shown {
-    config: ShownConfig,
-}
-
-#[derive(Deserialize)]
-struct ShownConfig {
-    #[serde(default)]
-    no_ack: bool,
-}
-
-/// Whether a stream tells whoever sends something that it has it. Where nobody may ask, it does as
-/// nearly all do.
-async fn sends_receipts(generation: &Generation, name: &str) -> bool {
-    let answer = ask(generation, &format!("$JS.API.STREAM.INFO.{name}"), Bytes::new()).await.ok();
-    let shown = answer.and_then(|it| serde_json::from_slice::<Shown>(&it.payload).ok());
-    shown.is_none_or(|shown| !shown.config.no_ack)
-}
-
-/// What is wrong where no instance of a micro service answers.
-async fn silent(generation: &Generation, service: &str) -> Option<String> {
-    let name = service.split('.').next().unwrap_or_default();
-    let answer = ask(generation, &wire::inquiry(name), Bytes::new()).await.ok()?;
-    wire::is_no_responders(&answer).then(|| {
-        format!(
-            "nobody answers: no NATS service calls itself `{name}`: start it, or name the right one \
-             with `service` in the row"
-        )
-    })
 }

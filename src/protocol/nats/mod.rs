@@ -32,6 +32,7 @@ mod outbox;
 mod pending;
 mod pool;
 mod pulse;
+mod streams;
 mod transport;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! What a NATS user may not do.
 
 use super::{config, echo, exposed, row};
-use crate::harness::{Gateway, NamekoResponder, Nats, RabbitMq};
+use crate::harness::{Gateway, NamekoResponder, Nats, RabbitMq, eventually};
 
 #[tokio::test]
 async fn what_may_not_be_subscribed_to_is_told_and_costs_nothing_else() {
@@ -21,6 +21,13 @@ async fn what_may_not_be_subscribed_to_is_told_and_costs_nothing_else() {
     let told = gateway.wait_for_log(0, refused).await;
     assert_eq!((&told["subject"], &told["service"]), (&"desk.>".into(), &"desk".into()));
     assert!(told["mend"].as_str().is_some_and(|mend| mend.contains("subscribe")));
+    let page = eventually("its page tells", async || {
+        let page = gateway.page("/readyz").await;
+        page.text().contains("does not permit").then_some(page)
+    })
+    .await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("bus: `desk` is not exposed: NATS does not permit"), "{page:?}");
     let login = async_nats::ConnectOptions::with_user_and_password("g".into(), "p".into());
     let client = login.connect(nats.url()).await.expect("a login");
     assert!(!super::ask(&client, "post.x", "").await.payload.is_empty());

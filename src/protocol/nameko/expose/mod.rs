@@ -12,11 +12,13 @@
 //! when the connection goes is finished, and its reply dropped: the broker delivers the request again.
 
 mod answering;
+mod complaint;
 mod replier;
 pub(super) mod role;
 mod service;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lapin::types::ShortString;
 use tokio::sync::{Semaphore, watch};
@@ -25,11 +27,12 @@ use super::config::Settings;
 use crate::budget::Account;
 use crate::caller::Caller;
 use crate::exposer::debts::Debts;
-use crate::exposer::{Entrance, Exposer};
+use crate::exposer::{Entrance, Exposer, Trouble};
 use crate::metrics::UpstreamMetrics;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
+pub(super) use complaint::{Complaint, Step};
 
 /// How many requests of an upstream are unpacked at once.
 const UNPACKERS: usize = 2;
@@ -49,6 +52,8 @@ pub(super) struct Exposes {
     tasks: Tasks,
     wanted: watch::Sender<Wanted>,
     debts: Debts,
+    /// Why services are not exposed, by their names over there.
+    troubles: Mutex<BTreeMap<String, String>>,
     unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to.
     nobody: String,
@@ -77,6 +82,7 @@ impl Exposes {
             tasks: tasks.clone(),
             wanted: watch::Sender::default(),
             debts: Debts::default(),
+            troubles: Mutex::default(),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             nobody: random_uuid(),
         })
@@ -93,10 +99,22 @@ impl Exposes {
     }
 }
 
+impl Exposes {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        // Every use leaves the map whole.
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Exposer for Exposes {
     fn expose(&self, services: &[Arc<Expose>], entrance: &Arc<dyn Entrance>) {
         let wanted = Wanted { services: services.to_vec(), entrance: Some(Arc::clone(entrance)) };
         self.wanted.send_replace(wanted);
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let troubles = self.troubles().clone().into_iter();
+        troubles.map(|(name, what)| Trouble { name, what }).collect()
     }
 
     fn owed(&self) -> usize {
@@ -106,6 +124,11 @@ impl Exposer for Exposes {
         let consumers = if leaving { self.debts.consumers() } else { 0 };
         consumers + self.debts.calls()
     }
+}
+
+/// The queue of a service of that name.
+pub(super) fn queue_name(service: &str) -> String {
+    format!("rpc-{service}")
 }
 
 /// What of a row cannot be done on RabbitMQ, each with its key and the mend.

@@ -12,15 +12,16 @@ use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Consumer, ErrorKind};
+use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::open::{declare_exchange, refused_with};
 use super::super::transport::Transport;
 use super::answering::Desk;
+use super::complaint::{Complaint, Step};
+use super::queue_name;
 use crate::backoff::Backoff;
-use crate::redact::scrub;
 
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -54,11 +55,13 @@ impl Service {
         let lost = self.desk.lost.clone();
         let shutdown = self.desk.exposes.tasks.shutdown().clone();
         // What takes calls goes with the connection: nothing can be acked over it any more.
+        let desk = Arc::clone(&self.desk);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = lost.cancelled() => {}
             () = self.take_calls(&mut taken) => {}
         }
+        desk.exposes.troubles().remove(&desk.expose.name);
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = async { while taken.next().await.is_some() {} } => {}
@@ -85,9 +88,7 @@ impl Service {
                             while taken.next().await.is_some() {}
                             return;
                         }
-                        Left::Ended(reason) => {
-                            Complaint { reason, mend: None, said: String::new() }
-                        }
+                        Left::Ended(reason) => Complaint::ended(reason),
                     }
                 }
                 Err(complaint) => complaint,
@@ -108,7 +109,7 @@ impl Service {
     }
 
     fn queue(&self) -> String {
-        format!("rpc-{}", self.desk.expose.name)
+        queue_name(&self.desk.expose.name)
     }
 
     fn prefetch(&self) -> u16 {
@@ -116,6 +117,7 @@ impl Service {
     }
 
     fn tell_of_success(&self, channel: &Channel) {
+        self.desk.exposes.troubles().remove(&self.desk.expose.name);
         let (upstream, service) = (self.desk.exposes.metrics.upstream(), &self.desk.expose.service);
         let (queue, channel) = (self.queue(), channel.id());
         tracing::info!(upstream, service, queue, channel, "exposed: its calls are taken");
@@ -126,6 +128,8 @@ impl Service {
         let (upstream, service) = (self.desk.exposes.metrics.upstream(), &self.desk.expose.service);
         let queue = self.queue();
         let Complaint { reason, said, mend } = complaint;
+        let what = mend.map_or_else(|| reason.to_string(), |mend| format!("{reason}: {mend}"));
+        self.desk.exposes.troubles().insert(self.desk.expose.name.clone(), what);
         match mend {
             Some(mend) => tracing::error!(
                 upstream, service, queue, %reason, said, mend,
@@ -217,105 +221,6 @@ async fn meanwhile<T>(taken: &mut Taken, wait: impl Future<Output = T>) -> T {
             biased;
             done = &mut wait => return done,
             Some(()) = taken.next(), if !taken.is_empty() => {}
-        }
-    }
-}
-
-/// What was tried when it failed: the broker's code means different things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Open,
-    Exchange,
-    Declare,
-    Bind,
-    Consume,
-}
-
-/// Why a service is not exposed.
-#[derive(Debug, PartialEq, Eq)]
-struct Complaint {
-    reason: Cow<'static, str>,
-    /// What the broker or the system said.
-    said: String,
-    /// What an operator has to do; `None` where waiting may be enough.
-    mend: Option<&'static str>,
-}
-
-const NO_CHANNELS: &str = "the connection has no channels left";
-
-impl Complaint {
-    fn new(step: Step, error: &lapin::Error) -> Self {
-        let said = scrub(&error.to_string()).into_owned();
-        let code = match error.kind() {
-            ErrorKind::ProtocolError(refusal) => refusal.get_id(),
-            ErrorKind::ChannelsLimitReached => {
-                return Self { reason: NO_CHANNELS.into(), said, mend: None };
-            }
-            _ => return Self { reason: said.clone().into(), said, mend: None },
-        };
-        Self::of(step, code, said)
-    }
-
-    fn of(step: Step, code: u16, said: String) -> Self {
-        let (reason, mend) = match (step, code) {
-            (Step::Declare, 406) => (
-                "a queue of its name exists with other properties",
-                "Nameko's is durable and has no arguments: delete the other one, or expose the \
-                 service under another name with `as`",
-            ),
-            (Step::Exchange, 406) => (
-                "the exchange exists with another type or durability",
-                "Nameko's is a durable topic exchange: delete the other one, or name the right one \
-                 in `exchange`",
-            ),
-            (_, 405) => (
-                "another connection has its queue for itself alone",
-                "find who consumes the queue with rabbitmqctl list_queues name exclusive pid",
-            ),
-            (Step::Exchange | Step::Declare | Step::Bind, 403) => (
-                "rabbitmq does not let this user make its queue, and there is none",
-                "give the user permissions to configure and write `rpc-…` and to read the exchange \
-                 with rabbitmqctl set_permissions, or start a real instance of the service once",
-            ),
-            (Step::Open | Step::Consume, 403) => (
-                "rabbitmq does not let this user consume its queue, or somebody consumes it alone",
-                "give the user permission to read `rpc-…` with rabbitmqctl set_permissions, and end \
-                 an exclusive consumer",
-            ),
-            (_, code) => {
-                let reason = format!("rabbitmq refuses with code {code}").into();
-                return Self { reason, said, mend: None };
-            }
-        };
-        Self { reason: reason.into(), said, mend: Some(mend) }
-    }
-
-    /// Whether the connection is of no use any more.
-    fn is_final(&self) -> bool {
-        self.reason == NO_CHANNELS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_must_act_is_told_what_to_do() {
-        let cases = [
-            (Step::Declare, 406, "other properties", true),
-            (Step::Exchange, 406, "another type", true),
-            (Step::Declare, 403, "make its queue", true),
-            (Step::Bind, 403, "make its queue", true),
-            (Step::Consume, 403, "consume its queue", true),
-            (Step::Declare, 405, "for itself alone", true),
-            (Step::Consume, 404, "code 404", false),
-        ];
-        for (step, code, words, mend) in cases {
-            let complaint = Complaint::of(step, code, String::new());
-            assert!(complaint.reason.contains(words), "{step:?} {code}: {complaint:?}");
-            assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
-            assert!(!complaint.is_final());
         }
     }
 }

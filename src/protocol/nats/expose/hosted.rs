@@ -106,6 +106,15 @@ impl Hosted {
         change
     }
 
+    /// What the server does not permit: the services' names, and the subjects.
+    pub(super) fn refused_subjects(&self) -> Vec<(String, String)> {
+        let subscribed = self.subscribed();
+        let refused = subscribed.refused.iter();
+        let told = refused
+            .map(|held| (held.service.expose.name.clone(), held.subscription.subject.clone()));
+        told.collect()
+    }
+
     /// Whether the server does not permit something.
     pub(super) fn has_refused(&self) -> bool {
         !self.subscribed().refused.is_empty()

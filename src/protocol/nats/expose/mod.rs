@@ -25,10 +25,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::config::Settings;
 use super::connection::Link;
-use super::wire::{self, Dialect};
+use super::connection::State;
+use super::wire::{self, Dialect, Taken};
 use crate::caller::Caller;
 use crate::exposer::debts::{Debt, Debts};
-use crate::exposer::{Entrance, Exposer};
+use crate::exposer::{Entrance, Exposer, Trouble};
 use crate::metrics::UpstreamMetrics;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
@@ -157,6 +158,18 @@ impl Exposer for Exposes {
         self.settled.borrow().version == self.wanted.borrow().version
     }
 
+    fn troubles(&self) -> Vec<Trouble> {
+        let State::Up(generation) = &*self.link.state() else { return Vec::new() };
+        let refused = generation.hosted().refused_subjects().into_iter();
+        let trouble = |(name, subject)| {
+            let what = format!(
+                "NATS does not permit to subscribe to `{subject}`: allow it for Genkan's user"
+            );
+            Trouble { name, what }
+        };
+        refused.map(trouble).collect()
+    }
+
     fn owed(&self) -> usize {
         // Over a subscription that is about to be left more may come: it counts until the server has
         // read that it is, and is looked at before the calls that came over it.
@@ -170,6 +183,13 @@ impl Exposer for Exposes {
 fn dialect(settings: &Settings, expose: &Expose) -> Dialect {
     // `object_to` has complained of a word that is none.
     expose.dialect.as_deref().and_then(Dialect::of).unwrap_or(settings.dialect)
+}
+
+/// The subjects that a service's calls come on.
+pub(super) fn subjects(settings: &Settings, expose: &Expose) -> Vec<String> {
+    let all = wire::subscriptions(dialect(settings, expose), expose, "");
+    let calls = all.into_iter().filter(|it| !matches!(it.taken, Taken::Questions(_)));
+    calls.map(|it| it.subject).collect()
 }
 
 /// What of a row cannot be done on NATS, each with its key and the mend.

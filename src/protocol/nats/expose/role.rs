@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::super::generation::Generation;
 use super::super::outbox::Outbox;
-use super::{Hosted, Service, Settled, Wanted};
+use super::super::streams::streams;
+use super::{Hosted, Service, Settled, Wanted, subjects};
 
 /// How long two connections take calls before the older one leaves: servers of a cluster tell each other
 /// in their own time who subscribes.
@@ -18,12 +20,16 @@ const OVERLAP: Duration = Duration::from_millis(500);
 /// The pause before what was not permitted is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Of how many of a service's subjects it is looked whether a stream stores them.
+const MOST_LOOKED_AT: usize = 64;
+
 /// Exposes what is wanted until the connection ends.
 pub(in super::super) async fn run(
-    hosted: &Hosted,
+    generation: &Arc<Generation>,
     outbox: &Outbox,
     retired: &CancellationToken,
 ) -> Infallible {
+    let hosted = generation.hosted();
     let exposes = &hosted.exposes;
     let mut wanted = exposes.wanted.subscribe();
     let mut leaves = std::pin::pin!(async {
@@ -46,6 +52,7 @@ pub(in super::super) async fn run(
             }
             hosted.forget(&change.left);
             change.new.iter().for_each(|service| tell(hosted, service));
+            look_for_streams(generation, change.new);
         }
         if !is_leaving && !retired.is_cancelled() {
             exposes.settled.send_replace(Settled { host: hosted.host, version });
@@ -63,4 +70,28 @@ fn tell(hosted: &Hosted, service: &Arc<Service>) {
     let (upstream, name) = (hosted.exposes.metrics.upstream(), &service.expose.name);
     let service = &service.expose.service;
     info!(upstream, service, name, "exposed: its calls are taken");
+}
+
+/// Tells of streams that answer in the place of services: callers would take receipts for results.
+fn look_for_streams(generation: &Arc<Generation>, services: Vec<Arc<Service>>) {
+    let generation = Arc::clone(generation);
+    let exposes = Arc::clone(&generation.hosted().exposes);
+    let tasks = exposes.tasks.clone();
+    let looking = async move {
+        for service in services {
+            let subjects = subjects(&exposes.settings, &service.expose);
+            for subject in subjects.iter().take(MOST_LOOKED_AT) {
+                let Some(what) = streams(&generation, subject).await else { continue };
+                let (upstream, service) = (exposes.metrics.upstream(), &service.expose.service);
+                warn!(
+                    upstream,
+                    service, what, "a JetStream stream stores the calls of an exposed service"
+                );
+            }
+        }
+    };
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn_session(async move {
+        let _ended = shutdown.run_until_cancelled(looking).await;
+    });
 }
