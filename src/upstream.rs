@@ -102,6 +102,17 @@ impl Amiss {
     }
 }
 
+/// What a call is called where a row sends it. A method may be a glob.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The subject that the row names.
+    pub subject: Option<&'a str>,
+}
+
 /// What a connection to a configured place is used for: a field for each of its roles.
 ///
 /// The connection itself stays in its protocol's folder. There, what lives and dies with one
@@ -146,6 +157,24 @@ pub trait Connector: Send + Sync {
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
         let message = format!("the protocol `{}` has no place for services", self.protocol());
         vec![("on", format!("{message}: leave `{}` out", expose.name))]
+    }
+
+    /// Its servers, each in a form in which two names of one place are [alike](crate::config::sites::site),
+    /// with what those have in common there who log in as it does. Never shown.
+    fn sites(&self) -> Vec<String> {
+        vec![self.address()]
+    }
+
+    /// The method by which a call that is sent to its servers reaches a service that is exposed there;
+    /// `None` where it does not.
+    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Option<String> {
+        let is_its = sent.subject.is_none() && sent.service == expose.name;
+        is_its.then(|| sent.method.to_owned())
+    }
+
+    /// The names by which a call comes in that is sent to a listener of Genkan's own.
+    fn comes_in_as(&self, _sent: &Sent<'_>) -> Vec<String> {
+        Vec::new()
     }
 
     /// What its addresses of events are; `None` where the protocol has none.

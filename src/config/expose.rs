@@ -6,9 +6,8 @@ use super::problem::did_you_mean;
 use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
+use crate::route::HUB;
 use crate::route::expose::Expose;
-use crate::route::pattern::Pattern;
-use crate::route::{HUB, Rule};
 
 /// An `[[expose]]` row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +71,14 @@ impl ExposeConfig {
             for (key, message) in connector.object_to(&expose) {
                 section.problem(key, format!("`{key}` in {}: {message}", section.title()));
             }
-            let taken = |row: &&ExposeConfig| row.is_on(name) && row.expose.name == expose.name;
-            if let Some(row) = earlier.iter().find(taken) {
+            if let Some((there, row)) = taken(name, &expose, earlier, upstreams) {
+                let broker = match there == name {
+                    true => String::new(),
+                    false => format!(", which is the same broker as `{name}`"),
+                };
                 let message = format!(
-                    "{} exposes `{}` on `{name}`, as another row does with the service `{}`: give \
-                     one of them another name with `as`",
+                    "{} exposes `{}` on `{name}`, as another row does with the service `{}` on \
+                     `{there}`{broker}: give one of them another name with `as`",
                     section.title(),
                     expose.name,
                     row.expose.service
@@ -106,53 +108,17 @@ fn check_place(section: &Section<'_>, place: &str, names: &[String]) {
     section.problem("on", format!("unknown upstream {shown} in {title}{hint}"));
 }
 
-/// Reports a service that is exposed where its own calls would go: they would come back for ever.
-pub(super) fn leads_away(
-    section: &Section<'_>,
-    row: &ExposeConfig,
-    routes: &[Option<Rule>],
+/// The row that exposes something by that name where this upstream is, and the upstream that it says.
+fn taken<'a>(
+    upstream: &str,
+    expose: &Expose,
+    earlier: &'a [ExposeConfig],
     upstreams: &[UpstreamConfig],
-) {
-    let address = |name: &str| {
-        let known = upstreams.iter().find(|upstream| upstream.name == name)?;
-        Some((known.connector.protocol(), known.connector.address()))
-    };
-    for (index, rule) in routes.iter().enumerate().filter_map(|(i, rule)| Some((i, rule.as_ref()?)))
-    {
-        if !takes(rule, &row.expose) {
-            continue;
-        }
-        let called = rule.service.as_deref().unwrap_or(&row.expose.service);
-        let name = &row.expose.name;
-        let is_back = match &rule.subject {
-            Some(subject) => subject.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')),
-            None => called == name,
-        };
-        let there = address(&rule.upstream);
-        let back = row.on.iter().find(|on| {
-            is_back && (**on == rule.upstream || there.is_some() && there == address(on))
-        });
-        if let Some(on) = back {
-            let message = format!(
-                "{} exposes `{}` on `{on}`, and [[routes]] #{} sends its calls back there: they would \
-                 go round in a circle: send them elsewhere, or expose it under another name with `as`",
-                section.title(),
-                row.expose.name,
-                index + 1
-            );
-            section.problem("on", message);
-        }
-        if rule.pattern.covers(&Pattern::new(&format!("{}.*", row.expose.service))) {
-            return;
-        }
-    }
-}
-
-/// Whether the row decides about some call of the service, where no earlier one does.
-fn takes(rule: &Rule, expose: &Expose) -> bool {
-    if expose.methods.is_empty() {
-        let all = Pattern::new(&format!("{}.*", expose.service));
-        return rule.pattern.meets(&all);
-    }
-    expose.methods.iter().any(|method| rule.matches(&format!("{}.{method}", expose.service)))
+) -> Option<(&'a str, &'a ExposeConfig)> {
+    let named = |name: &str| upstreams.iter().find(|other| other.name == name);
+    let here = named(upstream)?;
+    let is_here =
+        |on: &&String| *on == upstream || named(on).is_some_and(|on| here.shares_with(on));
+    let mut rows = earlier.iter().filter(|row| row.expose.name == expose.name);
+    rows.find_map(|row| Some((row.on.iter().find(is_here)?.as_str(), row)))
 }

@@ -8,6 +8,7 @@ mod admin;
 pub mod audit;
 mod auth;
 mod bridge;
+mod circles;
 mod document;
 pub mod environment;
 pub mod expose;
@@ -21,6 +22,7 @@ pub mod problem;
 mod route;
 pub mod secret;
 pub mod section;
+pub mod sites;
 pub mod socket;
 mod source;
 #[cfg(test)]
@@ -250,20 +252,15 @@ impl Config {
             }
             rows.add(rule);
         }
-        let mut exposes: Vec<ExposeConfig> = Vec::new();
-        for mut section in root.sections("expose") {
-            let row = ExposeConfig::read(&mut section, &names, &upstreams, &exposes);
-            if let Some(row) = &row {
-                expose::leads_away(&section, row, rows.rules(), &upstreams);
-            }
-            exposes.extend(row);
-        }
+        let (numbers, exposes) = read_exposes(root, &names, &upstreams);
         let ingresses = readers.ingresses.iter().map(|(name, read)| {
             let settings = read(&mut root.section(name), timeout);
             IngressConfig { name, settings }
         });
         let ingresses: Vec<IngressConfig> = ingresses.collect();
         validate::own_methods(root, &rows, &ingresses);
+        let numbered: Vec<_> = numbers.into_iter().zip(&exposes).collect();
+        circles::check(root, rows.rules(), &numbered, &upstreams, &ingresses);
         let (bridges, mut topics) = read_events(root, &names, &upstreams, &ingresses);
         let mut auth = auth::read(root);
         let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();
@@ -317,6 +314,22 @@ fn listeners(admin: &AdminConfig, ingresses: &[IngressConfig]) -> Vec<(String, S
         addresses.map(move |address| (format!("{name}.listen"), address))
     });
     admin.into_iter().chain(ingresses).collect()
+}
+
+/// The rows that could be read, and their numbers in the file.
+fn read_exposes(
+    root: &mut Section<'_>,
+    names: &[String],
+    upstreams: &[UpstreamConfig],
+) -> (Vec<usize>, Vec<ExposeConfig>) {
+    let (mut numbers, mut exposes) = (Vec::new(), Vec::new());
+    for (number, mut section) in root.sections("expose").into_iter().enumerate() {
+        if let Some(row) = ExposeConfig::read(&mut section, names, upstreams, &exposes) {
+            numbers.push(number);
+            exposes.push(row);
+        }
+    }
+    (numbers, exposes)
 }
 
 fn read_events(

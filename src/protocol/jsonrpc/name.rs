@@ -32,6 +32,15 @@ pub(super) fn read(service: Option<&str>, method: String) -> Result<CallName, Fa
     }
 }
 
+/// What a request is for that comes to a path of the HTTP listener; `None` where that takes none.
+pub(super) fn called_at(path: &str, method: &str) -> Option<String> {
+    let rest = path.strip_suffix('/').unwrap_or(path).strip_prefix("/api")?;
+    match rest.strip_prefix('/') {
+        None => rest.is_empty().then(|| method.to_owned()),
+        Some(service) => (!service.contains('/')).then(|| format!("{service}.{method}")),
+    }
+}
+
 fn unknown(why: String) -> Fault {
     Fault::not_sent(FaultKind::UnknownMethod, format!("Method not found: {why}"))
 }

@@ -23,6 +23,7 @@ use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::config::audit::Advice;
+use crate::config::sites::site;
 use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -71,6 +72,15 @@ impl Connector for NamekoConnector {
         address.push(("mandatory", "true".to_owned()));
         let body = String::from_utf8_lossy(&wire::body(request.params)).into_owned();
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
+    }
+
+    fn sites(&self) -> Vec<String> {
+        let nodes = self.0.nodes();
+        let sites = nodes.iter().map(|node| {
+            let authority = &node.uri.authority;
+            format!("{}/{}", site(&authority.host, authority.port), node.uri.vhost)
+        });
+        sites.collect()
     }
 
     fn advise(&self) -> Vec<Advice> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::config::Settings;
+use super::config::{Server, Settings};
 use super::connection::{self, Link, State};
 use super::directory::{Directory, Location};
 use super::events::{self, Events};
@@ -19,6 +19,7 @@ use super::wire::{self, Dialect, Unkept};
 use crate::budget::Budget;
 use crate::call::{Deadline, Held, Reply, Request};
 use crate::config::audit::Advice;
+use crate::config::sites::site;
 use crate::event_port::EventAddresses;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
@@ -27,7 +28,7 @@ use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
-use crate::upstream::{self, Amiss, Connected, Connector, Readiness, Upstream};
+use crate::upstream::{self, Amiss, Connected, Connector, Readiness, Sent, Upstream};
 
 /// The settings of a NATS upstream, ready to connect.
 pub(super) struct NatsConnector(Arc<Settings>);
@@ -77,6 +78,20 @@ impl Connector for NatsConnector {
 
     fn has_subjects(&self) -> bool {
         true
+    }
+
+    fn sites(&self) -> Vec<String> {
+        let settings = &self.0;
+        // Of one server each account sees its own subjects alone.
+        let site = |server: &Arc<Server>| {
+            let place = site(&server.host, server.port);
+            format!("{place} {:x}", settings.auth(server).fingerprint())
+        };
+        settings.servers.iter().map(site).collect()
+    }
+
+    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Option<String> {
+        expose::takes(&self.0, expose, sent)
     }
 
     fn advise(&self) -> Vec<Advice> {

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderName;
 use tokio::time::Instant;
 
+use super::super::name::called_at;
 use super::super::registry::Registry;
 use super::config::Settings;
 use super::connect::Certificates;
@@ -29,7 +30,7 @@ use crate::route::pattern::Pattern;
 use crate::tasks::{self, Tasks};
 use crate::token::{Token, Tokens};
 use crate::units::format_size;
-use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Sent, Upstream};
 
 /// How often the files that hold headers are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -62,6 +63,19 @@ impl Connector for JsonRpcConnector {
         }
         let places: Vec<_> = self.settings.places.iter().map(ToString::to_string).collect();
         places.join(", ")
+    }
+
+    fn sites(&self) -> Vec<String> {
+        self.settings.places.iter().filter_map(|place| place.site()).collect()
+    }
+
+    fn comes_in_as(&self, sent: &Sent<'_>) -> Vec<String> {
+        let method = match self.settings.qualified {
+            true => format!("{}.{}", sent.service, sent.method),
+            false => sent.method.to_owned(),
+        };
+        let places = self.settings.places.iter();
+        places.filter_map(|place| called_at(place.path(), &method)).collect()
     }
 
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {

@@ -12,6 +12,7 @@ use http::{HeaderName, Uri, header};
 
 use super::super::guard::Guard;
 use crate::config::secret::Secret;
+use crate::config::sites::site;
 use crate::config::url;
 
 /// The form of a Unix socket's URL, for messages.
@@ -70,6 +71,14 @@ impl Place {
     /// Whether both lead to the same service.
     pub(in crate::protocol::jsonrpc) fn is_same(&self, other: &Self) -> bool {
         (&self.target, self.tls, &self.uris) == (&other.target, other.tls, &other.uris)
+    }
+
+    /// Where it is, for whoever compares places; `None` for a socket.
+    pub(super) fn site(&self) -> Option<String> {
+        match &self.target {
+            Target::Tcp(host, port) => Some(site(host, *port)),
+            Target::Unix(_) => None,
+        }
     }
 
     /// The path, as requests name it, without its query.

@@ -5,6 +5,7 @@
 
 mod server;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,20 @@ pub(super) enum Auth {
 }
 
 impl Auth {
+    /// Differs where who logs in does. Never shown.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let (name, secret) = match self {
+            Auth::None => (None, None),
+            Auth::User(name, _) => (Some(name), None),
+            Auth::Token(secret) | Auth::Nkey(secret) | Auth::Credentials(secret) => {
+                (None, Some(secret))
+            }
+        };
+        let mut hasher = DefaultHasher::new();
+        (name, secret.map(|secret| secret.now().expose().to_owned())).hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn is_none(&self) -> bool {
         matches!(self, Auth::None)
     }

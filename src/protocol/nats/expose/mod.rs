@@ -33,6 +33,7 @@ use crate::exposer::{Entrance, Exposer, Trouble};
 use crate::metrics::UpstreamMetrics;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
+use crate::upstream::Sent;
 pub(super) use hosted::Hosted;
 use instance::Instance;
 
@@ -183,6 +184,12 @@ impl Exposer for Exposes {
 fn dialect(settings: &Settings, expose: &Expose) -> Dialect {
     // `object_to` has complained of a word that is none.
     expose.dialect.as_deref().and_then(Dialect::of).unwrap_or(settings.dialect)
+}
+
+/// The method by which a call reaches a service that is exposed here.
+pub(super) fn takes(settings: &Settings, expose: &Expose, sent: &Sent<'_>) -> Option<String> {
+    let named = format!("{}.{}", sent.service, sent.method);
+    wire::reached(dialect(settings, expose), expose, sent.subject.unwrap_or(&named))
 }
 
 /// The subjects that a service's calls come on.

@@ -53,7 +53,7 @@ pub(super) use request::{NO_HEADERS, describe, headers, message, subject};
 pub(super) use stored::{
     Ack, PullStatus, Stored, ack_subject, pull_status, push_ack, push_pull, stored,
 };
-pub(super) use subscription::{Subscription, Taken, objections, subscriptions};
+pub(super) use subscription::{Subscription, Taken, objections, reached, subscriptions};
 pub(super) use violation::{Violation, violation};
 
 /// How the services behind an upstream speak.

@@ -62,6 +62,19 @@ pub(in crate::protocol::nats) fn subscriptions(
     }
 }
 
+/// The method that a message to a subject is for, where it reaches the service. The method may be a glob.
+pub(in crate::protocol::nats) fn reached(
+    dialect: Dialect,
+    expose: &Expose,
+    subject: &str,
+) -> Option<String> {
+    let rest = subject.strip_prefix(expose.name.as_str())?.strip_prefix('.')?;
+    let method = rest.rsplit_once('.').map_or(rest, |(_, method)| method);
+    // Picom alone has more before its methods.
+    let is_its = dialect == Dialect::Picom || method.len() == rest.len();
+    is_its.then(|| method.to_owned())
+}
+
 /// What of a row cannot be done, each with its key and the mend.
 pub(in crate::protocol::nats) fn objections(
     dialect: Dialect,
