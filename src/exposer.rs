@@ -70,16 +70,22 @@ pub trait Exposer: Send + Sync {
     fn owed(&self) -> usize;
 }
 
+/// Looks whether a result can be an answer.
+pub type Fits<'a> = &'a (dyn Fn(&Reply) -> Result<(), Fault> + Send + Sync);
+
 /// Where calls that have come in are handed to the routing table.
 pub trait Entrance: Send + Sync {
-    /// Routes a call, carries it out, and counts and logs its end. A caller who leaves drops the
-    /// future.
-    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Reply, Fault>>;
+    /// Routes a call, carries it out, and counts and logs its end, which is a fault where `fits` has one
+    /// for its result: an answer that its caller cannot be given. A caller who leaves drops the future.
+    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Result<Reply, Fault>>;
 
     /// Whether callers have to be known: then what they say of themselves is believed only where
     /// their upstream is trusted.
     fn is_guarded(&self) -> bool;
 
-    /// Counts and logs what came in and is no call.
-    fn refuse(&self, trace: &TraceParent, since: Instant, fault: &Fault);
+    /// Counts and logs what came in and is no call, `called` as far as that is known.
+    fn refuse(&self, called: &str, trace: &TraceParent, since: Instant, fault: &Fault);
+
+    /// Logs that the answer of a call that was counted did not get to its caller.
+    fn lost(&self, called: &str, trace: &TraceParent, fault: &Fault);
 }

@@ -4,6 +4,9 @@ use super::Rule;
 use super::pattern::Pattern;
 use crate::call::CallName;
 
+/// How much of a method's name the log shows, in characters.
+const LONGEST_SHOWN: usize = 80;
+
 /// The rows that a service's calls go by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
@@ -34,6 +37,12 @@ impl Expose {
     pub fn call_name(&self, method: &str) -> Option<CallName> {
         let exposed = self.methods.is_empty() || self.methods.iter().any(|known| known == method);
         if exposed { CallName::of(&self.service, method) } else { None }
+    }
+
+    /// What a call of `method` is called in the log, whatever that is.
+    pub fn called(&self, method: &str) -> String {
+        let method: String = method.chars().take(LONGEST_SHOWN).collect();
+        format!("{}.{method}", self.service)
     }
 
     /// Which of the rows decide about calls of the service, where no earlier one does.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Router;
 use super::ledger::IngressLabel;
 use crate::call::{Call, Reply, TraceParent};
-use crate::exposer::Entrance;
+use crate::exposer::{Entrance, Fits};
 use crate::fault::{Fault, FaultKind, Outcome};
 
 /// The way into a router for calls that come in one way.
@@ -30,9 +30,9 @@ impl RouterEntrance {
 }
 
 impl Entrance for RouterEntrance {
-    fn dispatch(&self, call: Call) -> BoxFuture<'_, Result<Reply, Fault>> {
+    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
         let dispatch = async move {
-            let result = self.router.dispatch(self.ingress, call).await.result;
+            let result = self.router.dispatch_fitting(self.ingress, call, fits).await.result;
             if result.as_ref().is_err_and(was_refused) {
                 self.doubts.notify_one();
             }
@@ -45,8 +45,12 @@ impl Entrance for RouterEntrance {
         self.router.table.load().is_guarded()
     }
 
-    fn refuse(&self, trace: &TraceParent, since: Instant, fault: &Fault) {
-        self.router.refuse(self.ingress, trace, since, fault);
+    fn refuse(&self, called: &str, trace: &TraceParent, since: Instant, fault: &Fault) {
+        self.router.ledger.refuse(self.ingress, (called, trace), since, fault);
+    }
+
+    fn lost(&self, called: &str, trace: &TraceParent, fault: &Fault) {
+        self.router.ledger.tell(self.ingress, (called, trace), fault);
     }
 }
 

@@ -16,6 +16,7 @@ use super::policy::in_flight::Standing;
 use super::policy::{idempotency, once};
 use super::ticket::{Dispatched, Ran, Ticket};
 use crate::call::{Call, Deadline, Reply};
+use crate::exposer::Fits;
 use crate::fault::{Fault, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::metrics;
@@ -42,8 +43,8 @@ impl Heard {
     }
 }
 
-/// Carries a call out, or has it carried out, or tells how that went.
-pub(super) async fn carry_out(ticket: Ticket, call: &Call) -> Dispatched {
+/// Carries a call out, or has it carried out, or tells how that went, where that can be its answer.
+pub(super) async fn carry_out(ticket: Ticket, call: &Call, fits: Fits<'_>) -> Dispatched {
     let name = call.name.as_str();
     let row = ticket.row();
     let (answers, rule) = (row.answers(), row.rule.idempotency);
@@ -53,6 +54,7 @@ pub(super) async fn carry_out(ticket: Ticket, call: &Call) -> Dispatched {
         _ => Heard::refused(idempotency::unknown(name)),
     };
     let Heard { told: Told { result, service_time }, replayed } = heard;
+    let result = result.and_then(|reply| fits(&reply).map(|()| reply));
     let (dialect, allowance) = (Some(row.rule.dialect), ticket.allowance);
     ticket.end(name, result.as_ref().map(|_| ()));
     Dispatched { result, service_time, dialect, allowance, replayed }

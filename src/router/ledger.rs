@@ -72,18 +72,29 @@ impl Ledger {
         counters(&self.ingresses)
     }
 
-    /// Counts and logs a fault that was found before there was a call to route.
+    /// Counts and logs a fault that was found before there was a call to route, called so as far as is
+    /// known.
     pub(super) fn refuse(
         &self,
         ingress: IngressLabel,
-        trace: &TraceParent,
+        called: (&str, &TraceParent),
         since: Instant,
         fault: &Fault,
     ) {
-        let (route, upstream) = (NO_ROUTE, NO_ROUTE);
         let outcome = CallOutcome::Fault(fault.kind());
-        self.unrouted.count(ingress, (route, upstream), outcome, since.elapsed());
-        self.faults.write(FaultLine { ingress, route, upstream, call: "", trace, fault });
+        self.unrouted.count(ingress, (NO_ROUTE, NO_ROUTE), outcome, since.elapsed());
+        self.tell(ingress, called, fault);
+    }
+
+    /// Logs a fault that no row has to do with.
+    pub(super) fn tell(
+        &self,
+        ingress: IngressLabel,
+        (call, trace): (&str, &TraceParent),
+        fault: &Fault,
+    ) {
+        let (route, upstream) = (NO_ROUTE, NO_ROUTE);
+        self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
     }
 }
 

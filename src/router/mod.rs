@@ -33,6 +33,7 @@ use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::call::{Call, TraceParent};
+use crate::exposer::Fits;
 use crate::fault::Fault;
 use crate::route::Dialect;
 pub use ending::Ending;
@@ -117,7 +118,7 @@ impl Router {
         since: Instant,
         fault: &Fault,
     ) {
-        self.ledger.refuse(ingress, trace, since, fault);
+        self.ledger.refuse(ingress, ("", trace), since, fault);
     }
 
     /// Writes what the log of faults has summed up. To be called every second or so; at the end
@@ -128,6 +129,16 @@ impl Router {
 
     /// Admits a call and carries it out.
     pub async fn dispatch(&self, ingress: IngressLabel, call: Call) -> Dispatched {
+        self.dispatch_fitting(ingress, call, &|_| Ok(())).await
+    }
+
+    /// The same, where not every result can be an answer.
+    async fn dispatch_fitting(
+        &self,
+        ingress: IngressLabel,
+        call: Call,
+        fits: Fits<'_>,
+    ) -> Dispatched {
         let arrival = Arrival {
             ingress,
             caller: &call.caller,
@@ -141,7 +152,7 @@ impl Router {
             may_have_run: call.may_have_run,
         };
         match self.admit(&arrival) {
-            Ok(ticket) => ticket.carry_out(&call).await,
+            Ok(ticket) => ticket.carry_out_fitting(&call, fits).await,
             Err(unadmitted) => {
                 let Unadmitted { ending, fault, allowance } = *unadmitted;
                 let dialect = Some(ending.row().rule.dialect);

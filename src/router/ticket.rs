@@ -15,6 +15,7 @@ use super::policy::{breaker, served};
 use super::table::Row;
 use super::{keyed, retries};
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
+use crate::exposer::Fits;
 use crate::fault::{Fault, Outcome};
 use crate::route::Dialect;
 
@@ -148,12 +149,18 @@ impl Ticket {
     /// Sends the call to the upstream that its row names, waits for the end under the deadline,
     /// and writes it. A notification's result is `null`, as soon as the upstream has taken it
     /// over.
-    pub async fn carry_out(mut self, call: &Call) -> Dispatched {
+    pub async fn carry_out(self, call: &Call) -> Dispatched {
+        self.carry_out_fitting(call, &|_| Ok(())).await
+    }
+
+    /// The same, where not every result can be an answer.
+    pub(super) async fn carry_out_fitting(mut self, call: &Call, fits: Fits<'_>) -> Dispatched {
         if let Some(Standing::Keyed) = self.standing {
             // In a box, so that calls without keys do not carry its room.
-            return Box::pin(keyed::carry_out(self, call)).await;
+            return Box::pin(keyed::carry_out(self, call, fits)).await;
         }
         let Ran { result, service_time, at } = self.run(call).await;
+        let result = result.and_then(|reply| fits(&reply).map(|()| reply));
         let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
         self.release().write_at(at, call.name.as_str(), result.as_ref().map(|_| ()));
         Dispatched { result, service_time, dialect, allowance, replayed: false }

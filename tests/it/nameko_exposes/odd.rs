@@ -212,3 +212,13 @@ async fn a_result_that_nameko_would_read_as_something_else_is_told() {
     assert!(value.contains("`__type__`"), "{value}");
     assert_eq!(reply.body["result"], Value::Null);
 }
+
+#[tokio::test]
+async fn what_is_refused_early_is_named_in_the_log() {
+    let world = World::with("plain", &["echo"], &row("echo", "as = \"other\"")).await;
+    let mut caller = Caller::connect(&world.vhost.url(), "own").await;
+    let reply = caller.call("other.create", caller.properties("1"), "{").await;
+    assert_eq!(reply.exc_path(), "nameko.exceptions.MalformedRequest");
+    let line = world.gateway.wait_for_log(0, "call failed").await;
+    assert_eq!((&line["call"], &line["kind"]), (&json!("echo.create"), &json!("parse_error")));
+}

@@ -186,3 +186,35 @@ async fn requests_have_a_limit() {
     let text = as_json(&reply)["error"].as_str().unwrap_or_default().to_owned();
     assert!(text.contains("64KiB are taken at most") && text.contains("`max_request`"), "{text}");
 }
+
+#[tokio::test]
+async fn a_call_whose_answer_is_too_large_is_counted_once_and_named() {
+    let nats = Nats::configured("max_payload: 65536");
+    let vhost = crate::harness::RabbitMq::shared().vhost();
+    let large = |_: &Seen| replies(&format!("\"{}\"", "x".repeat(70_000)));
+    let _desk = crate::harness::NamekoResponder::serve(&vhost.url(), "desk", large).await;
+    let rows = row("desk", "plain", "as = \"other\"");
+    let gateway = Gateway::ready(&super::config(&nats, &vhost, &rows)).await;
+    super::exposed(&gateway, "other", 1).await;
+    let reply = ask(&nats.client().await, "other.x", "").await;
+    assert_eq!(told(&reply), "too_large executed");
+    let calls = async |labels: &[(&str, &str)]| {
+        let all = [&[("ingress", "nats")], labels].concat();
+        gateway.metric("genkan_calls_total", &all).await
+    };
+    let counted = [("outcome", "too_large"), ("route", "*"), ("upstream", "rabbit")];
+    assert_eq!((calls(&[]).await, calls(&counted).await), (1.0, 1.0));
+    let line = gateway.wait_for_log(0, "call failed").await;
+    assert_eq!((&line["call"], &line["route"]), (&json!("desk.x"), &json!("*")), "{line}");
+}
+
+#[tokio::test]
+async fn what_is_refused_early_is_named_in_the_log() {
+    let world = World::exposing("plain", "as = \"other\"", |_| replies("1")).await;
+    assert_eq!(
+        header(&world.ask("other.create", "{").await, "Genkan-Fault"),
+        "parse_error not_sent"
+    );
+    let line = world.gateway.wait_for_log(0, "call failed").await;
+    assert_eq!((&line["call"], &line["kind"]), (&json!("desk.create"), &json!("parse_error")));
+}

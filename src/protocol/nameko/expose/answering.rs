@@ -2,7 +2,7 @@
 //! unacked or delivered for ever: what is no call is answered where there is somebody to answer,
 //! counted and logged.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::super::wire::{answer, context, incoming};
 use super::Exposes;
 use super::replier::{Outgoing, Refused, Sent};
 use crate::budget::Share;
-use crate::call::{Call, CallKind, CallName, Context, Params, TraceParent};
+use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
 use crate::exposer::debts::Debt;
 use crate::exposer::{Credence, Entrance};
 use crate::fault::{Fault, FaultKind, Outcome};
@@ -77,13 +77,14 @@ impl Desk {
             received,
         };
         let method = incoming::method(routing_key.as_str(), &self.expose.name);
+        let called = || self.expose.called(method);
         let body = match self.read(method, &properties, data.into()).await {
             Ok(arrived) => {
                 let outcome = self.carry_out(arrived, context, &asked, redelivered).await;
                 outcome.unwrap_or_else(|fault| asked.exception(&fault, method))
             }
             Err(fault) => {
-                self.entrance.refuse(&asked.trace, received, &fault);
+                self.entrance.refuse(&called(), &asked.trace, received, &fault);
                 asked.exception(&fault, method)
             }
         };
@@ -173,15 +174,20 @@ impl Desk {
             timeout,
             may_have_run: redelivered,
         };
-        let reply = self.entrance.dispatch(call).await?;
+        let written = OnceLock::new();
+        let fits = |reply: &Reply| written.set(self.result(reply)?).map_err(|_| unwritten());
+        self.entrance.dispatch(call, &fits).await?;
+        written.into_inner().ok_or_else(unwritten)
+    }
+
+    /// The body of the reply for a result.
+    fn result(&self, reply: &Reply) -> Result<Vec<u8>, Fault> {
         answer::result(&reply.payload, self.exposes.settings.keep_tagged).ok_or_else(|| {
             let message = "the result holds an object of exactly the keys `__type__` and \
                            `__value__`, which Nameko's client would turn into another type, or not \
                            read at all";
-            let fault = Fault::new(FaultKind::Internal, Outcome::Executed, message);
             self.exposes.metrics.refused("tagged_value");
-            self.entrance.refuse(&asked.trace, asked.received, &fault);
-            fault
+            Fault::new(FaultKind::Internal, Outcome::Executed, message)
         })
     }
 
@@ -201,7 +207,7 @@ impl Desk {
                          or raise the broker's `max_message_size`"
                     );
                     let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
-                    self.entrance.refuse(&asked.trace, asked.received, &fault);
+                    self.entrance.lost(&self.expose.called(method), &asked.trace, &fault);
                     self.send(asked, reply_to, asked.exception(&fault, method)).await
                 }
                 sent => sent,
@@ -240,6 +246,11 @@ impl Desk {
             () = self.lost.cancelled() => None,
         }
     }
+}
+
+/// A reply is written once.
+fn unwritten() -> Fault {
+    Fault::new(FaultKind::Internal, Outcome::Executed, "the reply could not be written")
 }
 
 fn grow(share: &mut Share, bytes: usize) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 //! What becomes of a message to an exposed service: read, carried out, answered where somebody waits.
 //! What is no call is answered too, counted and logged.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -118,10 +118,10 @@ impl Arrival {
         let trace = wire::context(&self.message, Credence::NONE).trace;
         let inbox = self.reply_subject().ok().flatten().unwrap_or_default();
         let asked = Asked { trace, id: None, inbox };
-        service.entrance.refuse(&asked.trace, self.received, fault);
+        let method = wire::method(service.dialect, &self.message, &service.expose.name);
+        service.entrance.refuse(&service.expose.called(method), &asked.trace, self.received, fault);
         self.count(Some(fault));
         let Ok(Some(subject)) = self.reply_subject() else { return };
-        let method = wire::method(service.dialect, &self.message, &service.expose.name);
         let Answer { headers, body: payload } = wire::fault(service.dialect, fault, method, &asked);
         self.answer_at_once(Publication { subject, headers, payload }, owed);
     }
@@ -149,47 +149,45 @@ impl Arrival {
         let inbox = reply_subject.clone().unwrap_or_default();
         let mut asked = Asked { trace: context.trace, id: None, inbox };
         let method = wire::method(service.dialect, &self.message, &service.expose.name);
-        let outcome = match self.call(method, context, reply_subject.is_some(), &mut asked) {
-            Ok(call) => service.entrance.dispatch(call).await,
+        let call = self.call(method, context, reply_subject.is_some(), &mut asked);
+        let written = OnceLock::new();
+        let fits = |reply: &Reply| match &reply_subject {
+            Some(_) => written.set(self.result(reply, &asked)?).map_err(|_| twice()),
+            None => Ok(()),
+        };
+        let outcome = match call {
+            Ok(call) => service.entrance.dispatch(call, &fits).await.map(drop),
             Err(fault) => {
-                service.entrance.refuse(&asked.trace, self.received, &fault);
+                let called = service.expose.called(method);
+                service.entrance.refuse(&called, &asked.trace, self.received, &fault);
                 Err(fault)
             }
         };
-        let Some(subject) = reply_subject else {
-            self.count(outcome.err().as_ref());
-            return;
-        };
-        let answer = match outcome {
-            Ok(reply) => self.result(reply, method, &asked),
-            Err(fault) => self.fault(&fault, method, &asked),
-        };
+        self.count(outcome.as_ref().err());
+        let Some(subject) = reply_subject else { return };
+        let written = outcome.and_then(|()| written.into_inner().ok_or_else(twice));
+        let answer = written.unwrap_or_else(|fault| self.fault(&fault, method, &asked));
         self.answer(subject, answer, owed).await;
         drop(permit);
     }
 
     /// The answer for a result, where the server takes it.
-    fn result(&self, reply: Reply, method: &str, asked: &Asked) -> Answer {
-        let service = &self.held.service;
-        let answer = wire::result(service.dialect, reply, asked);
+    fn result(&self, reply: &Reply, asked: &Asked) -> Result<Answer, Fault> {
+        let answer = wire::result(self.held.service.dialect, reply, asked);
         let (size, limit) = (answer.size(), self.generation.max_payload());
         if size <= limit {
-            self.count(None);
-            return answer;
+            return Ok(answer);
         }
         let message = format!(
             "the answer is {size} bytes with its headers, and this NATS takes {limit} at most: answer \
              less, or raise the server's `max_payload`"
         );
-        let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
-        service.entrance.refuse(&asked.trace, self.received, &fault);
-        self.fault(&fault, method, asked)
+        Err(Fault::new(FaultKind::TooLarge, Outcome::Executed, message))
     }
 
     /// The answer for a fault; without what the service said where that is too much.
     fn fault(&self, fault: &Fault, method: &str, asked: &Asked) -> Answer {
         let dialect = self.held.service.dialect;
-        self.count(Some(fault));
         let answer = wire::fault(dialect, fault, method, asked);
         if answer.size() <= self.generation.max_payload() {
             return answer;
@@ -246,6 +244,11 @@ impl Arrival {
         }
         self.exposes.metrics.unsent_reply();
     }
+}
+
+/// An answer is written once.
+fn twice() -> Fault {
+    Fault::new(FaultKind::Internal, Outcome::Executed, "the answer could not be written")
 }
 
 fn unanswerable() -> Fault {

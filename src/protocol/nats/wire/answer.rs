@@ -47,14 +47,14 @@ pub(in crate::protocol::nats) struct Asked {
 }
 
 /// The answer for a result.
-pub(in crate::protocol::nats) fn result(dialect: Dialect, reply: Reply, asked: &Asked) -> Answer {
+pub(in crate::protocol::nats) fn result(dialect: Dialect, reply: &Reply, asked: &Asked) -> Answer {
     let trace = reply.trace.as_ref().unwrap_or(&asked.trace);
     let body = match dialect {
         Dialect::Picom => {
             let parts: [&[u8]; 3] = [br#"{"payload":"#, reply.payload.as_bytes(), b"}"];
             parts.concat().into()
         }
-        Dialect::Plain | Dialect::Micro => reply.payload.into_bytes(),
+        Dialect::Plain | Dialect::Micro => reply.payload.clone().into_bytes(),
         Dialect::Nest => nest::response(&reply.payload, asked.id.as_ref()),
     };
     Answer { headers: block(trace, &[]), body }
@@ -176,7 +176,7 @@ mod tests {
     fn results() {
         let asked = Asked { trace: TraceParent::generate(), id: None, inbox: "in.x".into() };
         let answer = |dialect, json: &'static str| {
-            result(dialect, Reply::new(Payload::from_validated(json.into())), &asked)
+            result(dialect, &Reply::new(Payload::from_validated(json.into())), &asked)
         };
         for json in ["null", "0", "[1.10]", "{\"a\":1180591620717411303424}"] {
             assert_eq!(body(&answer(Dialect::Picom, json)), format!("{{\"payload\":{json}}}"));
