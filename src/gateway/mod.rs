@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::join;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use crate::admin::{BoundAdmin, Overview};
@@ -40,6 +40,10 @@ use upstreams::Upstreams;
 
 /// How often histograms are folded and floods of faults summed up.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How often it is looked whether calls are under way that may need what is exposed,
+const LOOK: Duration = Duration::from_millis(10);
+/// and how often in a row none are to be: one may have come that is still being read.
+const QUIET_LOOKS: usize = 3;
 /// What connections get to end once nothing is left for them to wait for.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -111,7 +115,7 @@ pub async fn run(
     );
     overview.draining.store(true, Ordering::Relaxed);
     let drained = tokio::select! {
-        drained = drain(&ingresses, &upstreams, &mut bridges, &router, patience) => drained,
+        drained = drain((&ingresses, protocols), &upstreams, &mut bridges, &router, patience) => drained,
         () = signals.end() => false,
     };
     if !drained {
@@ -180,9 +184,10 @@ fn look_after(
 /// Services that are exposed on a broker stay while calls that came in by HTTP or from modules are under
 /// way: whoever answers those may need them, and there may be no other instance. They are left when half
 /// of the time has passed at the latest, so that what was taken last has the other half. Where services
-/// are called that call by an ingress in turn, that one stays open as long.
+/// are called that call by an ingress in turn, that one stays open while any call is under way: calls of
+/// exposed services keep it open, and it does not keep those.
 async fn drain(
-    ingresses: &Ingresses,
+    (ingresses, protocols): (&Ingresses, &Protocols),
     upstreams: &Upstreams,
     bridges: &mut Bridges,
     router: &Arc<Router>,
@@ -196,13 +201,28 @@ async fn drain(
             // Calls that have keys go on without their callers.
             ingresses.drain(patience, may_call).await && upstreams.settle(until).await
         });
-        let ended = timeout(patience / 2, coming_in.as_mut()).await;
+        let came_in = tokio::select! {
+            came_in = coming_in.as_mut() => Some(came_in),
+            () = nobody_calls(protocols, router) => None,
+            () = sleep(patience / 2) => None,
+        };
         let exposed = upstreams.drain(until - Instant::now(), router);
-        match ended {
-            Ok(came_in) => (came_in, exposed.await),
-            Err(_) => join(coming_in, exposed).await,
+        match came_in {
+            Some(came_in) => (came_in, exposed.await),
+            None => join(coming_in, exposed).await,
         }
     };
     let ((came_in, exposed), events) = join(calls, bridges.drain(&ports, patience)).await;
     came_in && exposed && events
+}
+
+/// Waits until no call is under way that came in by an ingress, and none that had just come.
+async fn nobody_calls(protocols: &Protocols, router: &Router) {
+    let labels = protocols.ingresses.iter().flat_map(|kind| kind.labels);
+    let labels: Vec<_> = labels.map(|label| router.ingress(label)).collect();
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS {
+        sleep(LOOK).await;
+        quiet = if router.under_way(&labels) == 0 { quiet + 1 } else { 0 };
+    }
 }

@@ -34,6 +34,7 @@ impl Ending {
         let trace = arrival.trace.or_else(|| enabled!(Level::DEBUG).then(TraceParent::generate));
         let trace_id = trace.as_ref().map_or("", TraceParent::trace_id);
         let span = call_span::open(&row, ingress, arrival.name, trace_id);
+        row.ledger().begun(ingress);
         Self { row, ingress, received, trace, span, written: false }
     }
 
@@ -51,6 +52,7 @@ impl Ending {
     pub(super) fn untold(&self) -> Self {
         let (row, span) = (Arc::clone(&self.row), self.span.clone());
         let &Self { ingress, received, trace, .. } = self;
+        row.ledger().begun(ingress);
         Self { row, ingress, received, trace, span, written: true }
     }
 
@@ -88,5 +90,6 @@ impl Drop for Ending {
         if !self.written {
             self.count(CallOutcome::Cancelled, None, Instant::now());
         }
+        self.row.ledger().ended(self.ingress);
     }
 }

@@ -2,6 +2,7 @@
 //! calls are counted. The composition root makes it; the routing table's rows hold it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -47,6 +48,8 @@ impl Counters {
 /// Where ends are written.
 pub struct Ledger {
     ingresses: Vec<&'static str>,
+    /// Calls that came in by them and have not ended.
+    under_way: Box<[AtomicUsize]>,
     /// For what never became a call.
     unrouted: Counters,
     pub(super) faults: FaultLog,
@@ -57,7 +60,8 @@ impl Ledger {
     pub fn new(ingresses: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
         let ingresses: Vec<_> = ingresses.into_iter().collect();
         let unrouted = counters(&ingresses);
-        Arc::new(Self { ingresses, unrouted, faults: FaultLog::default() })
+        let under_way = ingresses.iter().map(|_| AtomicUsize::new(0)).collect();
+        Arc::new(Self { ingresses, under_way, unrouted, faults: FaultLog::default() })
     }
 
     /// The label of an ingress; the first one's for a name that the ledger was not made with.
@@ -65,6 +69,25 @@ impl Ledger {
         let index = self.ingresses.iter().position(|known| *known == name);
         debug_assert!(index.is_some(), "the ledger is made with all ingresses");
         IngressLabel { index: index.unwrap_or_default(), name }
+    }
+
+    /// A call has come in.
+    pub(super) fn begun(&self, ingress: IngressLabel) {
+        if let Some(calls) = self.under_way.get(ingress.index) {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It has ended.
+    pub(super) fn ended(&self, ingress: IngressLabel) {
+        if let Some(calls) = self.under_way.get(ingress.index) {
+            calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many calls that came in so have not ended.
+    pub(super) fn under_way(&self, ingress: IngressLabel) -> usize {
+        self.under_way.get(ingress.index).map_or(0, |calls| calls.load(Ordering::Relaxed))
     }
 
     /// Counters for a row.

@@ -67,6 +67,11 @@ impl Router {
         self.ledger.ingress(name)
     }
 
+    /// How many calls that came in by one of these ways have not ended.
+    pub fn under_way(&self, ingresses: &[IngressLabel]) -> usize {
+        ingresses.iter().map(|ingress| self.ledger.under_way(*ingress)).sum()
+    }
+
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
         self.table.load_full()

@@ -124,6 +124,34 @@ async fn one_of_two_gateways_ends_and_no_call_is_lost() {
     assert!(callers.stop().await > 0);
 }
 
+/// A service over HTTP that has to do with none of the calls.
+const UNRELATED: &str = "[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"http://127.0.0.1:9/api\"\n\
+                         [[routes]]\nmatch = \"web.*\"\nupstream = \"web\"\n";
+
+#[tokio::test]
+async fn services_are_left_at_once_whatever_else_is_called() {
+    let (nats, vhost) = (Nats::start(), RabbitMq::shared().vhost());
+    let desk = NamekoResponder::serve(&vhost.url(), "desk", echo).await;
+    let toml = config(&nats, &vhost, &format!("{}{UNRELATED}", row("desk", "plain", "")));
+    // Long enough for half of it to be told from at once.
+    let toml = format!("drain_timeout = \"600s\"\ntimeout = \"600s\"\n{toml}");
+    let gateway = Gateway::start(&toml).await;
+    exposed(&gateway, "desk", 1).await;
+    let client = nats.client().await;
+    let asking = client.clone();
+    let held = tokio::spawn(async move { as_json(&ask(&asking, "desk.never", "").await) });
+    eventually("it runs", async || (desk.requests.count() == 1).then_some(())).await;
+    gateway.terminate();
+    eventually("it is left", async || {
+        client.request("desk.x", "".into()).await.is_err().then_some(())
+    })
+    .await;
+    let answer = super::replies("\"late\"").remove(0);
+    desk.say(&desk.requests.all()[0], answer).await;
+    assert_eq!(held.await.expect("its answer"), json!("late"));
+    assert_eq!(gateway.exit_status().await, 0);
+}
+
 #[tokio::test]
 async fn services_are_back_when_their_server_is() {
     let world = World::exposing("plain", "", echo).await;
@@ -192,6 +220,12 @@ async fn an_answer_outlives_its_connection() {
 #[tokio::test]
 async fn who_answers_a_call_while_the_gateway_drains_can_call_what_is_exposed() {
     let rows = "[[routes]]\nmatch = \"front.*\"\nupstream = \"bus\"\ntimeout = \"20s\"\n";
+    for more in ["", "[upstreams.web]\nprotocol = \"jsonrpc\"\nregistry = \"w.*\"\n"] {
+        answers_while_it_drains(&format!("{rows}{more}")).await;
+    }
+}
+
+async fn answers_while_it_drains(rows: &str) {
     let world = World::with(&format!("{}{rows}", row("desk", "plain", "")), echo).await;
     let mut front = world.client.subscribe("front.x").await.expect("subscribed");
     world.client.flush().await.expect("the server has it");
