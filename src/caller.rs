@@ -270,9 +270,20 @@ impl Caller {
         }
     }
 
-    /// Who it is to services.
+    /// As whom it acts now: to services, and for limits. Nobody, once that by which it is known has
+    /// ended, and where what it showed is not good: it does not act as its connection then.
+    pub fn in_force(&self) -> Option<&Arc<Identity>> {
+        let identity = match &self.shown {
+            Shown::Known(identity) => identity,
+            Shown::Refused(_) => return None,
+            Shown::Nothing => self.connection.as_ref()?,
+        };
+        identity.ended(SystemTime::now).is_none().then_some(identity)
+    }
+
+    /// Who it is to services now.
     pub fn user_id(&self) -> Option<&str> {
-        self.identity()?.user_id.as_deref()
+        self.in_force()?.user_id.as_deref()
     }
 }
 
@@ -295,7 +306,34 @@ mod tests {
         let refused = alice.showing(Err(Denial::Expired));
         assert_eq!(refused.denial(), Some(Denial::Expired));
         assert_eq!(refused.identity().map(|it| it.subject.as_str()), Some("proxy"));
+        assert!(refused.in_force().is_none(), "it does not act as its connection");
         assert_eq!(refused.user_id(), None);
+    }
+
+    #[test]
+    fn who_is_not_known_any_more_acts_as_nobody() {
+        let known = |scheme, until| {
+            let user_id = Some("7".to_owned());
+            Arc::new(Identity { user_id, until, ..Identity::new(scheme, "x") })
+        };
+        let callers = |identity: &Arc<Identity>| {
+            let shown = Caller::NOBODY.showing(Ok(Arc::clone(identity)));
+            [shown, Caller::NOBODY.connected_as(Arc::clone(identity))]
+        };
+        for scheme in [Scheme::Key, Scheme::Token, Scheme::Certificate] {
+            let late = known(scheme.clone(), Some(SystemTime::now() - Duration::from_secs(1)));
+            for caller in callers(&late) {
+                assert!(caller.in_force().is_none() && caller.user_id().is_none(), "{scheme:?}");
+                let proxied = caller.connected_as(known(Scheme::Certificate, None));
+                let acts = proxied.user_id().is_some();
+                assert_eq!(acts, proxied.shown().is_none(), "{scheme:?}");
+            }
+            let gone = known(scheme.clone(), None);
+            let callers = callers(&gone);
+            assert!(callers.iter().all(|caller| caller.user_id() == Some("7")), "{scheme:?}");
+            gone.standing.withdraw();
+            assert!(callers.iter().all(|caller| caller.user_id().is_none()), "{scheme:?}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Digest {
 /// apart from others that are the same so far.
 pub(super) fn of_key(caller: &Caller, name: &str, key: &IdempotencyKey) -> Fingerprint {
     let mut digest = Digest::new();
-    match (caller.identity(), caller.address().map(|address| address.to_canonical())) {
+    match (caller.in_force(), caller.address().map(|address| address.to_canonical())) {
         (Some(identity), _) => {
             let upstream = matches!(identity.scheme, Scheme::Upstream(_));
             // An upstream may be called `key`.

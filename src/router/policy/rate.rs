@@ -127,7 +127,7 @@ impl CallerLimiter {
 
     /// Who calls, as a number that nobody can choose.
     fn key(&self, caller: &Caller) -> u64 {
-        if let Some(identity) = caller.identity() {
+        if let Some(identity) = caller.in_force() {
             return self.hasher.hash_one((identity.scheme.word(), &identity.subject));
         }
         match caller.address() {
@@ -231,6 +231,17 @@ mod tests {
         assert_eq!(left(&at("2001:db8::1")), Some(1));
         assert_eq!(left(&at("2001:db8::ffff:2")), Some(0));
         assert_eq!(left(&at("2001:db8:0:1::1")), Some(1));
+    }
+
+    #[test]
+    fn who_is_not_known_any_more_has_its_address_s() {
+        let limiter = CallerLimiter::new(rate("2/d"));
+        let left = |caller: &Caller| limiter.take(caller).map(|allowed| allowed.remaining).ok();
+        let key = Arc::new(Identity::new(Scheme::Key, "web"));
+        let web = at("192.0.2.1").showing(Ok(Arc::clone(&key)));
+        assert_eq!([left(&at("192.0.2.1")), left(&web)], [Some(1); 2]);
+        key.standing.withdraw();
+        assert_eq!([left(&web), left(&web)], [Some(0), None]);
     }
 
     #[test]

@@ -168,3 +168,33 @@ async fn a_service_learns_who_calls_and_not_what_callers_say() {
     assert_eq!(guarded.status(&[("X-User-Id", "root")]).await, 200);
     assert_eq!(seen(&guarded), None);
 }
+
+#[tokio::test]
+async fn a_service_is_not_told_who_is_not_known_any_more() {
+    let ((web, lines), (other, more)) = (new_key(&["web"]), new_key(&["other"]));
+    let (late, old) = new_key(&["old"]);
+    let allow = "allow = [\"any\"]\nrate = \"3/d\"";
+    let kept = format!("{more}{old}expires = 2020-01-01\n");
+    let mut guarded = Guarded::start(&format!("{lines}{kept}"), allow).await;
+    let seen = |guarded: &Guarded| guarded.echo.requests.last().headers.get("X-User-Id").cloned();
+    let address = guarded.gateway.http.clone();
+    let open = |key: String| {
+        let address = address.clone();
+        async move { WebSocket::open_with(&address, "/api", &[("X-API-Key", &key)]).await }
+    };
+    let (mut goes, mut stays) = (open(web).await, open(other).await);
+    assert_eq!(goes.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(seen(&guarded).as_deref(), Some("key:web"));
+    guarded.change(&kept, allow).await;
+    assert_eq!(goes.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(seen(&guarded), None, "its key is gone");
+    assert_eq!(stays.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(seen(&guarded).as_deref(), Some("key:other"));
+    assert_eq!(guarded.status(&[("X-API-Key", &late)]).await, 200);
+    assert_eq!(seen(&guarded), None, "its key has expired");
+    assert_eq!(open(late.clone()).await.ask(rpc("echo.x")).await["result"], 1);
+    // All of them are held to the limit of their address.
+    assert_eq!(guarded.status(&[("X-API-Key", &late)]).await, 429);
+    as_fault(&goes.ask(rpc("echo.x")).await).is("overloaded", "not_sent");
+    assert_eq!(stays.ask(rpc("echo.x")).await["result"], 1);
+}

@@ -63,9 +63,14 @@ impl Ears {
     }
 
     /// What travels with its calls: what the opening request brought, unless it has said anew who it
-    /// is.
-    pub(super) fn context(&self, opening: &Arc<Context>) -> Arc<Context> {
-        self.context.load_full().unwrap_or_else(|| Arc::clone(opening))
+    /// is. Who that is to services is the caller as it is known now.
+    pub(super) fn context(&self, opening: &Arc<Context>, caller: &Caller) -> Arc<Context> {
+        let context = self.context.load_full().unwrap_or_else(|| Arc::clone(opening));
+        let user_id = caller.user_id();
+        if context.user_id.as_deref() == user_id {
+            return context;
+        }
+        Arc::new(context.of_user(user_id))
     }
 
     /// Lets the client say who it is, for the first time or before what it showed has ended. A

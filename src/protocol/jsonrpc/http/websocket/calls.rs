@@ -71,14 +71,15 @@ pub(super) fn start(
 }
 
 fn requester<'a>(client: &'a Client, http: &'a Arc<Http>, received: Instant) -> Requester<'a> {
+    let caller = client.ears.caller();
     Requester {
         http,
         ears: Some(&client.ears),
         ingress: http.websocket,
         service: client.service.as_deref(),
         gemstone: client.gemstone,
-        caller: client.ears.caller(),
-        context: client.ears.context(&client.context),
+        context: client.ears.context(&client.context, &caller),
+        caller,
         timeout: client.timeout,
         key: None,
         headers: None,
