@@ -79,6 +79,12 @@ struct Topic {
     listeners: Vec<Weak<Listener>>,
 }
 
+impl Topic {
+    fn leave(&mut self, listener: &Arc<Listener>) {
+        self.listeners.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
+    }
+}
+
 impl Default for Topics {
     fn default() -> Self {
         Self::new(Vec::new())
@@ -230,6 +236,28 @@ impl Topics {
         Ok(())
     }
 
+    /// Somebody who listens is known anew. What it may not hear as that any more, it hears no more, and
+    /// is told so.
+    pub fn renew(&self, subscription: &Subscription, caller: Caller) {
+        let mut state = self.state();
+        let listener = subscription.listener();
+        subscription.renew(caller);
+        let caller = subscription.caller();
+        let rules = Arc::clone(&state.rules);
+        let may = |pattern: &Pattern| !matches!(refusal(&rules, &caller, pattern), Some(Some(_)));
+        let (kept, gone) = subscription.wanted().into_iter().partition(may);
+        *listener.wanted() = kept;
+        // Of a glob that stays, some topics may be others' now.
+        let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
+        for (name, topic) in &mut state.topics {
+            if !(listener.wants(name) && may_hear(&topic.rule)) {
+                topic.leave(listener);
+            }
+        }
+        let hears = |name: &str| listener.wants(name) && rule(&rules, name).is_some_and(may_hear);
+        listener.refuse(gone, hears);
+    }
+
     /// Lets somebody listen to topics no more, by the names or globs that they were asked for.
     pub fn remove(&self, subscription: &Subscription, unwanted: &[Pattern]) {
         let mut state = self.state();
@@ -239,9 +267,7 @@ impl Topics {
             if let Some(topic) = state.topics.get_mut(&name)
                 && !listener.wants(&name)
             {
-                topic
-                    .listeners
-                    .retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
+                topic.leave(listener);
             }
         }
     }
@@ -327,14 +353,7 @@ fn admit(
             let message = format!("a topic's name has 1 to {LONGEST} bytes, not {}", name.len());
             return refuse(FaultKind::InvalidParams, message);
         }
-        // A name is its first row's; of what a glob fits, whoever may hear some hears that.
-        let refusal = if pattern.is_literal() {
-            rule(rules, name).map(|rule| rule.access.lets_listen(caller).err())
-        } else {
-            let meeting = rules.iter().filter(|rule| rule.pattern.meets(pattern));
-            let answers = meeting.map(|rule| rule.access.lets_listen(caller).err());
-            answers.reduce(|one: Option<Refusal>, other| one.and(other).and(one))
-        };
+        let refusal = refusal(rules, caller, pattern);
         if let Some(Some(refusal)) = refusal {
             return Err(refusal.fault("listen to", name, caller));
         }
@@ -344,6 +363,17 @@ fn admit(
         }
     }
     Ok(())
+}
+
+/// Why somebody may not listen, if so; none where no row names it. A name is its first row's; of what a
+/// glob fits, whoever may hear some hears that.
+fn refusal(rules: &[TopicRule], caller: &Caller, pattern: &Pattern) -> Option<Option<Refusal>> {
+    if pattern.is_literal() {
+        return rule(rules, pattern.as_str()).map(|rule| rule.access.lets_listen(caller).err());
+    }
+    let meeting = rules.iter().filter(|rule| rule.pattern.meets(pattern));
+    let answers = meeting.map(|rule| rule.access.lets_listen(caller).err());
+    answers.reduce(|one, other| one.and(other).and(one))
 }
 
 /// A number that no earlier process has reached, at up to a million events a second, and that

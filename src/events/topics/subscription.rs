@@ -71,6 +71,8 @@ pub enum Notice {
     TooSlow,
     /// What it showed has ended, and it hears no more.
     Ended(Denial),
+    /// It is known anew, and may not listen to these any more, by the names or globs that it gave.
+    Refused(Vec<Pattern>),
 }
 
 /// Somebody who listens. Who drops it hears no more.
@@ -86,8 +88,9 @@ impl Subscription {
         self.0.caller().clone()
     }
 
-    /// The same caller is known anew.
-    pub fn renew(&self, caller: Caller) {
+    /// The same caller is known anew; by [`Topics::renew`](super::Topics::renew), which looks what it may
+    /// still hear.
+    pub(super) fn renew(&self, caller: Caller) {
         *self.0.caller() = caller;
         // Whoever waits for the old one's end looks again.
         self.0.told.notify_one();
@@ -122,9 +125,9 @@ impl Subscription {
         self.0.waiting().next()
     }
 
-    /// Whether it listens to anything.
+    /// Whether it listens to anything, or is to be told why not any more.
     pub fn wants_any(&self) -> bool {
-        !self.0.wanted().is_empty()
+        !self.0.wanted().is_empty() || !self.0.waiting().refused.is_empty()
     }
 
     /// The topics that it listens to.
@@ -150,12 +153,17 @@ struct Waiting {
     /// How many it has missed of each topic, because it was too slow.
     missed: Vec<(Arc<str>, u64)>,
     too_slow: bool,
+    /// What it may not listen to any more.
+    refused: Vec<Pattern>,
 }
 
 impl Waiting {
     fn next(&mut self) -> Option<Notice> {
         if self.too_slow {
             return Some(Notice::TooSlow);
+        }
+        if !self.refused.is_empty() {
+            return Some(Notice::Refused(std::mem::take(&mut self.refused)));
         }
         if let Some((topic, missed)) = self.gaps.pop_front() {
             return Some(Notice::Gap { topic, missed });
@@ -219,6 +227,19 @@ impl Listener {
                 None => waiting.missed.push((Arc::clone(told.topic()), 1)),
             }
         }
+        drop(waiting);
+        self.told.notify_one();
+    }
+
+    /// It hears of these topics no more, not what waits for it neither.
+    pub(super) fn refuse(&self, patterns: Vec<Pattern>, may_hear: impl Fn(&str) -> bool) {
+        let mut waiting = self.waiting();
+        let Waiting { gaps, events, bytes, missed, refused, .. } = &mut *waiting;
+        gaps.retain(|(topic, _)| may_hear(topic));
+        missed.retain(|(topic, _)| may_hear(topic));
+        events.retain(|told| may_hear(told.topic()));
+        *bytes = events.iter().map(|told| told.size()).sum();
+        refused.extend(patterns);
         drop(waiting);
         self.told.notify_one();
     }

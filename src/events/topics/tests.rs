@@ -38,6 +38,7 @@ fn heard(subscription: &Subscription, base: u64) -> Vec<String> {
             Notice::Gap { topic, missed } => format!("{topic} gap {missed:?}"),
             Notice::Lagged { topic, missed } => format!("{topic} lagged {missed}"),
             Notice::Ended(denial) => panic!("{denial:?}"),
+            Notice::Refused(patterns) => panic!("{patterns:?}"),
             Notice::TooSlow => {
                 heard.push("too slow".to_owned());
                 return heard;
@@ -231,6 +232,39 @@ async fn what_was_shown_ends_and_with_it_the_subscription() {
     topics.publish("a", &Payload::NULL, SystemTime::now());
     assert!(matches!(listener.next().await, Notice::Ended(_)));
     let (_, again) = key("web");
-    listener.renew(again);
+    topics.renew(&listener, again);
     assert!(matches!(listener.next().await, Notice::Event(_)));
+}
+
+#[test]
+fn whoever_is_known_anew_hears_what_it_may_hear_as_that() {
+    let topics = Topics::new(vec![only("ev.secret", "scope:ev.read"), only("*", "sub:*")]);
+    let alice = |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let alice = Identity { scopes, ..Identity::new(Scheme::Token, "alice") };
+        Caller::NOBODY.showing(Ok(Arc::new(alice)))
+    };
+    let wanted = patterns(&["ev.secret", "ev.*", "open"]);
+    let listener = topics.subscribe(alice(&["ev.read"]), &wanted, &Resume::Now).expect("admitted");
+    for topic in ["ev.secret", "open"] {
+        publish(&topics, topic, 1);
+    }
+    topics.renew(&listener, alice(&[]));
+    for topic in ["ev.secret", "ev.open", "open"] {
+        publish(&topics, topic, 1);
+    }
+    let Some(Notice::Refused(gone)) = listener.try_next() else { panic!("it is told") };
+    assert_eq!(gone, patterns(&["ev.secret"]));
+    let topic = |notice| match notice {
+        Some(Notice::Event(told)) => Some(told.topic().to_string()),
+        _ => None,
+    };
+    let heard: Vec<_> = std::iter::from_fn(|| topic(listener.try_next())).collect();
+    assert_eq!(heard, ["open", "ev.open", "open"]);
+    assert_eq!(listener.wanted(), patterns(&["ev.*", "open"]));
+    // The last one goes as well, and that is told before nothing is wanted any more.
+    topics.renew(&listener, Caller::NOBODY);
+    assert!(listener.wanted().is_empty() && listener.wants_any());
+    assert!(matches!(listener.try_next(), Some(Notice::Refused(gone)) if gone.len() == 2));
+    assert!(!listener.wants_any());
 }

@@ -125,3 +125,40 @@ async fn a_token_that_ends_ends_what_it_listens_to_unless_it_is_renewed() {
     assert_eq!(ends.json().await["params"]["data"]["n"], 2, "and once");
     assert_eq!(goes_on.json().await["params"]["data"]["n"], 2, "once");
 }
+
+#[tokio::test]
+async fn a_token_that_allows_less_ends_what_it_does_not_allow() {
+    let signer = Signer::es256();
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let keys = table(&format!("key_file = \"{}\"", file.display()));
+    let topics = TOPICS.replacen(
+        "from = \"hub:shop.secret\"",
+        "from = \"hub:shop.secret\"\nallow = [\"scope:secret\"]",
+        1,
+    );
+    let gateway = Gateway::start(&format!("{HUB}{topics}{keys}")).await;
+    let mut shop = shop(&gateway).await;
+    let token = |scopes: &str| {
+        let mut all = claims("alice");
+        all["scope"] = json!(scopes);
+        signer.token("k", &all)
+    };
+    let named = format!("jsonrpc, genkan.bearer.{}", token("secret"));
+    let headers = [("Sec-WebSocket-Protocol", named.as_str())];
+    let mut socket = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+    let wanted = json!({"topics": ["shop.secret", "shop.sold"]});
+    let told = ask(&mut socket, "genkan.subscribe", wanted.clone()).await;
+    assert_eq!(told["result"], wanted, "{told}");
+    let request = json!({"jsonrpc": "2.0", "id": 2, "method": "genkan.authenticate",
+                         "params": {"token": token("other")}});
+    let mut said = vec![socket.ask(request.to_string()).await, socket.json().await];
+    said.sort_by_key(|said| said["method"].is_string());
+    assert_eq!(said[0]["result"]["subject"], "alice", "{said:?}");
+    assert_eq!(said[1]["method"], "ended", "{said:?}");
+    assert_eq!(said[1]["params"]["topics"], json!(["shop.secret"]), "{said:?}");
+    for hook in ["secret", "sold"] {
+        trigger(&mut shop, hook, json!({})).await;
+    }
+    assert_eq!(socket.json().await["params"]["topic"], "shop.sold");
+}

@@ -98,7 +98,7 @@ impl Ears {
         let told = json!({"subject": known.subject, "expires": expires});
         let caller = caller.showing(Ok(known));
         self.context.store(Some(Arc::new(call.context.of_user(caller.user_id()))));
-        self.subscription.renew(caller);
+        self.topics.renew(&self.subscription, caller);
         Ok(Payload::from_validated(told.to_string().into()))
     }
 
@@ -132,6 +132,7 @@ impl Ears {
                 Notice::Event(told) => told.notification(),
                 Notice::Gap { topic, missed } => told_apart("gap", &topic, missed),
                 Notice::Lagged { topic, missed } => told_apart("lagged", &topic, Some(missed)),
+                Notice::Refused(topics) => told_of_refused(&topics),
                 Notice::TooSlow => return None,
                 Notice::Ended(denial) => {
                     topics.remove(&subscription, &subscription.wanted());
@@ -153,6 +154,14 @@ fn told_apart(method: &str, topic: &str, missed: Option<u64>) -> Bytes {
 /// What the client showed has ended, and so has what it listened to.
 fn told_of_the_end(denial: Denial) -> Bytes {
     let params = json!({"reason": denial.message()});
+    json!({"jsonrpc": "2.0", "method": "ended", "params": params}).to_string().into()
+}
+
+/// What the client shows now does not let it listen to these topics any more.
+fn told_of_refused(topics: &[Pattern]) -> Bytes {
+    let names: Vec<&str> = topics.iter().map(Pattern::as_str).collect();
+    let reason = "who the client is now may not listen to these topics";
+    let params = json!({"reason": reason, "topics": names});
     json!({"jsonrpc": "2.0", "method": "ended", "params": params}).to_string().into()
 }
 

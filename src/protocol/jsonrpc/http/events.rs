@@ -146,7 +146,7 @@ impl Listener {
                 Some(told_apart("lagged", &topic, Some(missed)))
             }
             // Whoever comes back is told why.
-            Ok(Notice::TooSlow | Notice::Ended(_)) => None,
+            Ok(Notice::TooSlow | Notice::Ended(_) | Notice::Refused(_)) => None,
         }
     }
 }
