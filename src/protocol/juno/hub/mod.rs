@@ -264,6 +264,7 @@ impl<P, T> Hub<P, T> {
 
     /// Other settings hold from now on. What is there stays.
     pub(super) fn set_settings(&mut self, settings: Settings) {
+        self.withdraw_tokens(&settings);
         self.settings = settings;
     }
 

@@ -12,7 +12,7 @@ use super::requests::{check_length, name};
 use super::sessions::{Dependency, Module};
 use super::{
     Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
-    World, quoted,
+    Settings, World, quoted,
 };
 use crate::caller::{Identity, Scheme};
 use crate::config::secret::Secret;
@@ -38,6 +38,12 @@ impl<P, T> Hub<P, T> {
                 return Err(refusal);
             }
         };
+        for holder in self.unverified_holders(&module.id) {
+            if let Some(session) = self.sessions.get(holder) {
+                world.forgotten(&session.peer);
+            }
+            self.disconnect(holder, world);
+        }
         let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
         let (id, version) = (Arc::clone(&module.id), module.version.to_string());
         for dependency in &module.dependencies {
@@ -82,6 +88,32 @@ impl<P, T> Hub<P, T> {
         false
     }
 
+    /// Those of an id for which there is a token who have not shown it: they came before it. They give way
+    /// to one that shows it.
+    fn unverified_holders(&self, id: &str) -> Vec<SessionId> {
+        if !self.settings.tokens.contains_key(id) {
+            return Vec::new();
+        }
+        let is_verified = |holder: &SessionId| {
+            let known = self.sessions.get(*holder).and_then(|session| session.caller.shown());
+            known.is_some_and(|known| !known.standing.is_withdrawn())
+        };
+        let holders = self.modules.get(id).into_iter().flatten();
+        holders.filter(|holder| !is_verified(holder)).copied().collect()
+    }
+
+    /// Whoever is known by a token that other settings do not hold any more, is not known any more.
+    pub(super) fn withdraw_tokens(&self, next: &Settings) {
+        let gone =
+            self.settings.tokens.iter().filter(|(id, token)| next.tokens.get(*id) != Some(token));
+        let holders = gone.filter_map(|(id, _)| self.modules.get(&**id)).flatten();
+        for session in holders.filter_map(|holder| self.sessions.get(*holder)) {
+            if let Some(known) = session.caller.shown() {
+                known.standing.withdraw();
+            }
+        }
+    }
+
     /// Reads a register frame, and decides whether the module may come in.
     fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, NumberedFault> {
         let duplicate = |message: String| {
@@ -103,7 +135,9 @@ impl<P, T> Hub<P, T> {
             let message = format!("`{id}` stands for callers from outside of the hub");
             return Err(duplicate(message));
         }
-        if id == JUNO || (!self.settings.share && self.modules.contains_key(&*id)) {
+        let stays = |holders: &Vec<SessionId>| holders.len() > self.unverified_holders(&id).len();
+        let is_taken = !self.settings.share && self.modules.get(&*id).is_some_and(stays);
+        if id == JUNO || is_taken {
             let message = format!(
                 "a module `{id}` is connected already; if it is gone without a word, its id is free \
                  in some seconds"

@@ -175,6 +175,53 @@ fn tokens_keep_strangers_out() {
     assert_eq!(talk.tell("x", register(json!("s3cret")))[0]["type"], 2);
 }
 
+#[test]
+fn a_token_that_is_not_in_force_makes_nobody_known_and_holds_no_id() {
+    let with = |tokens: &[(&str, &str)], share| {
+        let tokens =
+            tokens.iter().map(|(id, token)| ((*id).to_owned(), Secret::new((*token).to_owned())));
+        Settings { tokens: tokens.collect(), share, ..settings() }
+    };
+    let register = |id: &str, token: &str| json!({"type": 1, "requestId": "r", "moduleId": id, "version": "1.0.0", "token": token});
+    for share in [false, true] {
+        let mut talk = Talk::with(with(&[("billing", "s3cret-1"), ("other", "s3cret-3")], share));
+        for (peer, id, token) in
+            [("first", "billing", "s3cret-1"), ("other", "other", "s3cret-3"), ("free", "late", "")]
+        {
+            talk.connect(peer);
+            assert_eq!(talk.tell(peer, register(id, token))[0]["type"], 2);
+        }
+        let is_known = |talk: &Talk, peer: &str| {
+            let session = talk.hub.sessions.get(talk.ids[peer]).expect("it is connected");
+            session.caller.in_force().is_some()
+        };
+        assert!(is_known(&talk, "first") && is_known(&talk, "other"));
+        let tokens = [("billing", "s3cret-2"), ("other", "s3cret-3"), ("late", "s3cret-4")];
+        talk.hub.set_settings(with(&tokens, share));
+        assert!(!is_known(&talk, "first") && is_known(&talk, "other"));
+        assert!(talk.active("first"), "it stays");
+        talk.connect("second");
+        assert_eq!(
+            errors(&talk.tell("second", register("billing", "s3cret-1"))),
+            [(3, "r".to_owned())]
+        );
+        assert_eq!(talk.notes.forgotten, [""; 0]);
+        for (peer, id, token, gone) in
+            [("second", "billing", "s3cret-2", "first"), ("third", "late", "s3cret-4", "free")]
+        {
+            talk.connect(peer);
+            assert_eq!(talk.tell(peer, register(id, token))[0]["type"], 2, "{peer}");
+            assert!(is_known(&talk, peer) && talk.notes.forgotten.contains(&gone), "{peer}");
+            assert!(talk.hub.sessions.get(talk.ids[gone]).is_none(), "{gone}");
+        }
+        talk.connect("fourth");
+        let again = talk.tell("fourth", register("billing", "s3cret-2"));
+        assert_eq!(again[0]["type"] == 2, share, "who has shown it keeps its id");
+        talk.hub.set_settings(with(&[], share));
+        assert!(!is_known(&talk, "second") && !is_known(&talk, "other"));
+    }
+}
+
 /// Whoever holds an id that another one asks for may be gone without a word: the system is to find
 /// out. Nobody is ended for it.
 #[test]
