@@ -5,8 +5,8 @@
 //! caller owns nothing, and a known one is shared by all of its calls.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::route::pattern::Pattern;
@@ -93,17 +93,39 @@ impl Identity {
 
 /// Whether those who were known by one source still are. Shared by all of them.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<AtomicBool>);
+pub struct Standing(Arc<Source>);
+
+#[derive(Debug, Default)]
+struct Source {
+    is_withdrawn: AtomicBool,
+    is_changed: AtomicBool,
+    /// What it makes known now, where that has changed. Whoever keeps the source's table holds it.
+    now: Mutex<Weak<Identity>>,
+}
 
 impl Standing {
     /// They are not, from now on.
     pub fn withdraw(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_withdrawn.store(true, Ordering::Relaxed);
     }
 
     /// Whether they are not.
     pub fn is_withdrawn(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// The same ones are known as this from now on, which shares the standing.
+    pub fn change(&self, identity: &Arc<Identity>) {
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(identity);
+        self.0.is_changed.store(true, Ordering::Release);
+    }
+
+    /// As what they are known now, where that has changed.
+    fn changed(&self) -> Option<Arc<Identity>> {
+        if !self.0.is_changed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 }
 
@@ -225,6 +247,16 @@ impl Caller {
             Err(denial) => Shown::Refused(denial),
         };
         self
+    }
+
+    /// Looks whether what it showed makes it known as something else by now: for those that keep a caller
+    /// for longer than a call.
+    pub fn refresh(&mut self) {
+        if let Shown::Known(identity) = &mut self.shown
+            && let Some(now) = identity.standing.changed()
+        {
+            *identity = now;
+        }
     }
 
     /// Where it calls from; none where that has no address.

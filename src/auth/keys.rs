@@ -37,22 +37,35 @@ struct Known {
 }
 
 impl Keys {
-    /// Those of a configuration. One that was there before, and is the same, is known as before.
+    /// Those of a configuration. One that was there before by the same name stands as before.
     pub fn new(configs: &[KeyConfig], before: &Keys) -> Self {
         let known = configs.iter().map(|config| {
-            let same = before.0.get(&config.hash).filter(|known| known.config == *config);
-            let new = || Known { config: config.clone(), identity: Arc::new(identity(config)) };
-            (config.hash, same.cloned().unwrap_or_else(new))
+            let same = before.0.get(&config.hash).filter(|known| known.config.name == config.name);
+            let known = match same {
+                Some(known) if known.config == *config => known.clone(),
+                other => {
+                    let mut identity = identity(config);
+                    if let Some(known) = other {
+                        identity.standing = known.identity.standing.clone();
+                    }
+                    Known { config: config.clone(), identity: Arc::new(identity) }
+                }
+            };
+            (config.hash, known)
         });
         Self(known.collect())
     }
 
-    /// Those that are not among `others` are not accepted any more.
-    pub fn withdraw_all_but(&self, others: &Keys) {
-        for (hash, known) in &self.0 {
-            let stays = others.0.get(hash);
-            if !stays.is_some_and(|other| Arc::ptr_eq(&other.identity, &known.identity)) {
-                known.identity.standing.withdraw();
+    /// Those that are not among `others` are not accepted any more; those that are others there are
+    /// known as that from now on, wherever they have been let in.
+    pub fn give_way_to(&self, others: &Keys) {
+        for (hash, Known { config, identity }) in &self.0 {
+            match others.0.get(hash) {
+                Some(other) if Arc::ptr_eq(&other.identity, identity) => {}
+                Some(other) if other.config.name == config.name => {
+                    identity.standing.change(&other.identity);
+                }
+                _ => identity.standing.withdraw(),
             }
         }
     }
@@ -107,8 +120,11 @@ pub fn generate() -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::auth::settings::parse_hash;
+    use crate::caller::Caller;
 
     fn config(name: &str, key: &str) -> KeyConfig {
         KeyConfig {
@@ -147,14 +163,40 @@ mod tests {
 
     #[test]
     fn a_key_that_stays_is_the_same_and_one_that_goes_is_withdrawn() {
-        let (web, cli) = (config("web", "gk_one"), config("cli", "gk_two"));
-        let before = Keys::new(&[web.clone(), cli.clone()], &Keys::default());
-        let (one, two) = (before.find("gk_one").expect("one"), before.find("gk_two").expect("two"));
-        let after = Keys::new(&[web, KeyConfig { user_id: Some("7".to_owned()), ..cli }], &before);
-        before.withdraw_all_but(&after);
+        let [web, cli, other] = ["web", "cli", "other"].map(|name| config(name, name));
+        let before = Keys::new(&[web.clone(), cli, other.clone()], &Keys::default());
+        let find = |keys: &Keys, name: &str| keys.find(name).expect("a key");
+        let [one, two, three] = ["web", "cli", "other"].map(|name| find(&before, name));
+        let named = KeyConfig { name: "new".to_owned(), ..other };
+        let after = Keys::new(&[web, named], &before);
+        before.give_way_to(&after);
         assert!(!one.standing.is_withdrawn() && two.standing.is_withdrawn());
-        assert!(Arc::ptr_eq(&one, &after.find("gk_one").expect("one")));
-        let changed = after.find("gk_two").expect("two");
-        assert!(!changed.standing.is_withdrawn() && changed.user_id.as_deref() == Some("7"));
+        assert!(Arc::ptr_eq(&one, &find(&after, "web")));
+        assert!(three.standing.is_withdrawn(), "by another name it is another caller's");
+        assert!(!find(&after, "other").standing.is_withdrawn());
+    }
+
+    #[test]
+    fn a_key_that_changes_is_known_as_what_it_is_now() {
+        let web = config("web", "gk_one");
+        let mut keys = Keys::new(std::slice::from_ref(&web), &Keys::default());
+        let mut caller = Caller::NOBODY.showing(keys.find("gk_one"));
+        let late = Some(SystemTime::now() - Duration::from_secs(1));
+        for (user_id, expires, expected) in [
+            (Some("7"), None, Some("7")),
+            (Some("8"), None, Some("8")),
+            (Some("8"), late, None),
+            (None, None, Some("key:web")),
+        ] {
+            let user_id = user_id.map(str::to_owned);
+            let next = Keys::new(&[KeyConfig { user_id, expires, ..web.clone() }], &keys);
+            keys.give_way_to(&next);
+            keys = next;
+            caller.refresh();
+            assert_eq!(caller.user_id(), expected);
+        }
+        keys.give_way_to(&Keys::default());
+        caller.refresh();
+        assert_eq!(caller.lasts(), Err(Denial::Withdrawn));
     }
 }

@@ -81,7 +81,7 @@ impl Auth {
             tokens: tokens.clone(),
         };
         self.in_force.store(Arc::new(in_force));
-        before.keys.withdraw_all_but(&keys);
+        before.keys.give_way_to(&keys);
         if let Some(gone) = gone {
             gone.withdraw();
         }

@@ -188,7 +188,9 @@ impl Listener {
     }
 
     fn caller(&self) -> MutexGuard<'_, Caller> {
-        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        caller.refresh();
+        caller
     }
 
     pub(super) fn may_hear(&self, rule: &TopicRule) -> bool {

@@ -198,3 +198,22 @@ async fn a_service_is_not_told_who_is_not_known_any_more() {
     as_fault(&goes.ask(rpc("echo.x")).await).is("overloaded", "not_sent");
     assert_eq!(stays.ask(rpc("echo.x")).await["result"], 1);
 }
+
+#[tokio::test]
+async fn a_key_that_is_edited_is_in_force_as_it_is_now_on_open_connections_too() {
+    let (key, lines) = new_key(&["web"]);
+    let allow = "allow = [\"key:web\"]";
+    let mut guarded = Guarded::start(&lines, allow).await;
+    let address = guarded.gateway.http.clone();
+    let mut socket = WebSocket::open_with(&address, "/api", &[("X-API-Key", &key)]).await;
+    let seen = |guarded: &Guarded| guarded.echo.requests.last().headers.get("X-User-Id").cloned();
+    assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(seen(&guarded).as_deref(), Some("key:web"));
+    guarded.change(&format!("{lines}user_id = \"7\"\nexpires = 2999-12-31\n"), allow).await;
+    assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(seen(&guarded).as_deref(), Some("7"));
+    guarded.change(&format!("{lines}expires = 2020-01-01\n"), allow).await;
+    let fault = as_fault(&socket.ask(rpc("echo.x")).await);
+    fault.is("access_denied", "not_sent");
+    assert!(fault.message.contains("has expired"), "{}", fault.message);
+}
