@@ -202,7 +202,9 @@ impl Access {
 
     fn admits(&self, caller: &Caller, also: impl Fn(&Identity) -> bool) -> Result<(), Refusal> {
         if self.is_for_all() {
-            return Ok(());
+            // Everybody may, but whoever acts as somebody who makes other calls alone.
+            let may = caller.in_force().is_none_or(|known| also(known));
+            return if may { Ok(()) } else { Err(Refusal::Forbidden) };
         }
         let grants = match self {
             Access::Only(grants) => &grants[..],
@@ -331,6 +333,12 @@ mod tests {
             assert_eq!(row.lets_call(&web, name), expected, "{name}");
         }
         assert_eq!(row.lets_listen(&web), Ok(()));
+        let any = only(&["any"]);
+        assert_eq!(any.lets_call(&web, "orders.create"), Ok(()));
+        assert_eq!(any.lets_call(&web, "mailer.drop"), Err(Refusal::Forbidden));
+        assert_eq!(any.lets_call(&Caller::NOBODY, "mailer.drop"), Ok(()));
+        web.shown().expect("it is shown").standing.withdraw();
+        assert_eq!(any.lets_call(&web, "mailer.drop"), Ok(()), "it is nobody's call");
     }
 
     #[test]

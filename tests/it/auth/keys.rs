@@ -112,6 +112,12 @@ async fn a_key_ends_and_is_good_for_some_calls_alone() {
     let header = [("X-API-Key", some.as_str())];
     assert_eq!(guarded.status(&header).await, 200);
     assert_eq!(guarded.gateway.post("/call/echo/y", &header, "[1]").await.status, 403);
+    // Where everybody may, it still is.
+    let mut guarded = guarded;
+    guarded.change(&lines, "allow = [\"any\"]").await;
+    assert_eq!(guarded.status(&header).await, 200);
+    assert_eq!(guarded.gateway.post("/call/echo/y", &header, "[1]").await.status, 403);
+    assert_eq!(guarded.gateway.post("/call/echo/y", &[], "[1]").await.status, 200);
 }
 
 #[tokio::test]
