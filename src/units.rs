@@ -8,6 +8,11 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Reads `250ms`, `1.5s`, `2m` or `1h`; `None` for anything else, for zero and for more than a
 /// day.
 pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse_duration_or_none(text).filter(|duration| !duration.is_zero())
+}
+
+/// Reads the same, and zero too.
+pub fn parse_duration_or_none(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let seconds = match unit {
         "us" => number / 1_000_000.0,
@@ -18,7 +23,12 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let duration = Duration::try_from_secs_f64(seconds).ok()?;
-    (duration > Duration::ZERO && duration <= LONGEST).then_some(duration)
+    (duration <= LONGEST).then_some(duration)
+}
+
+/// In whole seconds, and never too few: as `Retry-After` says it.
+pub fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)))
 }
 
 /// Writes a duration the same way, rounded to the unit's thousandth.
@@ -144,6 +154,14 @@ fn split(text: &str) -> Option<(f64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_seconds_are_never_too_few() {
+        for (millis, seconds) in [(0, 0), (1, 1), (1_000, 1), (2_999, 3), (3_001, 4)] {
+            let rounded = whole_seconds(Duration::from_millis(millis));
+            assert_eq!(rounded, Duration::from_secs(seconds), "{millis}");
+        }
+    }
 
     #[test]
     fn timestamps() {

@@ -8,7 +8,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::metrics;
 use crate::router::circuit::{Met, Probe};
 use crate::router::table::Row;
-use crate::units::format_duration;
+use crate::units::{format_duration, whole_seconds};
 
 /// Whether the service may be called now: what is called, and what of that is the service. A probe is the
 /// call that is to try it.
@@ -27,13 +27,11 @@ pub(in crate::router) fn check(
 
 fn open(row: &Row, (name, service): (&str, &str), wait: Duration) -> Fault {
     metrics::limited(row.label(None), "breaker");
-    // In whole seconds, as `Retry-After` says it.
-    let seconds = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
     let message = format!(
         "`{name}` was not sent: calls of `{service}` over `{}` failed too often lately, so that it is left \
          alone for a while (its breaker is open): try again in {}",
         row.rule.upstream,
-        format_duration(seconds)
+        format_duration(whole_seconds(wait))
     );
     Fault::not_sent(FaultKind::Unavailable, message).with_retry_after(wait)
 }

@@ -13,7 +13,7 @@ use crate::metrics::{self, WaitingCall};
 use crate::router::places::{Entered, Full, Place, Turn};
 use crate::router::table::Row;
 use crate::router::target::{Expected, Permit, Target};
-use crate::units::format_duration;
+use crate::units::{format_duration, whole_seconds};
 
 /// How soon a caller that met the limit should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -190,9 +190,4 @@ impl Entrant<'_> {
         );
         Fault::not_sent(FaultKind::Timeout, message)
     }
-}
-
-/// As `Retry-After` says it.
-fn whole_seconds(time: Duration) -> Duration {
-    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }

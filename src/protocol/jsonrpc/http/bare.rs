@@ -20,7 +20,7 @@ use crate::caller::Caller;
 use crate::fault::{Challenge, Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
 use crate::router::Dispatched;
-use crate::units::format_duration;
+use crate::units::{format_duration, whole_seconds};
 
 const PROBLEM: &str = "application/problem+json";
 
@@ -214,7 +214,7 @@ fn last_words(http: &Http, status: StatusCode, fault: &Fault, began: Instant) ->
 fn problem(fault: &Fault, status: StatusCode) -> Response {
     let mut response = json(status, PROBLEM, document(fault, status));
     if let Some(after) = fault.retry_after() {
-        let seconds = HeaderValue::from(after.as_secs().max(1));
+        let seconds = HeaderValue::from(whole_seconds(after).as_secs().max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     // RFC 6750, section 3: what was shown is told of only where something was.

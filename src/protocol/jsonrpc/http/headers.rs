@@ -11,7 +11,7 @@ use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::{BadKey, IdempotencyKey};
 use crate::router::Allowance;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, whole_seconds};
 use crate::web::SEC_FETCH_SITE;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -176,8 +176,7 @@ pub(super) fn write_allowance(headers: &mut HeaderMap, allowance: Option<Allowan
     let Some(Allowance { rate, remaining, reset }) = allowance else { return };
     let (count, window) = (rate.count, rate.per.as_secs());
     insert(headers, RATE_LIMIT_POLICY, &format!("\"caller\";q={count};w={window}"));
-    // Whole seconds, and never too few.
-    let reset = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
+    let reset = whole_seconds(reset).as_secs();
     insert(headers, RATE_LIMIT, &format!("\"caller\";r={remaining};t={reset}"));
 }
 
