@@ -72,7 +72,15 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
     let routes = section.texts("routes");
     let routes =
         restricted.then(|| routes.iter().map(|route| Pattern::new(route)).collect::<Vec<_>>());
-    let user_id = section.text("user_id").filter(|id| !id.is_empty());
+    let user_id = section.text("user_id");
+    if user_id.as_deref().is_some_and(|id| !is_user_id(id)) {
+        let message = format!(
+            "`user_id` in {} is no user id: services are told it in a header, so it has 1 to 256 bytes, no line \
+             breaks or other control characters, and no blank at either end",
+            section.title()
+        );
+        section.problem("user_id", message);
+    }
     let expires = read_end(section);
     Some(KeyConfig { name: name?, hash: read?, routes, user_id, expires })
 }
@@ -100,6 +108,10 @@ fn read_end(section: &mut Section<'_>) -> Option<SystemTime> {
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.len() <= 64 && name.bytes().all(fits)
+}
+
+fn is_user_id(id: &str) -> bool {
+    (1..=256).contains(&id.len()) && !id.contains(char::is_control) && id.trim() == id
 }
 
 /// Reads `[auth.jwt]`; none where it names no keys that can be used.
@@ -229,6 +241,12 @@ mod tests {
             ("name = \"web\"\nhash = \"gk_hunter2\"", "is no hash of a key"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = \"soon\""), "must be a date"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = 2020-01-01"), "has expired"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"\""), "is no user id"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"7 \""), "is no user id"),
+            (
+                &format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"7\\r\\nX-Evil: 1\""),
+                "is no user id",
+            ),
             (
                 &format!(
                     "name = \"a\"\nhash = \"{HASH}\"\n[[auth.keys]]\nname = \"a\"\nhash = \"{HASH}\""
