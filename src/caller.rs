@@ -33,6 +33,10 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The words that stand in front of user ids, so that a service can tell whose they are: nobody
+    /// else's begins so.
+    pub const IN_USER_IDS: [&'static str; 4] = ["key", "cert", "hub", "unix"];
+
     /// Its word, in front of a subject: `key`, `rabbit`.
     pub fn word(&self) -> &str {
         match self {
@@ -152,6 +156,8 @@ pub enum Denial {
     WrongAudience,
     /// It lacks what has to be in it.
     MissingClaim,
+    /// Whom it is of, services would take for somebody else.
+    Ambiguous,
     /// It wants something to be understood that is not.
     UnknownCritical,
     /// It is longer than any.
@@ -176,6 +182,10 @@ impl Denial {
             Denial::WrongIssuer => "the token is of another issuer",
             Denial::WrongAudience => "the token is for another audience",
             Denial::MissingClaim => "the token lacks a claim that it needs",
+            Denial::Ambiguous => {
+                "the token's subject or user begins like a key's, a certificate's, a module's or a system \
+                 user's, or has a blank at an end"
+            }
             Denial::UnknownCritical => "the token has a critical header that is not understood",
             Denial::TooLong => "the key or token is too long",
             Denial::NoKeys => "tokens cannot be verified now: try again later",

@@ -85,7 +85,10 @@ fn text(name: &Value<'_>) -> Option<String> {
         _ => false,
     };
     let text = std::str::from_utf8(name.content).ok().filter(|_| is_text)?;
-    let is_name = (1..=LONGEST).contains(&text.len()) && !text.contains(char::is_control);
+    // Services are told it in a header, where blanks at its ends would go.
+    let is_name = (1..=LONGEST).contains(&text.len())
+        && !text.contains(char::is_control)
+        && text.trim() == text;
     is_name.then(|| text.to_owned())
 }
 

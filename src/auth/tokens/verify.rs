@@ -112,7 +112,18 @@ fn decode(token: &str, key: &Key, config: &JwtConfig) -> Result<Map<String, Valu
 /// What is made of the claims.
 fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Identity, Denial> {
     let one = |name: &str| find(claims, name).and_then(text);
+    // RFC 7519, section 4.1.1: it is one.
+    if claims.get("iss").is_some_and(|issuer| !issuer.is_string()) {
+        return Err(Denial::WrongIssuer);
+    }
     let subject = one(&config.subject).ok_or(Denial::MissingClaim)?;
+    let user_id = one(&config.user_id);
+    let is_trimmed = |text: &str| text.trim() == text;
+    if !is_trimmed(&subject)
+        || user_id.as_deref().is_some_and(|id| !is_trimmed(id) || is_marked(id))
+    {
+        return Err(Denial::Ambiguous);
+    }
     let expires = claims.get("exp").and_then(Value::as_f64).ok_or(Denial::MissingClaim)?;
     // Beyond what the system can count, it does not end.
     let end = Duration::try_from_secs_f64(expires).ok();
@@ -134,13 +145,19 @@ fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Id
     });
     let kept = kept.collect();
     Ok(Identity {
-        user_id: one(&config.user_id),
+        user_id,
         scopes,
         claims: kept,
         until: end.and_then(|end| end.checked_add(config.clock_skew)),
         standing: key.standing.clone(),
         ..Identity::new(Scheme::Token, subject)
     })
+}
+
+/// Whether services would take it for one that another means vouches for.
+fn is_marked(user_id: &str) -> bool {
+    let word = user_id.split_once(':').map(|(word, _)| word);
+    word.is_some_and(|word| Scheme::IN_USER_IDS.contains(&word))
 }
 
 /// A claim by its name, or where that begins with `/` by its path.
@@ -269,6 +286,14 @@ mod tests {
                 token(&head, &with("iss", json!("https://evil.example/")), SECRET),
                 Denial::WrongIssuer,
             ),
+            (
+                token(&head, &with("iss", json!(["https://issuer.example/"])), SECRET),
+                Denial::WrongIssuer,
+            ),
+            (token(&head, &with("user", json!({"id": "key:web"})), SECRET), Denial::Ambiguous),
+            (token(&head, &with("user", json!({"id": "unix:root"})), SECRET), Denial::Ambiguous),
+            (token(&head, &with("user", json!({"id": " 7"})), SECRET), Denial::Ambiguous),
+            (token(&head, &with("sub", json!("alice ")), SECRET), Denial::Ambiguous),
             (token(&head, &with("aud", json!("other")), SECRET), Denial::WrongAudience),
             (token(&head, &without("aud"), SECRET), Denial::MissingClaim),
             (token(&head, &without("iss"), SECRET), Denial::MissingClaim),
@@ -289,6 +314,12 @@ mod tests {
         }
         assert!(known(&token(&head, &with("exp", json!(now() - 20)), SECRET)).is_ok(), "the skew");
         assert!(known(&token(&head, &with("nbf", json!(now() + 20)), SECRET)).is_ok(), "the skew");
+        for user in ["system:serviceaccount:x", "keys:x", "key", "a b"] {
+            assert!(
+                known(&token(&head, &with("user", json!({"id": user})), SECRET)).is_ok(),
+                "{user}"
+            );
+        }
         let huge = known(&token(&head, &with("exp", json!(u64::MAX)), SECRET));
         assert!(huge.is_ok_and(|known| known.ended(SystemTime::now).is_none()));
     }
