@@ -124,7 +124,7 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
     let certificates = ClientFiles::read_authority(section);
     let issuers = section.texts("issuer");
     let audiences = section.texts("audience");
-    let clock_skew = section.duration("clock_skew", CLOCK_SKEW);
+    let clock_skew = section.duration_or_none("clock_skew", CLOCK_SKEW);
     let mut claim = |key, default: &str| section.text(key).unwrap_or_else(|| default.to_owned());
     let (subject, scopes) = (claim("subject", "sub"), claim("scopes", "scope"));
     let user_id = claim("user_id", &subject);
@@ -227,6 +227,19 @@ mod tests {
         assert!(key.expires.is_some_and(|end| end == last + Duration::from_secs(1)));
         let (nothing, _) = read_for_test("", read);
         assert!(!nothing.is_on);
+    }
+
+    #[test]
+    fn clocks_may_be_taken_for_the_same() {
+        let skew = |skew: &str| {
+            let secret = "0123456789abcdef0123456789abcdef";
+            let text = format!("[auth.jwt]\nsecret = \"{secret}\"\nclock_skew = \"{skew}\"\n");
+            let (auth, problems) = read_for_test(&text, read);
+            let wrong = problems.iter().any(|problem| problem.to_string().contains("clock_skew"));
+            (auth.jwt.map(|jwt| jwt.clock_skew), wrong)
+        };
+        assert_eq!(skew("0s"), (Some(Duration::ZERO), false));
+        assert_eq!(skew("-1s"), (Some(CLOCK_SKEW), true));
     }
 
     #[test]

@@ -46,6 +46,14 @@ impl Section<'_> {
         parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
     }
 
+    /// A duration that may be zero.
+    pub fn duration_or_none(&mut self, key: &'static str, default: Duration) -> Duration {
+        let Some(value) = self.take(key) else { return default };
+        let parsed = value.as_text().and_then(units::parse_duration_or_none);
+        let expected = "a duration such as \"0s\", \"250ms\", \"5s\" or \"2m\", at most \"24h\"";
+        parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
+    }
+
     /// A rate such as `"100/s"` or `"10/m"`, more than none.
     pub fn rate(&mut self, key: &'static str) -> Option<Rate> {
         let value = self.take(key)?;
