@@ -11,7 +11,7 @@ use super::output::{Form, Paint, Role};
 use super::params::PARAM_HELP;
 use super::routes::protocol;
 use super::{CommandError, json, params};
-use super::{ConfigArgs, Status, explain_event, help, whom};
+use super::{ConfigArgs, Status, explain_event, explain_own, help, whom};
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
 use crate::caller::Caller;
 use crate::config::{Config, UpstreamConfig};
@@ -69,10 +69,10 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
         return Ok(Status::Fault);
     };
-    if let Some(owner) = config.answers_itself(name.as_str()) {
-        return answered_here(&name, owner, output);
-    }
     let whom = (!args.whom.is_empty()).then(|| whom::read(&args.whom, &config)).transpose()?;
+    if let Some(owner) = explain_own::answers_itself(&config, name.as_str()) {
+        return explain_own::run(&name, owner, (whom.as_ref(), &config), output);
+    }
     let decision = Decision::new(&name, &config, whom.as_ref());
     let context = Context::new(TraceParent::generate());
     let deadline = Deadline::after(Instant::now(), decision.timeout);
@@ -106,21 +106,15 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     Ok(if sent.is_ok() && may { Status::Done } else { Status::Fault })
 }
 
-/// Explains a call of which the routing table is not asked.
-fn answered_here(name: &CallName, owner: &str, output: &Output) -> anyhow::Result<Status> {
-    match output.form() {
-        Form::Human => {
-            let paint = output.out();
-            let name = paint.paint(Role::Strong, printable(name.as_str()));
-            let label = paint.paint(Role::Faint, format!("{:<17}", "answered by"));
-            output.print(&format!("{name}\n  {label} Genkan itself: its {owner}\n"))?;
-        }
-        Form::Json => {
-            let told = serde_json::json!({"name": name.as_str(), "answered_by": owner});
-            output.print(&told.to_string())?;
+/// Whether somebody may call, in words.
+pub(super) fn said(paint: Paint, may: &Result<(), Fault>) -> String {
+    match may {
+        Ok(()) => paint.paint(Role::Good, "may call").to_string(),
+        Err(fault) => {
+            let kind = paint.paint(Role::Error, fault.kind().as_str());
+            format!("{kind}: {}", printable(fault.message()))
         }
     }
-    Ok(Status::Done)
 }
 
 /// Which row decides about a call.
@@ -234,13 +228,8 @@ fn human(
     if let Some(allowed) = decision.allowed() {
         line("allowed", &printable(&allowed));
     }
-    match &decision.may {
-        None => {}
-        Some(Ok(())) => line("as asked", &paint.paint(Role::Good, "may call")),
-        Some(Err(fault)) => {
-            let kind = paint.paint(Role::Error, fault.kind().as_str());
-            line("as asked", &format!("{kind}: {}", printable(fault.message())));
-        }
+    if let Some(may) = &decision.may {
+        line("as asked", &said(paint, may));
     }
     for Exposed { on, name } in exposed(decision.name, config) {
         line("exposed", &format!("on {on} as {}", printable(&name)));
@@ -376,13 +365,13 @@ struct Sent<'a> {
 }
 
 #[derive(Serialize)]
-struct Refused<'a> {
+pub(super) struct Refused<'a> {
     kind: &'static str,
     message: &'a str,
 }
 
 impl<'a> Refused<'a> {
-    fn new(fault: &'a Fault) -> Self {
+    pub(super) fn new(fault: &'a Fault) -> Self {
         Self { kind: fault.kind().as_str(), message: fault.message() }
     }
 }

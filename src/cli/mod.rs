@@ -11,6 +11,7 @@ pub mod client;
 pub mod completions;
 pub mod explain;
 mod explain_event;
+mod explain_own;
 mod help;
 pub mod json;
 pub mod key;

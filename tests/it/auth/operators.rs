@@ -68,7 +68,8 @@ fn explained(text: &str, arguments: &[&str]) -> (i32, Value) {
 
 #[test]
 fn explain_tells_who_may_and_why_not() {
-    let text = format!("{}routes = [\"orders.list\"]\n{ROWS}", new_key(&["web"]).1);
+    let own = "[auth]\nown_methods = [\"sub:ops\"]\n";
+    let text = format!("{own}{}routes = [\"orders.list\"]\n{ROWS}", new_key(&["web"]).1);
     for (name, whom, may, why) in [
         ("orders.list", "key:web", true, ""),
         ("orders.create", "key:web", false, "`key:web` may not call `orders.create`"),
@@ -79,6 +80,10 @@ fn explain_tells_who_may_and_why_not() {
         ("open.x", "nobody", true, ""),
         ("closed.x", "key:web", false, "may not call"),
         ("unrouted.x", "hub:billing", false, "may not call"),
+        ("ping", "key:web", false, "`key:web` may not call `ping`"),
+        ("ping", "nobody", false, "it is not known who wants to"),
+        ("ping", "sub:ops", true, ""),
+        ("rpc.discover", "nobody", true, ""),
     ] {
         let (status, told) = explained(&text, &[name, "--as", whom]);
         assert_eq!((status == 0, told["may_call"] == true), (may, may), "{name} {whom}: {told}");
