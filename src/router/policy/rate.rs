@@ -6,6 +6,7 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -17,7 +18,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use super::{Arrival, Declined};
-use crate::caller::Caller;
+use crate::caller::{Caller, Identity};
 use crate::fault::{Fault, FaultKind};
 use crate::metrics;
 use crate::route::rate::Rate;
@@ -121,13 +122,14 @@ impl CallerLimiter {
     }
 
     fn take(&self, caller: &Caller) -> Result<Allowance, Spent> {
-        let callers = if caller.identity().is_some() { &self.known } else { &self.others };
-        callers.take(self.key(caller)).map(|snapshot| Allowance::new(self.rate, &snapshot))
+        let known = caller.in_force();
+        let callers = if known.is_some() { &self.known } else { &self.others };
+        callers.take(self.key(known, caller)).map(|snapshot| Allowance::new(self.rate, &snapshot))
     }
 
     /// Who calls, as a number that nobody can choose.
-    fn key(&self, caller: &Caller) -> u64 {
-        if let Some(identity) = caller.in_force() {
+    fn key(&self, known: Option<&Arc<Identity>>, caller: &Caller) -> u64 {
+        if let Some(identity) = known {
             return self.hasher.hash_one((identity.scheme.word(), &identity.subject));
         }
         match caller.address() {
@@ -202,10 +204,8 @@ fn refused(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::caller::{Identity, Scheme};
+    use crate::caller::Scheme;
 
     fn rate(text: &str) -> Rate {
         Rate::parse(text).expect("a rate")
