@@ -60,8 +60,8 @@ async fn a_reload_adds_and_removes_services_without_dropping_a_call() {
     assert!(world.json("other.x", "").await.get("args").is_some());
     // Its methods change while it is called.
     let callers = Callers::start(&world.client, "other.x");
-    for methods in ["[\"x\"]", "[\"x\", \"y\"]", "[]"] {
-        let keys = format!("as = \"other\"\nmethods = {methods}");
+    for methods in ["methods = [\"x\"]", "methods = [\"x\", \"y\"]", ""] {
+        let keys = format!("as = \"other\"\n{methods}");
         let seen = world.gateway.logged("reloaded: the new routing table is in force").len();
         world.gateway.write_config(&text(&row("desk", "plain", &keys)));
         world.gateway.hang_up();
