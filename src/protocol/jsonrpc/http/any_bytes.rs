@@ -86,7 +86,11 @@ fn waits(request: &Value) -> (bool, Option<&Value>) {
 }
 
 fn is_answer(answer: &Value, request: &Value) -> Result<(), String> {
-    let members = answer.as_object().ok_or("no object")?;
+    // The registry's results have Gemstone's form, with an error that is none (WIRE 4.1).
+    let mut members = answer.as_object().ok_or("no object")?.clone();
+    if members.contains_key("result") && members.get("error") == Some(&Value::Null) {
+        members.remove("error");
+    }
     let has = |name| members.contains_key(name);
     let of = || format!("{answer} to {request}");
     if members["jsonrpc"] != "2.0" || has("result") == has("error") || members.len() != 3 {
