@@ -43,7 +43,14 @@ pub(super) fn check(
             walk.follow(&name, &mut circles);
         }
     }
-    for rule in rules.iter().flatten() {
+    // Whatever comes round by an exposed service has been found by now: what is left leads to a listener of
+    // Genkan's own, as hardly any row does.
+    let own: HashSet<&str> = upstreams
+        .iter()
+        .filter(|one| one.connector.sites().iter().any(|site| roads.listeners.contains(site)))
+        .map(|one| one.name.as_str())
+        .collect();
+    for rule in rules.iter().flatten().filter(|rule| own.contains(rule.upstream.as_str())) {
         // What has no dot in it can have some where a `*` stands.
         let pattern = rule.pattern.as_str();
         let dotted = format!("{pattern}.*");

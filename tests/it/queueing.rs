@@ -56,8 +56,8 @@ async fn whoever_calls_waits_for_its_turn_in_the_order_in_which_they_came() {
     let expose = "[[expose]]\nservice = \"desk\"\non = [\"bus\"]\n";
     let rows = desk("max_in_flight = 1\nqueue = 5");
     let gateway = Gateway::ready(&format!("{rows}{}{expose}", nats.upstream("bus", "picom"))).await;
-    exposed(&gateway, "desk", 1).await;
     let mut desk = Peer::module(&gateway, "desk", &["a", "b", "c", "d", "e", "f"]).await;
+    exposed(&gateway, "desk", 1).await;
     let mut first = begin(&gateway, "a", &[]).await;
     let held = desk.receive().await;
     let mut socket = WebSocket::open(&gateway.http).await;
