@@ -146,6 +146,9 @@ impl RabbitMq {
         let pid = std::fs::read_to_string(self.path.join("pid")).expect("its process id");
         let pid = pid.trim().to_owned();
         signal("-STOP", &pid);
+        while !has_stopped(&pid) {
+            std::thread::yield_now();
+        }
         Frozen(pid)
     }
 
@@ -230,6 +233,15 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         signal("-CONT", &self.0);
     }
+}
+
+/// Whether none of its threads runs on: each stops for itself, a moment after the signal.
+fn has_stopped(pid: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    threads.filter_map(Result::ok).all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status"));
+        status.map_or(true, |status| status.contains("State:\tT"))
+    })
 }
 
 fn signal(signal: &str, pid: &str) {
