@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::events::subscribers::Way;
 use crate::gateway::backends::NAMEKO_SERVICE;
 use crate::support::http::Expect;
 
@@ -69,6 +70,12 @@ impl Args {
         parts.into_iter().any(|part| self.wants(part))
     }
 
+    /// Whether anything of events is to be measured.
+    pub(crate) fn wants_events(&self) -> bool {
+        let parts = [Part::EventsFan, Part::EventsMemory, Part::EventsBridge, Part::EventsLatency];
+        parts.into_iter().any(|part| self.wants(part))
+    }
+
     /// A count of calls, or a tenth of it for a smoke run.
     pub(crate) fn calls(&self, full: u64) -> u64 {
         if self.quick { full / 10 } else { full }
@@ -113,6 +120,16 @@ pub(crate) enum Part {
     HubHooks,
     /// Resident memory for each idle module
     HubMemory,
+    /// Events: the next four
+    Events,
+    /// One subject on NATS to 5,000 browsers, over WebSockets and Server-Sent Events
+    EventsFan,
+    /// Resident memory for each browser that only listens
+    EventsMemory,
+    /// Nameko's events into a JetStream stream
+    EventsBridge,
+    /// How soon a browser hears a Nameko event
+    EventsLatency,
 }
 
 impl Part {
@@ -131,6 +148,11 @@ impl Part {
             Part::Hub | Part::HubCalls | Part::HubHttp | Part::HubHooks | Part::HubMemory => {
                 Part::Hub
             }
+            Part::Events
+            | Part::EventsFan
+            | Part::EventsMemory
+            | Part::EventsBridge
+            | Part::EventsLatency => Part::Events,
         }
     }
 }
@@ -204,6 +226,25 @@ pub(crate) enum Role {
         address: SocketAddr,
         #[arg(long)]
         module: Option<String>,
+    },
+    /// Browsers that listen, and who publishes what they hear
+    #[command(hide = true)]
+    Subscribers { address: SocketAddr, way: Way, nats: String },
+    /// A loop that writes a gateway's event to all sockets
+    #[command(hide = true)]
+    EventFan { gateway: SocketAddr, way: Way, nats: String },
+    /// Who publishes Nameko's events and waits for them in the stream
+    #[command(hide = true)]
+    EventSource { rabbit: String, nats: String, event: String },
+    /// A bridge made of clients alone
+    #[command(hide = true)]
+    BareBridge { rabbit: String, nats: String, event: String },
+    /// Who publishes a Nameko event and hears it
+    #[command(hide = true)]
+    EventLatency {
+        rabbit: String,
+        #[arg(long)]
+        gateway: Option<SocketAddr>,
     },
     /// Modules that do nothing
     #[command(hide = true)]

@@ -15,6 +15,11 @@
 //!   module ──> relay of lines ──> module                    floor: the hub
 //!   module ──> genkan serve ──> module
 //!   load ──HTTP──> genkan serve ──> module
+//!
+//!   NATS ──> a loop over sockets ──> 5,000 browsers         floor: events
+//!   NATS ──> genkan serve ──> 5,000 browsers
+//!   RabbitMQ ──> lapin, async-nats ──> JetStream            floor: a bridge
+//!   RabbitMQ ──> genkan serve ──> JetStream
 //! ```
 //!
 //! Every box is a process of its own, so that its CPU can be told apart: this program starts
@@ -25,6 +30,7 @@
 //! against the targets in each `report.rs` and `glance.rs`, and leaves no process and no file behind.
 
 mod args;
+mod events;
 mod gateway;
 mod hub;
 mod support;
@@ -38,6 +44,7 @@ use serde_json::json;
 use tikv_jemallocator::Jemalloc;
 
 use args::{Args, Role};
+use events::{bridge, fan, latency, subscribers};
 use gateway::{backends, clients};
 use hub::pair::Known;
 use hub::{crowd, pair, relay};
@@ -85,6 +92,11 @@ fn play(role: Role) -> Result<()> {
         Role::Caller { address, module } => {
             pair::caller(address, module.map(|id| Known { id, function: None }))
         }
+        Role::Subscribers { address, way, nats } => subscribers::subscribers(address, way, &nats),
+        Role::EventFan { gateway, way, nats } => fan::fan(gateway, way, &nats),
+        Role::EventSource { rabbit, nats, event } => bridge::source(&rabbit, &nats, &event),
+        Role::BareBridge { rabbit, nats, event } => bridge::bare(&rabbit, &nats, &event),
+        Role::EventLatency { rabbit, gateway } => latency::latency(&rabbit, gateway),
         Role::Crowd { address } => crowd::idle(address),
         Role::Listeners { address, count, bare } => crowd::listeners(address, count, bare),
     }
@@ -94,6 +106,7 @@ fn play(role: Role) -> Result<()> {
 fn measure(args: &Args) -> Result<()> {
     let gateway = args.wants_gateway().then(|| gateway::measure::all(args)).transpose()?;
     let hub = args.wants_hub().then(|| hub::measure::all(args)).transpose()?;
+    let events = args.wants_events().then(|| events::measure::all(args)).transpose()?;
     note("");
     let setup = Setup::look();
     let mut out = setup.line(args.rounds());
@@ -103,12 +116,16 @@ fn measure(args: &Args) -> Result<()> {
     if let Some(results) = &hub {
         hub::report::tables(results, &mut out);
     }
+    if let Some(results) = &events {
+        events::report::tables(results, &mut out);
+    }
     stdout().lock().write_all(out.as_bytes())?;
     let Some(path) = &args.json else { return Ok(()) };
     let all = json!({
         "setup": setup,
         "gateway": gateway.as_ref().map(gateway::report::json),
         "hub": hub.as_ref().map(hub::report::json),
+        "events": events.as_ref().map(events::report::json),
     });
     let text = serde_json::to_string_pretty(&all)?;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

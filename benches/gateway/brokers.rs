@@ -31,12 +31,13 @@ impl Broker {
     }
 }
 
-/// Starts nats-server.
+/// Starts nats-server, with JetStream.
 pub(crate) fn nats() -> Result<Broker> {
     let program = find("nats-server", NATS)?;
     let folder = folder("nats")?;
     let port = free_port()?;
-    let start = r#""$PROGRAM" -a 127.0.0.1 -p "$PORT" >"$FOLDER/log" 2>&1 & main=$!"#;
+    let start = r#"
+        "$PROGRAM" -a 127.0.0.1 -p "$PORT" -js -sd "$FOLDER" >"$FOLDER/log" 2>&1 & main=$!"#;
     let process = Guarded::start(start, "KILL", &folder, |command| {
         command.env("PROGRAM", program).env("PORT", port.to_string())
     })?;

@@ -3,7 +3,7 @@
 
 mod alone;
 pub(crate) mod backends;
-mod brokers;
+pub(crate) mod brokers;
 pub(crate) mod clients;
 mod exposed;
 mod glance;

@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 use super::http::{PAYLOAD, is_result, shown};
 use super::role::{Session, Threads, client};
 
-const OPENING: &[u8] = b"GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+/// What opens a WebSocket at `/api`.
+pub(crate) const OPENING: &[u8] =
+    b"GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -25,6 +27,22 @@ pub(crate) fn load(address: SocketAddr, method: &str) -> Result<()> {
     let mut tasks = JoinSet::new();
     let connect = Caller::connect(address, method, &mut tasks);
     client(Threads::Default, connect, async |caller| Ok(caller.clone()))
+}
+
+/// A client's frame with that text, which is shorter than 64 KiB.
+pub(crate) fn masked(text: &str) -> Result<Vec<u8>> {
+    let length = u16::try_from(text.len())?;
+    let mut frame = vec![0x81];
+    match u8::try_from(length) {
+        Ok(short) if short < 126 => frame.push(0x80 | short),
+        _ => {
+            frame.push(0xfe);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    Ok(frame)
 }
 
 type Pending = Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>;
@@ -66,18 +84,7 @@ impl Session for Caller {
         let (sender, answer) = oneshot::channel();
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
         let text = format!("{}{number}}}", self.call);
-        let length = u16::try_from(text.len())?;
-        let mut frame = vec![0x81];
-        match u8::try_from(length) {
-            Ok(short) if short < 126 => frame.push(0x80 | short),
-            _ => {
-                frame.push(0xfe);
-                frame.extend(length.to_be_bytes());
-            }
-        }
-        frame.extend(MASK);
-        frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        self.write.lock().await.write_all(&frame).await?;
+        self.write.lock().await.write_all(&masked(&text)?).await?;
         let got = answer.await.context("the connection has ended")?;
         ensure!(
             is_result(&got, number, PAYLOAD),
