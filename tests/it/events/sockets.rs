@@ -88,3 +88,27 @@ async fn what_cannot_be_heard_is_refused_and_the_socket_stays() {
     let fault = gateway.fault("genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
     assert_eq!(fault.data["kind"], "invalid_request");
 }
+
+#[tokio::test]
+async fn all_that_a_socket_missed_comes_however_much_it_is() {
+    const MISSED: u64 = 200;
+    let topics = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{topics}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut first = open(&gateway).await;
+    ask(&mut first, "genkan.subscribe", json!(["shop.sold"])).await;
+    let large = "x".repeat(1_024);
+    for number in 0..=MISSED {
+        trigger(&mut shop, "sold", json!({"n": number, "text": large})).await;
+    }
+    let begin = first.json().await["params"]["id"].as_u64().expect("an id");
+    for number in 1..=MISSED {
+        assert_eq!(first.json().await["params"]["data"]["n"], number);
+    }
+    let mut socket = open(&gateway).await;
+    let params = json!({"topics": ["shop.sold"], "after": begin});
+    ask(&mut socket, "genkan.subscribe", params).await;
+    for number in 1..=MISSED {
+        assert_eq!(socket.json().await["params"]["data"]["n"], number);
+    }
+}

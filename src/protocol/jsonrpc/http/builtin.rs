@@ -16,7 +16,8 @@ use crate::router::Dispatched;
 use crate::router::ledger::IngressLabel;
 use crate::upstream::Readiness;
 
-/// Carries a call out, and tells whether its method was Genkan's own.
+/// Carries a call out, and tells whether its method was Genkan's own. What is so goes in a box: calls that
+/// a row answers, which nearly all are, do not carry its room.
 pub(super) async fn dispatch(
     http: &Http,
     (ingress, ears): (IngressLabel, Option<&Ears>),
@@ -28,7 +29,7 @@ pub(super) async fn dispatch(
     if let Some(method) = ears::Method::of(bare)
         && !http.router.table().names(call.name.as_str())
     {
-        return (events(http, ingress, method, ears, &call).await, false);
+        return (Box::pin(events(http, ingress, method, ears, &call)).await, false);
     }
     let is_discovery = match service {
         // A name of JSON-RPC's own, which no row can have.
@@ -46,13 +47,16 @@ pub(super) async fn dispatch(
             return (answer(Err(fault)), false);
         }
         let whom = (service, &call.caller);
-        return (answer(Ok(http.discovery.document(http.router.table(), whom).await)), false);
+        let document = Box::pin(http.discovery.document(http.router.table(), whom)).await;
+        return (answer(Ok(document)), false);
     }
     match (service, Method::of(call.name.method())) {
         (None, Some(method)) if call.name.service().is_empty() => {
-            own(http, ingress, method, call).await
+            Box::pin(own(http, ingress, method, call)).await
         }
-        (Some(service), Some(Method::GetServiceSpecs)) => specs(http, ingress, service, call).await,
+        (Some(service), Some(Method::GetServiceSpecs)) => {
+            Box::pin(specs(http, ingress, service, call)).await
+        }
         _ => (http.router.dispatch(ingress, call).await, false),
     }
 }

@@ -139,7 +139,9 @@ impl Requester<'_> {
                 }
             },
             Envelope::Batch(entries) => {
-                self.write_batch(self.answer_all(entries, noted).await, account)
+                // In a box, so that a single call does not carry its room.
+                let answers = Box::pin(self.answer_all(entries, noted)).await;
+                self.write_batch(answers, account)
             }
             Envelope::TooLong(ids, fault) => {
                 let answers = ids.into_iter().map(|id| {

@@ -116,17 +116,19 @@ impl Server {
         is_late: bool,
         mut request: hyper::Request<RequestBody>,
     ) -> Result<Answer, Infallible> {
+        // All but the plain call in boxes, so that it does not carry their room.
         if let Err(turned_away) = door::check(&self.policy, &request) {
-            Ok(turned_away.answer(&self.http, request).await.map(Either::Right))
+            Ok(Box::pin(turned_away.answer(&self.http, request)).await.map(Either::Right))
         } else if let Some(slot) = slot {
-            let caller = self.http.identify_socket(&connected.caller, request.headers()).await;
+            let identified = self.http.identify_socket(&connected.caller, request.headers());
+            let caller = Box::pin(identified).await;
             let opened = websocket::open(&self.http, &slot, caller, request, is_late);
             Ok(opened.map(Either::Left))
         } else if self.is_plain_call(&request) {
             Ok(rpc::serve(&self.http, &connected, None, request).await.map(Either::Left))
         } else {
             request.extensions_mut().insert(connected);
-            let answer = self.routes.clone().call(request).await;
+            let answer = Box::pin(self.routes.clone().call(request)).await;
             answer.map(|answer| answer.map(Either::Right))
         }
     }

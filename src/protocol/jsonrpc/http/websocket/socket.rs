@@ -331,20 +331,7 @@ impl Socket {
             self.hears = wants;
             self.pushed = wants.then(|| self.client.ears.hear(WEBSOCKET));
         }
-        while self.outgoing.has_room()
-            && let Some(pushed) = self.pushed.as_mut()
-            && let Poll::Ready(next) = pushed.poll_next_unpin(cx)
-        {
-            match next {
-                Some(text) => self.say(Opcode::Text, text)?,
-                None => {
-                    self.pushed = None;
-                    if self.hears && self.client.ears.are_open() {
-                        self.end(Closing::policy("it takes events too slowly"));
-                    }
-                }
-            }
-        }
+        let waits_for_room = self.push(cx)?;
         if let Phase::Ending(closing) = &self.phase
             && self.calls.is_empty()
         {
@@ -353,8 +340,33 @@ impl Socket {
             self.say(Opcode::Close, payload.into())?;
         }
         self.write(cx, stream)?;
+        if waits_for_room && self.outgoing.has_room() {
+            // Others first; nothing else would tell that there is more to push.
+            cx.waker().wake_by_ref();
+        }
         let said_all = self.outgoing.is_empty() && matches!(self.phase, Phase::Closing);
         if said_all { Err(End::Closed) } else { Ok(()) }
+    }
+
+    /// Takes what is told unasked, as far as there is room for it. True where it was left for want of
+    /// room: whoever tells it has not been asked whether there is more.
+    fn push(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        while let Some(pushed) = self.pushed.as_mut() {
+            if !self.outgoing.has_room() {
+                return Ok(true);
+            }
+            match pushed.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(text)) => self.say(Opcode::Text, text)?,
+                Poll::Ready(None) => {
+                    self.pushed = None;
+                    if self.hears && self.client.ears.are_open() {
+                        self.end(Closing::policy("it takes events too slowly"));
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn write<S>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Result<(), End>

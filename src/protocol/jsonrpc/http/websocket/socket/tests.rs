@@ -90,3 +90,17 @@ async fn what_nobody_reads_is_not_asked_for() {
     }
     assert!((60..70).contains(&asked.load(Ordering::Relaxed)), "{asked:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_had_no_room_is_pushed_when_there_is_some() {
+    const PUSHED: usize = 500;
+    let (mut near, mut far) = tokio::io::duplex(1 << 20);
+    let texts = stream::repeat(Bytes::from_static(&[b'x'; 1_000])).take(PUSHED);
+    let mut socket = socket(texts.chain(stream::pending()).boxed());
+    let mut got = vec![0; PUSHED * (4 + 1_000)];
+    let reads = timeout(Duration::from_secs(1), far.read_exact(&mut got));
+    tokio::select! {
+        _ = poll_fn(|cx| socket.poll(cx, &mut near)) => panic!("the socket has ended"),
+        read = reads => { read.expect("all comes, though nothing else does").expect("open"); }
+    }
+}
