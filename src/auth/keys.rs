@@ -133,6 +133,7 @@ mod tests {
             routes: None,
             user_id: None,
             expires: None,
+            limits: Default::default(),
         }
     }
 

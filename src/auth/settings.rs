@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::tokens::key_set::KeySet;
 use crate::route::access::Access;
 use crate::route::pattern::Pattern;
+use crate::route::rate::Limits;
 use crate::tls::ClientFiles;
 
 /// What a key's hash begins with.
@@ -38,6 +39,8 @@ pub struct KeyConfig {
     pub user_id: Option<String>,
     /// When it ends.
     pub expires: Option<SystemTime>,
+    /// How much may be called with it, whichever rows that takes.
+    pub limits: Limits,
 }
 
 /// Reads `sha256:` and 64 hexadecimal digits.

@@ -12,8 +12,9 @@ use super::params::PARAM_HELP;
 use super::routes::protocol;
 use super::{CommandError, json, params};
 use super::{ConfigArgs, Status, explain_event, explain_own, help, whom};
+use crate::auth::settings::KeyConfig;
 use crate::call::{CallName, Context, Deadline, Request, TraceParent};
-use crate::caller::Caller;
+use crate::caller::{Caller, Scheme};
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
 use crate::printable::printable;
@@ -127,6 +128,8 @@ struct Decision<'a> {
     access: Access,
     /// Whether whoever was asked about may call; none where nobody was.
     may: Option<Result<(), Fault>>,
+    /// The key of whoever was asked about.
+    key: Option<&'a KeyConfig>,
 }
 
 impl<'a> Decision<'a> {
@@ -152,7 +155,10 @@ impl<'a> Decision<'a> {
             admitted.map_err(|refusal| refusal.fault("call", name.as_str(), whom))
         });
         let rule = rule.map(|(index, rule)| (index + 1, rule));
-        Self { name, rule, upstream, timeout, access, may }
+        let key = whom.and_then(Caller::in_force).filter(|known| known.scheme == Scheme::Key);
+        let key = key
+            .and_then(|known| config.auth.keys.iter().find(|config| config.name == known.subject));
+        Self { name, rule, upstream, timeout, access, may, key }
     }
 
     /// Who may call, in words.
@@ -280,12 +286,14 @@ struct Limit {
 }
 
 fn limits(decision: &Decision<'_>, config: &Config) -> Vec<Limit> {
+    let key = decision.key.map(|key| (&key.limits, "key"));
     let row = decision.rule.map(|(_, rule)| (&rule.limits, "row"));
-    let all = row.into_iter().chain([(&config.limits, "gateway")]);
+    let all = key.into_iter().chain(row).chain([(&config.limits, "gateway")]);
     let mut told = Vec::new();
     for (limits, of) in all {
         let Limits { rate, total_rate, max_in_flight, queue } = limits;
-        let each = rate.map(|rate| ("rate", format!("{rate} from each caller")));
+        let from = if of == "key" { "" } else { " from each caller" };
+        let each = rate.map(|rate| ("rate", format!("{rate}{from}")));
         let total = total_rate.map(|rate| ("total_rate", format!("{rate} from all callers")));
         let at_once = max_in_flight.map(|most| ("max_in_flight", format!("{most} at once")));
         let queue = (*queue > 0).then(|| ("queue", format!("{queue} more wait for their turn")));

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use super::problem::{Place, Problem, Severity};
 use super::source::Source;
 use super::{Config, IngressConfig};
+use crate::route::Rule;
+use crate::route::access::{Access, Grant};
 use crate::route::bridge::Topic;
 use crate::route::rate::Limits;
 
@@ -116,7 +118,9 @@ impl Audit<'_> {
             return;
         }
         let free = config.routes.iter().enumerate();
-        let free: Vec<_> = free.filter(|(_, rule)| rule.limits == Limits::default()).collect();
+        let is_free =
+            |rule: &Rule| rule.limits == Limits::default() && !is_for_limited_keys(rule, config);
+        let free: Vec<_> = free.filter(|(_, rule)| is_free(rule)).collect();
         let names = free.iter().take(NAMED).map(|(_, rule)| format!("`{}`", rule.pattern));
         let mut names = names.collect::<Vec<_>>().join(", ");
         match free.len() {
@@ -169,4 +173,17 @@ impl Audit<'_> {
             }
         }
     }
+}
+
+/// Whether all who may make a row's calls have keys that are held to limits.
+fn is_for_limited_keys(rule: &Rule, config: &Config) -> bool {
+    let Access::Only(grants) = &rule.access else { return false };
+    let keys = || config.auth.keys.iter();
+    let is_limited = |grant: &Grant| match grant {
+        Grant::Key(name) => keys()
+            .filter(|key| name.matches(&key.name))
+            .all(|key| key.limits.rate.is_some() && key.limits.max_in_flight.is_some()),
+        _ => false,
+    };
+    grants.iter().all(is_limited)
 }

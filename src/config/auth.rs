@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::route::read_own_limits;
 use super::secret::{shown_path, url_without_credentials};
 use super::section::Section;
 use super::{access, file};
@@ -82,7 +83,8 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
         section.problem("user_id", message);
     }
     let expires = read_end(section);
-    Some(KeyConfig { name: name?, hash: read?, routes, user_id, expires })
+    let limits = read_own_limits(section);
+    Some(KeyConfig { name: name?, hash: read?, routes, user_id, expires, limits })
 }
 
 /// The end of a key: a date is the last day on which it is good.
@@ -208,6 +210,7 @@ fn read_url(
 mod tests {
     use super::*;
     use crate::config::read_for_test;
+    use crate::route::rate::{Limits, Rate};
 
     const HASH: &str = "sha256:000000000000000000000000000000000000000000000000000000000000002A";
 
@@ -215,7 +218,7 @@ mod tests {
     fn a_key_is_read() {
         let text = format!(
             "[[auth.keys]]\nname = \"web\"\nhash = \"{HASH}\"\nroutes = [\"orders.*\"]\n\
-             user_id = \"7\"\nexpires = 2999-12-31\n"
+             user_id = \"7\"\nexpires = 2999-12-31\nrate = \"9/m\"\nmax_in_flight = 2\nqueue = 3\n"
         );
         let (auth, problems) = read_for_test(&text, read);
         assert_eq!(problems, []);
@@ -223,6 +226,9 @@ mod tests {
         let key = &auth.keys[0];
         assert_eq!((key.name.as_str(), key.hash[31]), ("web", 42));
         assert_eq!(key.routes, Some(vec![Pattern::new("orders.*")]));
+        let rate = Rate::parse("9/m");
+        let limits = Limits { rate, total_rate: None, max_in_flight: Some(2), queue: 3 };
+        assert_eq!(key.limits, limits);
         let last = parse_date("2999-12-31T23:59:59Z").expect("a date").0;
         assert!(key.expires.is_some_and(|end| end == last + Duration::from_secs(1)));
         let (nothing, _) = read_for_test("", read);
@@ -255,6 +261,8 @@ mod tests {
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = \"soon\""), "must be a date"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = 2020-01-01"), "has expired"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"\""), "is no user id"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nrate = \"0/s\""), "`rate`"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nqueue = 5"), "nothing to wait for"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"7 \""), "is no user id"),
             (
                 &format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"7\\r\\nX-Evil: 1\""),

@@ -232,7 +232,12 @@ pub(super) fn read_route(
 
 /// The limits of a row, or of the whole gateway.
 pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
-    let (rate, total_rate) = (section.rate("rate"), section.rate("total_rate"));
+    Limits { total_rate: section.rate("total_rate"), ..read_own_limits(section) }
+}
+
+/// The limits of one caller: it has no others with whom it could share one.
+pub(super) fn read_own_limits(section: &mut Section<'_>) -> Limits {
+    let rate = section.rate("rate");
     let most = section.has("max_in_flight");
     let max_in_flight = most.then(|| section.count("max_in_flight", MAX_IN_FLIGHT, 1, 1_000_000));
     let queue = section.has("queue").then(|| section.count("queue", 1, 1, MAX_QUEUE));
@@ -244,7 +249,7 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
         );
         section.problem("queue", message);
     }
-    Limits { rate, total_rate, max_in_flight, queue: queue.unwrap_or_default() }
+    Limits { rate, total_rate: None, max_in_flight, queue: queue.unwrap_or_default() }
 }
 
 /// The file that describes the methods.

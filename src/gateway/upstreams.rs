@@ -26,7 +26,7 @@ use crate::router::answers::Answers;
 use crate::router::breaker::Breaker;
 use crate::router::entrance::RouterEntrance;
 use crate::router::ledger::Ledger;
-use crate::router::limits::LimitsInForce;
+use crate::router::limits::{LimitsInForce, LimitsOfKeys};
 use crate::router::retries::RetryBudget;
 use crate::router::table::{NO_ROUTE, Row, Table};
 use crate::router::target::Target;
@@ -53,6 +53,7 @@ pub(super) struct Upstreams {
     /// The limits of the rows, by their patterns, and those of all calls.
     limits: HashMap<String, Arc<LimitsInForce>>,
     gateway_limits: Arc<LimitsInForce>,
+    key_limits: Arc<LimitsOfKeys>,
     /// Of the upstreams that have one, by their names.
     breakers: HashMap<String, (Arc<Target>, Arc<Breaker>)>,
     /// What retries are taken from, by the names of the upstreams.
@@ -131,6 +132,7 @@ impl Upstreams {
             board: Arc::default(),
             limits: HashMap::new(),
             gateway_limits: Arc::default(),
+            key_limits: Arc::default(),
             breakers: HashMap::new(),
             retry_budgets: HashMap::new(),
             answers: Answers::new(Room::default(), tasks.subgroup()),
@@ -332,6 +334,8 @@ impl Upstreams {
         let before = std::mem::take(&mut self.limits);
         let gateway = Arc::new(LimitsInForce::new(&config.limits, Some(&self.gateway_limits)));
         self.gateway_limits = Arc::clone(&gateway);
+        let keys = config.auth.keys.iter().map(|key| (key.name.as_str(), &key.limits));
+        self.key_limits = Arc::new(LimitsOfKeys::new(keys, &self.key_limits));
         let limits = config.routes.iter().map(|rule| {
             let pattern = rule.pattern.as_str();
             let same = before.get(pattern).map(Arc::as_ref);
@@ -363,6 +367,7 @@ impl Upstreams {
             self.last_row(config).limited(Arc::default(), Arc::clone(&gateway)),
         )
         .with_places(places.collect())
+        .limiting(Arc::clone(&self.key_limits))
     }
 
     /// The row that takes what no other one takes.

@@ -33,7 +33,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// The limits on the calls of a row, or of the whole gateway.
+/// The limits on the calls of a row, of the whole gateway, or of an API key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// How often one caller may call.

@@ -76,7 +76,7 @@ async fn hear(
             let ticket = Ticket {
                 ending: ticket.ending.untold(),
                 probe: None,
-                standing: Some(Standing::Keyed),
+                standing: Some(Standing::Keyed(ticket.key_limits().cloned())),
                 allowance: None,
                 deadline,
             };

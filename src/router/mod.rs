@@ -95,7 +95,8 @@ impl Router {
         let row = table.find(arrival.name);
         let deadline = policy::timeout::deadline(row, arrival);
         let shorter = table.shorter(row, arrival.name);
-        let admitted = policy::admit((row, shorter.map(|row| &**row)), arrival, deadline);
+        let key = table.limits_of(arrival.caller);
+        let admitted = policy::admit((row, shorter.map(|row| &**row)), key, arrival, deadline);
         let row = Arc::clone(row);
         let ending = Ending::of(row, arrival);
         match admitted {
@@ -113,6 +114,7 @@ impl Router {
         let table = self.table.load();
         let rows = table.rows().iter().chain([table.last()]);
         rows.flat_map(|row| row.limits()).for_each(|(limits, _)| limits.close_queue());
+        table.key_limits().close_queues();
     }
 
     /// Counts and logs a fault that was found before there was a call to route.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::answers::Answers;
 use super::breaker::Breaker;
 use super::ledger::{Counters, IngressLabel, Ledger};
-use super::limits::{LimitsInForce, Whose};
+use super::limits::{KeyLimits, LimitsInForce, LimitsOfKeys, Whose};
 use super::retries::RetryBudget;
 use super::target::Target;
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallOutcome;
 use crate::route::access::Access;
@@ -100,7 +101,7 @@ impl Row {
     }
 
     /// Its own limits, and the whole gateway's.
-    pub(super) fn limits(&self) -> [(&LimitsInForce, Whose); 2] {
+    pub(super) fn limits(&self) -> [(&LimitsInForce, Whose<'static>); 2] {
         [(&self.limits, Whose::Row), (&self.gateway, Whose::Gateway)]
     }
 
@@ -154,6 +155,8 @@ pub struct Table {
     to_hub: Vec<usize>,
     /// Where calls go to, and where services are exposed; each once.
     targets: Vec<Arc<Target>>,
+    /// Of callers, whichever row their calls take.
+    key_limits: Arc<LimitsOfKeys>,
 }
 
 impl Table {
@@ -166,7 +169,7 @@ impl Table {
         let mut seen = HashSet::new();
         let targets = rows.iter().filter_map(|row| row.target.as_ref());
         let targets = targets.filter(|target| seen.insert(Arc::as_ptr(target))).cloned().collect();
-        Self { rows, last: Arc::new(last), index, to_hub, targets }
+        Self { rows, last: Arc::new(last), index, to_hub, targets, key_limits: Arc::default() }
     }
 
     /// The same, with the upstreams that services are exposed on.
@@ -178,6 +181,22 @@ impl Table {
             }
         }
         self
+    }
+
+    /// The same, with the limits of API keys.
+    #[must_use]
+    pub fn limiting(self, key_limits: Arc<LimitsOfKeys>) -> Self {
+        Self { key_limits, ..self }
+    }
+
+    /// The limits of API keys.
+    pub(super) fn key_limits(&self) -> &LimitsOfKeys {
+        &self.key_limits
+    }
+
+    /// The limits of the API key with which somebody calls, where it has some.
+    pub(super) fn limits_of(&self, caller: &Caller) -> Option<&Arc<KeyLimits>> {
+        self.key_limits.of(caller)
     }
 
     /// The row that decides about calls of `service.method`: the first that matches.

@@ -1,5 +1,6 @@
 //! What a call that was admitted holds until its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -8,6 +9,7 @@ use tracing::Instrument;
 use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
+use super::limits::KeyLimits;
 use super::policy::in_flight::{self, Standing};
 use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
@@ -94,6 +96,14 @@ impl Ticket {
         self.deadline
     }
 
+    /// The limits of its caller's API key, of a call that [is keyed](Ticket::is_keyed).
+    pub(super) fn key_limits(&self) -> Option<&Arc<KeyLimits>> {
+        match &self.standing {
+            Some(Standing::Keyed(key)) => key.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether the call has to wait for its [turn](Ticket::turn) before it can be sent.
     pub fn is_waiting(&self) -> bool {
         !matches!(self.standing, Some(Standing::Seated(_)))
@@ -102,14 +112,14 @@ impl Ticket {
     /// Whether the call's key decides if it is sent at all: then it is only to be
     /// [carried out](Ticket::carry_out).
     pub fn is_keyed(&self) -> bool {
-        matches!(self.standing, Some(Standing::Keyed))
+        matches!(self.standing, Some(Standing::Keyed(_)))
     }
 
     /// Waits for the turn of a call that was admitted over a limit, at most until its deadline. What has
     /// happened to its service meanwhile, its breaker knows.
     pub async fn turn(&mut self, name: &str, service: &str) -> Result<(), Fault> {
         let standing = match self.standing.take() {
-            Some(Standing::Keyed) => Some(self.enter(name, service)?),
+            Some(Standing::Keyed(key)) => Some(self.enter(key.as_ref(), name, service)?),
             standing => standing,
         };
         let seats = match standing {
@@ -117,7 +127,7 @@ impl Ticket {
                 waiting.seat(self.ending.row(), name, self.deadline).await?
             }
             Some(Standing::Seated(seats)) => seats,
-            Some(Standing::Keyed) | None => return Err(timed_out(name, self.deadline, true)),
+            Some(Standing::Keyed(_)) | None => return Err(timed_out(name, self.deadline, true)),
         };
         self.standing = Some(Standing::Seated(seats));
         if self.probe.is_none() {
@@ -127,11 +137,17 @@ impl Ticket {
     }
 
     /// Enters a call, whose key lets it be sent, among those that are under way.
-    fn enter(&mut self, name: &str, service: &str) -> Result<Standing, Fault> {
+    fn enter(
+        &mut self,
+        key: Option<&Arc<KeyLimits>>,
+        name: &str,
+        service: &str,
+    ) -> Result<Standing, Fault> {
         let row = self.ending.row();
         let target = served::target(row, (name, service))?;
         let probe = breaker::check(row, (name, service))?;
-        let entered = in_flight::enter(row, target, (name, Instant::now()), self.deadline)?;
+        let came = (name, Instant::now());
+        let entered = in_flight::enter((row, key), target, came, self.deadline)?;
         self.probe = probe;
         Ok(entered)
     }
@@ -155,7 +171,7 @@ impl Ticket {
 
     /// The same, where not every result can be an answer.
     pub(super) async fn carry_out_fitting(mut self, call: &Call, fits: Fits<'_>) -> Dispatched {
-        if let Some(Standing::Keyed) = self.standing {
+        if self.is_keyed() {
             // In a box, so that calls without keys do not carry its room.
             return Box::pin(keyed::carry_out(self, call, fits)).await;
         }

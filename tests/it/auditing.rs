@@ -107,6 +107,14 @@ fn who_has_mended_all_is_told_of_nothing() {
                  user = \"u\"\n[[routes]]\nmatch = \"a.*\"\nupstream = \"nats\"\n";
     let secret = [("GENKAN__UPSTREAMS__NATS__PASSWORD", "hunter2")];
     assert_eq!(audit(sound, &secret), (0, Vec::new()));
+    // Keys with limits are as good, where a row is for them alone.
+    let keys = "[[auth.keys]]\nname = \"web\"\nexpires = 2999-12-31\nrate = \"9/s\"\nmax_in_flight = 9\n\
+                hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    let rows = sound.split_once("[upstreams").expect("a table").1;
+    let by_keys = |words: &str| format!("{keys}[upstreams{rows}allow = [{words}]\n");
+    assert_eq!(audit(&by_keys("\"key:web\""), &secret), (0, Vec::new()));
+    let (status, told) = audit(&by_keys("\"key:web\", \"nats:\""), &secret);
+    assert!(status == 1 && format!("{told:?}").contains("how often"), "{told:?}");
     // What is wrong is told first.
     let (status, told) = audit("[http]\nlisten = \"0.0.0.0:8080\"\nlisen = 1", &[]);
     assert_eq!((status, told.len()), (1, 1), "{told:?}");

@@ -1,6 +1,6 @@
-//! So many calls may be under way at once, and no more: `max_in_flight` of the row, of the whole gateway and
-//! of the upstream, in this order. Where the row or the gateway has a `queue`, a call over the limit waits
-//! for its turn, ahead of the limits behind that one.
+//! So many calls may be under way at once, and no more: `max_in_flight` of the caller's API key, of the row,
+//! of the whole gateway and of the upstream, in this order. Where one of the first three has a `queue`, a call
+//! over the limit waits for its turn, ahead of the limits behind that one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::call::Deadline;
 use crate::fault::{Fault, FaultKind};
 use crate::metrics::{self, WaitingCall};
-use crate::router::places::{Entered, Full, Place, Turn};
+use crate::router::limits::{KeyLimits, Whose};
+use crate::router::places::{Entered, Full, Place, Places, Turn};
 use crate::router::table::Row;
 use crate::router::target::{Expected, Permit, Target};
 use crate::units::{format_duration, whole_seconds};
@@ -19,7 +20,7 @@ use crate::units::{format_duration, whole_seconds};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The limits with places of their own.
-const LIMITS: usize = 2;
+const LIMITS: usize = 3;
 
 /// The places of a call that is under way, given back when dropped.
 pub(in crate::router) struct Seats {
@@ -40,8 +41,8 @@ pub(in crate::router) enum Standing {
     Seated(Seats),
     /// It waits for its turn.
     Waiting(Box<Waiting>),
-    /// Its key decides whether it is sent at all.
-    Keyed,
+    /// Its idempotency key decides whether it is sent at all; if so, the limits of its caller's API key hold.
+    Keyed(Option<Arc<KeyLimits>>),
 }
 
 /// A call that waits for its turn, and the places that it has by now. Dropped, it has left.
@@ -50,6 +51,7 @@ pub(in crate::router) struct Waiting {
     /// Which limit it waits for.
     at: usize,
     places: [Option<Place>; LIMITS],
+    key: Option<Arc<KeyLimits>>,
     target: Expected,
     _count: WaitingCall,
 }
@@ -57,17 +59,18 @@ pub(in crate::router) struct Waiting {
 /// A call on its way through the limits.
 struct Entrant<'a> {
     row: &'a Row,
+    key: Option<&'a Arc<KeyLimits>>,
     name: &'a str,
     deadline: Deadline,
 }
 
 pub(in crate::router) fn enter(
-    row: &Row,
+    (row, key): (&Row, Option<&Arc<KeyLimits>>),
     target: &Arc<Target>,
     (name, received): (&str, Instant),
     deadline: Deadline,
 ) -> Result<Standing, Fault> {
-    Entrant { row, name, deadline }.enter(target, received, 0, Default::default())
+    Entrant { row, key, name, deadline }.enter(target, received, 0, Default::default())
 }
 
 impl Waiting {
@@ -78,7 +81,8 @@ impl Waiting {
         name: &str,
         deadline: Deadline,
     ) -> Result<Seats, Fault> {
-        let entrant = Entrant { row, name, deadline };
+        let key = self.key.take();
+        let entrant = Entrant { row, key: key.as_ref(), name, deadline };
         loop {
             let Self { turn, at, .. } = &mut self;
             match timeout_at(deadline.at(), turn.comes()).await {
@@ -91,7 +95,7 @@ impl Waiting {
                 Standing::Seated(seats) => return Ok(seats),
                 Standing::Waiting(further) => self = *further,
                 // A key was looked at before.
-                Standing::Keyed => return Err(entrant.refused(at, &Full::Closed)),
+                Standing::Keyed(_) => return Err(entrant.refused(at, &Full::Closed)),
             }
         }
     }
@@ -107,35 +111,49 @@ impl Entrant<'_> {
         mut places: [Option<Place>; LIMITS],
     ) -> Result<Standing, Fault> {
         for at in from..LIMITS {
-            let (limits, _) = self.row.limits()[at];
-            let Some(in_flight) = &limits.in_flight else { continue };
+            let (Some(in_flight), _) = self.limit(at) else { continue };
             match in_flight.enter(now, self.deadline.at()) {
                 Ok(Entered::Place(place)) => places[at] = Some(place),
                 Ok(Entered::Turn(turn)) => {
                     let _count = WaitingCall::new(self.row.label(None));
                     let target = target.expect();
-                    let waiting = Waiting { turn, at, places, target, _count };
+                    let key = self.key.cloned();
+                    let waiting = Waiting { turn, at, places, key, target, _count };
                     return Ok(Standing::Waiting(Box::new(waiting)));
                 }
                 Err(full) => return Err(self.refused(at, &full)),
             }
         }
         let permit = target.enter().ok_or_else(|| {
-            let of = format!("the upstream `{}`", target.name);
-            self.full(target.max_in_flight(), &of)
+            let doing = format!("wait for the upstream `{}`", target.name);
+            self.full(target.max_in_flight(), &doing)
         })?;
         Ok(Standing::Seated(Seats { permit, _places: places }))
     }
 
+    /// One of the limits, where it is set, and whose it is.
+    fn limit(&self, at: usize) -> (Option<&Arc<Places>>, Whose<'_>) {
+        let Some(at) = at.checked_sub(1) else {
+            let key = self.key.map(|key| &**key);
+            let name = key.map_or("", KeyLimits::name);
+            return (key.and_then(KeyLimits::in_flight), Whose::Key(name));
+        };
+        let (limits, whose) = self.row.limits()[at];
+        (limits.in_flight.as_ref(), whose)
+    }
+
     fn of(&self, at: usize) -> String {
-        let (_, whose) = self.row.limits()[at];
+        let (_, whose) = self.limit(at);
         whose.said(self.row)
     }
 
     fn refused(&self, at: usize, full: &Full) -> Fault {
         let (name, of) = (self.name, self.of(at));
         match full {
-            Full::Taken { most } => self.full(*most, &of),
+            Full::Taken { most } => match self.limit(at) {
+                (_, Whose::Key(_)) => self.full(*most, &format!("with {of} are under way")),
+                _ => self.full(*most, &format!("wait for {of}")),
+            },
             Full::Queue { most, room } => {
                 let message = format!(
                     "`{name}` was not sent: {most} calls of {of} are under way and {room} wait, its \
@@ -164,11 +182,11 @@ impl Entrant<'_> {
         }
     }
 
-    fn full(&self, limit: usize, of: &str) -> Fault {
+    fn full(&self, limit: usize, doing: &str) -> Fault {
         let name = self.name;
         let message = format!(
-            "`{name}` was not sent: {limit} calls wait for {of} already, its limit (max_in_flight): try \
-             again in a moment"
+            "`{name}` was not sent: {limit} calls {doing} already, its limit (max_in_flight): try again in a \
+             moment"
         );
         self.limited("max_in_flight", message).with_retry_after(RETRY_AFTER)
     }

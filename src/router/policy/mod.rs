@@ -15,12 +15,14 @@ pub(super) mod rate;
 pub(super) mod served;
 pub(super) mod timeout;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::circuit::Probe;
 use super::ledger::IngressLabel;
+use super::limits::KeyLimits;
 use super::table::Row;
 use crate::call::{Deadline, TraceParent};
 use crate::caller::Caller;
@@ -72,9 +74,11 @@ impl From<Fault> for Declined {
     }
 }
 
-/// The policies, in their order. Beside the call's row there may be that of what its name may be taken for.
+/// The policies, in their order. Beside the call's row there may be that of what its name may be taken for, and
+/// limits of its caller's key.
 pub(super) fn admit(
     (row, shorter): (&Row, Option<&Row>),
+    key: Option<&Arc<KeyLimits>>,
     arrival: &Arrival<'_>,
     deadline: Deadline,
 ) -> Result<Admitted, Declined> {
@@ -88,13 +92,14 @@ pub(super) fn admit(
     if !is_keyed {
         once::check(row, (arrival.name, arrival.may_have_run))?;
     }
-    let allowance = rate::check(row, arrival)?;
+    let allowance = rate::check(row, key.map(|key| &**key), arrival)?;
     if is_keyed {
-        return Ok(Admitted { probe: None, standing: in_flight::Standing::Keyed, allowance });
+        let standing = in_flight::Standing::Keyed(key.cloned());
+        return Ok(Admitted { probe: None, standing, allowance });
     }
     let declined = |fault| Declined { fault, allowance };
     let probe = breaker::check(row, (arrival.name, arrival.service)).map_err(declined)?;
     let came = (arrival.name, arrival.received);
-    let standing = in_flight::enter(row, target, came, deadline).map_err(declined)?;
+    let standing = in_flight::enter((row, key), target, came, deadline).map_err(declined)?;
     Ok(Admitted { probe, standing, allowance })
 }

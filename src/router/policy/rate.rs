@@ -1,5 +1,5 @@
-//! So many calls in a time, from one caller or from all: `rate` and `total_rate`, of a row or of the
-//! whole gateway.
+//! So many calls in a time, from one caller or from all: `rate` of an API key, `rate` and `total_rate` of a
+//! row or of the whole gateway, in this order.
 //!
 //! A caller is who it is known as, else the address that it calls from (of IPv6 its /64, which one
 //! machine can have all of). What a caller was allowed is said in its answer.
@@ -22,7 +22,7 @@ use crate::caller::{Caller, Identity};
 use crate::fault::{Fault, FaultKind};
 use crate::metrics;
 use crate::route::rate::Rate;
-use crate::router::limits::Whose;
+use crate::router::limits::{KeyLimits, Whose};
 use crate::router::sweep::Sweep;
 use crate::router::table::Row;
 
@@ -93,7 +93,7 @@ impl Callers {
     }
 }
 
-/// `total_rate`: all callers have one.
+/// `total_rate`: all callers have one. And `rate` of a key: all calls with it are one caller's.
 pub(in crate::router) struct TotalLimiter {
     rate: Rate,
     limiter: Limiter<NotKeyed, InMemoryState>,
@@ -155,15 +155,27 @@ impl TotalLimiter {
         self.rate
     }
 
-    fn take(&self) -> Result<(), Spent> {
+    fn take(&self) -> Result<Allowance, Spent> {
         let checked = self.limiter.check();
-        checked.map(drop).map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
+        let checked = checked.map(|snapshot| Allowance::new(self.rate, &snapshot));
+        checked.map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
     }
 }
 
 /// Whether the call may be made now; what its caller has left, where there is a limit on that.
-pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Allowance>, Declined> {
+pub(super) fn check(
+    row: &Row,
+    key: Option<&KeyLimits>,
+    arrival: &Arrival<'_>,
+) -> Result<Option<Allowance>, Declined> {
     let mut tightest: Option<Allowance> = None;
+    if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
+        let left = limiter.take().map_err(|spent| Declined {
+            fault: refused(row, arrival, (Whose::Key(key.name()), "rate"), limiter.rate, &spent),
+            allowance: Some(Allowance::none(limiter.rate, &spent)),
+        })?;
+        tightest = Some(left);
+    }
     for (limits, whose) in row.limits() {
         if let Some(limiter) = &limits.rate {
             let left = limiter.take(arrival.caller).map_err(|spent| Declined {
@@ -187,16 +199,17 @@ pub(super) fn check(row: &Row, arrival: &Arrival<'_>) -> Result<Option<Allowance
 fn refused(
     row: &Row,
     arrival: &Arrival<'_>,
-    (whose, key): (Whose, &'static str),
+    (whose, key): (Whose<'_>, &'static str),
     rate: Rate,
     spent: &Spent,
 ) -> Fault {
     metrics::limited(row.label(None), key);
     let name = arrival.name;
     let who = if key == "rate" { "its caller has" } else { "all callers together have" };
+    let way = if matches!(whose, Whose::Key(_)) { "with" } else { "to" };
     let place = whose.said(row);
     let message = format!(
-        "`{name}` was not sent: {who} made {rate} calls to {place} already, its limit ({key}): try \
+        "`{name}` was not sent: {who} made {rate} calls {way} {place} already, its limit ({key}): try \
          again later"
     );
     Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(spent.0)

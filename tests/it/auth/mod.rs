@@ -2,6 +2,7 @@
 
 mod certificates;
 pub mod issuer;
+mod key_limits;
 mod keys;
 mod names;
 mod operators;
