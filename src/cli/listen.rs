@@ -161,6 +161,9 @@ impl Listening<'_> {
                 self.output.print_json(&format!("{{{name}:{}}}", raw.get()))?;
             }
             (None, Form::Human) => self.output.print(&event(raw.get(), self.output)?)?,
+            (Some(kind), Form::Human) if kind == "ended" => {
+                self.output.print(&ended(raw.get(), self.output)?)?
+            }
             (Some(kind), Form::Human) => {
                 self.output.print(&missed(kind, raw.get(), self.output)?)?
             }
@@ -212,6 +215,22 @@ fn event(raw: &str, output: &Output) -> serde_json::Result<String> {
     let (time, topic) = (printable_line(time), printable_line(&topic));
     let data = json::one_line(data.map_or("null", RawValue::get), paint);
     Ok(format!("{} {} {data}", paint.paint(Role::Faint, time), paint.paint(Role::Strong, topic)))
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    topics: Vec<String>,
+}
+
+/// What is not heard any more.
+fn ended(raw: &str, output: &Output) -> serde_json::Result<String> {
+    let Ended { reason, topics } = serde_json::from_str(raw)?;
+    let word = output.out().paint(Role::Warning, "ended:");
+    let of = if topics.is_empty() { String::new() } else { format!(": {}", topics.join(", ")) };
+    Ok(format!("{word} {}", printable_line(&format!("{reason}{of}"))))
 }
 
 #[derive(Deserialize)]

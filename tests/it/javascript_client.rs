@@ -30,6 +30,10 @@ ttl = "1h"
 match = "till.*"
 from = "hub:till.*"
 keep = 3
+
+[[topics]]
+match = "fleeting.*"
+from = "hub:fleeting.*"
 "#;
 
 /// What they call and listen to as ada.
@@ -145,7 +149,7 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     node.args(["--test", "test/client.test.mjs"]).current_dir(client.place());
     node.env("NODE_PATH", installed("node/node_modules"));
     node.env("GENKAN_URL", format!("{}/api", gateway.url()));
-    node.env("GENKAN_HUB", address(&gateway).await);
+    node.env("GENKAN_HUB", address(&gateway).await).env("GENKAN_CONFIG", gateway.config());
     let (secret, keys) = (Folder::new(), "0123456789abcdef0123456789abcdef");
     let auth = secrets_table(&secret.write("secret", keys));
     let guarded = Gateway::start(&format!("{HUB}{GUARDED}{auth}")).await;
@@ -154,7 +158,7 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     let (status, out, said) =
         tokio::task::spawn_blocking(move || run(&mut node)).await.expect("no panic");
     assert_eq!(status, 0, "{out}{said}");
-    assert!(out.contains("# pass 30\n"), "all have run: {out}");
+    assert!(out.contains("# pass 31\n"), "all have run: {out}");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ export class GenkanError extends Error {
 const CODES = {
   invalid_request: -32600,
   internal: -32603,
+  access_denied: -32001,
   timeout: -32003,
   unavailable: -32004,
   overloaded: -32005,
@@ -44,7 +45,7 @@ const CODES = {
 
 /** A fault that the client itself tells. */
 export function fault(kind: keyof typeof CODES, message: string, isSent: boolean): GenkanError {
-  const retryable = !isSent && kind !== 'invalid_request';
+  const retryable = !isSent && kind !== 'invalid_request' && kind !== 'access_denied';
   const data = { kind, outcome: isSent ? 'unknown' : 'not_sent', retryable };
   return new GenkanError({ code: CODES[kind], message, data });
 }

@@ -161,8 +161,10 @@ export class Rpc<Api extends object = Untyped> {
     socket.onready = () => heard.resume();
     socket.onnotification = (message) => {
       if (message.method !== 'ended') return heard.hear(message);
+      const { reason, topics } = message.params;
+      if (topics) return heard.end(fault('access_denied', reason, false), topics);
       // The token has, and with it what was listened to.
-      const told = identity?.tell() ?? Promise.reject(fault('unavailable', message.params.reason, false));
+      const told = identity?.tell() ?? Promise.reject(fault('unavailable', reason, false));
       told.then(() => heard.resume(), (error) => heard.end(error));
     };
     return heard;

@@ -26,7 +26,7 @@ export interface SubscribeOptions {
   onGap?: (gap: Gap) => void;
   /** Called when this client has been too slow. */
   onLagged?: (gap: Gap) => void;
-  /** Called when it was refused after a reconnect, or with a new token. Nothing is heard any more then. */
+  /** Called when it was refused later on: after a reconnect, or since who may listen has changed. Nothing is heard any more then. */
   onError?: (error: GenkanError) => void;
 }
 
@@ -110,10 +110,13 @@ export class Subscriptions implements Listening {
     this.#listeners.clear();
   }
 
-  /** The gateway tells nobody here anything any more. */
-  end(error: GenkanError): void {
-    for (const { options } of this.#listeners) options.onError?.(error);
-    this.close();
+  /** The gateway tells nobody here anything any more, or nothing of these topics. */
+  end(error: GenkanError, topics?: string[]): void {
+    for (const listener of [...this.#listeners]) {
+      if (topics && !topics.includes(listener.topic)) continue;
+      this.#listeners.delete(listener);
+      listener.options.onError?.(error);
+    }
   }
 
   /** The gateway is there again, and knows nothing of what was listened to. */

@@ -1,9 +1,9 @@
-// The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub. Another gateway,
-// at GUARDED_URL with its hub at GUARDED_HUB, lets in ada alone, by tokens that GUARDED_SECRET signs.
+// The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub, GENKAN_CONFIG its
+// configuration. Another gateway, at GUARDED_URL with its hub at GUARDED_HUB, lets in ada alone, by tokens that GUARDED_SECRET signs.
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
@@ -330,4 +330,29 @@ test('over a WebSocket, a token tells who calls', async (t) => {
     t.after(() => rpc.close());
     assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
   });
+});
+
+test('topics that nobody may listen to any more end, and no others', async (t) => {
+  const listening = [];
+  for (const options of Object.values(ways)) {
+    const rpc = await connect({ ...options, pauses: { first: 20, longest: 50 } });
+    t.after(() => rpc.close());
+    const [events, errors, others] = [heard(), heard(), heard()];
+    await rpc.subscribe('fleeting.*', () => {}, { onError: errors.take });
+    await rpc.subscribe('till.lasting', events.take, { onError: others.take });
+    listening.push({ events, errors, others });
+  }
+  const config = process.env.GENKAN_CONFIG;
+  // Genkan looks at it by itself.
+  writeFileSync(config, readFileSync(config, 'utf8').replace(/\[\[topics\]\]\s+match = "fleeting[^[]*/, ''));
+  for (const { errors } of listening) {
+    const [error] = await errors.count(1);
+    assert.ok(error instanceof GenkanError);
+    assert.deepEqual([error.kind, error.retryable], ['access_denied', false]);
+  }
+  await till.trigger('lasting', { n: 1 });
+  for (const { events, errors, others } of listening) {
+    await events.count(1);
+    assert.deepEqual([errors.all.length, others.all.length], [1, 0]);
+  }
 });

@@ -105,17 +105,20 @@ impl Topics {
         }))
     }
 
-    /// Puts other rules in force. Topics that no rule names any more are forgotten, and their
-    /// listeners hear no more of them, nor do those who may not listen any more.
+    /// Puts other rules in force. Topics that no rule names any more are forgotten. Who listens to them, or
+    /// may not listen to some any more, hears no more of those, and is told so.
     pub fn set_rules(&self, rules: Vec<TopicRule>) {
         let mut state = self.state();
         state.rules = rules.into();
         let rules = Arc::clone(&state.rules);
+        for listener in state.listeners() {
+            narrow(&rules, &listener);
+        }
         let mut freed = 0;
         state.topics.retain(|name, topic| match rule(&rules, name) {
             Some(rule) => {
                 topic.rule = rule.clone();
-                let may = |listener: Arc<Listener>| listener.may_hear(rule);
+                let may = |listener: Arc<Listener>| listener.wants(name) && listener.may_hear(rule);
                 topic.listeners.retain(|listener| listener.upgrade().is_some_and(may));
                 freed += topic.ring.fit(rule.keep, rule.keep_bytes);
                 true
@@ -242,20 +245,13 @@ impl Topics {
         let mut state = self.state();
         let listener = subscription.listener();
         subscription.renew(caller);
-        let caller = subscription.caller();
-        let rules = Arc::clone(&state.rules);
-        let may = |pattern: &Pattern| !matches!(refusal(&rules, &caller, pattern), Some(Some(_)));
-        let (kept, gone) = subscription.wanted().into_iter().partition(may);
-        *listener.wanted() = kept;
+        narrow(&state.rules, listener);
         // Of a glob that stays, some topics may be others' now.
-        let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
         for (name, topic) in &mut state.topics {
-            if !(listener.wants(name) && may_hear(&topic.rule)) {
+            if !(listener.wants(name) && listener.may_hear(&topic.rule)) {
                 topic.leave(listener);
             }
         }
-        let hears = |name: &str| listener.wants(name) && rule(&rules, name).is_some_and(may_hear);
-        listener.refuse(gone, hears);
     }
 
     /// Lets somebody listen to topics no more, by the names or globs that they were asked for.
@@ -278,6 +274,14 @@ impl Topics {
 }
 
 impl State {
+    /// All who listen to something, each once.
+    fn listeners(&self) -> Vec<Arc<Listener>> {
+        let named = self.topics.values().flat_map(|topic| &topic.listeners);
+        let all = named.chain(&self.globs).filter_map(Weak::upgrade);
+        let mut seen = HashSet::new();
+        all.filter(|listener| seen.insert(Arc::as_ptr(listener))).collect()
+    }
+
     /// The topics that are known and wanted, each once.
     fn fitting(&self, wanted: &[Pattern]) -> HashSet<Arc<str>> {
         let (names, globs): (Vec<_>, Vec<_>) =
@@ -324,6 +328,18 @@ impl State {
             self.kept -= ring.let_go();
         }
     }
+}
+
+/// Ends what somebody listens to, by the names and globs that it gave, and may not any more, and tells it so.
+/// What waits for it of that is not heard neither.
+fn narrow(rules: &[TopicRule], listener: &Listener) {
+    let caller = listener.caller().clone();
+    let wanted = listener.wanted().clone();
+    let may = |pattern: &Pattern| matches!(refusal(rules, &caller, pattern), Some(None));
+    let (kept, gone) = wanted.into_iter().partition(may);
+    *listener.wanted() = kept;
+    let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
+    listener.refuse(gone, |name| listener.wants(name) && rule(rules, name).is_some_and(may_hear));
 }
 
 fn rule<'a>(rules: &'a [TopicRule], topic: &str) -> Option<&'a TopicRule> {

@@ -71,8 +71,14 @@ pub enum Notice {
     TooSlow,
     /// What it showed has ended, and it hears no more.
     Ended(Denial),
-    /// It is known anew, and may not listen to these any more, by the names or globs that it gave.
+    /// It may not listen to these any more, by the names or globs that it gave: it is known anew, or other
+    /// rules are in force.
     Refused(Vec<Pattern>),
+}
+
+impl Notice {
+    /// What somebody is told whose topics were [refused](Notice::Refused) while it listened.
+    pub const REFUSED: &str = "the client may not listen to these topics any more";
 }
 
 /// Somebody who listens. Who drops it hears no more.
@@ -187,7 +193,7 @@ impl Listener {
         self.wanted().iter().any(|pattern| pattern.matches(topic))
     }
 
-    fn caller(&self) -> MutexGuard<'_, Caller> {
+    pub(super) fn caller(&self) -> MutexGuard<'_, Caller> {
         let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         caller.refresh();
         caller

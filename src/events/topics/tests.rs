@@ -38,7 +38,7 @@ fn heard(subscription: &Subscription, base: u64) -> Vec<String> {
             Notice::Gap { topic, missed } => format!("{topic} gap {missed:?}"),
             Notice::Lagged { topic, missed } => format!("{topic} lagged {missed}"),
             Notice::Ended(denial) => panic!("{denial:?}"),
-            Notice::Refused(patterns) => panic!("{patterns:?}"),
+            Notice::Refused(gone) => format!("refused {}", gone[0].as_str()),
             Notice::TooSlow => {
                 heard.push("too slow".to_owned());
                 return heard;
@@ -168,11 +168,12 @@ fn rows_come_and_go() {
     publish(&topics, "a", 2);
     topics.set_rules(vec![rule_of("b", 3, Lag::Tell)]);
     assert!(!topics.publish("a", &Payload::NULL, UNIX_EPOCH) && !topics.has("a"));
-    assert_eq!(heard(&listener, 0).len(), 2);
+    assert_eq!(heard(&listener, 0), ["refused a"]);
     topics.set_rules(vec![rule_of("?", 1, Lag::Tell)]);
     publish(&topics, "a", 2);
     let late = topics.subscribe(Caller::NOBODY, &patterns(&["?"]), &Resume::Number(1)).expect("ok");
     assert_eq!(heard(&late, 0).len(), 2, "a gap, and the one that is kept");
+    assert_eq!(heard(&listener, 0), [""; 0], "what has ended does not begin again");
 }
 
 #[test]
@@ -218,7 +219,36 @@ fn whoever_may_not_listen_hears_nothing_by_a_glob_neither() {
     assert!(all.try_next().is_none());
     topics.set_rules(vec![only("orders.*", "key:boss")]);
     topics.publish("orders.open", &Payload::NULL, SystemTime::now());
-    assert!(all.try_next().is_none(), "it may not any more");
+    assert_eq!(heard(&all, 0), ["refused *"], "it may not any more");
+}
+
+#[test]
+fn rules_that_allow_less_end_what_they_do_not_allow() {
+    let topics = Topics::new(vec![only("a.*", "key:*"), only("b", "key:*"), only("c", "key:*")]);
+    let listener = |name, wanted: &[&str]| {
+        topics.subscribe(key(name).1, &patterns(wanted), &Resume::Now).expect("admitted")
+    };
+    let (web, boss) = (listener("web", &["a.*", "b", "c"]), listener("boss", &["a.x", "b"]));
+    publish(&topics, "b", 1);
+    // The same ones again end nothing.
+    topics.set_rules(vec![only("a.*", "key:*"), only("b", "key:*"), only("c", "key:*")]);
+    // A row allows less, one comes in front of another, and one goes.
+    topics.set_rules(vec![only("a.x", "key:boss"), only("a.*", "key:*"), only("b", "key:boss")]);
+    for topic in ["a.x", "a.y", "b"] {
+        publish(&topics, topic, 1);
+    }
+    let Some(Notice::Refused(gone)) = web.try_next() else { panic!("it is told") };
+    assert_eq!(gone, patterns(&["b", "c"]));
+    let topics_of = |subscription: &Subscription| {
+        let words = heard(subscription, 0);
+        words.iter().map(|word| word.split(' ').next().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(topics_of(&web), ["a.y"], "of a glob it hears what it may, and nothing that waited");
+    assert_eq!(web.wanted(), patterns(&["a.*"]));
+    assert_eq!(topics_of(&boss), ["b", "a.x", "b"]);
+    topics.set_rules(vec![only("b", "key:boss")]);
+    assert!(matches!(web.try_next(), Some(Notice::Refused(gone)) if gone == patterns(&["a.*"])));
+    assert!(!web.wants_any() && boss.wants_any());
 }
 
 #[tokio::test(start_paused = true)]

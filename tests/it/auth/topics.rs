@@ -113,6 +113,8 @@ async fn a_token_that_ends_ends_what_it_listens_to_unless_it_is_renewed() {
         ended["params"]["reason"].as_str().is_some_and(|why| why.contains("expired")),
         "{ended}"
     );
+    let told = stream.next().await.expect("it is told");
+    assert_eq!((told.kind.as_str(), &told.data), ("ended", &ended["params"]));
     assert_eq!(stream.next().await, None, "the stream ends");
     trigger(&mut shop, "sold", json!({"n": 1})).await;
     assert_eq!(goes_on.json().await["params"]["data"]["n"], 1);
@@ -161,4 +163,74 @@ async fn a_token_that_allows_less_ends_what_it_does_not_allow() {
         trigger(&mut shop, hook, json!({})).await;
     }
     assert_eq!(socket.json().await["params"]["topic"], "shop.sold");
+}
+
+#[tokio::test]
+async fn a_reload_that_allows_less_ends_what_it_does_not_allow_and_tells_so() {
+    let ((web, lines), (boss, more)) = (new_key(&["web"]), new_key(&["boss"]));
+    let row = |name: &str, allow: &str| {
+        format!(
+            "[[topics]]\nmatch = \"shop.{name}\"\nfrom = \"hub:shop.{name}\"\nallow = [{allow}]\n"
+        )
+    };
+    let of = |rows: &[String]| format!("{HUB}{}{lines}{more}", rows.concat());
+    let all = [row("sold", "\"key:*\""), row("lost", "\"key:*\""), row("open", "\"key:*\"")];
+    let gateway = Gateway::start(&of(&all)).await;
+    let mut shop = shop(&gateway).await;
+    let listening = async |key: &str| {
+        let mut socket = WebSocket::open_with(&gateway.http, "/api", &[("X-API-Key", key)]).await;
+        let wanted = json!({"topics": ["shop.sold", "shop.lost", "shop.open"]});
+        let told = ask(&mut socket, "genkan.subscribe", wanted.clone()).await;
+        assert_eq!(told["result"], wanted, "{told}");
+        let header = format!("X-API-Key: {key}\r\n");
+        let query = "?topic=shop.sold&topic=shop.lost&topic=shop.open";
+        let mut all = Listener::open(&gateway, query, &header).await;
+        let mut one = Listener::open(&gateway, "?topic=shop.sold", &header).await;
+        all.greeted().await;
+        one.greeted().await;
+        (socket, all, one)
+    };
+    let (mut webs, mut all_of_web, mut one_of_web) = listening(&web).await;
+    let (mut bosses, mut all_of_boss, mut one_of_boss) = listening(&boss).await;
+    let reload = async |rows: &[String]| {
+        let seen = gateway.log().len();
+        gateway.write_config(&of(rows));
+        gateway.hang_up();
+        gateway.wait_for_log(seen, "reloaded").await;
+    };
+    // One row allows less, one goes, and one stays as it is.
+    let fewer = [row("sold", "\"key:boss\""), row("open", "\"key:*\"")];
+    reload(&fewer).await;
+    for hook in ["sold", "open"] {
+        trigger(&mut shop, hook, json!({})).await;
+    }
+    let reason = "the client may not listen to these topics any more";
+    let ended = |topics: &[&str]| json!({"reason": reason, "topics": topics});
+    let both = ended(&["shop.sold", "shop.lost"]);
+    let told = webs.json().await;
+    assert_eq!((&told["method"], &told["params"]), (&json!("ended"), &both));
+    assert_eq!(webs.json().await["params"]["topic"], "shop.open", "it goes on");
+    let heard = all_of_web.next().await.expect("it is told");
+    assert_eq!((heard.kind.as_str(), &heard.data), ("ended", &both));
+    assert_eq!(all_of_web.event().await.data["topic"], "shop.open", "it goes on");
+    let heard = one_of_web.next().await.expect("it is told");
+    assert_eq!((heard.kind.as_str(), heard.data), ("ended", ended(&["shop.sold"])));
+    assert_eq!(one_of_web.next().await, None, "nothing is left to hear");
+    let lost = ended(&["shop.lost"]);
+    assert_eq!(bosses.json().await["params"], lost);
+    assert_eq!(all_of_boss.next().await.expect("it is told").data, lost);
+    for topic in ["shop.sold", "shop.open"] {
+        assert_eq!(bosses.json().await["params"]["topic"], topic);
+        assert_eq!(all_of_boss.event().await.data["topic"], topic);
+    }
+    assert_eq!(one_of_boss.event().await.data["topic"], "shop.sold");
+    // Whoever comes back learns the same.
+    let header = format!("X-API-Key: {web}\r\n");
+    let refused = Listener::open(&gateway, "?topic=shop.sold", &header).await;
+    assert!(refused.head.contains(" 403 "), "{}", refused.head);
+    // A row that comes back is listened to anew by those who ask for it.
+    reload(&all).await;
+    trigger(&mut shop, "lost", json!({})).await;
+    trigger(&mut shop, "open", json!({})).await;
+    assert_eq!(webs.json().await["params"]["topic"], "shop.open");
 }

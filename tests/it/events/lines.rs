@@ -183,3 +183,22 @@ async fn explain_shows_where_an_event_goes_and_what_is_promised() {
         assert!(err.contains(words), "{place}: {err}");
     }
 }
+
+#[tokio::test]
+async fn listen_tells_of_what_nobody_may_hear_any_more() {
+    let row = "[[topics]]\nmatch = \"shop.lost\"\nfrom = \"hub:shop.lost\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{row}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let fewer = TOPICS.replace("shop.*", "shop.sold");
+    let mut both = Listening::start(&gateway.url(), &["shop.lost", "shop.sold"]);
+    let mut one = Listening::start(&gateway.url(), &["shop.lost"]);
+    listened(&gateway, 2.0).await;
+    gateway.write_config(&format!("{HUB}{fewer}"));
+    gateway.hang_up();
+    let reason = "the client may not listen to these topics any more";
+    let ended = json!({"ended": {"reason": reason, "topics": ["shop.lost"]}});
+    assert_eq!((both.next().await, one.next().await), (ended.clone(), ended));
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(both.next().await["data"]["n"], 1, "the other one is still heard");
+    assert_eq!(one.line().await, None, "whoever comes back is refused");
+}

@@ -157,11 +157,10 @@ fn told_of_the_end(denial: Denial) -> Bytes {
     json!({"jsonrpc": "2.0", "method": "ended", "params": params}).to_string().into()
 }
 
-/// What the client shows now does not let it listen to these topics any more.
+/// The client may not listen to these topics any more.
 fn told_of_refused(topics: &[Pattern]) -> Bytes {
     let names: Vec<&str> = topics.iter().map(Pattern::as_str).collect();
-    let reason = "who the client is now may not listen to these topics";
-    let params = json!({"reason": reason, "topics": names});
+    let params = json!({"reason": Notice::REFUSED, "topics": names});
     json!({"jsonrpc": "2.0", "method": "ended", "params": params}).to_string().into()
 }
 

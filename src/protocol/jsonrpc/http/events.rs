@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
         by_number,
         draining: http.draining().clone(),
         greeted: false,
+        is_over: false,
         _count: SubscriberCount::new(INGRESS),
     };
     let frames = stream::unfold(listener, |mut listener| async {
@@ -124,6 +126,7 @@ struct Listener {
     by_number: bool,
     draining: CancellationToken,
     greeted: bool,
+    is_over: bool,
     _count: SubscriberCount,
 }
 
@@ -132,6 +135,9 @@ impl Listener {
     async fn next(&mut self) -> Option<Bytes> {
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(Bytes::from_static(GREETING));
+        }
+        if self.is_over {
+            return None;
         }
         let notice = tokio::select! {
             biased;
@@ -145,8 +151,15 @@ impl Listener {
             Ok(Notice::Lagged { topic, missed }) => {
                 Some(told_apart("lagged", &topic, Some(missed)))
             }
-            // Whoever comes back is told why.
-            Ok(Notice::TooSlow | Notice::Ended(_) | Notice::Refused(_)) => None,
+            Ok(Notice::Refused(topics)) => {
+                self.is_over = !self.subscription.wants_any();
+                Some(told_of_the_end(Notice::REFUSED, Some(&topics)))
+            }
+            Ok(Notice::Ended(denial)) => {
+                self.is_over = true;
+                Some(told_of_the_end(denial.message(), None))
+            }
+            Ok(Notice::TooSlow) => None,
         }
     }
 }
@@ -157,6 +170,15 @@ fn told_apart(kind: &str, topic: &str, missed: Option<u64>) -> Bytes {
     let missed = missed.map_or("null".to_owned(), |missed| missed.to_string());
     let topic = topic.as_str();
     format!("event: {kind}\ndata: {{\"topic\":{topic},\"missed\":{missed}}}\n\n").into()
+}
+
+/// Nothing is heard any more, or not of these topics, and why. Whoever comes back is told so too.
+fn told_of_the_end(reason: &str, topics: Option<&[Pattern]>) -> Bytes {
+    let mut told = json!({ "reason": reason });
+    if let Some(topics) = topics {
+        told["topics"] = topics.iter().map(Pattern::as_str).collect();
+    }
+    format!("event: ended\ndata: {told}\n\n").into()
 }
 
 #[cfg(test)]
