@@ -27,6 +27,8 @@ enum Sort {
     Inactive,
     Left,
     Refused,
+    NotKnown,
+    GaveWay,
     Shadowed,
     Slow,
     EndlessLine,
@@ -47,6 +49,13 @@ impl Sort {
             Sort::Inactive => "module inactive: a dependency went away",
             Sort::Left => "module disconnected",
             Sort::Refused => "module refused",
+            Sort::NotKnown => {
+                "module not known by its id any more: `allow` refuses its calls until it registers \
+                 with the token"
+            }
+            Sort::GaveWay => {
+                "disconnected: the module had not shown the token for its id, and another one has"
+            }
             Sort::Shadowed => {
                 "nobody will call this module by that name: a [[routes]] row sends the calls \
                  elsewhere"
@@ -78,6 +87,8 @@ impl Sort {
             Sort::Registered | Sort::Waiting | Sort::Active | Sort::Left => false,
             Sort::Inactive
             | Sort::Refused
+            | Sort::NotKnown
+            | Sort::GaveWay
             | Sort::Shadowed
             | Sort::Slow
             | Sort::EndlessLine
@@ -104,6 +115,10 @@ pub(super) enum Entry {
     Left { unanswered_calls: usize },
     /// It was not let in.
     Refused { why: String },
+    /// It has lost its id, and stays connected.
+    NotKnown { why: &'static str },
+    /// It held an id that another one has shown the token for.
+    GaveWay,
     /// A row of the routing table takes calls from it.
     Shadowed(Shadow),
     /// It did not read: so much waited for it.
@@ -133,6 +148,8 @@ impl Entry {
             Entry::Inactive => Sort::Inactive,
             Entry::Left { .. } => Sort::Left,
             Entry::Refused { .. } => Sort::Refused,
+            Entry::NotKnown { .. } => Sort::NotKnown,
+            Entry::GaveWay => Sort::GaveWay,
             Entry::Shadowed(_) => Sort::Shadowed,
             Entry::Slow { .. } => Sort::Slow,
             Entry::EndlessLine => Sort::EndlessLine,
@@ -155,6 +172,7 @@ impl Entry {
             Entry::Active => info!(module, "{message}"),
             Entry::Left { unanswered_calls } => info!(module, unanswered_calls, "{message}"),
             Entry::Refused { why } | Entry::NotTaken { why } => warn!(module, why, "{message}"),
+            Entry::NotKnown { why } => warn!(module, why, "{message}"),
             Entry::Stranger { spoke } => warn!(%spoke, "{message}"),
             Entry::HookNotDelivered { hook, why } => warn!(module, hook, why, "{message}"),
             Entry::Shadowed(shadow) => {
@@ -162,7 +180,11 @@ impl Entry {
                 warn!(module, name, row, r#match, upstream, "{message}");
             }
             Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
-            Entry::Inactive | Entry::EndlessLine | Entry::NoJson | Entry::NoMemory => {
+            Entry::Inactive
+            | Entry::GaveWay
+            | Entry::EndlessLine
+            | Entry::NoJson
+            | Entry::NoMemory => {
                 warn!(module, "{message}");
             }
         }

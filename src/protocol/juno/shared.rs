@@ -15,7 +15,7 @@ use super::NAME;
 use super::config::HubConfig;
 use super::events::Sources;
 use super::hub::Hub;
-use super::journal::Journal;
+use super::journal::{Entry, Journal};
 use super::peer::Peer;
 use super::world::Io;
 use crate::budget::{Account, Budget};
@@ -137,10 +137,16 @@ impl Shared {
 
     /// Puts other settings in force, for the connections that are open too.
     pub(super) fn set_config(&self, config: HubConfig) {
-        let mut hub = self.lock();
-        hub.set_settings(config.settings());
-        hub.peers().for_each(|peer| peer.set_limit(config.max_queue));
-        self.config.store(Arc::new(config));
+        let lost = {
+            let mut hub = self.lock();
+            let lost = hub.set_settings(config.settings());
+            hub.peers().for_each(|peer| peer.set_limit(config.max_queue));
+            self.config.store(Arc::new(config));
+            lost
+        };
+        for (id, loss) in lost {
+            self.journal.write(&id, &Entry::NotKnown { why: loss.why() });
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Hub<Arc<Peer>, Owed>> {

@@ -330,6 +330,7 @@ impl World for Io<'_> {
             Note::Declared { id, function } => {
                 self.declared.push((id.to_owned(), function.to_owned()));
             }
+            Note::GaveWay { id } => self.tell(id, Entry::GaveWay),
             Note::Activated { id } => self.tell(id, Entry::Active),
             Note::Deactivated { id } => self.tell(id, Entry::Inactive),
             Note::Left { id, calls } => self.tell(id, Entry::Left { unanswered_calls: calls }),

@@ -116,6 +116,52 @@ async fn a_rotated_token_is_in_force_without_a_signal() {
 }
 
 #[tokio::test]
+async fn a_module_that_loses_its_id_by_a_reload_is_told_of_in_the_log_once() {
+    let tokens = |lines: &str| format!("{HUB}[hub.tokens]\n{lines}");
+    let gateway = Gateway::start(&tokens("billing = \"one\"\ngoing = \"two\"\n")).await;
+    let register = async |id: &str, token: &str| {
+        let mut peer = Peer::connect(&gateway).await;
+        let register = json!({"type": 1, "moduleId": id, "version": "1.0.0", "token": token});
+        assert_eq!(peer.ask(register).await["type"], 2, "{id}");
+        peer
+    };
+    let _stays = [register("billing", "one").await, register("going", "two").await];
+    let mut first = register("free", "").await;
+    assert_eq!(first.receive().await["hook"], "juno.activated");
+    let reload = async |lines: &str| {
+        let seen = gateway.log().len();
+        gateway.write_config(&tokens(lines));
+        gateway.hang_up();
+        gateway.wait_for_log(seen, "reloaded").await;
+    };
+    let lost = "module not known by its id any more";
+    reload("billing = \"other\"\nfree = \"three\"\n").await;
+    let log = gateway.log();
+    for (module, why) in [
+        ("billing", "holds another token than it has shown"),
+        ("going", "holds no token for it any more"),
+        ("free", "holds a token for it now, which it has not shown"),
+    ] {
+        let lines = log.iter().filter(|line| {
+            line["message"].as_str().is_some_and(|said| said.contains(lost))
+                && line["module"] == module
+        });
+        let lines: Vec<_> = lines.collect();
+        let [line] = lines[..] else { panic!("{module}: {lines:?}") };
+        assert!(line["level"] == "WARN", "{line}");
+        assert!(line["why"].as_str().is_some_and(|said| said.contains(why)), "{line}");
+    }
+    // Another reload that takes nothing more says nothing more.
+    reload("billing = \"third\"\nfree = \"three\"\n").await;
+    assert_eq!(gateway.log_text().matches(lost).count(), 3);
+    let seen = gateway.log().len();
+    let _owner = register("free", "three").await;
+    let said = gateway.wait_for_log(seen, "disconnected: the module had not shown the token").await;
+    assert!(said["level"] == "WARN" && said["module"] == "free", "{said}");
+    assert_eq!(first.next().await, None, "it gives way");
+}
+
+#[tokio::test]
 async fn dependencies_come_and_go() {
     let gateway = Gateway::start(HUB).await;
     let mut c = Peer::connect(&gateway).await;

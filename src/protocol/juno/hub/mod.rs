@@ -115,6 +115,8 @@ pub(super) enum Note<'a> {
     Registered { id: &'a str, version: &'a str, waits_for: Option<String> },
     /// A module was not let in.
     NotLetIn { id: &'a str, why: &'a Fault },
+    /// A module had not shown the token for its id, and another one has.
+    GaveWay { id: &'a str },
     /// A module declared a function for the first time.
     Declared { id: &'a str, function: &'a str },
     /// Its dependencies are met.
@@ -260,12 +262,6 @@ impl<P, T> Hub<P, T> {
             active: 0,
             draining: false,
         }
-    }
-
-    /// Other settings hold from now on. What is there stays.
-    pub(super) fn set_settings(&mut self, settings: Settings) {
-        self.withdraw_tokens(&settings);
-        self.settings = settings;
     }
 
     /// A line came from a session, without its end.

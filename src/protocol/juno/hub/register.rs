@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::super::version::Range;
 use super::super::wire::{Frame, Key, OutgoingFrame, number, text};
 use super::requests::{check_length, name};
-use super::sessions::{Dependency, Module};
+use super::sessions::{Dependency, Module, Session};
 use super::{
     Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
     Settings, World, quoted,
@@ -39,6 +39,7 @@ impl<P, T> Hub<P, T> {
             }
         };
         for holder in self.unverified_holders(&module.id) {
+            world.note(Note::GaveWay { id: &module.id });
             if let Some(session) = self.sessions.get(holder) {
                 world.forgotten(&session.peer);
             }
@@ -102,16 +103,43 @@ impl<P, T> Hub<P, T> {
         holders.filter(|holder| !is_verified(holder)).copied().collect()
     }
 
-    /// Whoever is known by a token that other settings do not hold any more, is not known any more.
-    pub(super) fn withdraw_tokens(&self, next: &Settings) {
-        let gone =
-            self.settings.tokens.iter().filter(|(id, token)| next.tokens.get(*id) != Some(token));
-        let holders = gone.filter_map(|(id, _)| self.modules.get(&**id)).flatten();
-        for session in holders.filter_map(|holder| self.sessions.get(*holder)) {
-            if let Some(known) = session.caller.shown() {
+    /// Other settings hold from now on. What is there stays. Gives the ids of the modules that are not known by
+    /// theirs any more, and why.
+    pub(in crate::protocol::juno) fn set_settings(
+        &mut self,
+        settings: Settings,
+    ) -> Vec<(Arc<str>, Loss)> {
+        let lost = self.withdraw_tokens(&settings);
+        self.settings = settings;
+        lost
+    }
+
+    /// Whoever is known by a token that other settings do not hold any more, is not known any more; and whoever
+    /// holds an id for which they have the first token, is not the one who is meant.
+    fn withdraw_tokens(&self, next: &Settings) -> Vec<(Arc<str>, Loss)> {
+        let before = &self.settings.tokens;
+        let gone = before.iter().filter(|(id, token)| next.tokens.get(*id) != Some(token));
+        let mut lost = Vec::new();
+        for (id, session) in gone.flat_map(|(id, _)| self.holders(id)) {
+            let known = session.caller.shown().filter(|known| !known.standing.is_withdrawn());
+            if let Some(known) = known {
                 known.standing.withdraw();
+                let is_other = next.tokens.contains_key(&**id);
+                let loss = if is_other { Loss::Replaced } else { Loss::Removed };
+                lost.push((Arc::clone(id), loss));
             }
         }
+        let new = next.tokens.keys().filter(|id| !before.contains_key(*id));
+        let held = new.flat_map(|id| self.holders(id));
+        lost.extend(held.map(|(id, _)| (Arc::clone(id), Loss::Added)));
+        lost
+    }
+
+    /// The connections of a module.
+    fn holders<'a>(&'a self, id: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Session<P>)> {
+        let module = self.modules.get_key_value(id).into_iter();
+        let holders = module.flat_map(|(id, holders)| holders.iter().map(move |one| (id, one)));
+        holders.filter_map(|(id, holder)| Some((id, self.sessions.get(*holder)?)))
     }
 
     /// Reads a register frame, and decides whether the module may come in.
@@ -185,6 +213,28 @@ impl<P, T> Hub<P, T> {
              `token` in the register frame"
         );
         Err(Fault::not_sent(FaultKind::AccessDenied, message).into())
+    }
+}
+
+/// Why a module that stays connected is not known by its id any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol::juno) enum Loss {
+    /// There is another token than the one that it has shown.
+    Replaced,
+    /// There is none any more.
+    Removed,
+    /// There was none, and is one now.
+    Added,
+}
+
+impl Loss {
+    /// The same for an operator.
+    pub(in crate::protocol::juno) fn why(self) -> &'static str {
+        match self {
+            Loss::Replaced => "[hub.tokens] holds another token than it has shown",
+            Loss::Removed => "[hub.tokens] holds no token for it any more",
+            Loss::Added => "[hub.tokens] holds a token for it now, which it has not shown",
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Modules that come and go: dependencies, hooks, tokens, and what the hub tells of them.
 
+use super::super::register::Loss;
 use super::*;
 
 #[test]
@@ -197,7 +198,10 @@ fn a_token_that_is_not_in_force_makes_nobody_known_and_holds_no_id() {
         };
         assert!(is_known(&talk, "first") && is_known(&talk, "other"));
         let tokens = [("billing", "s3cret-2"), ("other", "s3cret-3"), ("late", "s3cret-4")];
-        talk.hub.set_settings(with(&tokens, share));
+        let mut lost = talk.hub.set_settings(with(&tokens, share));
+        lost.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(lost, [("billing".into(), Loss::Replaced), ("late".into(), Loss::Added)]);
+        assert_eq!(talk.hub.set_settings(with(&tokens, share)), [], "once");
         assert!(!is_known(&talk, "first") && is_known(&talk, "other"));
         assert!(talk.active("first"), "it stays");
         talk.connect("second");
@@ -217,7 +221,10 @@ fn a_token_that_is_not_in_force_makes_nobody_known_and_holds_no_id() {
         talk.connect("fourth");
         let again = talk.tell("fourth", register("billing", "s3cret-2"));
         assert_eq!(again[0]["type"] == 2, share, "who has shown it keeps its id");
-        talk.hub.set_settings(with(&[], share));
+        let lost = talk.hub.set_settings(with(&[], share));
+        let of = |id: &str| lost.iter().filter(|(lost, _)| &**lost == id).count();
+        assert_eq!((of("billing"), of("other"), of("late")), (1 + usize::from(share), 1, 1));
+        assert!(lost.iter().all(|(_, loss)| *loss == Loss::Removed));
         assert!(!is_known(&talk, "second") && !is_known(&talk, "other"));
     }
 }
