@@ -95,6 +95,31 @@ async fn a_certificate_makes_its_client_known() {
 }
 
 #[tokio::test]
+async fn names_of_certificates_are_told_apart_by_their_case() {
+    let certs = Certs::new();
+    certs.issue("mixed", "subjectAltName=DNS:Edge.Example\nextendedKeyUsage=clientAuth");
+    certs.issue("Common", "extendedKeyUsage=clientAuth");
+    let tables = tls(&certs, &certs.path("ca.pem"), "");
+    let allow = |word: &str| format!("allow = [\"cert:{word}\"]");
+    let mut guarded = Guarded::start(&tables, &allow("edge.example")).await;
+    for (word, mixed, common) in [
+        ("edge.example", 403, 403),
+        ("*.example", 403, 403),
+        ("Edge.Example", 200, 403),
+        ("common", 403, 403),
+        ("Common", 403, 200),
+    ] {
+        guarded.change(&tables, &allow(word)).await;
+        for (name, expected) in [("mixed", mixed), ("Common", common)] {
+            let tunnel = tunnel(&guarded.gateway, &certs, &certs, name).await;
+            assert_eq!(post(&tunnel, &[]).await.status, expected, "{word} {name}");
+        }
+    }
+    let user = guarded.echo.requests.last().headers["X-User-Id"].clone();
+    assert_eq!(user, "cert:Common", "services learn it as it stands in the certificate");
+}
+
+#[tokio::test]
 async fn what_a_request_shows_goes_before_the_certificate() {
     let certs = authority();
     let (key, lines) = new_key(&["web"]);
