@@ -36,6 +36,9 @@ fn wrong(asked: &Asked) -> Say {
         "other_id" => Say::json(r#"{"jsonrpc":"2.0","result":"another's","id":99999}"#),
         "batch" => Say::json(&format!("[{}]", body(asked))),
         "nan" => asked.result("[NaN, 1]"),
+        "error" => {
+            Say::json(r#"{"jsonrpc":"2.0","error":{"code":5,"message":"mailbox full"},"id":null}"#)
+        }
         "silent" => Say::nothing(),
         "continue" => {
             let whole = body(asked);
@@ -135,4 +138,10 @@ async fn a_notification_is_taken_over_or_refused() {
         outcomes == [3.0, 1.0, 1.0] && count("unavailable").await == 1.0
     })
     .await;
+    // Its caller hears nothing of an error that the service answers with, and the operator does.
+    gateway.notify("a.error", json!([])).await;
+    crate::harness::until("it has failed", async || count("application").await == 1.0).await;
+    assert_eq!(count("ok").await, 3.0);
+    let told = |line: &Value| line["call"] == "a.error" && line["reason"] == "mailbox full";
+    crate::harness::until("it is logged", async || gateway.log().iter().any(told)).await;
 }

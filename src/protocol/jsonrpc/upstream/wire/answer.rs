@@ -75,23 +75,21 @@ pub(in super::super) fn decode(
     }
 }
 
-/// Reads the answer to a notification: only its status says something.
+/// Reads the answer to a notification: it need have no body, and what it has may be anything. An error of
+/// JSON-RPC's is one, whatever the status: nothing else was asked.
 pub(in super::super) fn decode_receipt(
     called: impl fmt::Display,
     (status, headers, body): (StatusCode, &HeaderMap, Bytes),
 ) -> Received {
-    if status.is_success() {
-        let result = Ok(Reply::new(Payload::NULL));
-        return Received { result, repaired: false, is_own: true };
-    }
     let own = split(&body, &mut false).ok().and_then(|parts| parts.error);
     let own = own.filter(|error| error::is_json_rpc(text(error)));
-    let is_own = own.is_some();
-    let fault = match own {
-        Some(error) => error::fault(text(&error), None),
-        None => by_status(called, status, headers),
+    let is_own = own.is_some() || status.is_success();
+    let result = match own {
+        Some(error) => Err(error::fault(text(&error), None)),
+        None if status.is_success() => Ok(Reply::new(Payload::NULL)),
+        None => Err(by_status(called, status, headers)),
     };
-    Received { result: Err(fault), repaired: false, is_own }
+    Received { result, repaired: false, is_own }
 }
 
 /// The members of an answer, sliced out of its body.
@@ -282,6 +280,30 @@ mod tests {
         assert!(fault.message().contains("(it says text/html; charset=x)"), "{}", fault.message());
         let deep = format!("{{\"result\":{}{},\"id\":7}}", "[".repeat(600), "]".repeat(600));
         assert!(result(&deep).expect_err("deep").contains("nests more than"));
+    }
+
+    #[test]
+    fn a_notification_has_failed_where_its_answer_is_an_error() {
+        let receipt = |status: u16, body: &'static str| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let received = decode_receipt("a.b", (status, &HeaderMap::new(), body.into()));
+            (received.result.err().map(|fault| fault.message().to_owned()), received.is_own)
+        };
+        let error = r#"{"jsonrpc":"2.0","error":{"code":5,"message":"mine"},"id":null}"#;
+        for status in [200, 202, 500] {
+            assert_eq!(receipt(status, error), (Some("mine".to_owned()), true), "{status}");
+        }
+        for body in [
+            "",
+            "ok",
+            "<p>",
+            "[]",
+            r#"{"error":null,"result":1,"id":null}"#,
+            r#"{"error":"none that is one of JSON-RPC's"}"#,
+            r#"{"error":{"code":"5","message":"mine"}}"#,
+        ] {
+            assert_eq!(receipt(200, body), (None, true), "{body}");
+        }
     }
 
     #[test]
