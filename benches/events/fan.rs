@@ -15,7 +15,7 @@ use crate::support::role::serve;
 
 const WEB_SOCKET_HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-const SUBSCRIBED: &[u8] = b"\x81\x25{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}";
+const SUBSCRIBED: &[u8] = b"\x81\x24{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}";
 const SSE_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Transfer-Encoding: chunked\r\n\r\n";
 /// How many new sockets wait for the next event.

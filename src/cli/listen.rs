@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
     after_help = help::examples(&[
         ("genkan listen 'orders.*'", "the events of the gateway on this machine"),
         ("genkan listen orders.created --count 1 | jq .data", "the next one, and no more"),
-        ("genkan listen 'orders.*' --after 97521846124545", "what came behind an event, and what comes"),
+        ("genkan listen orders.created --after 97521846124545", "what came behind an event, and what comes"),
     ])
 )]
 pub struct Args {
@@ -52,9 +52,10 @@ pub struct Args {
     /// End after so many events
     #[arg(short = 'n', long, value_name = "NUMBER")]
     pub count: Option<u64>,
-    /// Begin behind the event with this id, as far as the gateway still has what came then
+    /// Begin behind the event with this id, as far as the gateway still has what came then. For
+    /// several topics, or a glob, with the event's own topic: TOPIC:ID
     #[arg(long, value_name = "ID")]
-    pub after: Option<u64>,
+    pub after: Option<String>,
     /// The gateway's URL [default: $GENKAN_GATEWAY, http://127.0.0.1:8080]
     #[arg(short, long, visible_alias = "url", value_name = "URL", value_hint = clap::ValueHint::Url,
           help_heading = "Connection")]
@@ -67,12 +68,13 @@ pub struct Args {
 /// Listens, and prints.
 pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let encode = |topic: &String| format!("topic={}", utf8_percent_encode(topic, NON_ALPHANUMERIC));
-    let query = args.topics.iter().map(encode).collect::<Vec<_>>().join("&");
+    let after = |after: &String| format!("after={}", utf8_percent_encode(after, NON_ALPHANUMERIC));
+    let after = args.after.as_ref().map(after);
+    let query = args.topics.iter().map(encode).chain(after).collect::<Vec<_>>().join("&");
     let page = client::gateway(args.gateway.as_deref(), |url| Address::events(url, &query))?;
-    let last = args.after.map(|id| id.to_string());
     let mut listening = Listening {
         page,
-        last,
+        last: None,
         left: args.count,
         output,
         patience: args.client.timeout.unwrap_or(PATIENCE),
@@ -82,7 +84,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
 
 struct Listening<'a> {
     page: Address,
-    /// The id of the last event that came.
+    /// Where the stream was when the last event came.
     last: Option<String>,
     /// How many are still to come.
     left: Option<u64>,

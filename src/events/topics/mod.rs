@@ -69,6 +69,8 @@ struct State {
     kept: usize,
     /// The number of the last event of all.
     last: u64,
+    /// The number of the last event of a topic that is not known any more.
+    forgotten: u64,
     /// Where the numbers of this process begin: behind those of any before it.
     base: u64,
 }
@@ -101,6 +103,7 @@ impl Topics {
             globs: Vec::new(),
             kept: 0,
             last: base,
+            forgotten: 0,
             base,
         }))
     }
@@ -114,7 +117,7 @@ impl Topics {
         for listener in state.listeners() {
             narrow(&rules, &listener);
         }
-        let mut freed = 0;
+        let (mut freed, mut forgotten) = (0, state.forgotten);
         state.topics.retain(|name, topic| match rule(&rules, name) {
             Some(rule) => {
                 topic.rule = rule.clone();
@@ -125,10 +128,12 @@ impl Topics {
             }
             None => {
                 freed += topic.ring.bytes();
+                forgotten = forgotten.max(topic.ring.last_number());
                 false
             }
         });
         state.kept -= freed;
+        state.forgotten = forgotten;
     }
 
     /// Whether a row names the topic.
@@ -215,6 +220,7 @@ impl Topics {
             }
         }
         let (base, named) = (state.base, state.fitting(&new));
+        let since = &state.of_all(since, &named);
         for name in named.into_iter().filter(|name| !listener.wants(name)) {
             let Some(topic) = state.topics.get_mut(&name) else { continue };
             if !listener.may_hear(&topic.rule) {
@@ -295,6 +301,20 @@ impl State {
         fitting
     }
 
+    /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
+    /// them. Where its topic is not named, and several have an event by that id, the earliest is meant: better twice than never.
+    fn of_all(&self, since: &Resume, named: &HashSet<Arc<str>>) -> Resume {
+        let number = |name: &str, id| self.topics.get(name)?.ring.number_of(id);
+        let found = match since {
+            Resume::Event(topic, id) => number(topic, *id),
+            Resume::Id(id) if named.len() > 1 => {
+                named.iter().filter_map(|name| number(name, *id)).min()
+            }
+            _ => None,
+        };
+        found.map_or_else(|| since.clone(), Resume::Number)
+    }
+
     /// Makes a topic known. False where no row names it.
     fn add_topic(&mut self, name: &str) -> bool {
         let Some(rule) = rule(&self.rules, name).cloned() else { return false };
@@ -305,7 +325,7 @@ impl State {
         let listening = self.globs.iter().filter_map(Weak::upgrade).filter(fits);
         let listeners = listening.map(|listener| Arc::downgrade(&listener)).collect();
         // A topic that was forgotten may come back: its numbers go on, too.
-        let ring = Ring::new(self.last.max(self.base));
+        let ring = Ring::new(self.last.max(self.base), self.forgotten);
         self.topics.insert(name.into(), Topic { rule, ring, listeners });
         true
     }
@@ -316,6 +336,7 @@ impl State {
             && let Some(topic) = self.topics.remove(&name)
         {
             self.kept -= topic.ring.bytes();
+            self.forgotten = self.forgotten.max(topic.ring.last_number());
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Ring {
     begin: u64,
     last_id: u64,
     last_number: u64,
-    /// The number of the last one that was let go.
+    /// The number of the last one that was let go, or may have been.
     gone: u64,
 }
 
@@ -27,10 +27,17 @@ pub(super) enum Since {
 }
 
 impl Ring {
-    /// A topic whose events are numbered from behind `begin` on.
-    pub(super) fn new(begin: u64) -> Self {
+    /// A topic whose events are numbered from behind `begin` on. Up to the number `gone` it may have had
+    /// some before, which nobody remembers.
+    pub(super) fn new(begin: u64, gone: u64) -> Self {
         let kept = VecDeque::new();
-        Self { kept, bytes: 0, begin, last_id: begin, last_number: 0, gone: 0 }
+        Self { kept, bytes: 0, begin, last_id: begin, last_number: 0, gone }
+    }
+
+    /// The number of the event with this id, while it is kept.
+    pub(super) fn number_of(&self, id: u64) -> Option<u64> {
+        let at = self.kept.binary_search_by_key(&id, |told| told.id()).ok()?;
+        self.kept.get(at).map(|told| told.number())
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -80,6 +87,10 @@ impl Ring {
     pub(super) fn since(&self, point: Point, base: u64) -> Since {
         let (gap, skip) = match point {
             Point::Now => return Since::Nothing,
+            // There was nothing to miss. An id is never above its event's number.
+            Point::Id(id) if self.last_number == 0 && id >= self.gone.max(base) => {
+                return Since::Nothing;
+            }
             Point::Id(id) if id == self.last_id => return Since::Nothing,
             // Somebody else's count.
             Point::Id(id) if id > self.last_id => (Some(None), self.kept.len()),

@@ -26,6 +26,8 @@ pub enum Resume {
     Ids(HashMap<String, u64>),
     /// Behind an event of whichever topic it is, by its id.
     Id(u64),
+    /// Behind an event by its topic and id, in all topics.
+    Event(String, u64),
     /// Behind an event by its number among all.
     Number(u64),
 }
@@ -45,6 +47,8 @@ impl Resume {
             Resume::Ids(ids) => ids.get(topic).map_or(Point::Now, |id| Point::Id(*id)),
             Resume::Id(id) => Point::Id(*id),
             Resume::Number(number) => Point::Number(*number),
+            // It is not to be found: all that is known is that something may have been missed.
+            Resume::Event(..) => Point::Number(0),
         }
     }
 }

@@ -124,6 +124,51 @@ fn who_was_away_hears_what_it_missed_or_how_much() {
 }
 
 #[test]
+fn one_id_for_several_topics_is_the_place_of_its_event_in_all_of_them() {
+    let topics = Topics::new(vec![rule_of("?", 3, Lag::Tell)]);
+    let first = listen(&topics, &["?"]);
+    for topic in ["a", "b", "b", "a", "b"] {
+        publish(&topics, topic, 1);
+    }
+    let mut ids = Vec::new();
+    while let Some(Notice::Event(told)) = first.try_next() {
+        ids.push(told.id());
+    }
+    let resumed = |wanted: &[&str], resume| {
+        let listener = topics.subscribe(Caller::NOBODY, &patterns(wanted), &resume).expect("ok");
+        heard(&listener, 0).iter().map(|told| told[..1].to_owned()).collect::<String>()
+    };
+    // The second event of `a`, the fourth of all, has the id of the first of `b`.
+    let second = |topic: &str| Resume::Event(topic.to_owned(), ids[3]);
+    assert_eq!(resumed(&["?"], second("a")), "b");
+    assert_eq!(resumed(&["?"], second("b")), "bab");
+    assert_eq!(resumed(&["a", "b"], Resume::Id(ids[3])), "bab", "rather twice than never");
+    assert_eq!(resumed(&["?"], Resume::Id(ids[4])), "", "no other has that id");
+    // Nothing has ever been told under other names, so nothing of them was missed.
+    assert_eq!(resumed(&["?", "x", "y"], second("a")), "b");
+    assert_eq!(resumed(&["?"], second("a")), "b", "they are known now");
+    assert_eq!(resumed(&["x"], Resume::Id(ids[4])), "");
+    assert_eq!(
+        resumed(&["b"], Resume::Event("c".to_owned(), 7)),
+        "bbbb",
+        "a gap, and what is kept"
+    );
+}
+
+#[test]
+fn what_was_forgotten_may_have_been_missed() {
+    let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell), rule_of("b", 3, Lag::Tell)]);
+    let first = listen(&topics, &["a"]);
+    publish(&topics, "a", 2);
+    let Some(Notice::Event(told)) = first.try_next() else { panic!("an event") };
+    topics.set_rules(vec![rule_of("b", 3, Lag::Tell)]);
+    topics.set_rules(vec![rule_of("a", 3, Lag::Tell)]);
+    let resume = Resume::Id(told.id());
+    let again = topics.subscribe(Caller::NOBODY, &patterns(&["a"]), &resume).expect("ok");
+    assert_eq!(heard(&again, 0), ["a gap None"]);
+}
+
+#[test]
 fn who_is_too_slow_hears_so_and_holds_up_nobody() {
     let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell), rule_of("b", 3, Lag::Disconnect)]);
     let (slow, quick) = (listen(&topics, &["a"]), listen(&topics, &["a"]));

@@ -63,6 +63,11 @@ impl Listener {
         listener
     }
 
+    /// Closes the half of the connection that it would ask on.
+    pub async fn says_no_more(&mut self) {
+        self.stream.get_mut().shutdown().await.expect("open");
+    }
+
     /// Reads the stream's first words.
     pub async fn greeted(&mut self) {
         assert!(self.head.contains(" 200 "), "{}", self.head);

@@ -90,6 +90,25 @@ async fn what_cannot_be_heard_is_refused_and_the_socket_stays() {
 }
 
 #[tokio::test]
+async fn a_notification_subscribes_too_and_is_not_answered() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut socket = open(&gateway).await;
+    let subscribe =
+        json!({"jsonrpc": "2.0", "method": "genkan.subscribe", "params": ["shop.sold"]});
+    let nothing =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "genkan.unsubscribe", "params": ["x"]});
+    let told = socket.ask(json!([subscribe, nothing]).to_string()).await;
+    assert_eq!(told, json!([{"jsonrpc": "2.0", "id": 7, "result": {"topics": ["shop.sold"]}}]));
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(socket.json().await["params"]["data"]["n"], 1);
+    let unsubscribe =
+        json!({"jsonrpc": "2.0", "method": "genkan.unsubscribe", "params": ["shop.sold"]});
+    socket.say(unsubscribe.to_string()).await;
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "websocket")], 0.0).await;
+}
+
+#[tokio::test]
 async fn all_that_a_socket_missed_comes_however_much_it_is() {
     const MISSED: u64 = 200;
     let topics = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\n";

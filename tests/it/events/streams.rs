@@ -69,6 +69,19 @@ async fn who_comes_back_hears_what_it_missed_or_that_it_is_gone() {
 }
 
 #[tokio::test]
+async fn who_says_no_more_and_reads_hears_what_comes() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let left = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let mut stream = Listener::listen(&gateway, "?topic=shop.sold").await;
+    stream.says_no_more().await;
+    drop(left);
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "sse")], 1.0).await;
+    let mut shop = shop(&gateway).await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(stream.event().await.data["data"]["n"], 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_heard_is_refused() {
     let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
     for (query, status, kind) in [

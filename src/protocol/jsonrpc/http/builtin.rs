@@ -24,11 +24,7 @@ pub(super) async fn dispatch(
     service: Option<&str>,
     call: Call,
 ) -> (Dispatched, bool) {
-    // At a service's own address too: a service has no part in them, and one of them has a secret.
-    let bare = if service.is_none() { call.name.as_str() } else { call.name.method() };
-    if let Some(method) = ears::Method::of(bare)
-        && !http.router.table().names(call.name.as_str())
-    {
+    if let Some(method) = about_topics(http, service, &call) {
         return (Box::pin(events(http, ingress, method, ears, &call)).await, false);
     }
     let is_discovery = match service {
@@ -59,6 +55,17 @@ pub(super) async fn dispatch(
         }
         _ => (http.router.dispatch(ingress, call).await, false),
     }
+}
+
+/// What a call asks for that is about topics. At a service's own address too: a service has no part in
+/// that, and one of these methods has a secret.
+pub(super) fn about_topics(
+    http: &Http,
+    service: Option<&str>,
+    call: &Call,
+) -> Option<ears::Method> {
+    let bare = if service.is_none() { call.name.as_str() } else { call.name.method() };
+    ears::Method::of(bare).filter(|_| !http.router.table().names(call.name.as_str()))
 }
 
 /// Whether the caller may call what is Genkan's own; counted where not.

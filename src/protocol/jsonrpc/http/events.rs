@@ -1,9 +1,12 @@
 //! `GET /events?topic=…`: topics as a stream of Server-Sent Events (HTML Living Standard, 9.2).
 //!
 //! Where one topic is named, an event's id is the topic's own; else it is the event's number among
-//! all, which alone tells a reader of several where it was.
+//! all, which alone tells a reader of several where it was. `after` is always the id in an event's data.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::answer;
 use super::super::envelope::invalid;
+use super::progress::Progress;
 use super::{HttpRequest, HttpState, bare, body};
 use crate::call::Payload;
 use crate::events::topics::{Notice, Resume, Subscription};
@@ -30,6 +34,9 @@ use crate::route::pattern::Pattern;
 const INGRESS: &str = "sse";
 /// How long a stream is silent: proxies close what is silent for longer.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The same of a reader that says no more: it has left, or takes what comes all the same. Nothing but writing
+/// tells.
+const SEARCH: Duration = Duration::from_secs(1);
 /// What a stream begins with: a browser that lost it comes back after so many milliseconds.
 const GREETING: &[u8] = b"retry: 2000\n\n";
 const STILL_THERE: &[u8] = b":\n\n";
@@ -38,6 +45,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Serves a stream.
 pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Response {
     let caller = http.connected(&request).caller;
+    let progress = request.extensions().get::<Arc<Progress>>().cloned();
     let parts = body::leave(&http, request).await;
     let caller = http.identify(&caller, &parts.headers).await;
     let asked = read(&parts.uri, parts.headers.get(LAST_EVENT_ID));
@@ -54,6 +62,8 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
         draining: http.draining().clone(),
         greeted: false,
         is_over: false,
+        progress,
+        is_sought: false,
         _count: SubscriberCount::new(INGRESS),
     };
     let frames = stream::unfold(listener, |mut listener| async {
@@ -84,7 +94,7 @@ pub(super) async fn not_get(State(http): HttpState, request: HttpRequest) -> Res
 
 /// The topics that a request names, and where it goes on.
 fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume), Fault> {
-    let mut wanted = Vec::new();
+    let (mut wanted, mut after) = (Vec::new(), None);
     let mut last = last.and_then(|last| last.to_str().ok()).map(str::to_owned);
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -95,9 +105,16 @@ fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume),
             "topic" => wanted.push(Pattern::new(&value)),
             // A browser's EventSource sends no header of one's own.
             "last_event_id" | "lastEventId" => last = last.or(Some(value.into_owned())),
+            "after" => {
+                let resume = behind(value.trim()).ok_or_else(|| {
+                    invalid("`after` is the id in the data of an event, or `TOPIC:ID`")
+                });
+                after = Some(resume?);
+            }
             _ => {
-                let hint =
-                    format!("`{key}` is no parameter of /events: `topic` and `last_event_id` are");
+                let hint = format!(
+                    "`{key}` is no parameter of /events: `topic`, `after` and `last_event_id` are"
+                );
                 return Err(invalid(hint));
             }
         }
@@ -106,7 +123,7 @@ fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume),
         return Err(invalid("/events needs a topic: /events?topic=orders.*"));
     }
     let resume = match last.as_deref().map(str::trim).filter(|last| !last.is_empty()) {
-        None => Resume::Now,
+        None => after.unwrap_or_default(),
         // What is no number is none of ours: all that is known is that something was missed.
         Some(last) => {
             let id = last.parse().unwrap_or(0);
@@ -114,6 +131,15 @@ fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume),
         }
     };
     Ok((wanted, resume))
+}
+
+/// Behind which event: its id alone, or with its topic, which may have colons.
+fn behind(after: &str) -> Option<Resume> {
+    let id = |text: &str| text.parse().ok();
+    match after.rsplit_once(':') {
+        Some((topic, after)) => Some(Resume::Event(topic.to_owned(), id(after)?)),
+        None => id(after).map(Resume::Id),
+    }
 }
 
 fn is_one_topic(wanted: &[Pattern]) -> bool {
@@ -127,6 +153,10 @@ struct Listener {
     draining: CancellationToken,
     greeted: bool,
     is_over: bool,
+    /// Its connection's.
+    progress: Option<Arc<Progress>>,
+    /// It says no more.
+    is_sought: bool,
     _count: SubscriberCount,
 }
 
@@ -139,10 +169,21 @@ impl Listener {
         if self.is_over {
             return None;
         }
+        let (progress, is_sought) = (self.progress.as_deref(), self.is_sought);
+        // The connection is polled when its end comes, and polls this.
+        let ends = poll_fn(|_| match progress.is_some_and(Progress::is_ended) && !is_sought {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        let patience = if is_sought { SEARCH } else { HEARTBEAT };
         let notice = tokio::select! {
             biased;
             () = self.draining.cancelled() => return None,
-            notice = timeout(HEARTBEAT, self.subscription.next()) => notice,
+            () = ends => {
+                self.is_sought = true;
+                return Some(Bytes::from_static(STILL_THERE));
+            }
+            notice = timeout(patience, self.subscription.next()) => notice,
         };
         match notice {
             Err(_) => Some(Bytes::from_static(STILL_THERE)),
@@ -183,7 +224,11 @@ fn told_of_the_end(reason: &str, topics: Option<&[Pattern]>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::caller::Caller;
+    use crate::events::topics::Topics;
 
     fn asked(query: &str, last: Option<&str>) -> Result<(Vec<String>, String), Fault> {
         let uri = format!("/events{query}").parse().expect("a URI");
@@ -191,6 +236,30 @@ mod tests {
         read(&uri, last.as_ref()).map(|(wanted, resume)| {
             (wanted.iter().map(|one| one.as_str().to_owned()).collect(), format!("{resume:?}"))
         })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_no_more_is_sought() {
+        let progress = Arc::new(Progress::new());
+        let mut listener = Listener {
+            subscription: Topics::listener(Caller::NOBODY),
+            by_number: false,
+            draining: CancellationToken::new(),
+            greeted: true,
+            is_over: false,
+            progress: Some(Arc::clone(&progress)),
+            is_sought: false,
+            _count: SubscriberCount::new(INGRESS),
+        };
+        let started = Instant::now();
+        assert_eq!(listener.next().await.as_deref(), Some(STILL_THERE));
+        assert_eq!(started.elapsed(), HEARTBEAT);
+        progress.has_ended();
+        for pause in [Duration::ZERO, SEARCH, SEARCH] {
+            let since = Instant::now();
+            assert_eq!(listener.next().await.as_deref(), Some(STILL_THERE));
+            assert_eq!(since.elapsed(), pause);
+        }
     }
 
     #[test]
@@ -204,12 +273,16 @@ mod tests {
             ("?topic=a.%2A&topic=b", Some("7"), names(&["a.*", "b"]), "Number(7)"),
             ("?topic=a", Some("what"), names(&["a"]), "Id(0)"),
             ("?topic=a", Some(""), names(&["a"]), "Now"),
+            ("?topic=a.*&after=9", None, names(&["a.*"]), "Id(9)"),
+            ("?topic=a.*&after=a:b:9", None, names(&["a.*"]), r#"Event("a:b", 9)"#),
+            // A stream that was lost goes on where it was.
+            ("?topic=a.*&after=9", Some("12"), names(&["a.*"]), "Number(12)"),
         ];
         for (query, last, wanted, resume) in cases {
             let found = asked(query, last).unwrap_or_else(|fault| panic!("{query}: {fault:?}"));
             assert_eq!(found, (wanted, resume.to_owned()), "{query} {last:?}");
         }
-        for bad in ["", "?", "?topics=a", "?topic=%ff", "?topic=a&after=1"] {
+        for bad in ["", "?", "?topics=a", "?topic=%ff", "?topic=a&after=x"] {
             assert!(asked(bad, None).is_err(), "{bad}");
         }
     }

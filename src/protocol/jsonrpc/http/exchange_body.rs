@@ -26,6 +26,11 @@ impl RequestBody {
     pub(super) fn new(body: Incoming, progress: Arc<Progress>) -> Self {
         Self { body, progress }
     }
+
+    /// How its connection gets on.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
 }
 
 impl Body for RequestBody {

@@ -134,7 +134,7 @@ impl Requester<'_> {
             Envelope::Single(entry) => match self.read_call(entry) {
                 (Some(id), call) => self.write_single(self.answer(id, call).await, account),
                 (None, call) => {
-                    self.notify(call.into_iter().collect(), noted);
+                    self.notify(call.into_iter().collect(), noted).await;
                     Answered::new(Vec::new(), None)
                 }
             },
@@ -175,7 +175,7 @@ impl Requester<'_> {
                 (None, call) => notifications.extend(call),
             }
         }
-        self.notify(notifications, noted);
+        self.notify(notifications, noted).await;
         let answering = owed
             .into_iter()
             .enumerate()
@@ -240,10 +240,11 @@ impl Requester<'_> {
 
     /// Carries notifications out. The caller does not wait, and may hang up: they run on without
     /// it. The upstream's limit on calls in flight bounds them.
-    fn notify<N>(&self, calls: Vec<Call>, noted: N)
+    async fn notify<N>(&self, calls: Vec<Call>, noted: N)
     where
         N: Send + 'static,
     {
+        let calls = self.listen_unanswered(calls).await;
         if calls.is_empty() {
             return;
         }
@@ -257,6 +258,25 @@ impl Requester<'_> {
             stream::iter(calls).for_each_concurrent(BATCH_AT_ONCE, notify).await;
             drop(noted);
         });
+    }
+
+    /// Does at once what notifications ask for that is about topics, which is the connection's own matter.
+    /// The others.
+    async fn listen_unanswered(&self, calls: Vec<Call>) -> Vec<Call> {
+        if self.ears.is_none() {
+            return calls;
+        }
+        let mut others = Vec::new();
+        for call in calls {
+            if builtin::about_topics(self.http, self.service, &call).is_none() {
+                others.push(call);
+                continue;
+            }
+            // Whoever wants to know how it ended gives it an id.
+            let whom = (self.ingress, self.ears);
+            drop(Box::pin(builtin::dispatch(self.http, whom, self.service, call)).await);
+        }
+        others
     }
 
     fn count(&self, fault: &Fault) {

@@ -127,7 +127,9 @@ impl Server {
         } else if self.is_plain_call(&request) {
             Ok(rpc::serve(&self.http, &connected, None, request).await.map(Either::Left))
         } else {
+            let progress = Arc::clone(request.body().progress());
             request.extensions_mut().insert(connected);
+            request.extensions_mut().insert(progress);
             let answer = Box::pin(self.routes.clone().call(request)).await;
             answer.map(|answer| answer.map(Either::Right))
         }
