@@ -211,10 +211,9 @@ fn circle(bridges: &[Bridge], begin: usize) -> Option<String> {
     None
 }
 
-/// Whether every event that goes to the target comes from the source again. What the table does not
+/// Whether every event that goes to the target comes from the source again, a `$1` being one word. What the table does not
 /// show ends by the count of hops.
 fn feeds(target: &Place, source: &Place) -> bool {
     target.upstream == source.upstream
-        && highest_capture(&target.address) == 0
-        && reached(&source.address, &target.address).is_some()
+        && reached(&source.address, &glob_of(&target.address)).is_some()
 }

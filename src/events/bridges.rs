@@ -46,6 +46,13 @@ struct Plan {
     heard: Vec<String>,
 }
 
+impl Plan {
+    /// Whether it brings a topic's own events, which keep their names.
+    fn is_of_topic(&self) -> bool {
+        self.bridge.to.iter().any(|place| place.address.is_empty())
+    }
+}
+
 impl Bridges {
     /// None yet. Each runs in a task of the group.
     pub fn new(tasks: Tasks) -> Self {
@@ -63,7 +70,7 @@ impl Bridges {
     pub fn apply(&mut self, bridges: &[Bridge], topics: &[Topic], ports: &Ports) {
         self.topics.set_rules(topics.iter().map(rule).collect());
         let topics = topics.iter().filter_map(of_topic);
-        let plans = bridges.iter().map(of_bridge);
+        let plans = bridges.iter().flat_map(of_bridge);
         let mut before = std::mem::take(&mut self.running);
         for plan in plans.chain(topics) {
             let Some(ports) = self.ports_of(&plan, ports) else { continue };
@@ -160,10 +167,11 @@ impl Running {
 }
 
 /// A name that a bridge has as long as it carries the same to the same places: what waits for it in
-/// a queue is found again by it.
+/// a queue is found again by it. Two rows of topics may have one source.
 fn source_name(plan: &Plan) -> String {
     let targets: Vec<String> = plan.bridge.to.iter().map(ToString::to_string).collect();
-    format!("{}->{}", plan.bridge.from, targets.join(","))
+    let heard = if plan.is_of_topic() { plan.heard.join(",") } else { String::new() };
+    format!("{}->{}{heard}", plan.bridge.from, targets.join(","))
 }
 
 fn rule(topic: &Topic) -> TopicRule {
@@ -176,10 +184,20 @@ fn rule(topic: &Topic) -> TopicRule {
     }
 }
 
-fn of_bridge(bridge: &Bridge) -> Plan {
-    let heard = bridge.to.iter().filter(|place| place.upstream == WEB);
-    let heard = heard.map(|place| glob_of(&place.address)).collect();
-    Plan { bridge: bridge.clone(), shared: true, heard }
+/// Gateways share what a bridge carries, but for what browsers hear: each has its own, who are to hear all.
+fn of_bridge(bridge: &Bridge) -> impl Iterator<Item = Plan> {
+    let (web, others): (Vec<Place>, Vec<Place>) =
+        bridge.to.iter().cloned().partition(|place| place.upstream == WEB);
+    let heard = web.iter().map(|place| glob_of(&place.address)).collect();
+    // What is no event at all is one dead letter.
+    let dead_letter = bridge.dead_letter.clone().filter(|_| others.is_empty());
+    let carried = Bridge { to: others, ..bridge.clone() };
+    let shown = Bridge { to: web, dead_letter, ..bridge.clone() };
+    let plans = [
+        Plan { bridge: carried, shared: true, heard: Vec::new() },
+        Plan { bridge: shown, shared: false, heard },
+    ];
+    plans.into_iter().filter(|plan| !plan.bridge.to.is_empty())
 }
 
 /// Brings a topic's own events: each gateway has them all.
@@ -200,7 +218,7 @@ struct Web {
 
 impl Web {
     fn new(topics: &Arc<Topics>, plan: &Plan) -> Self {
-        let row = plan.heard.first().filter(|_| !plan.shared);
+        let row = plan.heard.first().filter(|_| plan.is_of_topic());
         Self { topics: Arc::clone(topics), row: row.map(|pattern| Pattern::new(pattern)) }
     }
 }

@@ -153,9 +153,13 @@ impl Topics {
         let Some((name, _)) = state.topics.get_key_value(topic) else { return false };
         let name = Arc::clone(name);
         let Some(topic) = state.topics.get_mut(&name) else { return false };
+        let is_first = topic.ring.last_number() == 0;
         let told = Arc::new(Told::new(name, topic.ring.next_id(), number, data, time));
         topic.listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {
+                if is_first && listener.was_away_before(told.topic()) {
+                    listener.tell_gap(told.topic(), None);
+                }
                 listener.tell(&told, topic.rule.lag);
                 true
             }
@@ -213,10 +217,12 @@ impl Topics {
         let all = [&before[..], &new[..]].concat();
         admit(&state.rules, &subscription.caller(), wanted, &all)?;
         let mut missed = Vec::new();
-        for pattern in new.iter().filter(|pattern| pattern.is_literal()) {
+        let names = new.iter().filter(|pattern| pattern.is_literal()).map(Pattern::as_str);
+        let resumed = since.names().filter(|name| new.iter().any(|new| new.matches(name)));
+        for name in names.chain(resumed.take(MOST_WANTED)) {
             // Its number is known from now on, to whoever resumes.
-            if !state.topics.contains_key(pattern.as_str()) {
-                state.add_topic(pattern.as_str());
+            if !state.topics.contains_key(name) {
+                state.add_topic(name);
             }
         }
         let (base, named) = (state.base, state.fitting(&new));
@@ -238,8 +244,12 @@ impl Topics {
         listener.begin_with(missed);
         state.globs.retain(|other| other.strong_count() > 0);
         let is_known = before.iter().any(|pattern| !pattern.is_literal());
-        if !is_known && new.iter().any(|pattern| !pattern.is_literal()) {
+        let has_globs = new.iter().any(|pattern| !pattern.is_literal());
+        if !is_known && has_globs {
             state.globs.push(Arc::downgrade(listener));
+        }
+        if has_globs && since.is_before(base) {
+            listener.comes_from_before();
         }
         listener.wanted().extend(new);
         Ok(())

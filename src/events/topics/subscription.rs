@@ -1,6 +1,7 @@
 //! A listener, and what waits for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -41,6 +42,25 @@ pub(super) enum Point {
 }
 
 impl Resume {
+    /// The topics that it names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let ids = match self {
+            Resume::Ids(ids) => Some(ids.keys().map(String::as_str)),
+            _ => None,
+        };
+        ids.into_iter().flatten()
+    }
+
+    /// Whether it is a place among all topics that lies before this one: then nobody knows which there were.
+    pub(super) fn is_before(&self, base: u64) -> bool {
+        match self {
+            Resume::Now | Resume::Ids(_) => false,
+            Resume::Id(number) | Resume::Event(_, number) | Resume::Number(number) => {
+                *number < base
+            }
+        }
+    }
+
     pub(super) fn of(&self, topic: &str) -> Point {
         match self {
             Resume::Now => Point::Now,
@@ -148,6 +168,8 @@ impl Subscription {
 
 #[derive(Default)]
 pub(super) struct Listener {
+    /// It listened by globs to an earlier process, whose topics nobody knows.
+    was_away: AtomicBool,
     caller: Mutex<Caller>,
     wanted: Mutex<Vec<Pattern>>,
     waiting: Mutex<Waiting>,
@@ -191,6 +213,21 @@ impl Waiting {
 impl Listener {
     pub(super) fn wanted(&self) -> MutexGuard<'_, Vec<Pattern>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It goes on where it was with an earlier process, by globs.
+    pub(super) fn comes_from_before(&self) {
+        self.was_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it may have missed events of a topic that had none here yet, unless it named that: then it
+    /// has been told.
+    pub(super) fn was_away_before(&self, topic: &str) -> bool {
+        self.was_away.load(Ordering::Relaxed)
+            && !self
+                .wanted()
+                .iter()
+                .any(|pattern| pattern.is_literal() && pattern.as_str() == topic)
     }
 
     pub(super) fn wants(&self, topic: &str) -> bool {

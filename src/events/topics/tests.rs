@@ -156,6 +156,25 @@ fn one_id_for_several_topics_is_the_place_of_its_event_in_all_of_them() {
 }
 
 #[test]
+fn globs_that_go_on_behind_an_earlier_process_hear_of_a_gap_in_each_topic() {
+    let topics = Topics::new(vec![rule_of("?", 3, Lag::Tell)]);
+    let resumed =
+        |resume| topics.subscribe(Caller::NOBODY, &patterns(&["?"]), &resume).expect("admitted");
+    let by_number = resumed(Resume::Number(7));
+    let by_ids = resumed(Resume::Ids([("a".to_owned(), 7)].into()));
+    let now = resumed(Resume::Now);
+    publish(&topics, "a", 2);
+    publish(&topics, "b", 1);
+    let words = |subscription: &Subscription| {
+        let heard = heard(subscription, 0);
+        heard.iter().map(|told| told[..5].to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(words(&by_number).matches("gap").count(), 2, "each once");
+    assert_eq!(words(&by_ids).matches("a gap").count(), 1, "of what it has heard");
+    assert_eq!(words(&now).matches("gap").count(), 0);
+}
+
+#[test]
 fn what_was_forgotten_may_have_been_missed() {
     let topics = Topics::new(vec![rule_of("a", 3, Lag::Tell), rule_of("b", 3, Lag::Tell)]);
     let first = listen(&topics, &["a"]);

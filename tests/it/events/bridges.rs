@@ -48,9 +48,9 @@ async fn what_a_target_does_not_take_is_a_dead_letter_with_its_reason() {
 
 #[tokio::test]
 async fn a_circle_that_the_table_does_not_show_ends() {
-    // Each `$1` could be anything.
+    // One of all that `$1` could be.
     let bridges = "[[bridges]]\nfrom = \"hub:a.*\"\nto = [\"hub:b.$1\"]\n\
-                   [[bridges]]\nfrom = \"hub:b.*\"\nto = [\"hub:a.$1\"]\n";
+                   [[bridges]]\nfrom = \"hub:b.x\"\nto = [\"hub:a.x\"]\n";
     let gateway = Gateway::start(&format!("{HUB}{bridges}")).await;
     let mut peer = module(&gateway, "a").await;
     trigger(&mut peer, "x", json!({})).await;
@@ -70,6 +70,11 @@ fn what_is_wrong_with_a_row_is_told_with_its_mend() {
     };
     for (row, expected) in [
         ("from = \"hub:a.b\"\nto = [\"hub:a.b\"]", "in a circle"),
+        ("from = \"hub:a.*\"\nto = [\"hub:a.$1\"]", "in a circle"),
+        (
+            "from = \"hub:a.*\"\nto = [\"hub:b.$1\"]\n[[bridges]]\nfrom = \"hub:b.*\"\nto = [\"hub:a.$1\"]",
+            "lead in a circle: hub:a.* → hub:b.* → hub:a.*",
+        ),
         (
             "from = \"hub:a.b\"\nto = [\"hub:c.d\"]\n[[bridges]]\nfrom = \"hub:c.*\"\nto = [\"hub:a.b\"]",
             "hub:c.* → hub:a.b",

@@ -24,6 +24,47 @@ async fn event(listener: &mut Listener) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn browsers_at_each_of_two_gateways_hear_all_that_the_two_carry_once() {
+    let nats = Nats::start();
+    let rows = "[[bridges]]\nfrom = \"bus:shop.*\"\nto = [\"web:seen.$1\", \"bus:carried.$1\"]\n\
+                [[topics]]\nmatch = \"seen.*\"\n";
+    let gateways = [gateway(&nats, rows).await, gateway(&nats, rows).await];
+    let client = nats.client().await;
+    let mut carried = client.subscribe("carried.eu").await.expect("subscribed");
+    client.flush().await.expect("connected");
+    for gateway in &gateways {
+        let mut probed = Listener::listen(gateway, "?topic=seen.probe").await;
+        let probes = async {
+            loop {
+                client.publish("shop.probe", "1".into()).await.expect("sent");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = probed.event() => {}
+            () = probes => {}
+        }
+    }
+    let mut listeners = Vec::new();
+    for gateway in &gateways {
+        listeners.push(Listener::listen(gateway, "?topic=seen.eu").await);
+    }
+    for number in 0..20 {
+        client.publish("shop.eu", json!({ "n": number }).to_string().into()).await.expect("sent");
+    }
+    // The two share what they carry, each at its own pace.
+    let mut once = Vec::new();
+    for number in 0..20 {
+        for listener in &mut listeners {
+            assert_eq!(event(listener).await["data"]["n"], number);
+        }
+        once.push(json(&next(&mut carried).await)["n"].as_u64());
+    }
+    once.sort_unstable();
+    assert_eq!(once, (0..20).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn subjects_are_heard_in_browsers_and_by_modules() {
     let nats = Nats::start();
     let rows = format!(
