@@ -60,6 +60,7 @@ impl Args {
             Part::JsonRpc,
             Part::Exposed,
             Part::Alone,
+            Part::Trust,
         ];
         parts.into_iter().any(|part| self.wants(part))
     }
@@ -90,7 +91,7 @@ impl Args {
 /// What can be measured on its own.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// The gateway in front of brokers and services: the next nine
+    /// The gateway in front of brokers and services: the next ten
     Gateway,
     /// HTTP and one WebSocket to NATS, a small body
     Nats,
@@ -108,6 +109,8 @@ pub(crate) enum Part {
     Exposed,
     /// What one call at a time waits for the gateway
     Alone,
+    /// HTTP to NATS with an API key, a rate and a breaker, and with a token
+    Trust,
     /// Resident memory under load
     Memory,
     /// The hub: the next four, which need no broker
@@ -144,6 +147,7 @@ impl Part {
             | Part::JsonRpc
             | Part::Exposed
             | Part::Alone
+            | Part::Trust
             | Part::Memory => Part::Gateway,
             Part::Hub | Part::HubCalls | Part::HubHttp | Part::HubHooks | Part::HubMemory => {
                 Part::Hub
@@ -176,6 +180,9 @@ pub(crate) enum Role {
         /// Send 100 KiB of params
         #[arg(long)]
         large: bool,
+        /// Show this with each call
+        #[arg(long)]
+        bearer: Option<String>,
     },
     /// JSON-RPC calls over one WebSocket
     #[command(hide = true)]

@@ -72,8 +72,8 @@ fn play(role: Role) -> Result<()> {
     match role {
         Role::AxumEcho => axum::echo(),
         Role::AxumJsonRpc => axum::json_rpc(),
-        Role::HttpLoad { address, method, expect, large } => {
-            http::load(address, &method, expect, large)
+        Role::HttpLoad { address, method, expect, large, bearer } => {
+            http::load(address, &method, expect, large, bearer.as_deref())
         }
         Role::WebSocketLoad { address, method } => websocket::load(address, &method),
         Role::NatsClient { server, subject, one_thread } => {

@@ -17,7 +17,7 @@ struct Path {
     wanted: Option<f64>,
 }
 
-const PATHS: [Path; 10] = [
+const PATHS: [Path; 12] = [
     Path {
         name: "HTTP → NATS, small body",
         gateway: What::GatewayNats,
@@ -87,6 +87,20 @@ const PATHS: [Path; 10] = [
         beside: "async-nats service + lapin",
         parts: &[What::NatsService, What::LapinClient],
         wanted: Some(1.3),
+    },
+    Path {
+        name: "with an API key, a rate and a breaker",
+        gateway: What::GatewayKeyed,
+        beside: "with none",
+        parts: &[What::GatewayNats],
+        wanted: Some(1.04),
+    },
+    Path {
+        name: "with a token that was seen before",
+        gateway: What::GatewayToken,
+        beside: "with none",
+        parts: &[What::GatewayNats],
+        wanted: Some(1.05),
     },
 ];
 /// What a call of the last of many routes may take more than one of the first, in microseconds.

@@ -9,7 +9,7 @@ use super::backends::{NAMEKO_SERVICE, PICOM_SERVICE};
 use super::brokers::{self, Broker};
 use super::peers::{self, Peer};
 use super::scale::{self, MANY, Scale};
-use super::{exposed, jsonrpc};
+use super::{exposed, jsonrpc, trust};
 use crate::args::{Args, Part};
 use crate::support::child::Copy;
 use crate::support::gateway::Gateway;
@@ -33,7 +33,7 @@ const FEWER_ALONE: u64 = 8;
 /// The connections that calls of the last of many routes come over.
 pub(crate) const MANY_AT: usize = CONNECTIONS[0];
 /// The totals of calls after which memory is read.
-const MEMORY_AFTER: [u64; 2] = [100_000, 500_000];
+const MEMORY_AFTER: [u64; 2] = [100_000, 1_000_000];
 
 /// What is measured. Each names a process and a load on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -60,6 +60,8 @@ pub(crate) enum What {
     NatsService,
     GatewayFromNameko,
     GatewayFromPicom,
+    GatewayKeyed,
+    GatewayToken,
 }
 
 /// What was resident after a total of calls.
@@ -177,6 +179,7 @@ impl Stage {
             exposed::set(&mut stage, args, world, rabbit)?;
         }
         jsonrpc::set(&mut stage, args)?;
+        trust::set(&mut stage, args, world)?;
         Ok(stage)
     }
 
@@ -221,8 +224,8 @@ impl Stage {
         }
         let Some(gateway) = &self.gateway else { return Ok(()) };
         let (address, pid) = (gateway.address.to_string(), gateway.pid());
-        let mut at = self::points(args, &[Part::Nats]);
-        if args.wants(Part::Routes) && !args.wants(Part::Nats) {
+        let mut at = self::points(args, &[Part::Nats, Part::Trust]);
+        if args.wants(Part::Routes) && !args.wants(Part::Nats) && !args.wants(Part::Trust) {
             at = if args.wants(Part::Alone) { &ALL[..2] } else { &CONNECTIONS[..1] };
         }
         if !at.is_empty() {

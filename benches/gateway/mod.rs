@@ -12,3 +12,4 @@ pub(crate) mod measure;
 mod peers;
 pub(crate) mod report;
 mod scale;
+mod trust;

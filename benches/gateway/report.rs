@@ -17,7 +17,7 @@ const PATHS: [(&str, What, What); 2] = [
 const BROKER_RATIO: f64 = 1.2;
 /// What still counts as flat: the growth of what is resident between the two readings, in MiB.
 const FLAT: f64 = 1.0;
-const SPEEDS: [(&str, What); 21] = [
+const SPEEDS: [(&str, What); 23] = [
     ("axum echo", What::AxumEcho),
     ("nginx", What::Nginx),
     ("async-nats client, one thread", What::NatsClient),
@@ -39,6 +39,8 @@ const SPEEDS: [(&str, What); 21] = [
     ("async-nats service", What::NatsService),
     ("Nameko → gateway → NATS", What::GatewayFromNameko),
     ("Picom → gateway → Nameko", What::GatewayFromPicom),
+    ("gateway → NATS, API key, rate, breaker", What::GatewayKeyed),
+    ("gateway → NATS, token", What::GatewayToken),
 ];
 
 /// The tables of everything that was measured.

@@ -53,19 +53,30 @@ pub(crate) enum Expect {
 }
 
 /// The role.
-pub(crate) fn load(address: SocketAddr, method: &str, expect: Expect, large: bool) -> Result<()> {
+pub(crate) fn load(
+    address: SocketAddr,
+    method: &str,
+    expect: Expect,
+    large: bool,
+    bearer: Option<&str>,
+) -> Result<()> {
+    let authorization = bearer.map(|bearer| format!("Authorization: Bearer {bearer}\r\n"));
+    let authorization = authorization.unwrap_or_default();
     let payload = if large { large_payload() } else { PAYLOAD.to_owned() };
     let call = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{payload},"id":"#);
     client(Threads::Default, async { Ok(()) }, async |()| {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (call, payload) = (call.clone(), payload.clone());
-        Ok(Connection { stream, call, payload, expect, request: Vec::new(), answer: Vec::new() })
+        let (call, payload, authorization) = (call.clone(), payload.clone(), authorization.clone());
+        let (request, answer) = (Vec::new(), Vec::new());
+        Ok(Connection { stream, authorization, call, payload, expect, request, answer })
     })
 }
 
 struct Connection {
     stream: TcpStream,
+    /// The header's line, or nothing.
+    authorization: String,
     /// A call's text up to its id.
     call: String,
     payload: String,
@@ -80,7 +91,8 @@ impl Session for Connection {
         self.request.clear();
         let head = format!(
             "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
+             {}Content-Length: {}\r\n\r\n",
+            self.authorization,
             self.call.len() + end.len()
         );
         self.request.extend_from_slice(head.as_bytes());

@@ -34,12 +34,12 @@ enum Side {
 pub(super) fn read_bridge(section: &mut Section<'_>, places: &EventPlaces<'_>) -> Option<Bridge> {
     let from = section.required_text("from");
     let from = from.and_then(|text| read_place(section, "from", &text, Side::Source, places));
-    if !section.has("to") {
+    let targets = section.texts("to");
+    if targets.is_empty() {
         let title = section.title();
         section.problem_here(format!("{title} needs `to`: add `to = [\"UPSTREAM:ADDRESS\"]`"));
     }
-    let to: Vec<Place> = section
-        .texts("to")
+    let to: Vec<Place> = targets
         .iter()
         .filter_map(|text| read_place(section, "to", text, Side::Target, places))
         .collect();
@@ -89,7 +89,27 @@ pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) ->
     let slow = [("tell", false), ("disconnect", true)];
     let disconnects_slow = section.choice("slow", &slow, false);
     let pattern = Pattern::new(&pattern?);
+    // What is in a folder has names of its own.
+    let named = from.as_ref().map(|from| from.address.as_str()).filter(|from| !from.contains('/'));
+    if let Some(named) = named.filter(|named| !pattern.meets(&Pattern::new(&globbed(named)))) {
+        let title = section.title();
+        let message = format!(
+            "{title}: events of {} keep their names, none of which is `{}`: nobody would hear any",
+            quoted(named),
+            pattern.as_str()
+        );
+        section.warn("from", message);
+    }
     Some(Topic { pattern, from, keep, keep_bytes, access, disconnects_slow })
+}
+
+/// An address with wildcards as a glob: `>` stands for all that is left, and so does `#`.
+fn globbed(address: &str) -> String {
+    let words = address.split('.');
+    words
+        .map(|word| if matches!(word, ">" | "#") { "*" } else { word })
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
 fn read_place(

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::answer;
 use super::super::envelope::invalid;
@@ -59,7 +60,9 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     let listener = Listener {
         subscription,
         by_number,
-        draining: http.draining().clone(),
+        draining: Box::pin(http.draining().clone().cancelled_owned()),
+        heartbeat: Box::pin(sleep(HEARTBEAT)),
+        told: Instant::now(),
         greeted: false,
         is_over: false,
         progress,
@@ -150,7 +153,11 @@ fn is_one_topic(wanted: &[Pattern]) -> bool {
 struct Listener {
     subscription: Subscription,
     by_number: bool,
-    draining: CancellationToken,
+    /// Both are kept from one event to the next: to make them anew takes more than to write one.
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    heartbeat: Pin<Box<Sleep>>,
+    /// When it was last told something.
+    told: Instant,
     greeted: bool,
     is_over: bool,
     /// Its connection's.
@@ -175,33 +182,51 @@ impl Listener {
             true => Poll::Ready(()),
             false => Poll::Pending,
         });
-        let patience = if is_sought { SEARCH } else { HEARTBEAT };
+        let (heartbeat, told) = (self.heartbeat.as_mut(), self.told);
         let notice = tokio::select! {
             biased;
-            () = self.draining.cancelled() => return None,
+            () = self.draining.as_mut() => return None,
             () = ends => {
                 self.is_sought = true;
-                return Some(Bytes::from_static(STILL_THERE));
+                None
             }
-            notice = timeout(patience, self.subscription.next()) => notice,
+            notice = self.subscription.next() => Some(notice),
+            () = silence(heartbeat, told, if is_sought { SEARCH } else { HEARTBEAT }) => None,
         };
+        self.told = Instant::now();
         match notice {
-            Err(_) => Some(Bytes::from_static(STILL_THERE)),
-            Ok(Notice::Event(told)) => Some(told.frame(self.by_number)),
-            Ok(Notice::Gap { topic, missed }) => Some(told_apart("gap", &topic, missed)),
-            Ok(Notice::Lagged { topic, missed }) => {
+            None => {
+                let patience = if self.is_sought { SEARCH } else { HEARTBEAT };
+                self.heartbeat.as_mut().reset(self.told + patience);
+                Some(Bytes::from_static(STILL_THERE))
+            }
+            Some(Notice::Event(told)) => Some(told.frame(self.by_number)),
+            Some(Notice::Gap { topic, missed }) => Some(told_apart("gap", &topic, missed)),
+            Some(Notice::Lagged { topic, missed }) => {
                 Some(told_apart("lagged", &topic, Some(missed)))
             }
-            Ok(Notice::Refused(topics)) => {
+            Some(Notice::Refused(topics)) => {
                 self.is_over = !self.subscription.wants_any();
                 Some(told_of_the_end(Notice::REFUSED, Some(&topics)))
             }
-            Ok(Notice::Ended(denial)) => {
+            Some(Notice::Ended(denial)) => {
                 self.is_over = true;
                 Some(told_of_the_end(denial.message(), None))
             }
-            Ok(Notice::TooSlow) => None,
+            Some(Notice::TooSlow) => None,
         }
+    }
+}
+
+/// Waits until nothing has been told for that long. The clock is set when it has run down alone.
+async fn silence(mut clock: Pin<&mut Sleep>, told: Instant, patience: Duration) {
+    loop {
+        clock.as_mut().await;
+        let due = told + patience;
+        if due <= Instant::now() {
+            return;
+        }
+        clock.as_mut().reset(due);
     }
 }
 
@@ -224,7 +249,7 @@ fn told_of_the_end(reason: &str, topics: Option<&[Pattern]>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::caller::Caller;
@@ -244,7 +269,9 @@ mod tests {
         let mut listener = Listener {
             subscription: Topics::listener(Caller::NOBODY),
             by_number: false,
-            draining: CancellationToken::new(),
+            draining: Box::pin(CancellationToken::new().cancelled_owned()),
+            heartbeat: Box::pin(sleep(HEARTBEAT)),
+            told: Instant::now(),
             greeted: true,
             is_over: false,
             progress: Some(Arc::clone(&progress)),
