@@ -11,7 +11,9 @@ use lapin::options::{
     ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -107,14 +109,21 @@ impl Source {
         let data = json!({"text": "x".repeat(SIZE)}).to_string();
         let data = data.as_bytes();
         let publish = |_| async move {
-            let properties = BasicProperties::default()
-                .with_content_type("application/json".into())
-                .with_content_encoding("utf-8".into())
-                .with_delivery_mode(2);
-            let options = BasicPublishOptions::default();
-            let (exchange, key) = (exchange().into(), self.event.as_str().into());
-            self.channel.basic_publish(exchange, key, options, data, properties).await?.await?;
-            anyhow::Ok(())
+            loop {
+                let properties = BasicProperties::default()
+                    .with_content_type("application/json".into())
+                    .with_content_encoding("utf-8".into())
+                    .with_delivery_mode(2);
+                let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+                let (exchange, key) = (exchange().into(), self.event.as_str().into());
+                let published =
+                    self.channel.basic_publish(exchange, key, options, data, properties).await?;
+                if published.await? == Confirmation::Ack(None) {
+                    return anyhow::Ok(());
+                }
+                // A gateway that has just begun may not have bound its queue yet.
+                tokio::time::sleep(LOOK).await;
+            }
         };
         stream::iter(0..events).map(publish).buffered(UNCONFIRMED).try_collect::<()>().await
     }

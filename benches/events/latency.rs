@@ -16,13 +16,15 @@ use super::bridge::{declare_exchange, exchange};
 use super::subscribers::{DATA, Subscriber, Way};
 use crate::support::role::{Answer, Command, Run, take_orders};
 
-/// The type of the events.
-const EVENT: &str = "made";
+/// The type of the events that each hears: nobody hears another's.
+const FOR_BROWSER: &str = "made";
+const FOR_CONSUMER: &str = "heard";
 
 /// The role: publishes as many events as it is told to run, each when the one before was heard: by a WebSocket
 /// at `gateway`, or else by a consumer of its own.
 pub(crate) fn latency(rabbit: &str, gateway: Option<SocketAddr>) -> Result<()> {
     let runtime = Runtime::new()?;
+    let event = if gateway.is_some() { FOR_BROWSER } else { FOR_CONSUMER };
     let (_connection, channel, mut hearer) = runtime.block_on(async {
         let connection = Connection::connect(rabbit, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -38,7 +40,7 @@ pub(crate) fn latency(rabbit: &str, gateway: Option<SocketAddr>) -> Result<()> {
             let (start, mut latencies) = (std::time::Instant::now(), Vec::new());
             for _ in 0..events {
                 let begin = std::time::Instant::now();
-                publish(&channel).await?;
+                publish(&channel, event).await?;
                 hearer.hear().await?;
                 latencies.push(begin.elapsed());
             }
@@ -77,19 +79,21 @@ async fn consumer(connection: &Connection) -> Result<Consumer> {
     let queue = channel.queue_declare("".into(), own, none.clone()).await?;
     let name = queue.name().clone();
     let bind = QueueBindOptions::default();
-    channel.queue_bind(name.clone(), exchange().into(), EVENT.into(), bind, none.clone()).await?;
+    channel
+        .queue_bind(name.clone(), exchange().into(), FOR_CONSUMER.into(), bind, none.clone())
+        .await?;
     let unacknowledged = BasicConsumeOptions { no_ack: true, ..Default::default() };
     Ok(channel.basic_consume(name, "".into(), unacknowledged, none).await?)
 }
 
-async fn publish(channel: &Channel) -> Result<()> {
+async fn publish(channel: &Channel, event: &str) -> Result<()> {
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_content_encoding("utf-8".into())
         .with_delivery_mode(1);
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(exchange().into(), EVENT.into(), options, DATA.as_bytes(), properties)
+        .basic_publish(exchange().into(), event.into(), options, DATA.as_bytes(), properties)
         .await?;
     Ok(())
 }

@@ -202,7 +202,9 @@ fn bridge(args: &Args, rabbit: &Broker, nats: &Broker, results: &mut Results) ->
     );
     let configuration = format!("{}{row}", upstreams(rabbit, nats));
     if !args.floors {
-        drop(Gateway::start("bridge", &configuration)?);
+        let first = Gateway::start("bridge", &configuration)?;
+        to_gateway.open(1)?;
+        drop(first);
     }
     let (events, rounds) = (args.calls(CARRIED), args.rounds());
     for round in 1..=rounds {
