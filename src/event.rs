@@ -75,7 +75,11 @@ impl fmt::Debug for Receipt {
 /// Why a target does not have an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// It may take it later.
+    /// Nobody was there to take it, or to say that it was taken: no connection, an outage, an alarm. That says
+    /// nothing of the event, which is as good as any when there is somebody again.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The place does not take it now, and says so. It may later.
     #[error("{0}")]
     Unavailable(String),
     /// It never will: what it is makes it none there.

@@ -4,6 +4,10 @@
 //! until then it is tried again; so it comes at least once, and in the order of its source. What a
 //! source does not keep comes at most once. What a target will never take, or has not taken after
 //! so many attempts, goes to the dead letters; where there are none, it is counted and logged.
+//!
+//! An outage is no refusal: where nobody is there to take an event, its source keeps it for as long as that
+//! lasts. What no source keeps is not held up by it for longer than by a refusal, since all that comes
+//! behind it would be lost in its place.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -151,21 +155,25 @@ impl Pump {
             // all that came behind it.
             let mut under_way: FuturesOrdered<_> =
                 events[from..].iter().map(|carried| self.publish(target, carried)).collect();
-            let mut next = events.len();
+            let (mut next, mut is_tried_again) = (events.len(), false);
             let mut number = from;
             while let Some(result) = under_way.next().await {
                 match result {
                     Ok(()) => {}
                     Err(Undelivered::Refused(reason)) => failed.push((number, reason)),
-                    Err(Undelivered::Unavailable(reason)) => {
-                        attempts = if number == from { attempts + 1 } else { 1 };
+                    Err(undelivered) => {
+                        // Those before it have arrived: the count is that of one event.
+                        attempts = if number == from { attempts } else { 0 };
+                        let is_outage = matches!(undelivered, Undelivered::Unreachable(_));
+                        attempts += u32::from(!(is_outage && lossless));
                         let gives_up = self.dead_letter.is_some() || !lossless;
+                        let reason = undelivered.to_string();
                         if gives_up && attempts > self.retries {
                             failed.push((number, reason));
                             (next, attempts) = (number + 1, 0);
                         } else {
                             self.complaints.unavailable(&target.name, &reason);
-                            next = number;
+                            (next, is_tried_again) = (number, true);
                         }
                         break;
                     }
@@ -173,7 +181,7 @@ impl Pump {
                 number += 1;
             }
             drop(under_way);
-            if next < events.len() && attempts > 0 {
+            if is_tried_again {
                 sleep(backoff.failed()).await;
             }
             from = next;
@@ -203,7 +211,10 @@ impl Pump {
         loop {
             match target.port.publish(&target.address, &letter).await {
                 Ok(()) => return self.metrics.count(EventOutcome::DeadLetter),
-                Err(Undelivered::Unavailable(_)) => sleep(backoff.failed()).await,
+                Err(Undelivered::Unreachable(why) | Undelivered::Unavailable(why)) => {
+                    self.complaints.unavailable(&target.name, &why);
+                    sleep(backoff.failed()).await;
+                }
                 Err(Undelivered::Refused(why)) => {
                     self.metrics.count(EventOutcome::Lost);
                     return self
@@ -225,4 +236,80 @@ fn dead_letter(event: &Event, reason: &str) -> Payload {
         event.data.as_str()
     );
     Payload::from_validated(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::event_port::Source;
+
+    /// A place that does with each event what it is told, and takes all when it is told no more.
+    #[derive(Default)]
+    struct Place {
+        says: Mutex<Vec<Undelivered>>,
+        has: Mutex<Vec<String>>,
+    }
+
+    impl EventPort for Place {
+        fn listen(&self, _sources: &[Source]) {}
+
+        fn publish(
+            &self,
+            _address: &str,
+            event: &Event,
+        ) -> BoxFuture<'static, Result<(), Undelivered>> {
+            let said = self.says.lock().unwrap().pop();
+            if said.is_none() {
+                self.has.lock().unwrap().push(event.data.as_str().to_owned());
+            }
+            Box::pin(std::future::ready(said.map_or(Ok(()), Err)))
+        }
+    }
+
+    /// Carries one event to a target that says that first: what the target and the dead letters have.
+    async fn carry(says: Vec<Undelivered>, retries: u32, is_kept: bool) -> (usize, usize) {
+        let place = |says| Arc::new(Place { says: Mutex::new(says), has: Mutex::default() });
+        let (there, dead) = (place(says), place(Vec::new()));
+        let target = |port: &Arc<Place>| Target {
+            name: "there".to_owned(),
+            address: String::new(),
+            port: Arc::clone(port) as Arc<dyn EventPort>,
+        };
+        let pump = Pump {
+            targets: vec![target(&there)],
+            dead_letter: Some(target(&dead)),
+            retries,
+            metrics: EventMetrics::new("test"),
+            complaints: Complaints::new("test"),
+        };
+        let event = Event {
+            topic: "a".into(),
+            id: "1".into(),
+            data: Payload::NULL,
+            time: SystemTime::now(),
+            context: Arc::new(Context::new(TraceParent::generate())),
+        };
+        let receipt = is_kept.then(|| Receipt::new(|| {}));
+        pump.carry(vec![Delivery { event: Ok(event), captures: Vec::new(), receipt }]).await;
+        let has = |place: &Place| place.has.lock().unwrap().len();
+        (has(&there), has(&dead))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_does_not_count_against_an_event_that_its_source_keeps() {
+        let outage = || Undelivered::Unreachable("no connection".to_owned());
+        let refusal = || Undelivered::Unavailable("full".to_owned());
+        let outages = |times| std::iter::repeat_with(outage).take(times).collect::<Vec<_>>();
+        assert_eq!(carry(outages(100), 0, true).await, (1, 0));
+        let mixed = [outages(20), vec![refusal()], outages(20), vec![refusal()]].concat();
+        assert_eq!(carry(mixed.clone(), 2, true).await, (1, 0));
+        assert_eq!(carry(mixed, 1, true).await, (0, 1));
+        assert_eq!(carry(vec![refusal()], 0, true).await, (0, 1));
+        // What nobody keeps does not keep the next ones waiting.
+        assert_eq!(carry(outages(3), 2, false).await, (0, 1));
+        let never = Undelivered::Refused("no object".to_owned());
+        assert_eq!(carry(vec![never], 9, true).await, (0, 1));
+    }
 }

@@ -16,6 +16,10 @@ pub(super) enum Step {
     Consume,
 }
 
+/// What a broker says that goes, or that misses a part of itself. A queue that is declared is not found only where
+/// the node is down on which it is.
+const OUTAGES: [u16; 2] = [320, 541];
+
 /// What is wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
@@ -26,6 +30,8 @@ pub(super) struct Complaint {
     pub(super) mend: Option<&'static str>,
     /// Whether the connection is of no use any more.
     pub(super) is_final: bool,
+    /// Whether the broker was not there, or not whole: what was asked is not what is wrong.
+    pub(super) is_outage: bool,
 }
 
 impl Complaint {
@@ -42,7 +48,8 @@ impl Complaint {
 
     /// One that waiting may mend.
     pub(super) fn plain(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: reason.into(), said: String::new(), mend: None, is_final: false }
+        let reason = reason.into();
+        Self { reason, said: String::new(), mend: None, is_final: false, is_outage: true }
     }
 
     fn of(step: Step, code: u16, said: String) -> Self {
@@ -72,11 +79,12 @@ impl Complaint {
                  an exclusive consumer",
             ),
             (_, code) => {
-                let reason = format!("rabbitmq refuses with code {code}").into();
-                return Self { said, ..Self::plain(Cow::<str>::clone(&reason)) };
+                let reason = format!("rabbitmq refuses with code {code}");
+                let is_outage = OUTAGES.contains(&code) || (step, code) == (Step::Queue, 404);
+                return Self { said, is_outage, ..Self::plain(reason) };
             }
         };
-        Self { reason: reason.into(), said, mend: Some(mend), is_final: false }
+        Self { reason: reason.into(), said, mend: Some(mend), is_final: false, is_outage: false }
     }
 
     /// In one sentence, for whoever sends an event.
@@ -106,6 +114,11 @@ mod tests {
             let complaint = Complaint::of(step, code, String::new());
             assert!(complaint.told().contains(words), "{step:?} {code}: {complaint:?}");
             assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
+            assert!(!complaint.is_outage, "{step:?} {code}");
         }
+        for (step, code) in [(Step::Exchange, 320), (Step::Queue, 541), (Step::Queue, 404)] {
+            assert!(Complaint::of(step, code, String::new()).is_outage, "{step:?} {code}");
+        }
+        assert!(Complaint::plain("rabbitmq does not answer").is_outage);
     }
 }

@@ -237,7 +237,10 @@ impl<'a> Emitter<'a> {
             Ok(Err(complaint)) => complaint,
             Err(_) => Complaint::plain("rabbitmq does not answer"),
         };
-        let undelivered = lost(&complaint.told());
+        let undelivered = match complaint.is_outage {
+            true => lost(&complaint.told()),
+            false => Undelivered::Unavailable(complaint.told()),
+        };
         self.shut(target.clone(), UNMADE_FOR, undelivered.clone());
         Some(undelivered)
     }
@@ -283,7 +286,7 @@ impl<'a> Emitter<'a> {
             }
             Ok(Confirmation::Nack(returned)) => {
                 if let Some(outgoing) = self.unconfirmed.remove(&number) {
-                    outgoing.end(Err(lost("rabbitmq could not take it")));
+                    outgoing.end(Err(not_now("rabbitmq could not take it")));
                 }
                 returned
             }
@@ -307,7 +310,7 @@ impl<'a> Emitter<'a> {
         };
         for outgoing in self.take_out(is_it) {
             self.places.remove(&place(&outgoing.target));
-            outgoing.end(Err(lost("its queue is gone")));
+            outgoing.end(Err(not_now("its queue is gone")));
         }
     }
 
@@ -435,8 +438,10 @@ impl<'a> Emitter<'a> {
             let said = scrub(&error.to_string()).into_owned();
             if let Some(outgoing) = self.unconfirmed.remove(&number) {
                 outgoing.end(Err(match code(&error) {
-                    Some(_) => Undelivered::Refused(format!("rabbitmq refuses it: {said}")),
                     None => lost(&said),
+                    Some(_) if is_goodbye(&error) => lost(&said),
+                    Some(NOT_FOUND | INTERNAL_ERROR) => not_now(&said),
+                    Some(_) => Undelivered::Refused(format!("rabbitmq refuses it: {said}")),
                 }));
             }
             self.reopen().await?;
@@ -463,6 +468,12 @@ impl<'a> Emitter<'a> {
 
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
+const INTERNAL_ERROR: u16 = 541;
+
+/// The place is there, and does not take an event now.
+fn not_now(reason: &str) -> Undelivered {
+    Undelivered::Unavailable(reason.to_owned())
+}
 
 /// What the broker has refused something with.
 fn code(error: &lapin::Error) -> Option<u16> {

@@ -116,8 +116,9 @@ impl Events {
     }
 }
 
+/// Nobody is there to take an event, or nobody knows whether it was taken.
 fn lost(reason: &str) -> Undelivered {
-    Undelivered::Unavailable(reason.to_owned())
+    Undelivered::Unreachable(reason.to_owned())
 }
 
 impl EventPort for Events {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::outbox::Publication;
+use super::super::wire::Unstored;
 use crate::event::Undelivered;
 
 /// How long a stream may take to say that it has stored an event: then it is sent again, by the same id.
@@ -28,12 +29,12 @@ pub(in super::super) struct Seat {
     /// The stream that is to have it.
     stream: Option<Arc<str>>,
     is_written: bool,
-    sender: Option<oneshot::Sender<Result<(), Undelivered>>>,
+    sender: Option<oneshot::Sender<Result<(), Unstored>>>,
 }
 
 /// What will be said of an event.
 pub(in super::super) struct Vouched {
-    told: oneshot::Receiver<Result<(), Undelivered>>,
+    told: oneshot::Receiver<Result<(), Unstored>>,
     stream: Option<Arc<str>>,
 }
 
@@ -74,7 +75,7 @@ impl Seat {
     }
 
     /// A stream has answered: what it says of its name and the subject.
-    pub(super) fn receipt(mut self, read: impl FnOnce(&str, &str) -> Result<(), Undelivered>) {
+    pub(super) fn receipt(mut self, read: impl FnOnce(&str, &str) -> Result<(), Unstored>) {
         if let (Some(stream), Some(sender)) = (&self.stream, self.sender.take()) {
             // Who has stopped waiting need not be told.
             let _told = sender.send(read(stream, &self.subject));
@@ -90,7 +91,7 @@ impl Seat {
         let reason =
             format!("NATS does not permit Genkan to publish to `{subject}`: allow its user to");
         // Who has stopped waiting need not be told.
-        let _told = sender.send(Err(Undelivered::Refused(reason)));
+        let _told = sender.send(Err(Undelivered::Refused(reason).into()));
         true
     }
 }
@@ -106,17 +107,18 @@ impl Drop for Seat {
 
 impl Vouched {
     /// Waits for it.
-    pub(in super::super) async fn wait(self) -> Result<(), Undelivered> {
-        let lost = || Undelivered::Unavailable("the connection to NATS was lost".to_owned());
+    pub(in super::super) async fn wait(self) -> Result<(), Unstored> {
+        let lost = || Undelivered::Unreachable("the connection to NATS was lost".to_owned()).into();
         let Some(stream) = &self.stream else {
             return self.told.await.unwrap_or_else(|_| Err(lost()));
         };
         match timeout(CONFIRM, self.told).await {
             Ok(told) => told.unwrap_or_else(|_| Err(lost())),
-            Err(_) => Err(Undelivered::Unavailable(format!(
+            Err(_) => Err(Undelivered::Unreachable(format!(
                 "the stream `{stream}` has not confirmed it within {CONFIRM:?}: is it there, and without \
                  `no_ack`?"
-            ))),
+            ))
+            .into()),
         }
     }
 }

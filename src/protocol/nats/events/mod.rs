@@ -12,6 +12,7 @@
 //! is wanted; where a connection was lost, those that it brought events are told of a gap when the next one
 //! has subscribed. Where a server says goodbye, the next generation subscribes before the old one leaves.
 
+mod absent;
 mod address;
 mod hosted;
 pub(super) mod letter;
@@ -29,11 +30,13 @@ use tokio::sync::watch;
 
 use super::config::Settings;
 use super::connection::{Link, State};
+use super::generation::Generation;
 use super::outbox::Publication;
-use super::wire::{self, Ack};
+use super::wire::{self, Ack, Unstored};
 use crate::event::{Event, Undelivered};
 use crate::event_port::{EventPort, Source};
 use crate::metrics::UpstreamMetrics;
+use absent::Absences;
 pub(super) use address::ADDRESSES;
 use address::{Place, Stream};
 pub(super) use hosted::Hosted;
@@ -50,6 +53,7 @@ pub(super) struct Events {
     hosts: AtomicU64,
     /// The subjects that are known not to be permitted.
     refused: Mutex<HashSet<String>>,
+    absences: Arc<Absences>,
     /// Streams whose consumers are to be deleted, and which generation does that.
     gone: Mutex<Vec<(Arc<StreamSource>, u64)>>,
 }
@@ -96,6 +100,7 @@ impl Events {
             settled: watch::Sender::default(),
             hosts: AtomicU64::new(0),
             refused: Mutex::default(),
+            absences: Arc::default(),
             gone: Mutex::default(),
         })
     }
@@ -112,7 +117,7 @@ impl Events {
     }
 
     /// Hands an event over: its connection vouches for it later.
-    fn hand_over(&self, address: &str, event: &Event) -> Result<letter::Vouched, Undelivered> {
+    fn hand_over(&self, address: &str, event: &Event) -> Result<Handed, Undelivered> {
         let (subject, stream) = match Place::read(address) {
             Place::Subject(subject) => (subject, None),
             Place::Stream(Stream { name, subject }) => (subject, Some(name)),
@@ -122,7 +127,7 @@ impl Events {
         let state = self.link.state();
         let generation = match &*state {
             State::Up(generation) => generation,
-            State::Down(why) => return Err(Undelivered::Unavailable((*why).to_owned())),
+            State::Down(why) => return Err(Undelivered::Unreachable((*why).to_owned())),
         };
         let headers = wire::event_headers(event, stream);
         let payload = event.data.clone().into_bytes();
@@ -135,7 +140,9 @@ impl Events {
             return Err(Undelivered::Refused(reason));
         }
         let publication = Publication { subject: subject.into(), headers, payload };
-        Ok(generation.publish(publication, stream.map(Arc::from)))
+        let stream: Option<Arc<str>> = stream.map(Arc::from);
+        let vouched = generation.publish(publication, stream.clone());
+        Ok(Handed { vouched, stored: stream.map(|stream| (stream, Arc::clone(generation))) })
     }
 
     fn upstream(&self) -> &str {
@@ -207,8 +214,32 @@ impl EventPort for Events {
     fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
         // What was handed over first is in the queue first, whoever is polled first.
         match self.hand_over(address, event) {
-            Ok(vouched) => vouched.wait().boxed(),
+            Ok(handed) => {
+                let absences = Arc::clone(&self.absences);
+                async move { handed.wait(&absences).await }.boxed()
+            }
             Err(undelivered) => std::future::ready(Err(undelivered)).boxed(),
+        }
+    }
+}
+
+/// An event that was handed over.
+struct Handed {
+    vouched: letter::Vouched,
+    /// The stream that is to have it, and over which connection that is to be said.
+    stored: Option<(Arc<str>, Arc<Generation>)>,
+}
+
+impl Handed {
+    /// Waits until its connection, or a stream, has vouched for it.
+    async fn wait(self, absences: &Absences) -> Result<(), Undelivered> {
+        match (self.vouched.wait().await, &self.stored) {
+            (Ok(()), _) => Ok(()),
+            (Err(Unstored::Because(undelivered)), _) => Err(undelivered),
+            (Err(Unstored::Nobody(reason)), Some((stream, generation))) => {
+                Err(absences.explain(generation, stream, reason).await)
+            }
+            (Err(Unstored::Nobody(reason)), None) => Err(Undelivered::Unavailable(reason)),
         }
     }
 }

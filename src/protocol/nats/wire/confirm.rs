@@ -22,18 +22,40 @@ struct Confirm {
     error: Option<ApiError>,
 }
 
+/// What says nothing of the message: the server has no leader, no room for anything (as RabbitMQ's alarms), or too
+/// much to do; or the message is being stored.
+const OUTAGES: [u32; 14] = [
+    10007, 10008, 10009, 10023, 10028, 10039, 10041, 10044, 10047, 10076, 10118, 10158, 10167,
+    10194,
+];
+
+/// Why a stream has not stored a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::protocol::nats) enum Unstored {
+    /// Nobody takes its subject: there is no such stream, or nobody who speaks for it now.
+    Nobody(String),
+    /// That is known.
+    Because(Undelivered),
+}
+
+impl From<Undelivered> for Unstored {
+    fn from(undelivered: Undelivered) -> Self {
+        Self::Because(undelivered)
+    }
+}
+
 /// Whether a stream has stored a message that went to a subject; else why not, with the mend.
 pub(in crate::protocol::nats) fn confirmed(
     message: &Message,
     stream: &str,
     subject: &str,
-) -> Result<(), Undelivered> {
-    let unavailable = |reason: String| Err(Undelivered::Unavailable(reason));
+) -> Result<(), Unstored> {
+    let unavailable = |reason: String| Err(Undelivered::Unavailable(reason).into());
     if is_no_responders(message) {
-        return unavailable(format!(
+        return Err(Unstored::Nobody(format!(
             "no stream takes `{subject}`: make the stream `{stream}` with that subject (nats stream add), or \
              start nats-server with JetStream (-js)"
-        ));
+        )));
     }
     let Ok(Confirm { seq, error }) = serde_json::from_slice(&message.payload) else {
         return unavailable(format!(
@@ -50,7 +72,12 @@ pub(in crate::protocol::nats) fn confirmed(
     match code {
         TOO_LARGE => Err(Undelivered::Refused(format!(
             "it is larger than the stream `{stream}` takes: raise its `max_msg_size`"
-        ))),
+        ))
+        .into()),
+        code if OUTAGES.contains(&code) => Err(Undelivered::Unreachable(format!(
+            "JetStream cannot store anything in `{stream}` now: {said}"
+        ))
+        .into()),
         STORE_FAILED => unavailable(format!(
             "the stream `{stream}` cannot store it ({said}): raise its limits, or let it discard old messages"
         )),
@@ -86,17 +113,27 @@ mod tests {
             ("[1]", "no stream"),
             ("", "no stream"),
         ] {
-            let Err(Undelivered::Unavailable(reason)) = said(body) else { panic!("{body}") };
+            let Err(Unstored::Because(Undelivered::Unavailable(reason))) = said(body) else {
+                panic!("{body}")
+            };
             assert!(reason.contains(words), "{body}: {reason}");
         }
         let large = said(r#"{"error":{"code":400,"err_code":10054,"description":"x"}}"#);
         assert!(
-            matches!(large, Err(Undelivered::Refused(reason)) if reason.contains("max_msg_size"))
+            matches!(large, Err(Unstored::Because(Undelivered::Refused(reason))) if reason.contains("max_msg_size"))
         );
+        for body in [
+            r#"{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}"#,
+            r#"{"error":{"code":503,"err_code":10023,"description":"insufficient resources"}}"#,
+        ] {
+            let outage = said(body);
+            assert!(
+                matches!(outage, Err(Unstored::Because(Undelivered::Unreachable(_)))),
+                "{outage:?}"
+            );
+        }
         let nobody = Message { headers: "NATS/1.0 503\r\n\r\n".into(), ..Message::default() };
-        let Err(Undelivered::Unavailable(reason)) = confirmed(&nobody, "S", "a.b") else {
-            panic!()
-        };
+        let Err(Unstored::Nobody(reason)) = confirmed(&nobody, "S", "a.b") else { panic!() };
         assert!(reason.contains("nats stream add"), "{reason}");
     }
 }

@@ -30,7 +30,7 @@ mod violation;
 
 pub(super) use answer::{Answer, Asked, fault, last_error, result};
 pub(super) use call::{context, idempotency_key, limit, method, read};
-pub(super) use confirm::confirmed;
+pub(super) use confirm::{Unstored, confirmed};
 pub(super) use consumer::{
     ApiFailure, ConsumerInfo, ConsumerName, NewConsumer, Start, StreamInfo, api_answer,
     consumer_info, create_consumer, delete_consumer, pull, stream_info,

@@ -3,6 +3,7 @@
 mod carried;
 mod kills;
 mod odd;
+mod outages;
 
 use std::time::Duration;
 
