@@ -16,8 +16,14 @@ pub trait EventPort: Send + Sync {
     fn listen(&self, sources: &[Source]);
 
     /// This source, which is listened to, goes for good with the next [`EventPort::listen`]: what is kept for
-    /// it by its name may go too, unless somebody else reads it.
+    /// it by its name may go too, unless somebody else reads it. Until then what waits there may still be handed to
+    /// its taker.
     fn forget(&self, _source: &Source) {}
+
+    /// Takes no events any more, also not those of sources that go: the process ends.
+    fn close(&self) {
+        self.listen(&[]);
+    }
 
     /// Hands an event over to an address. What was handed over first goes first. The future ends
     /// when the other side has vouched for it, where its protocol can; it may be dropped, and the

@@ -94,7 +94,7 @@ impl Bridges {
     /// Takes no events any more, and waits until those that were taken are where they go to, at
     /// most `patience`. True if all are.
     pub async fn drain(&mut self, ports: &Ports, patience: Duration) -> bool {
-        ports.values().for_each(|port| port.listen(&[]));
+        ports.values().for_each(|port| port.close());
         self.running.clear();
         let carried = async {
             while self.tasks.running() > 0 {

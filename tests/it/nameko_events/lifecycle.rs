@@ -7,7 +7,7 @@ use crate::events::Listener;
 use crate::harness::{Gateway, RabbitMq, eventually};
 
 /// The names of the queues in which a bridge's events wait.
-fn queues(vhost: &str) -> Vec<String> {
+pub fn queues(vhost: &str) -> Vec<String> {
     let listed = RabbitMq::shared().get(&format!("queues/{vhost}"));
     let names = listed.as_array().into_iter().flatten().filter_map(|queue| queue["name"].as_str());
     names.filter(|name| name.starts_with("genkan.bridge-")).map(str::to_owned).collect()

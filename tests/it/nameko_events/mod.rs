@@ -1,8 +1,10 @@
 //! Events on RabbitMQ, in both directions: real Nameko services and dispatchers, Gemstone's, and what no
 //! library would do.
 
+mod bindings;
 mod delivery;
 mod gemstone;
+mod leaving;
 mod lifecycle;
 mod odd;
 mod peers;

@@ -13,9 +13,11 @@
 //! queue of Genkan's own, by the name of the bridge, and is acked when its receipt is settled.
 
 mod address;
+mod binding;
 mod complaint;
 mod emitter;
 mod intakes;
+mod leaving;
 mod outstanding;
 pub(super) mod role;
 mod seen;
@@ -32,6 +34,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 pub(super) use self::address::ADDRESSES;
 use self::address::{Source as Place, Target};
 use self::emitter::Outgoing;
+use self::leaving::Leaving;
 use self::seen::Seen;
 use super::config::Settings;
 use super::wire::event as wire;
@@ -65,8 +68,11 @@ struct Wanted {
     seen: Mutex<Seen>,
     /// Told when an event is done with.
     done: Notify,
+    /// Its queue has been bound.
+    was_bound: AtomicBool,
     /// Nobody will ask for what its queue keeps.
     is_forgotten: AtomicBool,
+    leaving: Leaving,
 }
 
 impl Wanted {
@@ -137,10 +143,34 @@ impl EventPort for Events {
                     place,
                     seen: Mutex::default(),
                     done: Notify::new(),
+                    was_bound: AtomicBool::new(false),
                     is_forgotten: AtomicBool::new(false),
+                    leaving: Leaving::default(),
                 }))
             });
-            *wanted = next.collect();
+            let next: Vec<_> = next.collect();
+            let is_had = |gone: &Wanted| {
+                next.iter().any(|next| next.keeps() && next.source.name == gone.source.name)
+            };
+            let leaves = |gone: &&Arc<Wanted>| {
+                let is_forgotten = gone.is_forgotten.load(Ordering::Acquire);
+                is_forgotten && gone.keeps() && !gone.leaving.is_over() && !is_had(gone)
+            };
+            let mut leaving: Vec<_> = before.iter().filter(leaves).cloned().collect();
+            for gone in leaving.split_off(leaving.len().min(leaving::MOST)) {
+                self.tell_left(&gone, "too many bridges have gone before their events had");
+            }
+            leaving.iter().for_each(|gone| gone.leaving.begin());
+            *wanted = [next, leaving].concat();
+        });
+    }
+
+    fn close(&self) {
+        self.wanted.send_modify(|wanted| {
+            let before = std::mem::take(wanted);
+            for gone in before.iter().filter(|gone| gone.leaving.is_under_way()) {
+                self.tell_left(gone, "Genkan ends before all that waits in it has been carried");
+            }
         });
     }
 

@@ -1,30 +1,26 @@
 //! One source: its queue, the events that come out of it, and the acks for those that are settled.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::message::Delivery as Message;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
-};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::intake::Intake;
-use super::super::open::{declare_as, refused_with};
 use super::super::transport::Transport;
 use super::super::wire::compression::is_packed;
 use super::super::wire::context;
 use super::super::wire::event::{self as wire, LeftOut};
+use super::binding::Purpose;
 use super::complaint::{Complaint, Step};
 use super::intakes::Intakes;
 use super::outstanding::{Fate, Outstanding};
@@ -34,7 +30,6 @@ use crate::budget::Exceeded;
 use crate::event::{Delivery, Event, Receipt, Unusable};
 use crate::exposer::Credence;
 use crate::tasks;
-use crate::token::random_uuid;
 use crate::units::format_size;
 
 /// The pause after the first failure.
@@ -42,7 +37,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a consumer has to live for the next one to be set up at once.
 const STABLE: Duration = Duration::from_secs(5);
 /// How long the broker has to agree that a queue is left.
-const CANCEL: Duration = Duration::from_secs(2);
+pub(super) const CANCEL: Duration = Duration::from_secs(2);
+/// How long nothing comes out of a queue that is empty.
+const IDLE: Duration = Duration::from_millis(300);
 /// How long an event waits for room before it is offered again.
 const OFFER: Duration = Duration::from_millis(100);
 /// By how much fewer events are taken at once where they are too large for the memory.
@@ -67,16 +64,20 @@ pub(super) struct Listening {
 }
 
 /// A queue that is consumed.
-struct Open {
-    channel: Channel,
-    consumer: Consumer,
-    intake: Arc<Intake>,
-    queue: String,
+pub(super) struct Open {
+    pub(super) channel: Channel,
+    pub(super) consumer: Consumer,
+    pub(super) intake: Arc<Intake>,
+    pub(super) queue: String,
 }
 
 /// Why a queue is consumed no more.
 enum Left {
     Stopped,
+    /// The source goes for good, and what was taken is settled.
+    Gone,
+    /// Nothing has come for a while.
+    Idle,
     Ended(Cow<'static, str>),
     /// There was no room for what came, and all that had come before is settled.
     Full,
@@ -109,45 +110,37 @@ impl Drop for Hold {
 
 impl Listening {
     /// Takes events until it is told to stop or the connection is gone. A queue that nobody will ask for
-    /// goes with it.
+    /// is left.
     pub(super) async fn run(self) {
-        self.listen().await;
-        let is_forgotten = self.wanted.is_forgotten.load(Ordering::Acquire);
-        if is_forgotten && self.wanted.keeps() && self.stop.is_cancelled() {
-            self.remove().await;
+        let leaving = &self.wanted.leaving;
+        if !(leaving.is_under_way() && leaving.is_unbound()) {
+            self.listen(Purpose::All).await;
+        }
+        if leaving.is_under_way() && !self.is_told_to_end() {
+            self.leave().await;
+        }
+        if leaving.is_under_way() && self.events.tasks.shutdown().is_cancelled() {
+            self.events.tell_left(&self.wanted, "its upstream has gone");
         }
     }
 
-    /// Deletes the queue, unless somebody reads it or something waits in it.
-    async fn remove(&self) {
-        let queue = self.wanted.place.queue(&self.wanted.source.name);
-        let delete = async {
-            let channel = self.channel().await?;
-            let options =
-                QueueDeleteOptions { if_unused: true, if_empty: true, ..Default::default() };
-            let deleted = channel.queue_delete(ShortString::from(queue.as_str()), options).await;
-            deleted.map_err(|error| Complaint::new(Step::Queue, &error))
-        };
-        let upstream = self.events.metrics.upstream();
-        let reason = match timeout(CANCEL, delete).await {
-            Ok(Ok(_)) => {
-                tracing::info!(upstream, queue, "deleted the queue of a bridge that has gone");
-                return;
-            }
-            Ok(Err(complaint)) => complaint.told(),
-            Err(_) => LOST.to_owned(),
-        };
-        tracing::warn!(
-            upstream,
-            queue,
-            reason,
-            mend = "see what waits in it with rabbitmqctl list_queues name messages consumers, and delete it with \
-                    rabbitmqctl delete_queue when no other gateway has that bridge",
-            "a bridge that has gone leaves its queue: something waits in it, or it is still read"
-        );
+    /// Whether it is to end, or cannot go on over this connection.
+    pub(super) fn is_told_to_end(&self) -> bool {
+        self.stop.is_cancelled() || self.over.is_cancelled() || self.lost.is_cancelled()
     }
 
-    async fn listen(&self) {
+    /// Waits for something, unless it is told to end: then `None`.
+    pub(super) async fn told_to_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            () = self.over.cancelled() => None,
+            () = self.lost.cancelled() => None,
+            result = work => Some(result),
+        }
+    }
+
+    /// Takes events: all, until the source goes, or the rest, until none comes.
+    pub(super) async fn listen(&self, purpose: Purpose) {
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         let mut said: Option<Cow<'static, str>> = None;
         let most = u16::try_from(self.wanted.source.taker.room()).unwrap_or(u16::MAX).max(1);
@@ -156,15 +149,17 @@ impl Listening {
             let opened = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.over.cancelled() => return,
-                opened = self.open(prefetch) => opened,
+                opened = self.open(prefetch, purpose) => opened,
             };
             let since = Instant::now();
             let complaint = match opened {
                 Ok(open) => {
                     let (upstream, address) = self.names();
-                    tracing::info!(upstream, address, queue = open.queue, "taking events");
+                    if purpose == Purpose::All {
+                        tracing::info!(upstream, address, queue = open.queue, "taking events");
+                    }
                     said = None;
-                    let left = self.take(open, prefetch < most).await;
+                    let left = self.take(open, purpose, prefetch < most).await;
                     backoff.lived(since.elapsed());
                     let is_gap = !self.wanted.keeps() && !self.stop.is_cancelled();
                     match left {
@@ -174,6 +169,7 @@ impl Listening {
                             }
                             return;
                         }
+                        Left::Gone | Left::Idle => return,
                         Left::Full => {
                             prefetch = (prefetch / SMALLER).max(1);
                             None
@@ -206,7 +202,11 @@ impl Listening {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.over.cancelled() => return,
+                () = self.departs(), if purpose == Purpose::All => return,
                 () = sleep(backoff.failed()) => {}
+            }
+            if purpose == Purpose::Rest {
+                return;
             }
         }
     }
@@ -230,69 +230,10 @@ impl Listening {
         }
     }
 
-    /// Sets the queue up, and consumes it.
-    async fn open(&self, prefetch: u16) -> Result<Open, Complaint> {
-        let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
-        let connection = &self.transport.connection;
-        let place = &self.wanted.place;
-        let keeps = self.wanted.keeps();
-        let queue = match keeps {
-            true => place.queue(&self.wanted.source.name),
-            false => place.own_queue(&random_uuid()),
-        };
-        let (kind, exchange) = place.exchange();
-        let exchange = ShortString::from(exchange);
-        declare_as(connection, &exchange, kind.declared()).await.map_err(at(Step::Exchange))?;
-        let name = ShortString::from(queue.as_str());
-        let options = match keeps {
-            true => QueueDeclareOptions { durable: true, ..Default::default() },
-            false => {
-                QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() }
-            }
-        };
-        let mut channel = self.channel().await?;
-        let declared = channel.queue_declare(name.clone(), options, FieldTable::default()).await;
-        match declared {
-            Ok(_) => {}
-            // One that an operator has made, of another type for one, is as good.
-            Err(error) if keeps && (refused_with(&error, 403) || refused_with(&error, 406)) => {
-                channel = self.channel().await?;
-                let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-                let found = channel.queue_declare(name.clone(), passive, FieldTable::default());
-                found.await.map_err(|_| Complaint::new(Step::Queue, &error))?;
-            }
-            Err(error) => return Err(Complaint::new(Step::Queue, &error)),
-        }
-        let key = ShortString::from(place.binding(&queue));
-        let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
-        let bound = channel.queue_bind(name.clone(), exchange, key, bind, none).await;
-        bound.map_err(at(Step::Bind))?;
-        if keeps {
-            let limited = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
-            limited.map_err(at(Step::Consume))?;
-        }
-        let intake = self.intakes.open(channel.id());
-        let options = BasicConsumeOptions { no_ack: !keeps, ..Default::default() };
-        let consume =
-            channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
-        match consume.await {
-            Ok(consumer) => Ok(Open { channel, consumer, intake, queue }),
-            Err(error) => {
-                self.intakes.close(channel.id(), &intake);
-                Err(Complaint::new(Step::Consume, &error))
-            }
-        }
-    }
-
-    async fn channel(&self) -> Result<Channel, Complaint> {
-        let opened = self.transport.connection.create_channel().await;
-        opened.map_err(|error| Complaint::new(Step::Open, &error))
-    }
-
     /// Takes what the queue hands over, until it is left.
-    async fn take(&self, open: Open, cautious: bool) -> Left {
-        let Open { channel, mut consumer, intake, .. } = open;
-        let left = self.take_over(&channel, &mut consumer, &intake, cautious).await;
+    async fn take(&self, mut open: Open, purpose: Purpose, cautious: bool) -> Left {
+        let left = self.take_over(&mut open, purpose, cautious).await;
+        let Open { channel, intake, .. } = open;
         self.intakes.close(channel.id(), &intake);
         self.wanted.seen().over();
         // What was not acked goes back to the queue with the channel.
@@ -304,9 +245,8 @@ impl Listening {
 
     async fn take_over(
         &self,
-        channel: &Channel,
-        consumer: &mut Consumer,
-        intake: &Intake,
+        Open { channel, consumer, intake, queue }: &mut Open,
+        purpose: Purpose,
         cautious: bool,
     ) -> Left {
         let lost = || Left::Ended(LOST.into());
@@ -316,6 +256,9 @@ impl Listening {
         // What the taker had no room for.
         let mut waiting: Option<Box<Delivery>> = None;
         let mut taken = 0;
+        let mut departs = pin!(self.departs());
+        let mut keep_bound = pin!(self.keep_bound(channel, queue));
+        let takes_all = purpose == Purpose::All;
         let left = loop {
             let message = tokio::select! {
                 biased;
@@ -330,11 +273,18 @@ impl Listening {
                     continue;
                 }
                 () = self.stop.cancelled() => break Left::Stopped,
+                () = &mut departs, if takes_all => break Left::Gone,
+                complaint = &mut keep_bound, if takes_all => {
+                    return Left::Ended(complaint.reason);
+                }
                 () = self.room(), if waiting.is_some() => {
                     waiting = waiting.and_then(|delivery| taker.take(*delivery).err());
                     continue;
                 }
                 message = consumer.next(), if waiting.is_none() => message,
+                () = sleep(IDLE), if !takes_all && out.is_empty() && waiting.is_none() => {
+                    break Left::Idle;
+                }
             };
             let message = match message {
                 Some(Ok(message)) => message,
@@ -364,21 +314,35 @@ impl Listening {
         drop(waiting);
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         drop(timeout(CANCEL, cancel).await);
+        if let Left::Gone = left {
+            // What was taken may take long.
+            self.unbind().await;
+        }
+        self.settled(channel, &mut out, &mut done).await.err().unwrap_or(left)
+    }
+
+    /// Waits until what was taken is settled; why it is not, where it will not be.
+    async fn settled(
+        &self,
+        channel: &Channel,
+        out: &mut Outstanding,
+        done: &mut mpsc::UnboundedReceiver<(u64, Fate)>,
+    ) -> Result<(), Left> {
         while !out.is_empty() {
             tokio::select! {
                 biased;
                 () = self.over.cancelled() => {
-                    self.ack(channel, &mut out, &mut done).await;
-                    return Left::Stopped;
+                    self.ack(channel, out, done).await;
+                    return Err(Left::Stopped);
                 }
-                () = self.lost.cancelled() => return lost(),
+                () = self.lost.cancelled() => return Err(Left::Ended(LOST.into())),
                 Some((tag, fate)) = done.recv() => {
                     out.done(tag, fate);
-                    self.ack(channel, &mut out, &mut done).await;
+                    self.ack(channel, out, done).await;
                 }
             }
         }
-        left
+        Ok(())
     }
 
     /// Waits until the taker may have room.

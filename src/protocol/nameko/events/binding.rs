@@ -1,0 +1,158 @@
+//! A source's queue: how it is made, bound to its exchange, and kept bound.
+//!
+//! Nobody tells who listens that an exchange was deleted: its queues stay, and hear nothing any more. So they are
+//! bound again and again, which changes nothing where they are. Where there is no exchange, the broker closes the
+//! channel, and the queue is set up anew.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lapin::options::{
+    BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Queue};
+use tokio::time::sleep;
+
+use super::super::open::{declare_as, refused_with};
+use super::complaint::{Complaint, Step};
+use super::source::{Listening, Open};
+use crate::token::random_uuid;
+
+/// How often a queue is bound again.
+const AGAIN: Duration = Duration::from_secs(3);
+const NOT_FOUND: u16 = 404;
+
+/// What a queue is set up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// All that is published.
+    All,
+    /// What waits in it, and nothing new: it is left unbound, and is not made.
+    Rest,
+}
+
+impl Listening {
+    /// Sets the queue up, and consumes it.
+    pub(super) async fn open(&self, prefetch: u16, purpose: Purpose) -> Result<Open, Complaint> {
+        let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
+        let place = &self.wanted.place;
+        let keeps = self.wanted.keeps();
+        let queue = match keeps {
+            true => place.queue(&self.wanted.source.name),
+            false => place.own_queue(&random_uuid()),
+        };
+        let name = ShortString::from(queue.as_str());
+        let mut channel = self.channel().await?;
+        if purpose == Purpose::All {
+            let was_bound = self.wanted.was_bound.load(Ordering::Acquire);
+            let is_anew = keeps && was_bound && self.is_missing(&name).await?;
+            channel = self.bind(channel, &queue).await?;
+            if !was_bound {
+                self.wanted.was_bound.store(true, Ordering::Release);
+                // Who goes waits for that.
+                self.events.wanted.send_modify(|_| {});
+            }
+            if is_anew {
+                let reason =
+                    "its queue, or its exchange, was deleted: what was published meanwhile is lost";
+                self.wanted.source.taker.gap(reason);
+            }
+        } else {
+            passive(&channel, &name).await.map_err(at(Step::Queue))?;
+        }
+        if keeps {
+            let limited = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
+            limited.map_err(at(Step::Consume))?;
+        }
+        let intake = self.intakes.open(channel.id());
+        let options = BasicConsumeOptions { no_ack: !keeps, ..Default::default() };
+        let consume =
+            channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
+        match consume.await {
+            Ok(consumer) => Ok(Open { channel, consumer, intake, queue }),
+            Err(error) => {
+                self.intakes.close(channel.id(), &intake);
+                Err(Complaint::new(Step::Consume, &error))
+            }
+        }
+    }
+
+    /// Makes the exchange and the queue, and binds it. Gives a channel that is whole.
+    async fn bind(&self, mut channel: Channel, queue: &str) -> Result<Channel, Complaint> {
+        let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
+        let keeps = self.wanted.keeps();
+        let (kind, exchange) = self.wanted.place.exchange();
+        let exchange = ShortString::from(exchange);
+        let declared = declare_as(&self.transport.connection, &exchange, kind.declared()).await;
+        declared.map_err(at(Step::Exchange))?;
+        let options = match keeps {
+            true => QueueDeclareOptions { durable: true, ..Default::default() },
+            false => {
+                QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() }
+            }
+        };
+        let name = ShortString::from(queue);
+        let declared = channel.queue_declare(name.clone(), options, FieldTable::default()).await;
+        match declared {
+            Ok(_) => {}
+            // One that an operator has made, of another type for one, is as good.
+            Err(error) if keeps && (refused_with(&error, 403) || refused_with(&error, 406)) => {
+                channel = self.channel().await?;
+                let found = passive(&channel, &name).await;
+                found.map_err(|_| Complaint::new(Step::Queue, &error))?;
+            }
+            Err(error) => return Err(Complaint::new(Step::Queue, &error)),
+        }
+        self.bind_once(&channel, queue).await.map_err(at(Step::Bind))?;
+        Ok(channel)
+    }
+
+    async fn bind_once(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
+        let place = &self.wanted.place;
+        let exchange = ShortString::from(place.exchange().1);
+        let key = ShortString::from(place.binding(queue));
+        let options = QueueBindOptions::default();
+        channel.queue_bind(queue.into(), exchange, key, options, FieldTable::default()).await
+    }
+
+    /// Binds the queue again every few seconds. Ends where that fails: the channel is closed.
+    pub(super) async fn keep_bound(&self, channel: &Channel, queue: &str) -> Complaint {
+        loop {
+            sleep(AGAIN).await;
+            if let Err(error) = self.bind_once(channel, queue).await {
+                return match refused_with(&error, NOT_FOUND) {
+                    true => Complaint::plain("its exchange was deleted"),
+                    false => Complaint::new(Step::Bind, &error),
+                };
+            }
+        }
+    }
+
+    /// Whether the queue or its exchange is not there.
+    async fn is_missing(&self, queue: &ShortString) -> Result<bool, Complaint> {
+        let found = passive(&self.channel().await?, queue).await;
+        if found.is_err_and(|error| refused_with(&error, NOT_FOUND)) {
+            return Ok(true);
+        }
+        let (kind, exchange) = self.wanted.place.exchange();
+        let (kind, durable) = kind.declared();
+        let options = ExchangeDeclareOptions { passive: true, durable, ..Default::default() };
+        let channel = self.channel().await?;
+        let found =
+            channel.exchange_declare(exchange.into(), kind, options, FieldTable::default()).await;
+        Ok(found.is_err_and(|error| refused_with(&error, NOT_FOUND)))
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, Complaint> {
+        let opened = self.transport.connection.create_channel().await;
+        opened.map_err(|error| Complaint::new(Step::Open, &error))
+    }
+}
+
+/// What is known of a queue that is there.
+pub(super) async fn passive(channel: &Channel, queue: &ShortString) -> lapin::Result<Queue> {
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.clone(), options, FieldTable::default()).await
+}

@@ -1,0 +1,76 @@
+//! Exchanges and queues that somebody deletes while Genkan runs.
+
+use lapin::ExchangeKind;
+use serde_json::json;
+
+use super::{Peer, bridge, listened};
+use crate::events::Listener;
+use crate::harness::{Gateway, RabbitMq, eventually};
+
+/// Waits until a queue whose name begins so is bound to an exchange.
+async fn bound(vhost: &str, exchange: &str, queue: &str) {
+    eventually(&format!("{queue}… is bound to {exchange}"), async || {
+        let listed =
+            RabbitMq::shared().get(&format!("exchanges/{vhost}/{exchange}/bindings/source"));
+        let mut all = listed.as_array()?.iter();
+        let name = |it: &serde_json::Value| it["destination"].as_str().map(str::to_owned);
+        all.find_map(|it| name(it).filter(|name| name.starts_with(queue)))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn queues_are_bound_again_to_an_exchange_that_was_deleted_and_declared_again() {
+    let vhost = RabbitMq::shared().vhost();
+    let topics = "[[topics]]\nmatch = \"orders.*\"\nfrom = \"rabbit:orders.*\"\n";
+    let rows = [
+        bridge("rabbit:orders.created", "rabbit:queue/copies", ""),
+        bridge("rabbit:gemstone/price", "rabbit:queue/prices", ""),
+    ];
+    let config = format!("{}{}{topics}", vhost.upstream("rabbit"), rows.concat());
+    let gateway = Gateway::start(&config).await;
+    listened(&gateway, 3).await;
+    let mut browser = Listener::listen(&gateway, "?topic=orders.created").await;
+    let peer = Peer::connect(&vhost.url()).await;
+    peer.publish("orders.events", "created", b"1").await;
+    assert_eq!(browser.event().await.data["data"], 1);
+    let mut copies = peer.consume("copies", "", "").await;
+    assert_eq!(peer.next(&mut copies).await.body, 1);
+    // Whoever publishes declares it at once, as Nameko's dispatchers do.
+    for exchange in ["orders.events", "gemstone.broadcast.price"] {
+        RabbitMq::shared().delete(&format!("exchanges/{}/{exchange}", vhost.name()));
+    }
+    peer.exchange("orders.events", ExchangeKind::Topic).await;
+    bound(vhost.name(), "orders.events", "genkan.bridge-").await;
+    bound(vhost.name(), "orders.events", "genkan.topic-").await;
+    peer.publish("orders.events", "created", b"2").await;
+    assert_eq!(browser.event().await.data["data"], 2);
+    assert_eq!(peer.next(&mut copies).await.body, 2);
+    // Nobody has declared that one: Genkan does.
+    bound(vhost.name(), "gemstone.broadcast.price", "genkan.topic-").await;
+    peer.publish("gemstone.broadcast.price", "", b"3").await;
+    let mut prices = peer.consume("prices", "", "").await;
+    assert_eq!(peer.next(&mut prices).await.body, 3);
+    let gaps = [("bridge", "rabbit:gemstone/price"), ("outcome", "gap")];
+    gateway.wait_for_metric("genkan_events_total", &gaps, 1.0).await;
+}
+
+#[tokio::test]
+async fn listeners_are_told_of_a_gap_where_a_bridges_queue_was_deleted() {
+    let vhost = RabbitMq::shared().vhost();
+    let row = bridge("rabbit:orders.*", "web:orders.$1", "");
+    let topics = "[[topics]]\nmatch = \"orders.*\"\n";
+    let gateway = Gateway::start(&format!("{}{row}{topics}", vhost.upstream("rabbit"))).await;
+    listened(&gateway, 1).await;
+    let mut browser = Listener::listen(&gateway, "?topic=orders.created").await;
+    let peer = Peer::connect(&vhost.url()).await;
+    peer.publish("orders.events", "created", b"1").await;
+    assert_eq!(browser.event().await.data["data"], 1);
+    let [queue] = &super::lifecycle::queues(vhost.name())[..] else { panic!("one queue") };
+    RabbitMq::shared().delete(&format!("queues/{}/{queue}", vhost.name()));
+    listened(&gateway, 2).await;
+    let gap = browser.next().await.expect("a gap");
+    assert_eq!((&*gap.kind, &gap.data["missed"]), ("gap", &json!(null)));
+    peer.publish("orders.events", "created", b"2").await;
+    assert_eq!(browser.event().await.data["data"], 2);
+}
