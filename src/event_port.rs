@@ -88,3 +88,12 @@ pub enum Promise {
     /// What there is nobody for is gone.
     AtMostOnce,
 }
+
+/// An address that the configuration names, and which way events go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// They come from it.
+    From(&'a str),
+    /// They go to it. What is to be filled in (`$1`) is not known yet.
+    To(&'a str),
+}

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::budget::Budget;
 use crate::call::{Deadline, Reply, Request};
 use crate::config::audit::Advice;
-use crate::event_port::{EventAddresses, EventPort};
+use crate::event_port::{EventAddresses, EventPort, Way};
 use crate::exposer::Exposer;
 use crate::fault::Fault;
 use crate::metrics::UpstreamMetrics;
@@ -71,10 +71,10 @@ pub trait Upstream: Send + Sync + 'static {
 /// What a look at a running broker has found amiss: what it is, and the mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Amiss {
-    /// The row that it is about, one of `[[expose]]` where those were asked for, by its place among them;
-    /// `None` where it is the whole upstream.
+    /// The row that it is about, or the exposed service, or the address of events, by its place among those
+    /// that were asked for; `None` where it is the whole upstream.
     pub row: Option<usize>,
-    /// Whether calls fail for it for as long as nobody mends it; else it may be a matter of time.
+    /// Whether calls or events fail for it for as long as nobody mends it; else it may be a matter of time.
     pub lasts: bool,
     /// For the operator: no credentials.
     pub what: String,
@@ -91,12 +91,12 @@ impl Amiss {
         Self { row: None, lasts: false, what: what.to_owned() }
     }
 
-    /// Nobody answers the calls of a row, which may be a matter of time.
+    /// Nobody answers the calls of a row, or there are no events, which may be a matter of time.
     pub fn of_row(row: usize, what: &str) -> Self {
         Self { row: Some(row), lasts: false, what: what.to_owned() }
     }
 
-    /// The calls of a row are answered wrongly.
+    /// The calls of a row are answered wrongly, or its events do not get through.
     pub fn error_of_row(row: usize, what: &str) -> Self {
         Self { row: Some(row), lasts: true, what: what.to_owned() }
     }
@@ -200,6 +200,15 @@ pub trait Connector: Send + Sync {
     fn look_at_exposes<'a>(
         &'a self,
         _exposes: &'a [&'a Expose],
+        _tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    /// The same for addresses that events come from and go to. What is not there is not made.
+    fn look_at_events<'a>(
+        &'a self,
+        _ways: &'a [Way<'a>],
         _tasks: &'a Tasks,
     ) -> BoxFuture<'a, Vec<Amiss>> {
         Box::pin(std::future::ready(Vec::new()))

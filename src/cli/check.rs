@@ -28,7 +28,7 @@ pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Connect too, read-only: rows that nobody answers, exchanges of the wrong type, brokers that
-    /// block, streams that swallow a subject
+    /// block, streams that swallow a subject, or take no events
     #[arg(long)]
     pub live: bool,
     /// Say too what is no mistake, and what an operator whom the public internet can reach should mend

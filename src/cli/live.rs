@@ -1,18 +1,20 @@
 //! `genkan check --live`: what is wrong with the brokers and services that a configuration leads to.
 
 use anyhow::Context as _;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 
 use crate::config::problem::{Problem, Severity};
 use crate::config::{Config, Loaded, UpstreamConfig};
+use crate::event_port::Way;
 use crate::route::Rule;
+use crate::route::bridge::{Bridge, Topic};
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::upstream::Amiss;
 
 /// What something is that is amiss.
 struct Found {
-    /// For sorting: upstreams as a whole come first, then rows, then what is exposed.
+    /// For sorting: upstreams as a whole come first, then rows, then what is exposed, then events.
     order: (u8, usize),
     /// The key of it.
     path: String,
@@ -20,8 +22,17 @@ struct Found {
     message: String,
 }
 
+/// An address of a row that carries events.
+struct EventRow<'a> {
+    order: (u8, usize),
+    path: String,
+    /// What row it is, and which address of it.
+    about: String,
+    way: Way<'a>,
+}
+
 /// Looks at all upstreams, side by side. What is amiss comes in the order of the rows, after what
-/// an upstream suffers from as a whole, and before what is amiss with exposed services.
+/// an upstream suffers from as a whole, and before what is amiss with exposed services and events.
 pub(super) fn look(loaded: &Loaded) -> anyhow::Result<Vec<Problem>> {
     let config = &loaded.config;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -50,8 +61,14 @@ async fn of_upstream(upstream: &UpstreamConfig, config: &Config, tasks: &Tasks) 
     let exposed = config.exposes.iter().enumerate().filter(|(_, row)| row.is_on(name));
     let exposed = exposed.map(|(index, row)| (index, &*row.expose));
     let (exposed, services): (Vec<usize>, Vec<&Expose>) = exposed.unzip();
-    let looked = join(connector.look(&rules, tasks), connector.look_at_exposes(&services, tasks));
-    let (of_rows, of_exposes) = looked.await;
+    let events = event_rows(name, &config.bridges, &config.topics);
+    let ways: Vec<Way<'_>> = events.iter().map(|row| row.way).collect();
+    let looked = join3(
+        connector.look(&rules, tasks),
+        connector.look_at_exposes(&services, tasks),
+        connector.look_at_events(&ways, tasks),
+    );
+    let (of_rows, of_exposes, of_events) = looked.await;
     let found = |amiss: Amiss, order, path, about: String| {
         let severity = if amiss.lasts { Severity::Error } else { Severity::Warning };
         Found { order, path, severity, message: format!("{about}: {}", amiss.what) }
@@ -72,5 +89,33 @@ async fn of_upstream(upstream: &UpstreamConfig, config: &Config, tasks: &Tasks) 
         let about = format!("[[expose]] #{} \"{}\"", row + 1, expose.service);
         found(amiss, (2, row), format!("expose[{row}]"), about)
     });
-    of_rows.chain(of_exposes).collect()
+    let of_events = of_events.into_iter().map(|amiss| {
+        let Some(row) = amiss.row.and_then(|row| events.get(row)) else { return whole(amiss) };
+        found(amiss, row.order, row.path.clone(), row.about.clone())
+    });
+    of_rows.chain(of_exposes).chain(of_events).collect()
+}
+
+/// The addresses there that rows take events from and send them to.
+fn event_rows<'a>(upstream: &str, bridges: &'a [Bridge], topics: &'a [Topic]) -> Vec<EventRow<'a>> {
+    let mut rows = Vec::new();
+    for (index, Bridge { from, to, dead_letter, .. }) in bridges.iter().enumerate() {
+        let (order, path) = ((3, index), format!("bridges[{index}]"));
+        let about = format!("[[bridges]] #{} \"{from}\"", index + 1);
+        if from.upstream == upstream {
+            let (path, about) = (path.clone(), about.clone());
+            rows.push(EventRow { order, path, about, way: Way::From(&from.address) });
+        }
+        for place in to.iter().chain(dead_letter).filter(|place| place.upstream == upstream) {
+            let (path, about) = (path.clone(), format!("{about}: `{place}`"));
+            rows.push(EventRow { order, path, about, way: Way::To(&place.address) });
+        }
+    }
+    for (index, Topic { pattern, from, .. }) in topics.iter().enumerate() {
+        let Some(from) = from.as_ref().filter(|from| from.upstream == upstream) else { continue };
+        let about = format!("[[topics]] #{} \"{pattern}\": `{from}`", index + 1);
+        let path = format!("topics[{index}]");
+        rows.push(EventRow { order: (4, index), path, about, way: Way::From(&from.address) });
+    }
+    rows
 }

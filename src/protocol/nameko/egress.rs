@@ -24,7 +24,7 @@ use crate::budget::Budget;
 use crate::call::{Reply, Request};
 use crate::config::audit::Advice;
 use crate::config::sites::site;
-use crate::event_port::EventAddresses;
+use crate::event_port::{EventAddresses, Way};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
@@ -110,6 +110,14 @@ impl Connector for NamekoConnector {
         _tasks: &'a Tasks,
     ) -> BoxFuture<'a, Vec<Amiss>> {
         Box::pin(look::look_at_exposes(&self.0, exposes))
+    }
+
+    fn look_at_events<'a>(
+        &'a self,
+        ways: &'a [Way<'a>],
+        _tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look_at_events(&self.0, ways))
     }
 
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {

@@ -9,16 +9,18 @@ use lapin::{BasicProperties, Channel, ErrorKind, ExchangeKind};
 use tokio::time::timeout;
 
 use super::config::Settings;
+use super::events;
 use super::expose::{Complaint, Step, queue_name};
 use super::open::{Failure, refused_with};
 use super::transport::Transport;
+use crate::event_port::Way;
 use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::token::random_uuid;
 use crate::upstream::Amiss;
 
 /// How long the broker has to answer one question.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the broker has said that it is blocked.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -55,17 +57,35 @@ pub(super) async fn look_at_exposes(settings: &Settings, exposes: &[&Expose]) ->
     if exposes.is_empty() {
         return amiss;
     }
+    let Some(transport) = connect(settings).await else { return amiss };
+    for (row, expose) in exposes.iter().enumerate() {
+        let what = queue_of_exposed(&transport, &expose.name).await;
+        amiss.extend(what.map(|what| Amiss::error_of_row(row, &what)));
+    }
+    transport.close().await;
+    amiss
+}
+
+/// Looks at what events come through and go to.
+pub(super) async fn look_at_events(settings: &Settings, ways: &[Way<'_>]) -> Vec<Amiss> {
+    if ways.is_empty() {
+        return Vec::new();
+    }
+    let Some(transport) = connect(settings).await else { return Vec::new() };
+    let amiss = events::look(&transport, ways).await;
+    transport.close().await;
+    amiss
+}
+
+/// The first node that there is; why there is none, [`look`] tells.
+async fn connect(settings: &Settings) -> Option<Transport> {
     for node in settings.nodes() {
         let opened = timeout(settings.connect_timeout, Transport::open(settings, &node, "check"));
-        let Ok(Ok(transport)) = opened.await else { continue };
-        for (row, expose) in exposes.iter().enumerate() {
-            let what = queue_of_exposed(&transport, &expose.name).await;
-            amiss.extend(what.map(|what| Amiss::error_of_row(row, &what)));
+        if let Ok(Ok(transport)) = opened.await {
+            return Some(transport);
         }
-        transport.close().await;
-        break;
     }
-    amiss
+    None
 }
 
 /// What is wrong with the queue of a service that is exposed. One that is there is declared again as it
@@ -98,38 +118,58 @@ fn told(address: &str, Failure { reason, mend, .. }: &Failure) -> String {
 }
 
 /// A channel, which a refusal closes: each question has its own.
-async fn channel(transport: &Transport) -> Option<Channel> {
+pub(super) async fn channel(transport: &Transport) -> Option<Channel> {
     timeout(PATIENCE, transport.connection.create_channel()).await.ok()?.ok()
 }
 
-/// Whether the exchange is another one than Nameko's. One that is there is declared again as Nameko
-/// declares it, which changes nothing; one that is not is left so.
-async fn exchange(settings: &Settings, transport: &Transport) -> Option<Amiss> {
-    let name = ShortString::from(settings.exchange.as_str());
+/// What there is by an exchange's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// The exchange that is meant.
+    It,
+    /// One of another type or durability.
+    Another,
+}
+
+/// Looks for an exchange, as far as the user may. One that is there is declared again as it should be,
+/// which changes nothing; one that is not is left so.
+pub(super) async fn find(
+    transport: &Transport,
+    name: &str,
+    (kind, durable): (ExchangeKind, bool),
+) -> Option<Found> {
     let declare = async |passive| {
         let channel = channel(transport).await?;
-        let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
-        let (kind, arguments) = (ExchangeKind::Topic, FieldTable::default());
-        let declared = channel.exchange_declare(name.clone(), kind, options, arguments);
+        let options = ExchangeDeclareOptions { durable, passive, ..Default::default() };
+        let (name, arguments) = (ShortString::from(name), FieldTable::default());
+        let declared = channel.exchange_declare(name, kind.clone(), options, arguments);
         timeout(PATIENCE, declared).await.ok()
     };
     match declare(true).await? {
         Ok(()) => {}
-        Err(error) if refused_with(&error, 404) => {
-            let what = format!(
-                "there is no exchange `{name}` yet: start a Nameko service, or name the right one in \
-                 `exchange`"
-            );
-            return Some(Amiss::doubt_of_upstream(&what));
-        }
+        Err(error) if refused_with(&error, 404) => return Some(Found::Nothing),
         Err(_) => return None,
     }
     match declare(false).await? {
-        Err(error) if refused_with(&error, 406) => Some(Amiss::of_upstream(&format!(
+        Ok(()) => Some(Found::It),
+        Err(error) => refused_with(&error, 406).then_some(Found::Another),
+    }
+}
+
+/// Whether there is no exchange of Nameko's for calls, or another one by its name.
+async fn exchange(settings: &Settings, transport: &Transport) -> Option<Amiss> {
+    let name = &settings.exchange;
+    match find(transport, name, (ExchangeKind::Topic, true)).await? {
+        Found::It => None,
+        Found::Nothing => Some(Amiss::doubt_of_upstream(&format!(
+            "there is no exchange `{name}` yet: start a Nameko service, or name the right one in \
+             `exchange`"
+        ))),
+        Found::Another => Some(Amiss::of_upstream(&format!(
             "the exchange `{name}` is of another type or durability than Nameko's, a durable topic \
              exchange: delete it, or name the right one in `exchange`"
         ))),
-        _ => None,
     }
 }
 

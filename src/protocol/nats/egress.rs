@@ -20,7 +20,7 @@ use crate::budget::Budget;
 use crate::call::{Deadline, Held, Reply, Request};
 use crate::config::audit::Advice;
 use crate::config::sites::site;
-use crate::event_port::EventAddresses;
+use crate::event_port::{EventAddresses, Way};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
@@ -117,6 +117,14 @@ impl Connector for NatsConnector {
         tasks: &'a Tasks,
     ) -> BoxFuture<'a, Vec<Amiss>> {
         Box::pin(look::look_at_exposes(&self.0, exposes, tasks))
+    }
+
+    fn look_at_events<'a>(
+        &'a self,
+        ways: &'a [Way<'a>],
+        tasks: &'a Tasks,
+    ) -> BoxFuture<'a, Vec<Amiss>> {
+        Box::pin(look::look_at_events(&self.0, ways, tasks))
     }
 
     fn events(&self) -> Option<EventAddresses> {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::config::{Server, Settings};
 use super::connection::Link;
-use super::events::Events;
+use super::events::{self, Events};
 use super::expose::{self, Exposes};
 use super::generation::Generation;
 use super::open::{self, Accounts, Failure};
@@ -19,6 +19,7 @@ use super::pending::Answer;
 use super::streams::streams;
 use super::wire::{self, Dialect, Endpoints};
 use crate::budget::Budget;
+use crate::event_port::Way;
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
 use crate::route::expose::Expose;
@@ -72,17 +73,27 @@ pub(super) async fn look_at_exposes(
     if exposes.is_empty() {
         return amiss;
     }
-    for server in &settings.servers {
-        let Ok(looking) = connect(settings, server, tasks).await else { continue };
-        for (row, expose) in exposes.iter().enumerate() {
-            for subject in expose::subjects(settings, expose) {
-                let streams = streams(looking.generation(), &subject).await;
-                amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
-            }
+    let Some(looking) = connect_any(settings, tasks).await else { return amiss };
+    for (row, expose) in exposes.iter().enumerate() {
+        for subject in expose::subjects(settings, expose) {
+            let streams = streams(looking.generation(), &subject).await;
+            amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
         }
-        break;
     }
     amiss
+}
+
+/// Looks at what would keep events from coming and going.
+pub(super) async fn look_at_events(
+    settings: &Arc<Settings>,
+    ways: &[Way<'_>],
+    tasks: &Tasks,
+) -> Vec<Amiss> {
+    if ways.is_empty() {
+        return Vec::new();
+    }
+    let Some(looking) = connect_any(settings, tasks).await else { return Vec::new() };
+    events::look(looking.generation(), ways).await
 }
 
 /// A connection to look around by, until that is dropped.
@@ -98,6 +109,16 @@ impl Drop for Looking {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+/// The first server that there is; why there is none, [`look`] tells.
+async fn connect_any(settings: &Arc<Settings>, tasks: &Tasks) -> Option<Looking> {
+    for server in &settings.servers {
+        if let Ok(looking) = connect(settings, server, tasks).await {
+            return Some(looking);
+        }
+    }
+    None
 }
 
 async fn connect(

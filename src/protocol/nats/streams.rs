@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::ask::ask;
 use super::generation::Generation;
+use super::wire::{self, ShownStream};
 
 /// The answer of JetStream's API that names streams.
 #[derive(Deserialize)]
@@ -36,22 +37,10 @@ pub(super) async fn streams(generation: &Generation, subject: &str) -> Option<St
     ))
 }
 
-/// The answer of JetStream's API that shows a stream.
-#[derive(Deserialize)]
-struct Shown {
-    config: ShownConfig,
-}
-
-#[derive(Deserialize)]
-struct ShownConfig {
-    #[serde(default)]
-    no_ack: bool,
-}
-
 /// Whether a stream tells whoever sends something that it has it. Where nobody may ask, it does as
 /// nearly all do.
 async fn sends_receipts(generation: &Generation, name: &str) -> bool {
-    let answer = ask(generation, &format!("$JS.API.STREAM.INFO.{name}"), Bytes::new()).await.ok();
-    let shown = answer.and_then(|it| serde_json::from_slice::<Shown>(&it.payload).ok());
-    shown.is_none_or(|shown| !shown.config.no_ack)
+    let answer = ask(generation, &wire::stream_info(name), Bytes::new()).await.ok();
+    let shown = answer.and_then(|it| wire::api_answer::<ShownStream>(&it).ok());
+    shown.is_none_or(|shown| shown.sends_receipts())
 }

@@ -16,6 +16,7 @@ mod absent;
 mod address;
 mod hosted;
 pub(super) mod letter;
+mod look;
 pub(super) mod receipts;
 pub(super) mod role;
 mod stream;
@@ -40,6 +41,7 @@ use absent::Absences;
 pub(super) use address::ADDRESSES;
 use address::{Place, Stream};
 pub(super) use hosted::Hosted;
+pub(super) use look::look;
 use stream::StreamSource;
 
 /// The events of one upstream, over all of its generations.

@@ -22,6 +22,7 @@ mod receipt;
 mod reply;
 mod request;
 mod stored;
+mod stream;
 mod subscription;
 #[cfg(test)]
 mod testing;
@@ -53,6 +54,7 @@ pub(super) use request::{NO_HEADERS, describe, headers, message, subject};
 pub(super) use stored::{
     Ack, PullStatus, Stored, ack_subject, pull_status, push_ack, push_pull, stored,
 };
+pub(super) use stream::{Flaw, ShownStream};
 pub(super) use subscription::{Subscription, Taken, objections, reached, subscriptions};
 pub(super) use violation::{Violation, violation};
 
