@@ -4,7 +4,10 @@
 //! An event is written out once, whoever many listen; each listener has a queue of its own, so that
 //! a slow one holds up nobody.
 
+mod absent;
+mod admission;
 mod ring;
+mod silence;
 mod subscription;
 mod told;
 
@@ -14,24 +17,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::call::Payload;
 use crate::caller::Caller;
-use crate::fault::{Fault, FaultKind};
-use crate::route::access::{Access, Refusal};
+use crate::fault::Fault;
+use crate::route::access::Access;
 use crate::route::pattern::Pattern;
+use absent::Absent;
+pub use admission::MOST_WANTED;
+use admission::{admit, narrow, rule};
 use ring::{Ring, Since};
+use silence::{Look, Silence};
 use subscription::Listener;
 pub use subscription::{Notice, Resume, Subscription};
 pub use told::Told;
 
-/// How many topics are known at once; the one that has been silent for longest makes room.
+/// How many topics are known at once; one that nobody listens to makes room, or else any, the one that has been
+/// silent for longest.
 const MOST_TOPICS: usize = 10_000;
 /// What all rings hold together, in bytes.
 const MOST_KEPT: usize = 64 << 20;
-/// How many topics one listener may name.
-pub const MOST_WANTED: usize = 1_000;
-/// How many of them may be globs: each is matched with every topic.
-const MOST_GLOBS: usize = 100;
-/// How long the name of one may be, in bytes.
-const LONGEST: usize = 256;
 
 /// Which topics there are, and what is kept of them: a `[[topics]]` row.
 #[derive(Clone, Debug)]
@@ -63,6 +65,10 @@ pub struct Topics(Mutex<State>);
 struct State {
     rules: Arc<[TopicRule]>,
     topics: HashMap<Arc<str>, Topic>,
+    /// Which of them makes room.
+    silence: Silence,
+    /// Who listens to topics by their names that had to make room.
+    absent: Absent,
     /// Those whose patterns may fit topics to come.
     globs: Vec<Weak<Listener>>,
     /// Bytes in all rings.
@@ -100,6 +106,8 @@ impl Topics {
         Self(Mutex::new(State {
             rules: rules.into(),
             topics: HashMap::new(),
+            silence: Silence::default(),
+            absent: Absent::default(),
             globs: Vec::new(),
             kept: 0,
             last: base,
@@ -112,6 +120,7 @@ impl Topics {
     /// may not listen to some any more, hears no more of those, and is told so.
     pub fn set_rules(&self, rules: Vec<TopicRule>) {
         let mut state = self.state();
+        let state = &mut *state;
         state.rules = rules.into();
         let rules = Arc::clone(&state.rules);
         for listener in state.listeners() {
@@ -134,6 +143,12 @@ impl Topics {
         });
         state.kept -= freed;
         state.forgotten = forgotten;
+        state.silence.retain(|name| state.topics.contains_key(name));
+        state.absent.retain(|name, listener| {
+            let listener = listener.upgrade().filter(|listener| listener.names(name));
+            rule(&rules, name).zip(listener).is_some_and(|(rule, it)| it.may_hear(rule))
+        });
+        state.globs.retain(|listener| listener.upgrade().is_some_and(|it| it.has_globs()));
     }
 
     /// Whether a row names the topic.
@@ -176,8 +191,9 @@ impl Topics {
     pub fn gap(&self, topic: &str) {
         let state = self.state();
         let fits = |name: &str| name == topic || Pattern::new(topic).matches(name);
-        for (name, topic) in state.topics.iter().filter(|(name, _)| fits(name)) {
-            for listener in topic.listeners.iter().filter_map(Weak::upgrade) {
+        let known = state.topics.iter().map(|(name, topic)| (name, &topic.listeners));
+        for (name, listeners) in known.chain(state.absent.iter()).filter(|(name, _)| fits(name)) {
+            for listener in listeners.iter().filter_map(Weak::upgrade) {
                 listener.tell_gap(name, None);
             }
         }
@@ -216,28 +232,26 @@ impl Topics {
         let new: Vec<Pattern> = wanted.iter().filter(is_new).cloned().collect();
         let all = [&before[..], &new[..]].concat();
         admit(&state.rules, &subscription.caller(), wanted, &all)?;
-        let mut missed = Vec::new();
+        listener.tell_departure(state.silence.departures());
+        let fitting = state.fitting(&new);
+        let is_unknown = |it: &&Pattern| it.is_literal() && !state.topics.contains_key(it.as_str());
+        let count = fitting.len() + new.iter().filter(is_unknown).count();
+        let since = &state.of_all(since, &fitting, count);
+        let hears = |name: &str| before.iter().any(|pattern| pattern.matches(name));
+        let (mut missed, mut named) = (Vec::new(), HashSet::new());
         let names = new.iter().filter(|pattern| pattern.is_literal()).map(Pattern::as_str);
         let resumed = since.names().filter(|name| new.iter().any(|new| new.matches(name)));
-        for name in names.chain(resumed.take(MOST_WANTED)) {
+        for name in names.clone().chain(resumed.take(MOST_WANTED)) {
             // Its number is known from now on, to whoever resumes.
-            if !state.topics.contains_key(name) {
-                state.add_topic(name);
+            let is_known = state.topics.contains_key(name) || state.add_topic(name);
+            if is_known && named.insert(name) && !hears(name) {
+                // Before the next one: that may take its place.
+                missed.extend(state.join(listener, name, since));
             }
         }
-        let (base, named) = (state.base, state.fitting(&new));
-        let since = &state.of_all(since, &named);
-        for name in named.into_iter().filter(|name| !listener.wants(name)) {
-            let Some(topic) = state.topics.get_mut(&name) else { continue };
-            if !listener.may_hear(&topic.rule) {
-                continue;
-            }
-            topic.listeners.push(Arc::downgrade(listener));
-            if let Since::Events { gap, events } = topic.ring.since(since.of(&name), base) {
-                if let Some(missing) = gap {
-                    listener.tell_gap(&name, missing);
-                }
-                missed.extend(events);
+        for name in fitting {
+            if !hears(&name) && !named.contains(&*name) {
+                missed.extend(state.join(listener, &name, since));
             }
         }
         missed.sort_by_key(|told: &Arc<Told>| told.number());
@@ -248,8 +262,13 @@ impl Topics {
         if !is_known && has_globs {
             state.globs.push(Arc::downgrade(listener));
         }
-        if has_globs && since.is_before(base) {
+        if has_globs && since.is_before(state.base) {
             listener.comes_from_before();
+        }
+        for name in names.filter(|name| !hears(name)) {
+            if !state.topics.contains_key(name) {
+                state.absent.enter(&name.into(), std::iter::once(Arc::downgrade(listener)));
+            }
         }
         listener.wanted().extend(new);
         Ok(())
@@ -261,7 +280,8 @@ impl Topics {
         let mut state = self.state();
         let listener = subscription.listener();
         subscription.renew(caller);
-        narrow(&state.rules, listener);
+        let gone = narrow(&state.rules, listener);
+        state.left(listener, &gone);
         // Of a glob that stays, some topics may be others' now.
         for (name, topic) in &mut state.topics {
             if !(listener.wants(name) && listener.may_hear(&topic.rule)) {
@@ -282,6 +302,7 @@ impl Topics {
                 topic.leave(listener);
             }
         }
+        state.left(listener, unwanted);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -293,7 +314,8 @@ impl State {
     /// All who listen to something, each once.
     fn listeners(&self) -> Vec<Arc<Listener>> {
         let named = self.topics.values().flat_map(|topic| &topic.listeners);
-        let all = named.chain(&self.globs).filter_map(Weak::upgrade);
+        let absent = self.absent.iter().flat_map(|(_, listeners)| listeners);
+        let all = named.chain(&self.globs).chain(absent).filter_map(Weak::upgrade);
         let mut seen = HashSet::new();
         all.filter(|listener| seen.insert(Arc::as_ptr(listener))).collect()
     }
@@ -312,14 +334,13 @@ impl State {
     }
 
     /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
-    /// them. Where its topic is not named, and several have an event by that id, the earliest is meant: better twice than never.
-    fn of_all(&self, since: &Resume, named: &HashSet<Arc<str>>) -> Resume {
+    /// them. Where its topic is not named, and several of the `count` have an event by that id, the earliest is meant:
+    /// better twice than never.
+    fn of_all(&self, since: &Resume, named: &HashSet<Arc<str>>, count: usize) -> Resume {
         let number = |name: &str, id| self.topics.get(name)?.ring.number_of(id);
         let found = match since {
             Resume::Event(topic, id) => number(topic, *id),
-            Resume::Id(id) if named.len() > 1 => {
-                named.iter().filter_map(|name| number(name, *id)).min()
-            }
+            Resume::Id(id) if count > 1 => named.iter().filter_map(|name| number(name, *id)).min(),
             _ => None,
         };
         found.map_or_else(|| since.clone(), Resume::Number)
@@ -331,23 +352,70 @@ impl State {
         if self.topics.len() >= MOST_TOPICS {
             self.forget_one();
         }
-        let fits = |listener: &Arc<Listener>| listener.wants(name) && listener.may_hear(&rule);
-        let listening = self.globs.iter().filter_map(Weak::upgrade).filter(fits);
-        let listeners = listening.map(|listener| Arc::downgrade(&listener)).collect();
+        let name: Arc<str> = name.into();
+        let fits = |listener: &Arc<Listener>| listener.wants(&name) && listener.may_hear(&rule);
+        let by_globs = self.globs.iter().filter_map(Weak::upgrade).filter(fits);
+        let mut listeners: Vec<_> =
+            by_globs.map(|listener| (Arc::as_ptr(&listener), listener)).collect();
+        let back = self.absent.take(&name);
+        for listener in back.into_iter().filter(fits) {
+            // Its ids do not go on where they were.
+            listener.tell_gap(&name, None);
+            listeners.push((Arc::as_ptr(&listener), listener));
+        }
+        listeners.sort_unstable_by_key(|(place, _)| *place);
+        listeners.dedup_by_key(|(place, _)| *place);
+        let listeners = listeners.iter().map(|(_, listener)| Arc::downgrade(listener)).collect();
         // A topic that was forgotten may come back: its numbers go on, too.
         let ring = Ring::new(self.last.max(self.base), self.forgotten);
-        self.topics.insert(name.into(), Topic { rule, ring, listeners });
+        self.silence.enter(&name);
+        self.topics.insert(name, Topic { rule, ring, listeners });
         true
     }
 
-    fn forget_one(&mut self) {
-        let silent = self.topics.iter().min_by_key(|(_, topic)| topic.ring.last_number());
-        if let Some(name) = silent.map(|(name, _)| Arc::clone(name))
-            && let Some(topic) = self.topics.remove(&name)
-        {
-            self.kept -= topic.ring.bytes();
-            self.forgotten = self.forgotten.max(topic.ring.last_number());
+    /// Lets somebody listen to a topic that is known, where it may: what it has missed.
+    fn join(&mut self, listener: &Arc<Listener>, name: &str, since: &Resume) -> Vec<Arc<Told>> {
+        let base = self.base;
+        let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
+        let name = Arc::clone(name);
+        let Some(topic) = self.topics.get_mut(&name) else { return Vec::new() };
+        if !listener.may_hear(&topic.rule) {
+            return Vec::new();
         }
+        topic.listeners.push(Arc::downgrade(listener));
+        let Since::Events { gap, events } = topic.ring.since(since.of(&name), base) else {
+            return Vec::new();
+        };
+        if let Some(missing) = gap {
+            listener.tell_gap(&name, missing);
+        }
+        events
+    }
+
+    /// Somebody does not listen to these any more, by the names or globs that it gave.
+    fn left(&mut self, listener: &Arc<Listener>, patterns: &[Pattern]) {
+        self.absent.leave(listener, patterns);
+        if !listener.has_globs() {
+            self.globs.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
+        }
+        self.silence.departures().count();
+    }
+
+    fn forget_one(&mut self) {
+        let topics = &self.topics;
+        let look = |name: &str| {
+            topics.get(name).map(|topic| Look {
+                last_number: topic.ring.last_number(),
+                is_heard: topic.listeners.iter().any(|listener| listener.strong_count() > 0),
+            })
+        };
+        let Some(name) = self.silence.take(look) else { return };
+        let Some(topic) = self.topics.remove(&name) else { return };
+        self.kept -= topic.ring.bytes();
+        self.forgotten = self.forgotten.max(topic.ring.last_number());
+        let names =
+            |listener: &&Weak<Listener>| listener.upgrade().is_some_and(|it| it.names(&name));
+        self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
     }
 
     /// Lets go of the oldest events of all, until what is kept fits.
@@ -359,68 +427,6 @@ impl State {
             self.kept -= ring.let_go();
         }
     }
-}
-
-/// Ends what somebody listens to, by the names and globs that it gave, and may not any more, and tells it so.
-/// What waits for it of that is not heard neither.
-fn narrow(rules: &[TopicRule], listener: &Listener) {
-    let caller = listener.caller().clone();
-    let wanted = listener.wanted().clone();
-    let may = |pattern: &Pattern| matches!(refusal(rules, &caller, pattern), Some(None));
-    let (kept, gone) = wanted.into_iter().partition(may);
-    *listener.wanted() = kept;
-    let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
-    listener.refuse(gone, |name| listener.wants(name) && rule(rules, name).is_some_and(may_hear));
-}
-
-fn rule<'a>(rules: &'a [TopicRule], topic: &str) -> Option<&'a TopicRule> {
-    rules.iter().find(|rule| rule.pattern.matches(topic))
-}
-
-/// `all` is what somebody would listen to then.
-fn admit(
-    rules: &[TopicRule],
-    caller: &Caller,
-    wanted: &[Pattern],
-    all: &[Pattern],
-) -> Result<(), Fault> {
-    let refuse = |kind, message| Err(Fault::not_sent(kind, message));
-    let globs = all.iter().filter(|pattern| !pattern.is_literal()).count();
-    if wanted.is_empty() || all.len() > MOST_WANTED || globs > MOST_GLOBS {
-        let message = format!(
-            "somebody listens to 1 to {MOST_WANTED} topics, {MOST_GLOBS} of them globs at most, not \
-             {} and {globs}",
-            all.len()
-        );
-        return refuse(FaultKind::InvalidParams, message);
-    }
-    for pattern in wanted {
-        let name = pattern.as_str();
-        if name.is_empty() || name.len() > LONGEST {
-            let message = format!("a topic's name has 1 to {LONGEST} bytes, not {}", name.len());
-            return refuse(FaultKind::InvalidParams, message);
-        }
-        let refusal = refusal(rules, caller, pattern);
-        if let Some(Some(refusal)) = refusal {
-            return Err(refusal.fault("listen to", name, caller));
-        }
-        if refusal.is_none() {
-            let message = format!("nobody may listen to `{name}`: no [[topics]] row names it");
-            return refuse(FaultKind::AccessDenied, message);
-        }
-    }
-    Ok(())
-}
-
-/// Why somebody may not listen, if so; none where no row names it. A name is its first row's; of what a
-/// glob fits, whoever may hear some hears that.
-fn refusal(rules: &[TopicRule], caller: &Caller, pattern: &Pattern) -> Option<Option<Refusal>> {
-    if pattern.is_literal() {
-        return rule(rules, pattern.as_str()).map(|rule| rule.access.lets_listen(caller).err());
-    }
-    let meeting = rules.iter().filter(|rule| rule.pattern.meets(pattern));
-    let answers = meeting.map(|rule| rule.access.lets_listen(caller).err());
-    answers.reduce(|one, other| one.and(other).and(one))
 }
 
 /// A number that no earlier process has reached, at up to a million events a second, and that

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::silence::Departures;
 use super::told::Told;
 use super::{Lag, TopicRule};
 use crate::caller::{Caller, Denial};
@@ -174,6 +175,19 @@ pub(super) struct Listener {
     wanted: Mutex<Vec<Pattern>>,
     waiting: Mutex<Waiting>,
     told: Notify,
+    leaving: Leaving,
+}
+
+/// Tells when a listener has gone.
+#[derive(Default)]
+struct Leaving(OnceLock<Departures>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(departures) = self.0.get() {
+            departures.count();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -223,15 +237,26 @@ impl Listener {
     /// Whether it may have missed events of a topic that had none here yet, unless it named that: then it
     /// has been told.
     pub(super) fn was_away_before(&self, topic: &str) -> bool {
-        self.was_away.load(Ordering::Relaxed)
-            && !self
-                .wanted()
-                .iter()
-                .any(|pattern| pattern.is_literal() && pattern.as_str() == topic)
+        self.was_away.load(Ordering::Relaxed) && !self.names(topic)
     }
 
     pub(super) fn wants(&self, topic: &str) -> bool {
         self.wanted().iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether it listens to a topic by its name.
+    pub(super) fn names(&self, topic: &str) -> bool {
+        self.wanted().iter().any(|pattern| pattern.is_literal() && pattern.as_str() == topic)
+    }
+
+    /// Whether it listens to whatever a glob fits.
+    pub(super) fn has_globs(&self) -> bool {
+        !self.wanted().iter().all(Pattern::is_literal)
+    }
+
+    /// It is to be counted when it goes.
+    pub(super) fn tell_departure(&self, departures: &Departures) {
+        self.leaving.0.get_or_init(|| departures.clone());
     }
 
     pub(super) fn caller(&self) -> MutexGuard<'_, Caller> {

@@ -1,8 +1,11 @@
 use crate::caller::{Identity, Scheme};
+use crate::fault::FaultKind;
 use crate::route::access::Grant;
 use std::time::Duration;
 
 use super::*;
+
+mod forgetting;
 
 fn rule_of(pattern: &str, keep: usize, lag: Lag) -> TopicRule {
     TopicRule {

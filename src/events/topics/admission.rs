@@ -1,0 +1,84 @@
+//! Who may listen to what: the rows say.
+
+use super::TopicRule;
+use super::subscription::Listener;
+use crate::caller::Caller;
+use crate::fault::{Fault, FaultKind};
+use crate::route::access::Refusal;
+use crate::route::pattern::Pattern;
+
+/// How many topics one listener may name.
+pub const MOST_WANTED: usize = 1_000;
+/// How many of them may be globs: each is matched with every topic.
+const MOST_GLOBS: usize = 100;
+/// How long the name of one may be, in bytes.
+const LONGEST: usize = 256;
+
+/// The row that names a topic.
+pub(super) fn rule<'a>(rules: &'a [TopicRule], topic: &str) -> Option<&'a TopicRule> {
+    rules.iter().find(|rule| rule.pattern.matches(topic))
+}
+
+/// `all` is what somebody would listen to then.
+pub(super) fn admit(
+    rules: &[TopicRule],
+    caller: &Caller,
+    wanted: &[Pattern],
+    all: &[Pattern],
+) -> Result<(), Fault> {
+    let refuse = |kind, message| Err(Fault::not_sent(kind, message));
+    let globs = all.iter().filter(|pattern| !pattern.is_literal()).count();
+    if wanted.is_empty() || all.len() > MOST_WANTED || globs > MOST_GLOBS {
+        let message = format!(
+            "somebody listens to 1 to {MOST_WANTED} topics, {MOST_GLOBS} of them globs at most, not \
+             {} and {globs}",
+            all.len()
+        );
+        return refuse(FaultKind::InvalidParams, message);
+    }
+    for pattern in wanted {
+        let name = pattern.as_str();
+        if name.is_empty() || name.len() > LONGEST {
+            let message = format!("a topic's name has 1 to {LONGEST} bytes, not {}", name.len());
+            return refuse(FaultKind::InvalidParams, message);
+        }
+        let refusal = refusal(rules, caller, pattern);
+        if let Some(Some(refusal)) = refusal {
+            return Err(refusal.fault("listen to", name, caller));
+        }
+        if refusal.is_none() {
+            let message = format!("nobody may listen to `{name}`: no [[topics]] row names it");
+            return refuse(FaultKind::AccessDenied, message);
+        }
+    }
+    Ok(())
+}
+
+/// Why somebody may not listen, if so; none where no row names it. A name is its first row's; of what a
+/// glob fits, whoever may hear some hears that.
+pub(super) fn refusal(
+    rules: &[TopicRule],
+    caller: &Caller,
+    pattern: &Pattern,
+) -> Option<Option<Refusal>> {
+    if pattern.is_literal() {
+        return rule(rules, pattern.as_str()).map(|rule| rule.access.lets_listen(caller).err());
+    }
+    let meeting = rules.iter().filter(|rule| rule.pattern.meets(pattern));
+    let answers = meeting.map(|rule| rule.access.lets_listen(caller).err());
+    answers.reduce(|one, other| one.and(other).and(one))
+}
+
+/// Ends what somebody listens to, by the names and globs that it gave, and may not any more, and tells it so.
+/// What waits for it of that is not heard neither. Gives what has ended.
+pub(super) fn narrow(rules: &[TopicRule], listener: &Listener) -> Vec<Pattern> {
+    let caller = listener.caller().clone();
+    let wanted = listener.wanted().clone();
+    let may = |pattern: &Pattern| matches!(refusal(rules, &caller, pattern), Some(None));
+    let (kept, gone): (_, Vec<_>) = wanted.into_iter().partition(may);
+    *listener.wanted() = kept;
+    let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
+    let hears = |name: &str| listener.wants(name) && rule(rules, name).is_some_and(may_hear);
+    listener.refuse(gone.clone(), hears);
+    gone
+}
