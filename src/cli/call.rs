@@ -1,7 +1,7 @@
 //! `genkan call`: a call through a gateway, or straight to a service that a registry finds.
 
 use super::client::address::Address;
-use super::client::found::{self, FOUND_MEND};
+use super::client::found;
 use super::client::{self, CallArgs, ClientArgs, GATEWAY_MEND, envelope, report};
 use super::output::Output;
 use super::params;
@@ -12,7 +12,8 @@ use super::{Status, help};
 #[command(
     about = "Call a method through a gateway or a registry.\n\n\
         Prints the result of NAME.METHOD. With --registry, NAME may be a glob: it is looked up \
-        in the registry, and METHOD is called on one of the services found, chosen at random.",
+        in the registry, and METHOD is called on one of the services found, chosen at random \
+        among those that can be connected to.",
     after_help = help::examples(&[
         ("genkan call orders create size=L count:=2", "named params: a string and a number"),
         ("genkan call math add 1 2", "positional params"),
@@ -51,11 +52,11 @@ fn through_registry(registry: &Address, args: &Args, output: &Output) -> anyhow:
     client::with_client(&args.client, output, async |client| {
         let found = found::find(client, registry, name, &args.client, output).await?;
         let body = envelope::call(method, &params);
-        let exchange = client.post(&found.address, body, found.left, FOUND_MEND).await?;
-        let status = client::print_answer(&found.address, &exchange, output);
+        let (address, exchange) = found.post(client, body).await?;
+        let status = client::print_answer(address, &exchange, output);
         if !args.client.quiet {
             let (took, call) = (Some(found.took), ("call", &exchange));
-            let line = report::timings(took, call, Some(&found.address), output.err());
+            let line = report::timings(took, call, Some(address), output.err());
             output.note(&line);
         }
         status

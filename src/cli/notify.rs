@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::address::Address;
 use super::client::envelope::{self, Answer};
-use super::client::found::{self, FOUND_MEND};
+use super::client::found;
 use super::client::http::Exchange;
 use super::client::{self, CallArgs, ClientArgs, GATEWAY_MEND, report};
 use super::output::Output;
@@ -57,8 +57,8 @@ fn through_registry(registry: &Address, args: &Args, output: &Output) -> anyhow:
     client::with_client(&args.client, output, async |client| {
         let found = found::find(client, registry, name, &args.client, output).await?;
         let body = envelope::notification(method, &params);
-        let exchange = client.post(&found.address, body, found.left, FOUND_MEND).await?;
-        end((&found.address, &exchange), Some(found.took), &args.client, output)
+        let (address, exchange) = found.post(client, body).await?;
+        end((address, &exchange), Some(found.took), &args.client, output)
     })
 }
 

@@ -7,6 +7,10 @@ use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::harness::process::free_port;
+
 /// A server that answers each request with the next of its answers, byte by byte.
 struct Server {
     port: u16,
@@ -328,6 +332,43 @@ fn a_registry_finds_the_service_by_a_glob() {
         assert_eq!((run.status, run.stdout.as_str()), (1, ""));
         assert!(run.stderr.contains("knows no service that matches `zzz.*`"), "{}", run.stderr);
     }
+}
+
+/// A registry that names these URLs.
+fn registry(urls: &[String]) -> Server {
+    Server::start([result(&Value::from(urls).to_string())])
+}
+
+#[test]
+fn of_the_services_that_a_registry_names_the_first_that_is_there_is_called() {
+    let gone = || format!("http://127.0.0.1:{}/gone", free_port());
+    for arguments in [&["call", "-r"], &["notify", "-r"]] {
+        let service = Server::start([result("\"done\"")]);
+        let mut urls: Vec<String> = (0..7).map(|_| gone()).collect();
+        urls.push(service.url("/x"));
+        let registry = registry(&urls);
+        let run =
+            genkan(&[arguments, &[&*registry.url(""), "rep*", "daily"][..]].concat(), "", &[]);
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        assert!(run.stderr.contains("/x"), "{}", run.stderr);
+    }
+    let urls = [gone(), gone()];
+    let run = genkan(&["call", "-r", &registry(&urls).url(""), "rep*", "daily"], "", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (3, ""), "{}", run.stderr);
+    for words in ["any of 2 services", &urls[0], &urls[1], "connection refused", "still running"] {
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
+    let run = genkan(&["call", "-r", &registry(&urls[..1]).url(""), "rep*", "daily"], "", &[]);
+    assert!(run.status == 3 && run.stderr.contains(&urls[0]), "{}", run.stderr);
+    // What one may have carried out goes to no other.
+    let server = Server::start_with(|port| {
+        let url = format!("http://127.0.0.1:{port}/x");
+        let found = Value::from(&[url.clone(), url][..]).to_string();
+        [result(&found), String::new(), result("\"done\"")]
+    });
+    let run = genkan(&["call", "-r", &server.url(""), "rep*", "daily"], "", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (3, ""), "{}", run.stderr);
+    assert!(run.stderr.contains("may have been carried out"), "{}", run.stderr);
 }
 
 #[test]

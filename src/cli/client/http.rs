@@ -3,9 +3,7 @@
 //! Fails only where no answer came ([`CommandError::NoConnection`]); what an answer says is for
 //! others to read.
 
-use std::error::Error as StdError;
 use std::future::Future;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +22,7 @@ use tokio::time::Instant;
 
 use super::ClientArgs;
 use super::address::Address;
+use super::failure::{Failure, Lost};
 use super::tls;
 use super::verbose::{show_answer, show_request};
 use crate::cli::CommandError;
@@ -35,7 +34,7 @@ use crate::units::format_duration;
 /// take, and not for ever.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long to wait for a connection at most.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What is added to `--timeout`, so that the gateway's own fault, which says more, comes first.
 const GRACE: Duration = Duration::from_millis(250);
 /// The largest answer that is read.
@@ -141,14 +140,25 @@ impl Client {
         }
         match tokio::time::timeout(patience, self.begin(to, request, patience)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Failure::Setup(error))) => Err(error),
-            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend)),
+            Ok(Err(failure)) => Err(failure.explain(to, mend)),
             Err(_) => {
                 let waited = format_duration(patience);
                 let message = format!("no answer from {} within {waited}\n  {mend}", to.shown());
                 Err(CommandError::NoConnection(message).into())
             }
         }
+    }
+
+    /// The same, where a connection has to be there within `connect`: what came in its place is not told yet.
+    pub async fn try_post(
+        &self,
+        to: &Address,
+        body: Bytes,
+        timeout: Option<Duration>,
+        connect: Duration,
+    ) -> Result<Exchange, Failure> {
+        let request = self.request(to, body, timeout).map_err(Failure::Setup)?;
+        self.try_send(to, request, timeout, connect).await
     }
 
     async fn send(
@@ -158,19 +168,21 @@ impl Client {
         timeout: Option<Duration>,
         mend: &str,
     ) -> anyhow::Result<Exchange> {
+        let sent = self.try_send(to, request, timeout, CONNECT_PATIENCE).await;
+        sent.map_err(|failure| failure.explain(to, mend))
+    }
+
+    async fn try_send(
+        &self,
+        to: &Address,
+        request: Request<Full<Bytes>>,
+        timeout: Option<Duration>,
+        connect: Duration,
+    ) -> Result<Exchange, Failure> {
         let limit = timeout.map_or(PATIENCE, |timeout| timeout + GRACE);
-        match tokio::time::timeout(limit, self.exchange(to, request, limit)).await {
-            Ok(Ok(exchange)) => Ok(exchange),
-            Ok(Err(Failure::Setup(error))) => Err(error),
-            Ok(Err(Failure::Lost(lost))) => Err(lost.explain(to, mend)),
-            Err(_) => {
-                let waited = format_duration(timeout.unwrap_or(limit));
-                let message = format!(
-                    "no answer from {} within {waited}\n  the call may still be carried out",
-                    to.shown()
-                );
-                Err(CommandError::NoConnection(message).into())
-            }
+        match tokio::time::timeout(limit, self.exchange(to, request, limit.min(connect))).await {
+            Ok(exchange) => exchange,
+            Err(_) => Err(Failure::Late(timeout.unwrap_or(limit))),
         }
     }
 
@@ -292,135 +304,4 @@ fn http_connector(limit: Duration) -> HttpConnector {
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_PATIENCE.min(limit)));
     connector
-}
-
-enum Failure {
-    Setup(anyhow::Error),
-    Lost(Lost),
-}
-
-impl From<Lost> for Failure {
-    fn from(lost: Lost) -> Self {
-        Failure::Lost(lost)
-    }
-}
-
-/// Why no answer came.
-enum Lost {
-    /// There was no connection: nothing has been sent.
-    NotConnected(Box<dyn StdError + Send + Sync>),
-    /// It broke before the whole answer was there.
-    Broken(String),
-    /// What came back is not HTTP.
-    NotHttp,
-    /// The answer is larger than anyone should send.
-    TooLarge,
-}
-
-impl Lost {
-    fn of(error: &hyper::Error) -> Self {
-        if error.is_parse() { Lost::NotHttp } else { Lost::Broken(root_cause(error)) }
-    }
-
-    fn from_client(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() || find_tls(&error).is_some_and(tls::is_refusal) {
-            return Lost::NotConnected(Box::new(error));
-        }
-        match find::<hyper::Error>(&error) {
-            Some(hyper) => Lost::of(hyper),
-            None => Lost::Broken(root_cause(&error)),
-        }
-    }
-
-    fn from_body(error: Box<dyn StdError + Send + Sync>) -> Self {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return Lost::TooLarge;
-        }
-        Lost::Broken(root_cause(&*error))
-    }
-
-    fn explain(self, to: &Address, mend: &str) -> anyhow::Error {
-        let shown = to.shown();
-        let message = match self {
-            Lost::NotConnected(error) => match connect_trouble(&*error, to.uri()) {
-                (what, Some(own_mend)) => {
-                    format!("cannot connect to {shown}: {what}\n  {own_mend}")
-                }
-                (what, None) => format!("cannot connect to {shown}: {what}\n  {mend}"),
-            },
-            Lost::Broken(why) => format!(
-                "the connection to {shown} ended before the answer: {why}\n  the call may have been \
-                 carried out"
-            ),
-            Lost::NotHttp => {
-                return anyhow::anyhow!("{shown} does not speak HTTP: is the port right?");
-            }
-            Lost::TooLarge => {
-                return anyhow::anyhow!("the answer of {shown} is larger than 256 MiB");
-            }
-        };
-        CommandError::NoConnection(message).into()
-    }
-}
-
-/// What stood in the way, and the mend where it is not the usual one.
-fn connect_trouble(
-    error: &(dyn StdError + Send + Sync + 'static),
-    uri: &Uri,
-) -> (String, Option<String>) {
-    let host = uri.host().unwrap_or_default();
-    if let Some(failure) = find_tls(error) {
-        let (what, mend) = tls::trouble(failure);
-        return (what, Some(mend.to_owned()));
-    }
-    if chain(error).any(|cause| cause.to_string().starts_with("dns error")) {
-        let what = format!("cannot find the host `{host}` ({})", root_cause(error));
-        return (what, Some("check the name".to_owned()));
-    }
-    match find::<io::Error>(error).map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => ("connection refused".to_owned(), None),
-        Some(io::ErrorKind::TimedOut) => ("it does not answer".to_owned(), None),
-        _ => (root_cause(error), None),
-    }
-}
-
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error: &&'a (dyn StdError + 'static)| error.source())
-}
-
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    chain(error).find_map(|cause| cause.downcast_ref())
-}
-
-/// rustls's errors travel inside I/O errors, and those inside others; an I/O error does not show
-/// what it holds as its source.
-fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    chain(error).find_map(|cause| {
-        let mut held = cause;
-        while let Some(inside) = held.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            held = inside;
-        }
-        held.downcast_ref()
-    })
-}
-
-fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tls_trouble_is_found_inside_io_errors() {
-        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let error = io::Error::other(io::Error::other(tls));
-        let uri = Uri::from_static("https://h/");
-        let (what, mend) = connect_trouble(&error, &uri);
-        assert!(what.contains("UnknownIssuer"), "{what}");
-        assert!(mend.is_some_and(|mend| mend.contains("--ca FILE")));
-    }
 }

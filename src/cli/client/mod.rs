@@ -7,6 +7,7 @@
 pub mod address;
 pub mod admin;
 pub mod envelope;
+mod failure;
 pub mod fault;
 pub mod found;
 pub mod http;
