@@ -206,7 +206,8 @@ impl Pump {
             self.metrics.count(EventOutcome::Lost);
             return self.complaints.lost(event, reason);
         };
-        let letter = Event { data: dead_letter(event, reason), ..event.clone() };
+        let mut letter = Event { data: dead_letter(event, reason, true), ..event.clone() };
+        let mut has_data = true;
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         loop {
             match target.port.publish(&target.address, &letter).await {
@@ -214,6 +215,11 @@ impl Pump {
                 Err(Undelivered::Unreachable(why) | Undelivered::Unavailable(why)) => {
                     self.complaints.unavailable(&target.name, &why);
                     sleep(backoff.failed()).await;
+                }
+                // It may be too large for the dead letters too: that it was there is told all the same.
+                Err(Undelivered::Refused(_)) if has_data => {
+                    letter.data = dead_letter(event, reason, false);
+                    has_data = false;
                 }
                 Err(Undelivered::Refused(why)) => {
                     self.metrics.count(EventOutcome::Lost);
@@ -226,14 +232,14 @@ impl Pump {
     }
 }
 
-/// What is laid down: `{"topic", "id", "reason", "data"}`.
-fn dead_letter(event: &Event, reason: &str) -> Payload {
+/// What is laid down: `{"topic", "id", "reason", "data"}`, the data `null` where it is left out.
+fn dead_letter(event: &Event, reason: &str, has_data: bool) -> Payload {
     let text = format!(
         r#"{{"topic":{},"id":{},"reason":{},"data":{}}}"#,
         Payload::from_text(&event.topic).as_str(),
         Payload::from_text(&event.id).as_str(),
         Payload::from_text(reason).as_str(),
-        event.data.as_str()
+        if has_data { event.data.as_str() } else { "null" }
     );
     Payload::from_validated(text.into())
 }
@@ -268,22 +274,26 @@ mod tests {
         }
     }
 
-    /// Carries one event to a target that says that first: what the target and the dead letters have.
-    async fn carry(says: Vec<Undelivered>, retries: u32, is_kept: bool) -> (usize, usize) {
-        let place = |says| Arc::new(Place { says: Mutex::new(says), has: Mutex::default() });
-        let (there, dead) = (place(says), place(Vec::new()));
+    fn place(says: Vec<Undelivered>) -> Arc<Place> {
+        Arc::new(Place { says: Mutex::new(says), has: Mutex::default() })
+    }
+
+    fn pump(there: &Arc<Place>, dead: &Arc<Place>, retries: u32) -> Pump {
         let target = |port: &Arc<Place>| Target {
             name: "there".to_owned(),
             address: String::new(),
             port: Arc::clone(port) as Arc<dyn EventPort>,
         };
-        let pump = Pump {
-            targets: vec![target(&there)],
-            dead_letter: Some(target(&dead)),
+        Pump {
+            targets: vec![target(there)],
+            dead_letter: Some(target(dead)),
             retries,
             metrics: EventMetrics::new("test"),
             complaints: Complaints::new("test"),
-        };
+        }
+    }
+
+    fn delivery(is_kept: bool) -> Delivery {
         let event = Event {
             topic: "a".into(),
             id: "1".into(),
@@ -292,9 +302,25 @@ mod tests {
             context: Arc::new(Context::new(TraceParent::generate())),
         };
         let receipt = is_kept.then(|| Receipt::new(|| {}));
-        pump.carry(vec![Delivery { event: Ok(event), captures: Vec::new(), receipt }]).await;
+        Delivery { event: Ok(event), captures: Vec::new(), receipt }
+    }
+
+    /// Carries one event to a target that says that first: what the target and the dead letters have.
+    async fn carry(says: Vec<Undelivered>, retries: u32, is_kept: bool) -> (usize, usize) {
+        let (there, dead) = (place(says), place(Vec::new()));
+        pump(&there, &dead, retries).carry(vec![delivery(is_kept)]).await;
         let has = |place: &Place| place.has.lock().unwrap().len();
         (has(&there), has(&dead))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_that_is_refused_goes_without_its_data() {
+        let refusal = || Undelivered::Refused("too large".to_owned());
+        let (there, dead) = (place(vec![refusal()]), place(vec![refusal()]));
+        pump(&there, &dead, 0).carry(vec![delivery(true)]).await;
+        let letters = dead.has.lock().unwrap().clone();
+        let expected = r#"{"topic":"a","id":"1","reason":"too large","data":null}"#;
+        assert_eq!(letters, [expected]);
     }
 
     #[tokio::test(start_paused = true)]

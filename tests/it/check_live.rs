@@ -254,10 +254,8 @@ async fn a_queue_for_dead_letters_that_somebody_has_for_himself() {
     tells(&problems, "error", &words);
 }
 
-#[tokio::test]
-async fn streams_that_events_cannot_come_from_or_go_to() {
-    let nats = Nats::with_streams();
-    let client = nats.client().await;
+/// Streams with subjects by their names, and what fills some.
+async fn streams_of_all_kinds(client: &async_nats::Client) {
     for (name, more) in [
         ("ORDERS", json!({})),
         ("FULL", json!({"max_msgs": 1, "discard": "new"})),
@@ -271,10 +269,10 @@ async fn streams_that_events_cannot_come_from_or_go_to() {
             "retention": "limits", "num_replicas": 1});
         let more = more.as_object().expect("an object").clone();
         config.as_object_mut().expect("an object").extend(more);
-        stream(&client, config).await;
+        stream(client, config).await;
     }
     stream(
-        &client,
+        client,
         json!({"name": "COPY", "mirror": {"name": "ORDERS"}, "storage": "memory",
             "retention": "limits", "num_replicas": 1}),
     )
@@ -285,6 +283,13 @@ async fn streams_that_events_cannot_come_from_or_go_to() {
         let stored = client.request(subject.to_owned(), vec![b' '; size].into()).await;
         assert!(stored.is_ok_and(|it| it.payload.starts_with(b"{\"stream\"")), "{subject}");
     }
+}
+
+#[tokio::test]
+async fn streams_that_events_cannot_come_from_or_go_to() {
+    let nats = Nats::with_streams();
+    let client = nats.client().await;
+    streams_of_all_kinds(&client).await;
     let toml = format!(
         "{}\n{}",
         nats.upstream("bus", "plain"),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::config::Settings;
 use super::events;
 use super::expose::{Complaint, Step, queue_name};
-use super::open::{Failure, refused_with};
+use super::open::{Failure, declare_as, refused_with};
 use super::transport::Transport;
 use crate::event_port::Way;
 use crate::route::Rule;
@@ -139,19 +139,21 @@ pub(super) async fn find(
     name: &str,
     (kind, durable): (ExchangeKind, bool),
 ) -> Option<Found> {
-    let declare = async |passive| {
+    let name = ShortString::from(name);
+    let passive = async {
         let channel = channel(transport).await?;
-        let options = ExchangeDeclareOptions { durable, passive, ..Default::default() };
-        let (name, arguments) = (ShortString::from(name), FieldTable::default());
-        let declared = channel.exchange_declare(name, kind.clone(), options, arguments);
+        let options = ExchangeDeclareOptions { durable, passive: true, ..Default::default() };
+        let arguments = FieldTable::default();
+        let declared = channel.exchange_declare(name.clone(), kind.clone(), options, arguments);
         timeout(PATIENCE, declared).await.ok()
     };
-    match declare(true).await? {
+    match passive.await? {
         Ok(()) => {}
         Err(error) if refused_with(&error, 404) => return Some(Found::Nothing),
         Err(_) => return None,
     }
-    match declare(false).await? {
+    let declared = declare_as(&transport.connection, &name, (kind, durable));
+    match timeout(PATIENCE, declared).await.ok()? {
         Ok(()) => Some(Found::It),
         Err(error) => refused_with(&error, 406).then_some(Found::Another),
     }

@@ -162,14 +162,17 @@ pub(super) async fn declare_as(
     exchange: &ShortString,
     (kind, durable): (ExchangeKind, bool),
 ) -> lapin::Result<()> {
-    let declare = async |passive| {
+    let declare = async |passive, auto_delete| {
         let channel = connection.create_channel().await?;
-        let options = ExchangeDeclareOptions { durable, passive, ..Default::default() };
+        let options =
+            ExchangeDeclareOptions { durable, passive, auto_delete, ..Default::default() };
         let arguments = FieldTable::default();
         channel.exchange_declare(exchange.clone(), kind.clone(), options, arguments).await
     };
-    match declare(false).await {
-        Err(error) if refused_with(&error, 403) => declare(true).await,
+    match declare(false, false).await {
+        Err(error) if refused_with(&error, 403) => declare(true, false).await,
+        // As Nameko declares those of events where AUTO_DELETE_EVENT_EXCHANGES says so (WIRE, section 1.1).
+        Err(error) if refused_with(&error, 406) => declare(false, true).await.map_err(|_| error),
         declared => declared,
     }
 }
