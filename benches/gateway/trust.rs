@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::backends::PICOM_SERVICE;
 use super::measure::{CONNECTIONS, HTTP_CALLS, Stage, What, World};
+use super::scale;
 use crate::args::{Args, Part};
 use crate::support::child::Copy;
 use crate::support::gateway::{Gateway, PROGRAM};
@@ -31,14 +32,15 @@ pub(super) fn set(stage: &mut Stage, args: &Args, world: &World) -> Result<()> {
     let made = Command::new(PROGRAM).args(["key", "new", "web"]).output()?;
     let made: Value = serde_json::from_slice(&made.stdout).context("a key")?;
     let text = |name: &str| made[name].as_str().map(str::to_owned).context("a key has it");
+    // It ends with the service's row, which goes on.
+    let row = scale::configuration(1, &world.nats.url);
     let keyed = format!(
-        "{}\n[upstreams.nats.breaker]\n{}",
-        text("toml")?,
-        row(&world.nats.url, "rate = \"1000000/s\"\nallow = [\"key:web\"]")
+        "{row}rate = \"1000000/s\"\nallow = [\"key:web\"]\n[upstreams.nats.breaker]\n{}",
+        text("toml")?
     );
     let token = format!(
-        "[auth.jwt]\nsecret = \"{SECRET}\"\nissuer = \"{ISSUER}\"\naudience = \"{AUDIENCE}\"\n{}",
-        row(&world.nats.url, "allow = [\"sub:ada\"]")
+        "{row}allow = [\"sub:ada\"]\n[auth.jwt]\nsecret = \"{SECRET}\"\nissuer = \"{ISSUER}\"\n\
+         audience = \"{AUDIENCE}\"\n"
     );
     for (what, name, rest, shown) in [
         (What::GatewayKeyed, "keyed", keyed, text("key")?),
@@ -53,26 +55,6 @@ pub(super) fn set(stage: &mut Stage, args: &Args, world: &World) -> Result<()> {
         stage.more.push(gateway);
     }
     Ok(())
-}
-
-/// The service's row, with more in it.
-fn row(nats: &str, more: &str) -> String {
-    format!(
-        r#"
-[hub]
-listen = []
-
-[upstreams.nats]
-protocol = "nats"
-servers = ["{nats}"]
-dialect = "picom"
-
-[[routes]]
-match = "{PICOM_SERVICE}.*"
-upstream = "nats"
-{more}
-"#
-    )
 }
 
 /// A token of the issuer's.

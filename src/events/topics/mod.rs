@@ -236,7 +236,7 @@ impl Topics {
         let fitting = state.fitting(&new);
         let is_unknown = |it: &&Pattern| it.is_literal() && !state.topics.contains_key(it.as_str());
         let count = fitting.len() + new.iter().filter(is_unknown).count();
-        let since = &state.of_all(since, &fitting, count);
+        let since = &state.of_all(since, listener, (&fitting, count));
         let hears = |name: &str| before.iter().any(|pattern| pattern.matches(name));
         let (mut missed, mut named) = (Vec::new(), HashSet::new());
         let names = new.iter().filter(|pattern| pattern.is_literal()).map(Pattern::as_str);
@@ -335,12 +335,23 @@ impl State {
 
     /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
     /// them. Where its topic is not named, and several of the `count` have an event by that id, the earliest is meant:
-    /// better twice than never.
-    fn of_all(&self, since: &Resume, named: &HashSet<Arc<str>>, count: usize) -> Resume {
-        let number = |name: &str, id| self.topics.get(name)?.ring.number_of(id);
+    /// better twice than never. Whether there is such an event in what the listener may not hear, it does not
+    /// learn.
+    fn of_all(
+        &self,
+        since: &Resume,
+        listener: &Listener,
+        (fitting, count): (&HashSet<Arc<str>>, usize),
+    ) -> Resume {
+        let number = |name: &str, id| {
+            let topic = self.topics.get(name).filter(|topic| listener.may_hear(&topic.rule))?;
+            topic.ring.number_of(id)
+        };
         let found = match since {
             Resume::Event(topic, id) => number(topic, *id),
-            Resume::Id(id) if count > 1 => named.iter().filter_map(|name| number(name, *id)).min(),
+            Resume::Id(id) if count > 1 => {
+                fitting.iter().filter_map(|name| number(name, *id)).min()
+            }
             _ => None,
         };
         found.map_or_else(|| since.clone(), Resume::Number)

@@ -283,6 +283,11 @@ fn whoever_may_not_listen_hears_nothing_by_a_glob_neither() {
     }
     let Some(Notice::Event(told)) = all.try_next() else { panic!("one is heard") };
     assert_eq!(&**told.topic(), "orders.open");
+    // Nor does it learn, by where it is said to go on, which events there are.
+    let (_, again) = key("web");
+    let behind = Resume::Event("orders.secret".to_owned(), told.number());
+    let resumed = topics.subscribe(again, &patterns(&["orders.*"]), &behind).expect("some of it");
+    assert!(matches!(resumed.try_next(), Some(Notice::Gap { missed: None, .. })));
     assert!(all.try_next().is_none());
     topics.set_rules(vec![only("orders.*", "key:boss")]);
     topics.publish("orders.open", &Payload::NULL, SystemTime::now());
