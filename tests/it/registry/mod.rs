@@ -53,10 +53,16 @@ pub async fn shown(gateway: &Gateway, name: &str) -> Option<Value> {
     services.into_iter().find(|service| service["name"] == name)
 }
 
-/// Waits until a service is in that state.
+/// Waits until a service is in that state; where it is in service, until callers are told of it, which
+/// they are a moment after the page shows it.
 pub async fn in_state(gateway: &Gateway, name: &str, state: &str) -> Value {
-    eventually(&format!("{name} is {state}"), async || {
+    let service = eventually(&format!("{name} is {state}"), async || {
         shown(gateway, name).await.filter(|service| service["state"] == state)
     })
-    .await
+    .await;
+    if state == "in_service" {
+        let is_found = async || (!located(gateway, name).await.is_empty()).then_some(());
+        eventually(&format!("{name} is found"), is_found).await;
+    }
+    service
 }
