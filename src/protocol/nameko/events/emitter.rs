@@ -5,7 +5,7 @@
 //! is found by the broker's words, and the others go out again over a new one; where the words do not
 //! tell, they go one at a time, which shows it. An event may so come twice, with the same id.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +14,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Confirmation, Connection, ErrorKind, Event};
+use lapin::options::BasicPublishOptions;
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Confirmation, ErrorKind, Event};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::super::config::{Node, Settings};
 use super::super::generation::End;
-use super::super::open::{declare_as, refused_with};
 use super::super::outlet::Outlet;
 use super::super::publisher::STUCK;
 use super::super::pulse;
@@ -30,8 +29,8 @@ use super::super::refusal::Refusal;
 use super::super::transport::is_goodbye;
 use super::super::wire::request::header_frame;
 use super::address::Target;
-use super::complaint::{Complaint, Step};
 use super::lost;
+use super::places::Places;
 use crate::event::Undelivered;
 use crate::redact::scrub;
 
@@ -39,8 +38,6 @@ use crate::redact::scrub;
 const BATCH: usize = 256;
 /// How many may be unconfirmed before no more are taken.
 const MOST_UNCONFIRMED: usize = 4_096;
-/// How many places are remembered to be there.
-const MOST_PLACES: usize = 1_024;
 /// Not every way to lose a connection makes an event.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a closed channel has to say so for each of its messages.
@@ -48,11 +45,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or disk space";
 
-/// How many places are remembered where nothing can be sent to.
-const MOST_SHUT: usize = 256;
-/// For how long nothing is sent to a place that is denied, and to one that could not be made.
+/// For how long nothing is sent to a place that is denied.
 const DENIED_FOR: Duration = Duration::from_secs(10);
-const UNMADE_FOR: Duration = Duration::from_secs(1);
 
 /// What became of an event.
 type Outcome = Result<(), Undelivered>;
@@ -92,10 +86,7 @@ pub(super) struct Emitter<'a> {
     unconfirmed: BTreeMap<u64, Outgoing>,
     published: u64,
     acked: Vec<u64>,
-    /// What is known to be there: exchanges, and queues.
-    places: HashSet<(bool, String)>,
-    /// What is known to take nothing now.
-    shut: HashMap<Target, (Instant, Undelivered)>,
+    places: Places,
     /// The largest message that the broker takes, where it has said so.
     largest: usize,
 }
@@ -109,8 +100,7 @@ impl<'a> Emitter<'a> {
             unconfirmed: BTreeMap::new(),
             published: 0,
             acked: Vec::new(),
-            places: HashSet::new(),
-            shut: HashMap::new(),
+            places: Places::default(),
             largest: usize::MAX,
         }
     }
@@ -214,42 +204,8 @@ impl<'a> Emitter<'a> {
                  `frame_max` in the upstream's `url`"
             )));
         }
-        if let Some((until, undelivered)) = self.shut.get(target) {
-            if Instant::now() < *until {
-                return Some(undelivered.clone());
-            }
-            self.shut.remove(target);
-        }
-        let place = place(target);
-        if self.places.contains(&place) {
-            return None;
-        }
-        let made =
-            timeout(self.settings.connect_timeout, make(self.outlet.connection(), target)).await;
-        let complaint = match made {
-            Ok(Ok(())) => {
-                if self.places.len() >= MOST_PLACES {
-                    self.places.clear();
-                }
-                self.places.insert(place);
-                return None;
-            }
-            Ok(Err(complaint)) => complaint,
-            Err(_) => Complaint::plain("rabbitmq does not answer"),
-        };
-        let undelivered = match complaint.is_outage {
-            true => lost(&complaint.told()),
-            false => Undelivered::Unavailable(complaint.told()),
-        };
-        self.shut(target.clone(), UNMADE_FOR, undelivered.clone());
-        Some(undelivered)
-    }
-
-    fn shut(&mut self, target: Target, limit: Duration, undelivered: Undelivered) {
-        if self.shut.len() >= MOST_SHUT {
-            self.shut.clear();
-        }
-        self.shut.insert(target, (Instant::now() + limit, undelivered));
+        let limit = self.settings.connect_timeout;
+        self.places.prepare(self.outlet.connection(), target, limit).await.err()
     }
 
     /// Publishes an event, and waits for its confirm. An event may have no listeners: only a queue that
@@ -309,7 +265,7 @@ impl<'a> Emitter<'a> {
                 && outgoing.properties.message_id() == delivery.properties.message_id()
         };
         for outgoing in self.take_out(is_it) {
-            self.places.remove(&place(&outgoing.target));
+            self.places.forget(&outgoing.target);
             outgoing.end(Err(not_now("its queue is gone")));
         }
     }
@@ -412,7 +368,7 @@ impl<'a> Emitter<'a> {
         let denied = self.take_out(is_denied);
         for outgoing in &denied {
             let refused = Undelivered::Refused(denial(&outgoing.target));
-            self.shut(outgoing.target.clone(), DENIED_FOR, refused);
+            self.places.shut(outgoing.target.clone(), DENIED_FOR, refused);
         }
         let is_known = !denied.is_empty();
         for outgoing in denied {
@@ -457,7 +413,7 @@ impl<'a> Emitter<'a> {
         match timeout(limit, open).await {
             Ok(Ok(outlet)) => {
                 std::mem::replace(&mut self.outlet, outlet).close().await;
-                self.places.clear();
+                self.places.forget_all();
                 Ok(())
             }
             Ok(Err(error)) => Err(scrub(&error.to_string()).into_owned()),
@@ -483,13 +439,6 @@ fn code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
-fn place(target: &Target) -> (bool, String) {
-    match target {
-        Target::Exchange { exchange, .. } => (false, exchange.clone()),
-        Target::Queue(name) => (true, name.clone()),
-    }
-}
-
 fn too_large(size: usize, limit: usize) -> Undelivered {
     Undelivered::Refused(format!(
         "it is {size} bytes, and this rabbitmq takes {limit} at most: raise `max_message_size` in its \
@@ -504,31 +453,4 @@ fn denial(target: &Target) -> String {
         "rabbitmq does not let this user publish to {what}: give it permission to write with \
          rabbitmqctl set_permissions"
     )
-}
-
-/// Makes the place that an event goes to, as those make it that it belongs to. A queue that is there is
-/// taken as it is.
-async fn make(connection: &Connection, target: &Target) -> Result<(), Complaint> {
-    let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
-    match target {
-        Target::Exchange { kind, exchange, .. } => {
-            let exchange = ShortString::from(exchange.as_str());
-            declare_as(connection, &exchange, kind.declared()).await.map_err(at(Step::Exchange))
-        }
-        Target::Queue(name) => {
-            let declare = async |options: QueueDeclareOptions| {
-                let channel = connection.create_channel().await?;
-                let name = ShortString::from(name.as_str());
-                channel.queue_declare(name, options, FieldTable::default()).await
-            };
-            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-            match declare(passive).await {
-                Err(error) if refused_with(&error, NOT_FOUND) => {
-                    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-                    declare(durable).await.map(drop).map_err(at(Step::Queue))
-                }
-                declared => declared.map(drop).map_err(at(Step::Queue)),
-            }
-        }
-    }
 }

@@ -20,6 +20,7 @@ mod intakes;
 mod leaving;
 mod look;
 mod outstanding;
+mod places;
 pub(super) mod role;
 mod seen;
 mod source;
