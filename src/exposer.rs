@@ -13,9 +13,10 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::call::{Call, Reply, TraceParent};
+use crate::call::{Call, Reply};
 use crate::fault::Fault;
 use crate::route::expose::Expose;
+use crate::trace::TraceParent;
 
 /// What of a request's own words about its caller goes on.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ pub mod flood;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gateway;
+mod hex;
 pub mod idempotency_key;
 pub mod ingress;
 mod json;
@@ -42,6 +43,7 @@ pub mod router;
 pub mod tasks;
 pub mod tls;
 pub mod token;
+pub mod trace;
 pub mod units;
 pub mod upstream;
 pub mod web;

@@ -13,7 +13,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::call::write_hex;
+use crate::hex::write_hex;
 
 const VERSION_MASK: u64 = 0xf << 12;
 const VERSION: u64 = 0x4 << 12;

@@ -15,8 +15,8 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::settings::{HASH_PREFIX, KeyConfig};
-use crate::call::write_hex;
 use crate::caller::{Denial, Identity, Scheme};
+use crate::hex::write_hex;
 
 /// What each key begins with, so that those who look for lost secrets find it.
 const PREFIX: &str = "gk_";

@@ -13,7 +13,7 @@ use super::routes::protocol;
 use super::{CommandError, json, params};
 use super::{ConfigArgs, Status, explain_event, explain_own, help, whom};
 use crate::auth::settings::KeyConfig;
-use crate::call::{CallName, Context, Deadline, Request, TraceParent};
+use crate::call::{CallName, Context, Deadline, Request};
 use crate::caller::{Caller, Scheme};
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
@@ -21,6 +21,7 @@ use crate::printable::printable;
 use crate::route::access::Access;
 use crate::route::rate::Limits;
 use crate::route::{HUB, Rule};
+use crate::trace::TraceParent;
 use crate::units::format_duration;
 use crate::upstream::Envelope;
 

@@ -11,13 +11,14 @@ use super::problem::did_you_mean;
 use super::secret::{quoted, shown_path};
 use super::section::Section;
 use super::{access, idempotency};
-use crate::call::{Context, Deadline, Params, Request, TraceParent};
+use crate::call::{Context, Deadline, Params, Request};
 use crate::fault::Fault;
 use crate::offer::schema_file::SchemaFile;
 use crate::route::breaker::BreakerRule;
 use crate::route::pattern::Pattern;
 use crate::route::rate::Limits;
 use crate::route::{Dialect, HUB, Rule};
+use crate::trace::TraceParent;
 use crate::upstream::Connector;
 
 const MAX_IN_FLIGHT: usize = 4_096;

@@ -20,10 +20,11 @@ use tracing::warn;
 
 use super::complaints::Complaints;
 use crate::backoff::Backoff;
-use crate::call::{Context, Payload, TraceParent};
+use crate::call::{Context, Payload};
 use crate::event::{Delivery, Event, Receipt, Undelivered, Unusable, fill};
 use crate::event_port::{EventPort, Taker};
 use crate::metrics::{EventMetrics, EventOutcome};
+use crate::trace::TraceParent;
 
 /// How many events are with a bridge at once.
 const ROOM: usize = 512;

@@ -13,9 +13,9 @@ use super::fault_log::FaultLine;
 use super::ledger::IngressLabel;
 use super::policy::Arrival;
 use super::table::Row;
-use crate::call::TraceParent;
 use crate::fault::Fault;
 use crate::metrics::CallOutcome;
+use crate::trace::TraceParent;
 
 /// The end of a call, to be written.
 pub struct Ending {

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::Router;
 use super::ledger::IngressLabel;
-use crate::call::{Call, Reply, TraceParent};
+use crate::call::{Call, Reply};
 use crate::exposer::{Entrance, Fits};
 use crate::fault::{Fault, FaultKind, Outcome};
+use crate::trace::TraceParent;
 
 /// The way into a router for calls that come in one way.
 pub struct RouterEntrance {

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::ledger::IngressLabel;
-use crate::call::TraceParent;
 use crate::fault::{Fault, FaultKind};
 use crate::flood::Flood;
+use crate::trace::TraceParent;
 
 /// How many sorts of faults are told apart at a time.
 const SORTS: usize = 1_000;

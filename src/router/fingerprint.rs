@@ -101,8 +101,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::call::{CallName, Payload, TraceParent};
+    use crate::call::{CallName, Payload};
     use crate::caller::Identity;
+    use crate::trace::TraceParent;
 
     #[test]
     fn no_two_callers_have_one_key() {

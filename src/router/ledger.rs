@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::fault_log::{FaultLine, FaultLog};
 use super::table::NO_ROUTE;
-use crate::call::TraceParent;
 use crate::fault::Fault;
 use crate::metrics::{CallLabels, CallMetrics, CallOutcome};
+use crate::trace::TraceParent;
 
 /// The way a call came in, as the label `ingress` says it. Given out by [`Ledger::ingress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

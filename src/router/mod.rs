@@ -32,10 +32,11 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
-use crate::call::{Call, TraceParent};
+use crate::call::Call;
 use crate::exposer::Fits;
 use crate::fault::Fault;
 use crate::route::Dialect;
+use crate::trace::TraceParent;
 pub use ending::Ending;
 use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;

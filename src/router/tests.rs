@@ -18,15 +18,14 @@ use super::ledger::Ledger;
 use super::table::{NO_ROUTE, Row, Table};
 use super::target::Target;
 use crate::budget::Budget;
-use crate::call::{
-    Call, CallKind, CallName, Context, Params, Payload, Reply, Request, TraceParent,
-};
+use crate::call::{Call, CallKind, CallName, Context, Params, Payload, Reply, Request};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::route::idempotency::Room;
 use crate::route::{HUB, Rule};
 use crate::tasks::Tasks;
+use crate::trace::TraceParent;
 use crate::upstream::{Readiness, Upstream};
 
 /// Answers with what it was asked, and takes notifications over, once `gate` lets it.

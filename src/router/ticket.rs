@@ -16,10 +16,11 @@ use super::policy::timeout::timed_out;
 use super::policy::{breaker, served};
 use super::table::Row;
 use super::{keyed, retries};
-use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request, TraceParent};
+use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request};
 use crate::exposer::Fits;
 use crate::fault::{Fault, Outcome};
 use crate::route::Dialect;
+use crate::trace::TraceParent;
 
 /// How a call ended, and how much of the time was the service's.
 pub struct Dispatched {

@@ -159,8 +159,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::call::{Context, Deadline, Payload, TraceParent};
+    use crate::call::{Context, Deadline, Payload};
     use crate::fault::FaultKind;
+    use crate::trace::TraceParent;
 
     fn arguments_of(params: Params, names: &[&str]) -> Result<String, Fault> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

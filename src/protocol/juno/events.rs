@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use super::world::Io;
-use crate::call::{Context, Payload, TraceParent};
+use crate::call::{Context, Payload};
 use crate::event::{Delivery, Event, Undelivered, captures};
 use crate::event_port::{EventAddresses, EventPort, Promise, Source};
+use crate::trace::TraceParent;
 
 /// The hub's own hooks, which nobody else triggers.
 const OWN: &str = "juno.";

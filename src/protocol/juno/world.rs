@@ -19,13 +19,14 @@ use super::peer::{Closing, Peer};
 use super::shadow;
 use super::shared::{Owed, Shared};
 use super::wire::{CallId, Frame, OutgoingFrame};
-use crate::call::{Payload, TraceParent};
+use crate::call::Payload;
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::params;
 use crate::route::{HUB, service_of};
 use crate::router::{Arrival, Ending, Ticket, Unadmitted};
+use crate::trace::TraceParent;
 
 /// A module's call that ended with a fault.
 struct Failed {

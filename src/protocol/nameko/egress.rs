@@ -18,6 +18,7 @@ use super::generation::Hosted;
 use super::look;
 use super::pending::Answer;
 use super::wire::compression::is_packed;
+use super::wire::header_size;
 use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
 use crate::budget::Budget;
@@ -280,7 +281,7 @@ impl NamekoUpstream {
         if calls.blocked() {
             return Err(unavailable(Outcome::NotSent, format!("{BLOCKED}: nothing was sent")));
         }
-        wire::check_headers(request, calls.frame_max).map_err(counted)?;
+        header_size::check_headers(request, calls.frame_max).map_err(counted)?;
         Ok((routing_key, calls))
     }
 }
@@ -381,7 +382,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::call::{Context, Deadline, Params, Payload, TraceParent};
+    use crate::call::{Context, Deadline, Params, Payload};
+    use crate::trace::TraceParent;
 
     fn connector() -> NamekoConnector {
         let text = "url = \"amqp://bob:hunter2@rabbit:5672/%2f\"";

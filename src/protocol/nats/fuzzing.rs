@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::wire::{self, Dialect, Intake, Message, Parser};
 use crate::budget::Budget;
-use crate::call::{Context, Deadline, Params, Request, TraceParent};
+use crate::call::{Context, Deadline, Params, Request};
 use crate::fuzzing::{Target, halves};
+use crate::trace::TraceParent;
 
 pub(in crate::protocol) const TARGETS: [Target; 3] =
     [("nats_stream", stream), ("nats_reply", reply), ("nats_call", call)];

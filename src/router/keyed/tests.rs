@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::call::{Call, CallKind, Context, TraceParent};
+use crate::call::{Call, CallKind, Context};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::route::Rule;
 use crate::route::idempotency::Idempotency;
 use crate::router::Dispatched;
 use crate::router::tests::{Fixture, call, rule};
+use crate::trace::TraceParent;
 
 const TTL: Duration = Duration::from_secs(60);
 

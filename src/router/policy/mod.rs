@@ -24,10 +24,11 @@ use super::circuit::Probe;
 use super::ledger::IngressLabel;
 use super::limits::KeyLimits;
 use super::table::Row;
-use crate::call::{Deadline, TraceParent};
+use crate::call::Deadline;
 use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::idempotency_key::IdempotencyKey;
+use crate::trace::TraceParent;
 
 /// What admission has to know of a call.
 pub struct Arrival<'a> {

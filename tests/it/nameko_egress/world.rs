@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
+use genkan::call::{Context, Deadline, Params, Payload, Reply, Request};
 use genkan::fault::{Fault, FaultKind, Outcome};
+use genkan::trace::TraceParent;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,

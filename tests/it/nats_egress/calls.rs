@@ -2,8 +2,9 @@
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt;
-use genkan::call::{Context, Payload, TraceParent};
+use genkan::call::{Context, Payload};
 use genkan::fault::{FaultKind, Outcome, RemoteCode};
+use genkan::trace::TraceParent;
 use tokio::time::timeout;
 
 use super::world::{Egress, PATIENCE, is, service, soon, subscribe};

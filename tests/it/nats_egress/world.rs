@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use genkan::call::{Context, Deadline, Params, Payload, Reply, Request, TraceParent};
+use genkan::call::{Context, Deadline, Params, Payload, Reply, Request};
 use genkan::fault::{Fault, FaultKind, Outcome};
+use genkan::trace::TraceParent;
 use genkan::upstream::Readiness;
 use tokio::time::{Instant, timeout};
 

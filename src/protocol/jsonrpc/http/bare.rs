@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use super::super::{answer, envelope, name};
 use super::{Connected, Http, HttpRequest, HttpState, body, headers, json, rpc};
 use crate::budget::Account;
-use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
+use crate::call::{Call, CallKind, CallName, Context, Params, Reply};
 use crate::caller::Caller;
 use crate::fault::{Challenge, Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
 use crate::router::Dispatched;
+use crate::trace::TraceParent;
 use crate::units::{format_duration, whole_seconds};
 
 const PROBLEM: &str = "application/problem+json";

@@ -6,11 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::envelope::invalid;
 use super::super::mark;
-use crate::call::{Context, TraceParent};
+use crate::call::Context;
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::{BadKey, IdempotencyKey};
 use crate::router::Allowance;
+use crate::trace::TraceParent;
 use crate::units::{parse_duration, whole_seconds};
 use crate::web::SEC_FETCH_SITE;
 

@@ -14,13 +14,14 @@ use super::super::name;
 use super::ears::Ears;
 use super::{Http, body, builtin, headers};
 use crate::budget::{Account, Share};
-use crate::call::{Call, CallKind, Context, Payload, Reply, TraceParent};
+use crate::call::{Call, CallKind, Context, Payload, Reply};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::route::Dialect;
 use crate::router::ledger::IngressLabel;
 use crate::router::{Allowance, Dispatched};
+use crate::trace::TraceParent;
 
 /// How many calls of one batch are under way at once: it is one caller among many.
 pub(super) const BATCH_AT_ONCE: usize = 64;

@@ -21,7 +21,7 @@ use super::look;
 use super::roster::Roster;
 use super::wire::{self, Received};
 use crate::budget::Budget;
-use crate::call::{Context, Deadline, Params, Reply, Request, TraceParent};
+use crate::call::{Context, Deadline, Params, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
@@ -29,6 +29,7 @@ use crate::route::Rule;
 use crate::route::pattern::Pattern;
 use crate::tasks::{self, Tasks};
 use crate::token::{Token, Tokens};
+use crate::trace::TraceParent;
 use crate::units::format_size;
 use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Sent, Upstream};
 

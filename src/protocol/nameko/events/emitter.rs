@@ -27,7 +27,7 @@ use super::super::publisher::STUCK;
 use super::super::pulse;
 use super::super::refusal::Refusal;
 use super::super::transport::is_goodbye;
-use super::super::wire::request::header_frame;
+use super::super::wire::header_size::header_frame;
 use super::address::Target;
 use super::lost;
 use super::places::Places;

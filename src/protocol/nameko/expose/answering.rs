@@ -20,13 +20,14 @@ use super::super::wire::{answer, context, incoming};
 use super::Exposes;
 use super::replier::{Outgoing, Refused, Sent};
 use crate::budget::Share;
-use crate::call::{Call, CallKind, CallName, Context, Params, Reply, TraceParent};
+use crate::call::{Call, CallKind, CallName, Context, Params, Reply};
 use crate::exposer::debts::Debt;
 use crate::exposer::{Credence, Entrance};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::route::expose::Expose;
 use crate::tasks;
+use crate::trace::TraceParent;
 
 /// What calls of one service need to be answered, as long as one connection lasts.
 pub(super) struct Desk {

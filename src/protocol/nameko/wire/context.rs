@@ -10,10 +10,11 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::baggage;
 use super::request::CALL_IDS_TRACKED;
-use crate::call::{Context, TraceParent};
+use crate::call::Context;
 use crate::exposer::Credence;
 use crate::fault::Fault;
 use crate::idempotency_key::IdempotencyKey;
+use crate::trace::TraceParent;
 
 /// Under which Nameko carries a context's values; it drops all other headers.
 pub(super) const PREFIX: &str = "nameko.";

@@ -124,7 +124,8 @@ mod tests {
 
     use super::super::context;
     use super::*;
-    use crate::call::{Context, TraceParent};
+    use crate::call::Context;
+    use crate::trace::TraceParent;
 
     fn event(id: &str) -> Event {
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -12,6 +12,7 @@ pub(super) mod context;
 pub(super) mod event;
 pub(super) mod exception;
 pub(super) mod frames;
+pub(super) mod header_size;
 pub(super) mod incoming;
 pub(super) mod reply;
 pub(super) mod request;

@@ -8,11 +8,12 @@ use lapin::types::{AMQPValue, ShortString};
 use super::compression::Packed;
 use super::content_header::{MENDED, NO_ROOM, TOO_LARGE};
 use super::{compression, exception, tagged};
-use crate::call::{Payload, Reply, TraceParent};
+use crate::call::{Payload, Reply};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::json::REPLY_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Foreign, Unreadable, foreign};
+use crate::trace::TraceParent;
 use crate::units::format_size;
 
 /// A message from the reply queue.

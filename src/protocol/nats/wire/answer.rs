@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::request::names;
 use super::{Dialect, nest, told};
-use crate::call::{Reply, TraceParent};
+use crate::call::Reply;
 use crate::fault::{Fault, FaultKind, RemoteCode};
+use crate::trace::TraceParent;
 
 /// The error's text, in NATS's own terms.
 pub(super) const SERVICE_ERROR: &str = "Nats-Service-Error";

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use super::headers::Headers;
 use super::request::{is_falsy, is_header_value, last_token, names};
 use super::{Dialect, Message};
-use crate::call::{Context, Params, Payload, TraceParent};
+use crate::call::{Context, Params, Payload};
 use crate::exposer::Credence;
 use crate::fault::{Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
 use crate::json::REQUEST_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Unreadable, foreign};
+use crate::trace::TraceParent;
 use crate::units::parse_duration;
 
 /// A request that was read.

@@ -10,12 +10,13 @@ use super::headers::Headers;
 use super::request::{block, flaw, is_header_value, names, travelling};
 use super::stored::Stored;
 use super::{Message, Unkept};
-use crate::call::{Context, Payload, TraceParent};
+use crate::call::{Context, Payload};
 use crate::event::{Event, Unusable};
 use crate::exposer::Credence;
 use crate::fault::Outcome;
 use crate::json::REQUEST_DEPTH;
 use crate::json::members::{Unreadable, foreign};
+use crate::trace::TraceParent;
 use crate::units::format_size;
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";

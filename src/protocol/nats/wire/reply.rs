@@ -6,10 +6,11 @@ use bytes::Bytes;
 use super::headers::Headers;
 use super::request::names;
 use super::{Dialect, Message, micro, nest, picom, told};
-use crate::call::{Payload, Reply, Request, TraceParent};
+use crate::call::{Payload, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::json::members::{Unreadable, foreign};
 use crate::json::{self, REPLY_DEPTH};
+use crate::trace::TraceParent;
 
 /// The status of a reply that the server gives, because nobody listens.
 const NO_RESPONDERS: u16 = 503;

@@ -275,7 +275,7 @@ pub(in crate::protocol::nats) fn describe(request: &Request<'_>) -> Vec<(String,
 mod tests {
     use super::super::testing::Sample;
     use super::*;
-    use crate::call::TraceParent;
+    use crate::trace::TraceParent;
 
     #[test]
     fn subjects() {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Dialect, Message, decode};
-use crate::call::{Context, Deadline, Params, Reply, Request, TraceParent};
+use crate::call::{Context, Deadline, Params, Reply, Request};
 use crate::fault::Fault;
+use crate::trace::TraceParent;
 
 /// Owns what a [`Request`] borrows.
 pub(super) struct Sample {

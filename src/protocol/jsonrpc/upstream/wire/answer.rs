@@ -9,12 +9,13 @@ use http::header::{self, HeaderMap};
 
 use super::super::super::mark::{CALL, FAULT};
 use super::error;
-use crate::call::{Payload, Reply, TraceParent};
+use crate::call::{Payload, Reply};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::json::REPLY_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Foreign, Unreadable, foreign};
 use crate::redact::scrub;
+use crate::trace::TraceParent;
 
 /// An answer that has been read.
 pub(in super::super) struct Received {

@@ -101,7 +101,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::call::{Context, Deadline, TraceParent};
+    use crate::call::{Context, Deadline};
+    use crate::trace::TraceParent;
 
     fn payload(json: &str) -> Payload {
         Payload::from_validated(Bytes::from(json.to_owned()))

@@ -7,7 +7,7 @@ use tokio::io::DuplexStream;
 
 use super::*;
 use crate::budget::Budget;
-use crate::call::{Context as CallContext, TraceParent};
+use crate::call::Context as CallContext;
 use crate::caller::Caller;
 use crate::config::read_for_test;
 use crate::protocol::jsonrpc::HttpConfig;
@@ -20,6 +20,7 @@ use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::router::table::{NO_ROUTE, Row, Table};
 use crate::tasks::Tasks;
+use crate::trace::TraceParent;
 
 /// A socket of a gateway that reaches nothing.
 fn socket(pushed: BoxStream<'static, Bytes>) -> Socket {
