@@ -77,7 +77,10 @@ impl Bridges {
             let same = before.iter().position(|running| running.is(&plan, &ports));
             let running = match same {
                 Some(place) => before.swap_remove(place),
-                None => self.start(plan, ports),
+                None => {
+                    let resumes = before.iter().any(|running| running.goes_on_as(&plan, &ports));
+                    self.start(plan, ports, resumes)
+                }
             };
             self.running.push(running);
         }
@@ -122,7 +125,7 @@ impl Bridges {
         std::iter::once(from).chain(to).chain(dead_letter).map(port).collect()
     }
 
-    fn start(&self, plan: Plan, ports: Vec<Arc<dyn EventPort>>) -> Running {
+    fn start(&self, plan: Plan, ports: Vec<Arc<dyn EventPort>>, resumes: bool) -> Running {
         let Bridge { from, to, dead_letter, retries } = &plan.bridge;
         let name = from.to_string();
         let metrics = EventMetrics::new(&name);
@@ -147,6 +150,7 @@ impl Bridges {
             address: from.address.clone(),
             name: source_name(&plan).into(),
             shared: plan.shared,
+            resumes,
             taker,
         };
         Running { plan, ports, source }
@@ -163,6 +167,11 @@ impl Running {
         let same_ports = self.ports.iter().zip(ports).enumerate();
         self.plan == *plan
             && same_ports.into_iter().all(|(n, (one, other))| is_web(n) || Arc::ptr_eq(one, other))
+    }
+
+    /// Whether its events are to come from the same place over another port.
+    fn goes_on_as(&self, plan: &Plan, ports: &[Arc<dyn EventPort>]) -> bool {
+        self.plan == *plan && !Arc::ptr_eq(&self.ports[0], &ports[0])
     }
 }
 

@@ -106,6 +106,29 @@ async fn bridges_come_and_go_by_a_reload_under_load_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_browser_is_told_of_the_gap_where_the_upstream_has_new_settings() {
+    let vhost = RabbitMq::shared().vhost();
+    let rows = |more: &str| {
+        let row = bridge("rabbit:orders.created", "rabbit:queue/copies", "");
+        let topic = "[[topics]]\nmatch = \"orders.*\"\nfrom = \"rabbit:orders.*\"\n";
+        format!("{}\n{more}{topic}{row}", vhost.upstream("rabbit"))
+    };
+    let gateway = Gateway::start(&rows("")).await;
+    listened(&gateway, 2).await;
+    let mut browser = Listener::listen(&gateway, "?topic=orders.created").await;
+    gateway.write_config(&rows("max_reply = \"1MB\"\n"));
+    gateway.hang_up();
+    let gap = browser.next().await.expect("a gap");
+    assert_eq!((&*gap.kind, &gap.data["missed"]), ("gap", &json!(null)));
+    let peer = Peer::connect(&vhost.url()).await;
+    peer.publish("orders.events", "created", b"1").await;
+    assert_eq!(browser.event().await.data["data"], 1);
+    // What a durable queue keeps is not missed.
+    let gap = [("bridge", "rabbit:orders.created"), ("outcome", "gap")];
+    assert_eq!(gateway.metric("genkan_events_total", &gap).await, 0.0);
+}
+
+#[tokio::test]
 async fn a_browser_is_told_of_the_gap_where_the_connection_was_lost() {
     let node = RabbitMq::private();
     let config = format!(

@@ -58,6 +58,24 @@ async fn bridges_come_and_go_by_a_reload() {
 }
 
 #[tokio::test]
+async fn who_listens_is_told_of_what_new_settings_of_the_upstream_may_have_cost() {
+    let nats = Nats::start();
+    let gateway = gateway(&nats, TOPIC).await;
+    let client = nats.client().await;
+    carries(&gateway, &client, "shop.probe", "bus:shop.*").await;
+    let mut listener = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let toml = config(&nats, TOPIC);
+    gateway
+        .write_config(&toml.replace("[upstreams.bus]\n", "[upstreams.bus]\nmax_reply = \"1MB\"\n"));
+    gateway.hang_up();
+    let heard = listener.next().await.expect("a gap");
+    assert_eq!((heard.kind.as_str(), &heard.data["missed"]), ("gap", &json!(null)));
+    // It was told when the new connection had subscribed.
+    client.publish("shop.sold", "7".into()).await.expect("published");
+    assert_eq!(listener.event().await.data["data"], 7);
+}
+
+#[tokio::test]
 async fn two_gateways_share_a_bridge_and_each_has_its_topics() {
     let nats = Nats::start();
     let rows = format!("[[bridges]]\nfrom = \"bus:in\"\nto = [\"bus:out\"]\n{TOPIC}");

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::super::open::{declare_as, refused_with};
 use super::complaint::{Complaint, Step};
 use super::source::{Listening, Open};
+use crate::event_port::REPLACED;
 use crate::token::random_uuid;
 
 /// How often a queue is bound again.
@@ -51,6 +52,9 @@ impl Listening {
             channel = self.bind(channel, &queue).await?;
             if !was_bound {
                 self.wanted.was_bound.store(true, Ordering::Release);
+                if !keeps && self.wanted.source.resumes {
+                    self.wanted.source.taker.gap(REPLACED);
+                }
                 // Who goes waits for that.
                 self.events.wanted.send_modify(|_| {});
             }

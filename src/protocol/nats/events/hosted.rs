@@ -118,7 +118,7 @@ impl Hosted {
             }
         }
         for wanted in interrupted {
-            wanted.source.taker.gap("the connection to NATS was lost, and was made anew");
+            wanted.source.taker.gap("its connection to NATS was lost or left, and made anew");
         }
     }
 

@@ -69,7 +69,7 @@ struct Wanted {
     group: Option<String>,
     /// How many connections bring its events.
     hosts: AtomicUsize,
-    /// No connection did for a while.
+    /// No connection did for a while, or another one did, of an upstream that this one replaces.
     was_interrupted: AtomicBool,
 }
 
@@ -257,6 +257,6 @@ fn want(source: &Source, going: &[&Arc<StreamSource>]) -> Wanted {
         group: source.shared.then(|| address::group(&source.name)),
         source: source.clone(),
         hosts: AtomicUsize::new(0),
-        was_interrupted: AtomicBool::new(false),
+        was_interrupted: AtomicBool::new(source.resumes),
     }
 }

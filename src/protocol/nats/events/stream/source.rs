@@ -18,6 +18,7 @@ use super::super::Hosted;
 use super::complaint::Complaint;
 use super::{Session, StreamSource};
 use crate::backoff::Backoff;
+use crate::event_port::REPLACED;
 
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -104,6 +105,7 @@ impl Taking<'_> {
             Err(ApiFailure::NoConsumer) => {
                 let known = stream.ledger().resume(&here);
                 let is_durable = stream.source.shared;
+                let is_gap = known.is_none() && !is_durable && stream.source.resumes;
                 let unknown = if is_durable { Start::All } else { Start::New };
                 let (subject, body) = wire::create_consumer(&NewConsumer {
                     of: name,
@@ -112,8 +114,11 @@ impl Taking<'_> {
                     is_durable,
                     start: known.unwrap_or(unknown),
                 });
-                let made = ask(self.generation, &subject, body).await?;
-                wire::api_answer(&made)?
+                let made = wire::api_answer(&ask(self.generation, &subject, body).await?)?;
+                if is_gap {
+                    stream.source.taker.gap(REPLACED);
+                }
+                made
             }
             // One that an operator has made, to begin elsewhere for one, is as good.
             found => found?,
