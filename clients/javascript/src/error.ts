@@ -23,29 +23,36 @@ export class GenkanError extends Error {
   /** Whether the same call may be sent again, and cannot run twice by it. */
   readonly retryable: boolean;
 
-  constructor({ code = -32603, message = '', data }: Fault) {
+  constructor({ code, message = '', data }: Fault) {
     super(message);
     const said = Object(data);
-    this.code = code;
     this.data = data;
     this.kind = said.kind ?? 'application';
+    // What is refused without an envelope has none.
+    this.code = code ?? CODES[this.kind as Kind] ?? CODES.internal;
     this.outcome = said.outcome ?? 'unknown';
     this.retryable = said.retryable ?? false;
   }
 }
 
 const CODES = {
+  parse_error: -32700,
   invalid_request: -32600,
+  unknown_method: -32601,
+  unknown_service: -32601,
+  invalid_params: -32602,
   internal: -32603,
+  application: -32000,
   access_denied: -32001,
   timeout: -32003,
   unavailable: -32004,
   overloaded: -32005,
+  too_large: -32006,
 };
+type Kind = keyof typeof CODES;
 
 /** A fault that the client itself tells. */
-export function fault(kind: keyof typeof CODES, message: string, isSent: boolean): GenkanError {
-  const retryable = !isSent && kind !== 'invalid_request' && kind !== 'access_denied';
-  const data = { kind, outcome: isSent ? 'unknown' : 'not_sent', retryable };
-  return new GenkanError({ code: CODES[kind], message, data });
+export function fault(kind: Kind, message: string, isSent: boolean): GenkanError {
+  const retryable = !isSent && ['timeout', 'unavailable', 'overloaded'].includes(kind);
+  return new GenkanError({ message, data: { kind, outcome: isSent ? 'unknown' : 'not_sent', retryable } });
 }

@@ -179,7 +179,11 @@ export class Rpc<Api extends object = Untyped> {
 
 function request(method: string, params: unknown, id?: number, idempotencyKey?: string): string {
   const meta = idempotencyKey && { idempotencyKey };
-  return JSON.stringify({ jsonrpc: '2.0', method, params, id, meta });
+  try {
+    return JSON.stringify({ jsonrpc: '2.0', method, params, id, meta });
+  } catch (error) {
+    throw fault('invalid_params', `${method}: ${(error as Error).message}`, false);
+  }
 }
 
 function result(answer: Message | undefined): unknown {

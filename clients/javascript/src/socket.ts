@@ -26,6 +26,8 @@ interface Waiting {
 /** How many calls wait at once. Further ones are refused, unsent. */
 const MOST_WAITING = 10_000;
 const OPEN = 1;
+/** The gateway has closed the connection, because of a message over its `max_body`. */
+const TOO_LARGE = 1009;
 
 export class Socket implements Transport {
   /** Called when the gateway is there, for the first time and again, before anything else is sent. */
@@ -123,9 +125,13 @@ export class Socket implements Transport {
       if (this.#isOver) return;
       // Whether the gateway has got them, nobody knows. The others wait on.
       const lost = `the connection was lost: ${code} ${reason}`.trim();
-      for (const { isSent, reject } of this.#waiting.values()) {
-        if (isSent) reject(fault('unavailable', lost, true));
+      const sent = [...this.#waiting.values()].filter(({ isSent }) => isSent);
+      // Of all that were on their way, it is the largest that was not taken.
+      if (code === TOO_LARGE) {
+        sent.sort((one, other) => other.text.length - one.text.length);
+        sent.shift()?.reject(fault('too_large', reason, false));
       }
+      for (const { reject } of sent) reject(fault('unavailable', lost, true));
       this.#timer = setTimeout(() => this.#connect(), pause(this.#pauses, this.#attempts++));
     };
   }

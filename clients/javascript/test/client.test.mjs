@@ -95,6 +95,20 @@ for (const [way, options] of Object.entries(ways)) {
     assert.equal(error.retryable, error.data.retryable);
   });
 
+  test(`${way}: params that no JSON can say, and more than the gateway takes`, async (t) => {
+    const rpc = await open(t);
+    const refused = { kind: 'invalid_params', code: -32602, outcome: 'not_sent', retryable: false };
+    await rejects(rpc.fetch('till', 'echo', { n: 1n }), refused);
+    const circle = {};
+    circle.self = circle;
+    await rejects(rpc.fetch('till', 'echo', circle), refused);
+    await rejects(rpc.notify('till', 'note', [circle]), refused);
+    await rejects(rpc.batch([['till', 'echo', circle]]), refused);
+    const large = { kind: 'too_large', code: -32006, outcome: 'not_sent', retryable: false };
+    await rejects(rpc.fetch('till', 'echo', { text: 'x'.repeat(2 << 20) }), large);
+    assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
+  });
+
   test(`${way}: a notification runs, and is not answered`, async (t) => {
     const rpc = await open(t);
     const ran = called('note');
@@ -177,6 +191,11 @@ test('what cannot be meant is refused at once', async () => {
   const rpc = await connect({ url, transport: 'http' });
   await rejects(rpc.subscribe('till.*', () => {}, { after: 7 }), refused);
   if (!globalThis.WebSocket) await rejects(connect({ url, transport: 'websocket' }), refused);
+});
+
+test('what is refused over HTTP without an envelope has the code of its kind', async () => {
+  const rpc = await connect({ url, transport: 'http' });
+  await rejects(rpc.subscribe('secret.*', () => {}), { kind: 'access_denied', code: -32001 });
 });
 
 test('a token is asked for each request', async (t) => {
