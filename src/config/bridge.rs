@@ -10,6 +10,7 @@ use super::section::Section;
 use crate::event::{glob_of, highest_capture, reached};
 use crate::event_port::{EventAddresses, Promise};
 use crate::route::bridge::{Bridge, Place, Topic, WEB};
+use crate::route::first_words::FirstWords;
 use crate::route::pattern::Pattern;
 
 /// How often a target is tried again before an event is a dead letter.
@@ -160,10 +161,13 @@ fn read_place(
 
 /// Reports bridges that lead to each other in a circle, and topics that no row names.
 pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
+    let named = FirstWords::of(topics.iter().map(|topic| topic.pattern.as_str()));
     for (number, bridge) in bridges.iter().enumerate() {
         let unheard = bridge.to.iter().filter(|place| {
-            let fits = |topic: &Topic| topic.pattern.meets(&Pattern::new(&glob_of(&place.address)));
-            place.upstream == WEB && !topics.iter().any(fits)
+            let glob = glob_of(&place.address);
+            let sent = Pattern::new(&glob);
+            let is_its = |topic: &usize| topics[*topic].pattern.meets(&sent);
+            place.upstream == WEB && !named.may_meet(&glob).iter().any(is_its)
         });
         for place in unheard {
             let message = format!(
@@ -174,12 +178,24 @@ pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic
             );
             root.warn("bridges", message);
         }
-        if let Some(way) = circle(bridges, number) {
-            let message = format!("[[bridges]] lead in a circle: {way}");
-            root.problem("bridges", message);
-            return;
-        }
     }
+    let next = next_bridges(bridges);
+    if let Some(way) = (0..bridges.len()).find_map(|number| circle(bridges, &next, number)) {
+        root.problem("bridges", format!("[[bridges]] lead in a circle: {way}"));
+    }
+}
+
+/// Of each bridge those that carry on what it brings.
+fn next_bridges(bridges: &[Bridge]) -> Vec<Vec<usize>> {
+    let sources = FirstWords::of(bridges.iter().map(|bridge| bridge.from.address.as_str()));
+    let next = bridges.iter().map(|bridge| {
+        let fed = bridge.to.iter().flat_map(|place| {
+            let there = sources.may_meet(&glob_of(&place.address)).into_iter();
+            there.filter(move |other| feeds(place, &bridges[*other].from))
+        });
+        fed.collect()
+    });
+    next.collect()
 }
 
 /// Reports targets that would get an event of which their keeper has one already.
@@ -203,28 +219,26 @@ pub(super) fn kept_once(root: &Section<'_>, bridges: &[Bridge], places: &EventPl
 }
 
 /// The way from a bridge back to its own source.
-fn circle(bridges: &[Bridge], begin: usize) -> Option<String> {
+fn circle(bridges: &[Bridge], next: &[Vec<usize>], begin: usize) -> Option<String> {
     let mut before: HashMap<usize, usize> = HashMap::new();
-    let mut next = vec![begin];
-    while let Some(at) = next.pop() {
-        for place in &bridges[at].to {
-            for (other, bridge) in bridges.iter().enumerate().filter(|(_, b)| feeds(place, &b.from))
-            {
-                if other == begin {
-                    let mut way = vec![bridge.from.to_string()];
-                    let mut step = at;
-                    while step != begin {
-                        way.push(bridges[step].from.to_string());
-                        step = before[&step];
-                    }
-                    way.push(bridges[begin].from.to_string());
-                    way.reverse();
-                    return Some(way.join(" → "));
+    let mut open = vec![begin];
+    while let Some(at) = open.pop() {
+        for other in next[at].iter().copied() {
+            if other == begin {
+                let from = |number: usize| bridges[number].from.to_string();
+                let mut way = vec![from(begin)];
+                let mut step = at;
+                while step != begin {
+                    way.push(from(step));
+                    step = before[&step];
                 }
-                if let Entry::Vacant(unseen) = before.entry(other) {
-                    unseen.insert(at);
-                    next.push(other);
-                }
+                way.push(from(begin));
+                way.reverse();
+                return Some(way.join(" → "));
+            }
+            if let Entry::Vacant(unseen) = before.entry(other) {
+                unseen.insert(at);
+                open.push(other);
             }
         }
     }

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::expose::ExposeConfig;
 use super::ingress::IngressConfig;
@@ -15,6 +15,7 @@ use super::route::UpstreamConfig;
 use super::section::Section;
 use super::sites;
 use crate::route::Rule;
+use crate::route::first_words::FirstWords;
 use crate::route::pattern::Pattern;
 use crate::upstream::Sent;
 
@@ -34,7 +35,10 @@ pub(super) fn check(
 ) {
     let listeners = ingresses.iter().flat_map(|ingress| ingress.settings.tcp());
     let listeners = listeners.filter_map(sites::of_listener).collect();
-    let roads = Roads { rules, exposes, upstreams, listeners };
+    let patterns = rules.iter().map(|rule| rule.as_ref().map_or("", |rule| rule.pattern.as_str()));
+    let words = FirstWords::of(patterns);
+    let places = places(exposes, upstreams);
+    let roads = Roads { rules, words, exposes, places, listeners };
     let mut walk =
         Walk { roads: &roads, path: Vec::new(), done: HashSet::new(), told: HashSet::new() };
     let mut circles = Vec::new();
@@ -72,9 +76,44 @@ fn names(ExposeConfig { expose, .. }: &ExposeConfig) -> Vec<String> {
 /// What the tables say.
 struct Roads<'a> {
     rules: &'a [Option<Rule>],
+    /// The rules' patterns.
+    words: FirstWords<'a>,
     exposes: &'a [Numbered<'a>],
-    upstreams: &'a [UpstreamConfig],
+    places: HashMap<&'a str, There<'a>>,
     listeners: Vec<String>,
+}
+
+/// What is at an upstream.
+struct There<'a> {
+    upstream: &'a UpstreamConfig,
+    /// The rows that expose something on its broker, each with the upstream that it names.
+    exposed: Vec<(usize, &'a ExposeConfig, &'a UpstreamConfig)>,
+}
+
+/// All upstreams, by their names.
+fn places<'a>(
+    exposes: &[Numbered<'a>],
+    upstreams: &'a [UpstreamConfig],
+) -> HashMap<&'a str, There<'a>> {
+    let mut by_broker: HashMap<&str, Vec<(usize, &ExposeConfig)>> = HashMap::new();
+    for (number, row) in exposes {
+        for on in &row.on {
+            by_broker.entry(on).or_default().push((*number, row));
+        }
+    }
+    let there = |upstream: &'a UpstreamConfig| {
+        let shares = |on: &&UpstreamConfig| on.name == upstream.name || on.shares_with(upstream);
+        let ons = upstreams.iter().filter(|on| by_broker.contains_key(on.name.as_str()));
+        let mut exposed: Vec<_> = ons
+            .filter(shares)
+            .flat_map(|on| by_broker[on.name.as_str()].iter().map(move |(at, row)| (*at, *row, on)))
+            .collect();
+        // In the order of the file, each once.
+        exposed.sort_by_key(|(number, ..)| *number);
+        exposed.dedup_by_key(|(number, ..)| *number);
+        (upstream.name.as_str(), There { upstream, exposed })
+    };
+    upstreams.iter().map(there).collect()
 }
 
 /// One step of a call: a row sends it, and it comes in again.
@@ -95,8 +134,8 @@ impl Roads<'_> {
     fn steps(&self, name: &str) -> Vec<Step> {
         let called = Pattern::new(name);
         let mut steps = Vec::new();
-        for (number, rule) in self.rules.iter().enumerate() {
-            let Some(rule) = rule else { continue };
+        for number in self.words.may_meet(name) {
+            let Some(rule) = &self.rules[number] else { continue };
             // A name without a dot goes where a row names the service.
             let is_its = match name.contains('.') {
                 true => true,
@@ -114,25 +153,22 @@ impl Roads<'_> {
     }
 
     fn steps_by(&self, number: usize, rule: &Rule, name: &str, steps: &mut Vec<Step>) {
-        let named = |name: &str| self.upstreams.iter().find(|upstream| upstream.name == name);
-        let Some(there) = named(&rule.upstream) else { return };
+        let Some(There { upstream: there, exposed }) = self.places.get(rule.upstream.as_str())
+        else {
+            return;
+        };
         let (service, method) = name.rsplit_once('.').unwrap_or(("", name));
         let sent = Sent {
             service: rule.service.as_deref().unwrap_or(service),
             method: rule.method.as_deref().unwrap_or(method),
             subject: rule.subject.as_deref(),
         };
-        let sites = there.connector.sites();
         let mut add = |expose, next| {
             let (name, upstream) = (name.to_owned(), rule.upstream.clone());
             steps.push(Step { name, rule: number, upstream, expose, next });
         };
-        for (expose, row) in self.exposes {
-            let places = row.on.iter().filter_map(|on| named(on));
-            let mut places = places.filter(|on| on.name == there.name || on.shares_with(there));
-            let here = places.next();
-            let Some(UpstreamConfig { connector: here, .. }) = here else { continue };
-            let Some(method) = here.takes(&row.expose, &sent) else { continue };
+        for (expose, row, here) in exposed {
+            let Some(method) = here.connector.takes(&row.expose, &sent) else { continue };
             let methods = &row.expose.methods;
             let service = &row.expose.service;
             if methods.is_empty() {
@@ -144,7 +180,8 @@ impl Roads<'_> {
                 add(Some(*expose), format!("{service}.{method}"));
             }
         }
-        if sites.iter().any(|site| self.listeners.contains(site)) {
+        let is_own = |site: &String| self.listeners.contains(site);
+        if there.connector.sites().iter().any(is_own) {
             for next in there.connector.comes_in_as(&sent) {
                 add(None, next);
             }

@@ -1,6 +1,7 @@
 //! Which of the services that are to be exposed are exposed now: those of which some call would find
 //! its upstream ready. No protocol is named here; an upstream says itself whether it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,14 +46,21 @@ impl Exposes {
     /// Takes over what a configuration says, whose table that is. One that stays is not interrupted.
     pub(super) fn apply(&mut self, configs: &[ExposeConfig], table: &Table) {
         let tell_at = Some(Instant::now() + TELL_AFTER);
-        let mut before = std::mem::take(&mut self.services);
+        let mut before: HashMap<String, Vec<Service>> = HashMap::new();
+        for service in std::mem::take(&mut self.services) {
+            before.entry(service.config.expose.name.clone()).or_default().push(service);
+        }
+        let words = table.words();
         let services = configs.iter().map(|config| {
-            let same = before.iter().position(|it| it.config == *config);
-            let (gate, tell_at) = match same.map(|at| before.swap_remove(at)) {
+            let same = before.get_mut(&config.expose.name).and_then(|named| {
+                let place = named.iter().position(|it| it.config == *config)?;
+                Some(named.swap_remove(place))
+            });
+            let (gate, tell_at) = match same {
                 Some(same) => (same.gate, same.tell_at),
                 None => (Gate::default(), tell_at),
             };
-            let ways = table.ways(&config.expose);
+            let ways = table.ways(&config.expose, &words);
             Service { config: config.clone(), ways, gate, tell_at }
         });
         self.services = services.collect();

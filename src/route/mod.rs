@@ -5,6 +5,7 @@ pub mod access;
 pub mod breaker;
 pub mod bridge;
 pub mod expose;
+pub(crate) mod first_words;
 pub mod idempotency;
 pub mod index;
 pub mod pattern;

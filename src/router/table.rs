@@ -15,6 +15,7 @@ use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallOutcome;
 use crate::route::access::Access;
 use crate::route::expose::{Expose, Ways};
+use crate::route::first_words::FirstWords;
 use crate::route::index::RowIndex;
 use crate::route::pattern::Pattern;
 use crate::route::{HUB, Rule};
@@ -227,10 +228,15 @@ impl Table {
         self.index.first(pattern.as_str(), |row| self.rows[row].rule.pattern.covers(pattern))
     }
 
+    /// The patterns of all rows, for [`Table::ways`].
+    pub(crate) fn words(&self) -> FirstWords<'_> {
+        FirstWords::of(self.rows.iter().map(|row| row.rule.pattern.as_str()))
+    }
+
     /// The rows that decide about calls of an exposed service, the implicit last one among them.
-    pub fn ways(&self, expose: &Expose) -> Vec<Arc<Row>> {
-        let rules = self.rows.iter().map(|row| &row.rule).enumerate();
-        let Ways { rows, leave_some } = expose.ways(rules);
+    pub(crate) fn ways(&self, expose: &Expose, words: &FirstWords<'_>) -> Vec<Arc<Row>> {
+        let may_be = words.may_meet(&expose.service).into_iter();
+        let Ways { rows, leave_some } = expose.ways(may_be.map(|row| (row, &self.rows[row].rule)));
         let rows = rows.into_iter().map(|row| &self.rows[row]);
         rows.chain(leave_some.then_some(&self.last)).map(Arc::clone).collect()
     }
