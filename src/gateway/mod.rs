@@ -94,7 +94,8 @@ pub async fn run(
             _ = upkeep.tick() => look_after(&exporter, &router, &ingresses, &mut upstreams),
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
-            () = reload.is_time_to_look() => reload.look(&mut upstreams),
+            () = reload.is_time_to_look() => reload.look(),
+            () = reload.has_read() => reload.take_up(&mut upstreams),
             () = reload.is_due() => {
                 let house = House { router: &router, ingresses: &ingresses, admin: &admin, auth: &auth, log };
                 reload.complete(&house, &mut upstreams, &mut bridges);

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -13,14 +15,14 @@ use super::watch::{Step, Watch};
 use crate::admin::Admin;
 use crate::auth::Auth;
 use crate::config::log::LogConfig;
-use crate::config::problem::Severity;
+use crate::config::problem::{Problem, Severity};
 use crate::config::{self, Config, Origin, Readers};
 use crate::events::bridges::Bridges;
 use crate::router::Router;
 
 /// How long a new table waits for the upstreams that it brings to connect.
 const TURNOVER: Duration = Duration::from_secs(5);
-/// How often it looks whether they have.
+/// How often it looks whether they have, and whether a file has been read.
 const TURNOVER_LOOK: Duration = Duration::from_millis(10);
 
 /// What the log says of a configuration that is not put in force.
@@ -31,9 +33,16 @@ const REFUSED: &str = "reload refused: the old configuration stays in force";
 pub(super) struct Reload {
     running: Config,
     origin: Origin,
-    readers: Readers,
+    readers: Arc<Readers>,
     watch: Watch,
+    reading: Option<Reading>,
     next: Option<Next>,
+}
+
+/// A configuration that is being read, beside the calls: a large one takes its time.
+struct Reading {
+    reason: &'static str,
+    found: JoinHandle<Result<(Config, Vec<Problem>), Vec<Problem>>>,
 }
 
 /// Puts the settings of the log in force that replace others. False where some take a new start.
@@ -61,7 +70,7 @@ impl Reload {
     /// Nothing to do yet: `running` is what was read of `origin`.
     pub(super) fn new(running: Config, origin: Origin, readers: Readers) -> Self {
         let watch = Watch::new(origin.read_again());
-        Self { running, origin, readers, watch, next: None }
+        Self { running, origin, readers: Arc::new(readers), watch, reading: None, next: None }
     }
 
     /// The configuration in force.
@@ -71,19 +80,28 @@ impl Reload {
 
     /// Leaves off.
     pub(super) fn give_up(&mut self, upstreams: &mut Upstreams) {
+        self.reading = None;
         if let Some(next) = self.next.take() {
             upstreams.give_up(next.upstreams);
         }
     }
 
-    /// Waits until the file is to be looked at.
+    /// Waits until the file is to be looked at: not before what was seen last has been read.
     pub(super) async fn is_time_to_look(&self) {
+        self.is_read().await;
         self.watch.is_time().await;
+    }
+
+    /// Waits until what is being read has been; not at all where nothing is.
+    async fn is_read(&self) {
+        while self.reading.as_ref().is_some_and(|reading| !reading.found.is_finished()) {
+            sleep(TURNOVER_LOOK).await;
+        }
     }
 
     /// Whether nothing that was asked for is still to be done.
     pub(super) fn is_over(&self) -> bool {
-        self.next.is_none() && !self.watch.is_asked()
+        self.reading.is_none() && self.next.is_none() && !self.watch.is_asked()
     }
 
     /// SIGHUP came.
@@ -95,11 +113,15 @@ impl Reload {
         self.watch.ask();
     }
 
-    /// Looks at the file, and takes up what is to be read.
-    pub(super) fn look(&mut self, upstreams: &mut Upstreams) {
+    /// Looks at the file, and begins to read what is to be read.
+    pub(super) fn look(&mut self) {
         match self.watch.look(self.origin.read_again()) {
             Step::Wait => {}
-            Step::Load(reason, text) => self.begin(reason, &text, upstreams),
+            Step::Load(reason, text) => {
+                let (origin, readers) = (self.origin.clone(), Arc::clone(&self.readers));
+                let read = move || config::load_text(&origin, &text, &readers).into_valid();
+                self.reading = Some(Reading { reason, found: tokio::task::spawn_blocking(read) });
+            }
             Step::Refuse(problem) => {
                 let config = self.origin.name();
                 error!(config, problem, "{REFUSED}");
@@ -107,11 +129,23 @@ impl Reload {
         }
     }
 
-    /// Reads a configuration, and refuses it whole or prepares to put it in force: calls keep to
-    /// the old upstreams until the new ones are connected.
-    fn begin(&mut self, reason: &'static str, text: &[u8], upstreams: &mut Upstreams) {
-        let loaded = config::load_text(&self.origin, text, &self.readers);
-        let (config, problems) = match loaded.into_valid() {
+    /// Waits until there is a configuration that has been read, for ever where there is none.
+    pub(super) async fn has_read(&self) {
+        match &self.reading {
+            Some(_) => self.is_read().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Refuses whole what has been read, or prepares to put it in force: calls keep to the old upstreams
+    /// until the new ones are connected.
+    pub(super) fn take_up(&mut self, upstreams: &mut Upstreams) {
+        let Some(Reading { reason, found }) = self.reading.take() else { return };
+        let Some(Ok(found)) = found.now_or_never() else {
+            error!(reason, "{REFUSED}: reading it has failed, which is a fault of Genkan");
+            return;
+        };
+        let (config, problems) = match found {
             Ok(valid) => valid,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
