@@ -42,8 +42,11 @@ pub(super) struct Reload {
 /// A configuration that is being read, beside the calls: a large one takes its time.
 struct Reading {
     reason: &'static str,
-    found: JoinHandle<Result<(Config, Vec<Problem>), Vec<Problem>>>,
+    found: JoinHandle<Found>,
 }
+
+/// A configuration that is valid, with what is dubious about it; else what is wrong.
+type Found = Result<(Config, Vec<Problem>), Vec<Problem>>;
 
 /// Puts the settings of the log in force that replace others. False where some take a new start.
 pub(super) type ApplyLog<'a> = dyn Fn(LogConfig, LogConfig) -> bool + 'a;

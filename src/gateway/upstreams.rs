@@ -165,11 +165,11 @@ impl Upstreams {
         let gone = before.into_iter().filter(|old| !self.running.iter().any(|new| new.is(old)));
         for retired in gone {
             info!(upstream = retired.target.name, "retiring: its last calls get their answers");
-            if !config.upstreams.iter().any(|upstream| upstream.name == retired.target.name) {
-                // No other one by that name will say so.
-                retired.metrics.set_up(false);
+            if config.upstreams.iter().any(|upstream| upstream.name == retired.target.name) {
+                retired.metrics.retire();
+            } else {
+                retired.metrics.leave();
             }
-            retired.metrics.retire();
             let stays = Some(Instant::now() + TAKE_OVER);
             self.retired.push(Retired { running: retired, stays });
         }

@@ -75,6 +75,9 @@ const DURATION_BUCKETS: [f64; 16] = [
     5.0, 10.0,
 ];
 
+/// What a gauge is set to when what it tells of has gone: it is shown no more.
+const GONE: f64 = f64::NAN;
+
 /// What `/metrics` is rendered from.
 #[derive(Clone)]
 pub struct Exporter {
@@ -98,7 +101,7 @@ impl Exporter {
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
         self.process.collect();
-        self.handle.render()
+        shown(&self.handle.render())
     }
 
     /// Folds the samples that histograms have gathered, which otherwise pile up until somebody
@@ -106,6 +109,21 @@ impl Exporter {
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
+}
+
+/// Without what has gone; the CPU's time only grows, and its collector has parts of seconds as a gauge.
+fn shown(rendered: &str) -> String {
+    let mut text = String::with_capacity(rendered.len());
+    let lines = rendered.split_inclusive('\n').filter(|line| !line.ends_with(" NaN\n"));
+    for line in lines {
+        text.push_str(match line {
+            "# TYPE process_cpu_seconds_total gauge\n" => {
+                "# TYPE process_cpu_seconds_total counter\n"
+            }
+            line => line,
+        });
+    }
+    text
 }
 
 fn describe() {

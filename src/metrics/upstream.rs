@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::{
-    CALLS_IN_FLIGHT, LATE_REPLIES, RECEIPTS, REFUSED, REPAIRED, UNSENT_REPLIES,
+    CALLS_IN_FLIGHT, GONE, LATE_REPLIES, RECEIPTS, REFUSED, REPAIRED, UNSENT_REPLIES,
     UPSTREAM_RECONNECTS, UPSTREAM_UP,
 };
 
@@ -77,6 +77,12 @@ impl UpstreamMetrics {
     /// Another one of its name, or none, is in service now.
     pub fn retire(&self) {
         self.change(|state| state.in_service = false);
+    }
+
+    /// None of its name is configured any more: nothing is told of it.
+    pub fn leave(&self) {
+        self.retire();
+        gauge!(UPSTREAM_UP, "upstream" => self.label()).set(GONE);
     }
 
     fn change(&self, change: impl FnOnce(&mut UpstreamState)) {

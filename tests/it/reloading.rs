@@ -185,6 +185,20 @@ async fn a_limit_on_calls_changes_without_a_new_connection() {
 }
 
 #[tokio::test]
+async fn of_an_upstream_that_is_taken_away_nothing_is_told_any_more() {
+    let echo = Echo::start().await;
+    echo.gateway.wait_for_metric("genkan_upstream_up", &[("upstream", "nats")], 1.0).await;
+    echo.gateway.write_config("");
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    let page = echo.gateway.page("/metrics").await;
+    assert!(!page.text().contains("genkan_upstream_up{upstream=\"nats\"}"), "{}", page.text());
+    echo.gateway.write_config(&routes(&echo, ECHO));
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_metric("genkan_upstream_up", &[("upstream", "nats")], 1.0).await;
+}
+
+#[tokio::test]
 async fn an_upstream_that_cannot_be_reached_holds_a_new_table_back_for_a_while_alone() {
     let echo = Echo::start().await;
     let nowhere = "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:1\"]\n";
