@@ -29,13 +29,18 @@ fn code(kind: FaultKind, outcome: Outcome) -> i64 {
     }
 }
 
+/// What says of a request that it may be sent again, or has to be in another way, which clients do by
+/// themselves: of a call that has run it is not true.
+const FOR_REQUESTS: [u16; 8] = [401, 407, 408, 421, 425, 426, 429, 503];
+
 /// The HTTP status of a fault where there is no envelope: `/call`. Where the service's own error
-/// has a code that is one, it is that.
+/// has a code that is one, it is that, unless clients would take it for a word about their request.
 pub(super) fn status(fault: &Fault) -> StatusCode {
     let code = fault.remote().and_then(|remote| remote.code.as_ref()?.number());
     let own = code.filter(|code| fault.kind() == FaultKind::Application && *code >= 400);
     let own = own.and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
-    own.filter(|own| own.as_u16() < 600).unwrap_or_else(|| match fault.challenge() {
+    let is_its = |own: &StatusCode| own.as_u16() < 600 && !FOR_REQUESTS.contains(&own.as_u16());
+    own.filter(is_its).unwrap_or_else(|| match fault.challenge() {
         Some(_) => StatusCode::UNAUTHORIZED,
         None => status_of(fault.kind(), fault.outcome()),
     })
