@@ -36,6 +36,8 @@ pub(crate) fn members<'a, const N: usize>(
     Ok(Members { container: found.container, values })
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Why a peer's text cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
@@ -64,6 +66,9 @@ pub(crate) fn foreign<const N: usize>(
     names: [&str; N],
     limit: usize,
 ) -> Result<Foreign<N>, Unreadable> {
+    // Some programs begin with a mark of the byte order.
+    let marked = body.starts_with(BYTE_ORDER_MARK).then(|| body.slice(BYTE_ORDER_MARK.len()..));
+    let body = marked.as_ref().unwrap_or(body);
     match read(body, names, limit) {
         Err(Refused::Python) => {}
         Err(Refused::Unreadable(why)) => return Err(why),

@@ -132,6 +132,17 @@ async fn tls_with_an_authority_and_a_certificate_of_ones_own() {
         let seen = about(&gateway).await;
         assert_eq!((&seen["client"], &seen["http"]), (&json!("client"), &json!(version)));
     }
+    // Who speaks TLS 1.3 is told that it has to show one when its part is done, and nothing has been read.
+    for kind in ["https", "h2"] {
+        let service = NodeService::start(kind, &environment);
+        let url = format!("https://{}/", service.address);
+        let gateway = Gateway::start(&config(&url, &ca)).await;
+        let fault = gateway.fault("a.echo", json!([])).await;
+        let message = &fault.is("unavailable", "not_sent").message;
+        assert!(message.contains("client certificate"), "{kind}: {fault:?}");
+        let line = gateway.wait_for_log(0, "an instance is out").await;
+        assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("`cert_file`")), "{line}");
+    }
     // Without one's own authority nobody is believed, and nothing is sent.
     let service = NodeService::start("https", &environment[..2]);
     let url = format!("https://{}/", service.address);

@@ -70,6 +70,19 @@ async fn one_that_fails_fast_does_not_attract_calls() {
 }
 
 #[tokio::test]
+async fn one_that_errs_fast_does_not_attract_calls() {
+    let slow = Web::serve(|asked: &Asked| {
+        std::thread::sleep(Duration::from_millis(10));
+        asked.result("\"slow\"")
+    })
+    .await;
+    let erring = Web::serve(|asked: &Asked| asked.error(r#"{"code":-32603,"message":"db down"}"#));
+    let gateway = Gateway::ready(&config_of(&[&slow.url, &erring.await.url], "")).await;
+    let shares = shares(&gateway, 300).await;
+    assert!(shares["slow"] > 150, "{shares:?}");
+}
+
+#[tokio::test]
 async fn the_slower_one_gets_less() {
     let fast = Web::serve(named("fast")).await;
     let slow = Web::serve(|asked: &Asked| {

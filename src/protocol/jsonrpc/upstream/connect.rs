@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -19,7 +19,7 @@ use super::config::Settings;
 use super::http1::Http1;
 use super::http2::Http2;
 use super::place::{Place, Target};
-use super::socket::{Raw, Socket, Stream};
+use super::socket::{Handle, Raw, Socket, Stream};
 use crate::tasks::Tasks;
 
 /// How long certificates that were read from their files are used before they are read again.
@@ -131,7 +131,7 @@ async fn attempt(
             // Whoever waits for an answer is told of the end, each for himself.
             drop(driver.await);
         });
-        return Ok(Opened::Http2(Http2::new(sender)));
+        return Ok(Opened::Http2(Http2::new(sender, handle)));
     }
     let (sender, driver) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -215,6 +215,34 @@ fn is_tls(error: &io::Error) -> bool {
         source = error.source();
     }
     false
+}
+
+/// Why the peer has ended a connection that was made, where it says that by an alert of TLS, which is while
+/// it has read nothing that was sent: it wants a client's certificate, or another one. Who speaks TLS 1.3
+/// is told after its part is done (RFC 8446, section 4.4.2.4).
+pub(super) fn refusal(handle: &Handle) -> Option<Unreachable> {
+    use AlertDescription as Alert;
+    let alert = handle.alert()?;
+    let is_about_us = matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::HandshakeFailure
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    );
+    is_about_us.then(|| Unreachable {
+        reason: "TLS with it failed: it wants a client certificate that it knows",
+        detail: format!("its alert is {alert:?}"),
+        mend: Some(
+            "name `cert_file` and `key_file` of a certificate that its authority vouches for",
+        ),
+    })
 }
 
 /// Lets hyper's tasks run in a group of ours.

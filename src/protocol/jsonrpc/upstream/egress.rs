@@ -17,6 +17,7 @@ use super::connect::Certificates;
 use super::exchange::{Answer, Failure, Limits};
 use super::headers::Headers;
 use super::instance::{Instance, Shared};
+use super::load::Usual;
 use super::look;
 use super::roster::Roster;
 use super::wire::{self, Received};
@@ -120,6 +121,7 @@ impl Connector for JsonRpcConnector {
             settings: Arc::clone(&settings),
             certificates: Certificates::default(),
             limits: Limits { largest: settings.max_reply, account: budget.upstream() },
+            usual: Usual::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
@@ -176,15 +178,28 @@ impl Flight {
         Self { instance, began: Instant::now(), has_ended: false }
     }
 
-    fn end(mut self, well: bool) {
+    fn end(mut self, end: End) {
         self.has_ended = true;
         let now = Instant::now();
-        if well {
-            self.instance.load.answered(now, now - self.began);
-        } else {
-            self.instance.load.failed(now, now - self.began);
+        let (load, usual, took) = (&self.instance.load, self.instance.usual(), now - self.began);
+        match end {
+            End::Result => {
+                usual.result(took);
+                load.answered(now, took);
+            }
+            End::Error => load.erred(now, took, usual),
+            End::Failure => load.failed(now, took),
         }
     }
+}
+
+/// What a call at an instance came to.
+enum End {
+    Result,
+    /// An error of the service's own.
+    Error,
+    /// Nothing of the service's.
+    Failure,
 }
 
 impl Drop for Flight {
@@ -213,7 +228,11 @@ impl Egress {
             match flight.instance.exchange(request, &self.headers, (&body, mark)).await {
                 Ok(answer) => {
                     let received = read(answer);
-                    flight.end(received.is_own);
+                    flight.end(match (received.is_own, &received.result) {
+                        (true, Ok(_)) => End::Result,
+                        (true, Err(_)) => End::Error,
+                        (false, _) => End::Failure,
+                    });
                     if received.repaired {
                         self.metrics.repaired_reply();
                     }
@@ -222,11 +241,14 @@ impl Egress {
                 Err(Failure::Unsent(reason)) => {
                     why = reason;
                     tried.push(Arc::clone(&flight.instance));
-                    flight.end(false);
+                    flight.end(End::Failure);
                 }
                 Err(failure) => {
-                    // A large answer is an answer.
-                    flight.end(matches!(failure, Failure::TooLarge(_) | Failure::NoRoom(_)));
+                    flight.end(match failure {
+                        // A large answer is an answer.
+                        Failure::TooLarge(_) | Failure::NoRoom(_) => End::Result,
+                        _ => End::Failure,
+                    });
                     return Err(self.fault(request, &failure));
                 }
             }
@@ -274,7 +296,7 @@ impl Egress {
                 );
                 Fault::new(FaultKind::Internal, Outcome::Unknown, message)
             }
-            Failure::Lost | Failure::Stale | Failure::Unsent(_) => {
+            Failure::Lost | Failure::Stale | Failure::Unsent(_) | Failure::Refused(_) => {
                 let message = format!(
                     "the connection to the service was lost before its answer to `{called}` had \
                      come: it may have run, or not"

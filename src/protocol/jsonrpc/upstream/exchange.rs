@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 
+use super::connect::Unreachable;
 use crate::budget::{Account, Exceeded};
 
 /// A call on its way to hyper.
@@ -27,6 +28,8 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// Nothing of the call has left, nor will; why, without addresses. Another may take it.
     Unsent(&'static str),
+    /// The peer has refused us, and read nothing of the call; why.
+    Refused(Box<Unreachable>),
     /// The connection had been closed by the peer before anything was sent over it.
     Stale,
     /// It has left, and the connection ended before its answer, or in the midst of it.

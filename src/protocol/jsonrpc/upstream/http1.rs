@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
+use super::connect::refusal;
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather, kept_alive, usable};
 use super::socket::{Handle, Stream};
 
@@ -83,6 +84,9 @@ impl Http1 {
 
     /// What a call came to that has no answer.
     fn failure(&self, mut error: TrySendError<Outgoing>, before: u64) -> Failure {
+        if let Some(refusal) = refusal(&self.handle) {
+            return Failure::Refused(Box::new(refusal));
+        }
         let unsent = error.take_message().is_some() || self.handle.written() == before;
         match error.error() {
             _ if unsent && self.is_used => Failure::Stale,

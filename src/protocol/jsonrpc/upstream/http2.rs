@@ -6,15 +6,17 @@ use http_body_util::Full;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::SendRequest;
 
+use super::connect::refusal;
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather};
+use super::socket::Handle;
 
 /// A connection; clones are handles to the same.
 #[derive(Clone)]
-pub(super) struct Http2(SendRequest<Full<Bytes>>);
+pub(super) struct Http2(SendRequest<Full<Bytes>>, Handle);
 
 impl Http2 {
-    pub(super) fn new(sender: SendRequest<Full<Bytes>>) -> Self {
-        Self(sender)
+    pub(super) fn new(sender: SendRequest<Full<Bytes>>, handle: Handle) -> Self {
+        Self(sender, handle)
     }
 
     /// Whether it can take calls.
@@ -30,12 +32,15 @@ impl Http2 {
     ) -> Result<Answer, Failure> {
         match self.0.try_send_request(request).await {
             Ok(response) => gather(response, limits).await,
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(failure(error, &self.1)),
         }
     }
 }
 
-fn failure(mut error: TrySendError<Outgoing>) -> Failure {
+fn failure(mut error: TrySendError<Outgoing>, handle: &Handle) -> Failure {
+    if let Some(refusal) = refusal(handle) {
+        return Failure::Refused(Box::new(refusal));
+    }
     if error.take_message().is_some() || was_refused(error.error()) {
         return Failure::Stale;
     }

@@ -21,7 +21,7 @@ use super::connect::{self, Certificates, Opened, Unreachable};
 use super::exchange::{Answer, Failure, Limits, Outgoing};
 use super::headers::Headers;
 use super::http2::Http2;
-use super::load::Load;
+use super::load::{Load, Usual};
 use super::place::Place;
 use super::pool::Pool;
 use crate::backoff::Backoff;
@@ -54,6 +54,7 @@ pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) certificates: Certificates,
     pub(super) limits: Limits,
+    pub(super) usual: Usual,
     pub(super) metrics: UpstreamMetrics,
     pub(super) tasks: Tasks,
 }
@@ -86,6 +87,11 @@ impl Instance {
             broken_off: AtomicU32::new(0),
             put_out: Notify::new(),
         }
+    }
+
+    /// How long results take, of whichever instance.
+    pub(super) fn usual(&self) -> &Usual {
+        &self.shared.usual
     }
 
     /// Whether calls are sent there first.
@@ -142,6 +148,10 @@ impl Instance {
                 Err(Failure::Stale) if stale <= MOST_STALE => stale += 1,
                 Err(Failure::Stale) => {
                     return Err(self.broke(Failure::Unsent("it closes connections at once")));
+                }
+                Err(Failure::Refused(why)) => {
+                    self.fall(&why);
+                    return Err(Failure::Unsent(why.reason));
                 }
                 Err(failure @ (Failure::Lost | Failure::NoHttp | Failure::Unsent(_))) => {
                     return Err(self.broke(failure));

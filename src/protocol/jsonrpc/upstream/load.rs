@@ -1,8 +1,10 @@
 //! How busy and how slow an instance is. No clock: whoever asks brings the time.
 //!
 //! The latency is an average in which the past fades. One that fails counts as a slow one, however
-//! fast it does so: else it would look better than those that work, and attract their calls. What
-//! is not asked for a while is forgiven, so that one that has recovered is found out.
+//! fast it does so: else it would look better than those that work, and attract their calls. An error
+//! may be the caller's fault, or the only way in which a service says that it does not work: it counts
+//! as no faster than twice what results take. What is not asked for a while is forgiven, so that one
+//! that has recovered is found out.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +19,29 @@ const FORGIVING: Duration = Duration::from_secs(3);
 const FAILURE: f64 = 1.0;
 /// Faster is not told apart, and one that was never asked is taken to be so fast.
 const FASTEST: f64 = 50e-6;
+
+/// What an error counts as, at least, in usual latencies.
+const ERROR: f64 = 2.0;
+/// What a result adds to the usual latency.
+const SHARE: f64 = 0.05;
+
+/// How long results take, whichever instance gives them. Updates that meet may lose one of both.
+#[derive(Debug, Default)]
+pub(super) struct Usual(AtomicU64);
+
+impl Usual {
+    /// An instance gave a result.
+    pub(super) fn result(&self, took: Duration) {
+        let known = self.seconds();
+        let took = took.as_secs_f64();
+        let next = if known > 0.0 { known + SHARE * (took - known) } else { took };
+        self.0.store(next.to_bits(), Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// What is known of one instance. Updates that meet may lose one of both: they are estimates.
 #[derive(Debug)]
@@ -50,6 +75,12 @@ impl Load {
         let (known, age) = self.known(now);
         let kept = (-age / FADING.as_secs_f64()).exp();
         self.learn(now, known * kept + took.as_secs_f64() * (1.0 - kept));
+    }
+
+    /// A call got an error for its answer.
+    pub(super) fn erred(&self, now: Instant, took: Duration, usual: &Usual) {
+        let least = Duration::try_from_secs_f64(ERROR * usual.seconds()).unwrap_or_default();
+        self.answered(now, took.max(least));
     }
 
     /// A call failed.
@@ -128,6 +159,17 @@ mod tests {
         assert!(failing.score(later) < slow.score(later), "it is forgiven");
         failing.answered(later, MS);
         assert!(failing.score(later) < 2.0 * MS.as_secs_f64(), "and what it was is forgotten");
+    }
+
+    #[test]
+    fn one_that_errs_fast_costs_more_than_those_that_give_results() {
+        let (born, usual) = (Instant::now(), Usual::default());
+        let (working, now) = steady(born, 30 * MS);
+        (0..100).for_each(|_| usual.result(30 * MS));
+        let erring = Load::new(born);
+        (1..=500).for_each(|turn| erring.erred(born + 10 * MS * turn, MS, &usual));
+        assert!(erring.score(now) > working.score(now));
+        assert!(erring.score(now) < 3.0 * working.score(now), "it may be the caller's fault");
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Asker {
                 Failure::TooLarge(_) => "its answer is larger than any that is expected",
                 Failure::NoRoom(_) => "there was no room for its answer",
                 Failure::Unsent(why) => why,
+                Failure::Refused(why) => why.reason,
                 Failure::Stale | Failure::Lost => "it breaks off calls",
             };
             why.to_owned()

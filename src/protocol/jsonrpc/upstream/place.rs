@@ -54,8 +54,8 @@ impl Place {
             return unix(rest);
         }
         let (tls, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             _ => {
                 return Err("must be a URL that begins with http://, https:// or unix://".into());
             }
@@ -179,6 +179,7 @@ mod tests {
         for (text, target, shown, path) in [
             ("http://h/api", tcp("h", 80), "http://h/api", "/api"),
             ("https://h", tcp("h", 443), "https://h/", "/"),
+            ("HTTPS://h/x", tcp("h", 443), "https://h/x", "/x"),
             (
                 "http://[::1]:8000/a/b?key=geheim",
                 tcp("::1", 8000),

@@ -1,13 +1,14 @@
 //! A connection's socket, of which a second handle tells what hyper does not: whether anything was
-//! written, and whether the peer has closed an idle connection.
+//! written, whether the peer has closed an idle connection, and with which alert it has refused TLS.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use rustls::AlertDescription;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -28,12 +29,18 @@ pub(super) struct Handle(Arc<Shared>);
 struct Shared {
     raw: Raw,
     written: AtomicU64,
+    alert: OnceLock<AlertDescription>,
 }
 
 impl Handle {
     /// How many bytes the system has taken for the peer.
     pub(super) fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// The alert of TLS with which the peer has ended the connection.
+    pub(super) fn alert(&self) -> Option<AlertDescription> {
+        self.0.alert.get().copied()
     }
 
     /// Whether the peer has said nothing, goodbye neither, on a connection on which it has nothing
@@ -55,8 +62,16 @@ pub(super) struct Socket(Arc<Shared>);
 impl Socket {
     /// Both handles.
     pub(super) fn new(raw: Raw) -> (Self, Handle) {
-        let shared = Arc::new(Shared { raw, written: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { raw, written: AtomicU64::new(0), alert: OnceLock::new() });
         (Self(Arc::clone(&shared)), Handle(shared))
+    }
+
+    /// Notes an alert, where an error of TLS over this socket is one.
+    fn note(&self, error: &io::Error) {
+        let told = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = told {
+            self.0.alert.get_or_init(|| *alert);
+        }
     }
 
     fn wrote(&self, bytes: usize) -> usize {
@@ -159,7 +174,10 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => {
+                let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer));
+                Poll::Ready(read.inspect_err(|error| stream.get_ref().0.note(error)))
+            }
         }
     }
 }

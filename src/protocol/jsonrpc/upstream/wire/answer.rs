@@ -132,8 +132,12 @@ fn complaint(body: &[u8], why: Unreadable) -> String {
 /// What the answer says it is, where that is not JSON. It comes from the peer: its beginning is
 /// enough to find it.
 fn content_type(headers: &HeaderMap) -> String {
-    let says = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match says.filter(|says| !says.to_ascii_lowercase().contains("json")) {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(coding) = text(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding: String = scrub(coding).chars().take(40).collect();
+        return format!(" (it is packed, as {coding}, which nobody asked for)");
+    }
+    match text(header::CONTENT_TYPE).filter(|says| !says.to_ascii_lowercase().contains("json")) {
         Some(says) => format!(" (it says {})", scrub(says).chars().take(40).collect::<String>()),
         None => String::new(),
     }
@@ -225,6 +229,7 @@ mod tests {
             r#"[ 1 , {"x": "NaN Infinity"} ]"#,
         ] {
             for answer in [
+                format!("\u{feff}{{\"result\":{value},\"id\":7}}"),
                 format!(r#"{{"jsonrpc":"2.0","result":{value},"id":7}}"#),
                 format!(r#"{{"jsonrpc": "2.0", "result": {value}, "error": null, "id": 7}}"#),
                 format!(r#"{{"jsonrpc": "2.0", "result": {value}, "error": null}}"#),
@@ -279,6 +284,9 @@ mod tests {
         let html = received(200, &[("content-type", "text/html; charset=x")], b"<p>");
         let fault = html.result.expect_err("html");
         assert!(fault.message().contains("(it says text/html; charset=x)"), "{}", fault.message());
+        let packed = received(200, &[("content-encoding", "gzip")], b"\x1f\x8b\x08");
+        let fault = packed.result.expect_err("packed");
+        assert!(fault.message().contains("(it is packed, as gzip,"), "{}", fault.message());
         let deep = format!("{{\"result\":{}{},\"id\":7}}", "[".repeat(600), "]".repeat(600));
         assert!(result(&deep).expect_err("deep").contains("nests more than"));
     }
