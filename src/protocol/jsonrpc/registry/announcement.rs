@@ -47,6 +47,9 @@ pub(super) fn read(params: &Params) -> Result<(Key, Form), Fault> {
             (name, host, port)
         }
     };
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#@\\".contains(c)) {
+        return Err(invalid(format!("`{}` is no host's name or address", excerpt(&host))));
+    }
     let is_bare_v6 = host.contains(':') && !host.starts_with('[');
     let in_url = if is_bare_v6 { format!("[{host}]") } else { host.clone() };
     // What Gemstone up to 0.3 makes of the two.

@@ -134,6 +134,10 @@ fn read_state_dir(section: &mut Section<'_>) -> Option<PathBuf> {
 fn read_announce(section: &mut Section<'_>) -> Vec<Arc<Place>> {
     let mut places: Vec<Arc<Place>> = Vec::new();
     for text in section.texts("announce") {
+        // As for `genkan call --registry`: a registry is asked at /api unless its URL says otherwise.
+        let names_a_place = text.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
+        let is_bare = names_a_place && !text.starts_with("unix:") && !text.contains("://unix:");
+        let text = if is_bare { format!("{text}/api") } else { text };
         let fail = |what: &str| {
             let shown = url_without_credentials(&text);
             section.problem("announce", format!("`announce` in [registry]: {shown} {what}"));
