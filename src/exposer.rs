@@ -40,11 +40,24 @@ impl Credence {
     }
 }
 
-/// Why a service is not exposed, for the operator.
+/// How much of a service is exposed that is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// No calls of it are taken.
+    Nothing,
+    /// Calls of some methods are.
+    Part,
+    /// All calls are, but those who ask which services there are do not hear of it.
+    Unlisted,
+}
+
+/// Why a service is not exposed, or not as it should be, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// Its name over there.
     pub name: String,
+    /// How much of it is exposed.
+    pub extent: Extent,
     /// What is wrong, and the mend; no credentials.
     pub what: String,
 }
@@ -62,7 +75,7 @@ pub trait Exposer: Send + Sync {
         true
     }
 
-    /// Services that it was told to expose and cannot.
+    /// Services that it was told to expose and cannot, or not wholly.
     fn troubles(&self) -> Vec<Trouble> {
         Vec::new()
     }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::routes::{self, RoutesPage};
+use crate::exposer::Extent;
 use crate::exposer::board::{Board, Unexposed};
 use crate::ingress::Page;
 use crate::metrics::Exporter;
@@ -69,8 +70,13 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     (status, format!("{}\n", lines.join("\n"))).into_response()
 }
 
-fn unexposed(Unexposed { on, name, why }: &Unexposed) -> String {
-    format!("{on}: `{}` is not exposed: {}", printable_line(name), printable_line(why))
+fn unexposed(Unexposed { on, name, extent, why }: &Unexposed) -> String {
+    let extent = match extent {
+        Extent::Nothing => "is not exposed",
+        Extent::Part => "is exposed in part",
+        Extent::Unlisted => "is exposed, but tools do not find it",
+    };
+    format!("{on}: `{}` {extent}: {}", printable_line(name), printable_line(why))
 }
 
 async fn table(State(overview): State<Arc<Overview>>) -> Response {

@@ -1,9 +1,11 @@
-//! What operators are shown of services that are to be exposed and are not. The composition root writes
+//! What operators are shown of services that are to be exposed and are not, or not wholly. The composition root writes
 //! it, the pages for operators show it.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+use super::Extent;
 
 /// Services that are not exposed.
 #[derive(Default)]
@@ -16,6 +18,8 @@ pub struct Unexposed {
     pub on: String,
     /// Its name over there.
     pub name: String,
+    /// How much of it is.
+    pub extent: Extent,
     /// Why; no credentials.
     pub why: String,
 }

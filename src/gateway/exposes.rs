@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::config::expose::ExposeConfig;
+use crate::exposer::Extent;
 use crate::exposer::board::Unexposed;
 use crate::exposer::gate::Gate;
 use crate::route::expose::Expose;
@@ -112,7 +113,12 @@ impl Exposes {
             let why = format!("nothing behind it can be called: {}", service.why());
             let name = &service.config.expose.name;
             let on = service.config.on.iter();
-            on.map(move |on| Unexposed { on: on.clone(), name: name.clone(), why: why.clone() })
+            on.map(move |on| Unexposed {
+                on: on.clone(),
+                name: name.clone(),
+                extent: Extent::Nothing,
+                why: why.clone(),
+            })
         });
         waiting.collect()
     }

@@ -251,10 +251,8 @@ impl Upstreams {
         let mut unexposed = self.exposes.waiting();
         for Running { target, exposer, .. } in &self.running {
             let troubles = exposer.as_ref().map(|exposer| exposer.troubles()).unwrap_or_default();
-            unexposed.extend(troubles.into_iter().map(|Trouble { name, what }| Unexposed {
-                on: target.name.clone(),
-                name,
-                why: what,
+            unexposed.extend(troubles.into_iter().map(|Trouble { name, extent, what }| {
+                Unexposed { on: target.name.clone(), name, extent, why: what }
             }));
         }
         self.board.show(unexposed);

@@ -35,6 +35,9 @@ const READ: usize = 64 * 1024;
 /// How often the server's life is thought of, and a retired generation's calls are counted.
 const TICK: Duration = Duration::from_millis(250);
 
+/// What an operator has to do where the server takes no more subscriptions.
+pub(super) const MORE_SUBSCRIPTIONS: &str = "raise `max_subscriptions` in the server's configuration, or let less be exposed and listened to";
+
 /// How many subjects are told of that a stream stores.
 const MOST_STREAMED: usize = 64;
 
@@ -204,6 +207,12 @@ impl Generation {
         self.outbox.say(lines);
     }
 
+    /// Writes lines, of which so many subscribe. How many of those, the last ones, the server does not take
+    /// because there are too many; `None` where it never reads them.
+    pub(super) async fn subscribe(&self, lines: Vec<u8>, subscriptions: usize) -> Option<usize> {
+        self.outbox.subscribe(lines, subscriptions).await
+    }
+
     /// Waits until the server has read the lines that were said before. False where it never will.
     pub(super) async fn flush(&self) -> bool {
         self.outbox.flush().await
@@ -346,6 +355,9 @@ impl Generation {
             // the subjects are the callers': this is said once.
             Some(Violation::Publish(subject)) => {
                 let is_heard = self.pending().deny(subject) || self.outbox.deny(subject);
+                if !is_heard && self.hosted.has_taken() {
+                    self.metrics.unsent_reply();
+                }
                 if !is_heard && !self.unheard.swap(true, Ordering::Relaxed) {
                     warn!(
                         upstream = self.metrics.upstream(),
@@ -362,6 +374,13 @@ impl Generation {
             }
             Some(Violation::Subscription(subject)) if self.hosted.refused(subject) => None,
             Some(Violation::Subscription(subject)) if self.events.refused(subject) => None,
+            Some(Violation::TooMany) => {
+                if !self.outbox.too_many() {
+                    let upstream = self.metrics.upstream();
+                    warn!(upstream, mend = MORE_SUBSCRIPTIONS, "NATS takes no more subscriptions");
+                }
+                None
+            }
             // Without an inbox the generation is useless; the next one says what to do.
             Some(Violation::Subscription(_)) => {
                 Some(End { reason: "its inbox is not permitted any more", said: text })

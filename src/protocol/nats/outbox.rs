@@ -58,6 +58,24 @@ struct Asked {
     flushes: Vec<oneshot::Sender<()>>,
     answers: Vec<Owed>,
     events: Vec<Seat>,
+    /// What was subscribed to before it, in order.
+    batches: Vec<Batch>,
+    /// How much of that the server has refused as too many.
+    too_many: usize,
+}
+
+/// Subscriptions that were written together.
+struct Batch {
+    subscriptions: usize,
+    /// Told how many of them, the last ones, are too many.
+    told: oneshot::Sender<usize>,
+}
+
+/// Lines that wait to be written.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    batches: Vec<Batch>,
 }
 
 /// What waits to be written.
@@ -70,7 +88,7 @@ pub(super) struct Outbox {
     /// The server is to be asked.
     asks: AtomicBool,
     /// Subscriptions that begin and end.
-    lines: Mutex<Vec<u8>>,
+    lines: Mutex<Lines>,
     /// Events; `None` when the connection has ended.
     letters: Mutex<Option<Vec<Letter>>>,
     /// Events that streams are to confirm.
@@ -141,9 +159,37 @@ impl Outbox {
     /// Writes lines that subscribe and unsubscribe.
     pub(super) fn say(&self, mut lines: Vec<u8>) {
         if !lines.is_empty() {
-            lock(&self.lines).append(&mut lines);
+            lock(&self.lines).text.append(&mut lines);
             self.control.notify_one();
         }
+    }
+
+    /// Writes lines, of which so many subscribe, and waits until the server has read them. How many of
+    /// those, the last ones, it does not take because there are too many; `None` where it never reads them.
+    pub(super) async fn subscribe(
+        &self,
+        mut lines: Vec<u8>,
+        subscriptions: usize,
+    ) -> Option<usize> {
+        let (told, refused) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.lines);
+            waiting.text.append(&mut lines);
+            waiting.batches.push(Batch { subscriptions, told });
+        }
+        self.control.notify_one();
+        refused.await.ok()
+    }
+
+    /// The server takes no more subscriptions. It says so in the order of what it reads: before it answers
+    /// the `PING` behind them. False where nobody waits for that.
+    pub(super) fn too_many(&self) -> bool {
+        let mut pings = lock(&self.pings);
+        let Some(asked) = pings.front_mut().filter(|asked| !asked.batches.is_empty()) else {
+            return false;
+        };
+        asked.too_many += 1;
+        true
     }
 
     /// Hands an event over to be written, behind those that were handed over before.
@@ -195,6 +241,13 @@ impl Outbox {
             // Who has stopped waiting need not be told.
             let _told = flushed.send(());
         }
+        // From the limit on it has refused all of them.
+        let mut too_many = asked.too_many;
+        for Batch { subscriptions, told } in asked.batches.into_iter().rev() {
+            let of_these = too_many.min(subscriptions);
+            too_many -= of_these;
+            let _told = told.send(of_these);
+        }
         asked.notifications
     }
 
@@ -203,6 +256,7 @@ impl Outbox {
         queue.close();
         lock(&self.pings).clear();
         lock(&self.flushes).clear();
+        lock(&self.lines).batches.clear();
         drop(lock(&self.letters).take());
         self.receipts.end();
         let left = std::iter::from_fn(|| queue.try_recv().ok());
@@ -272,7 +326,9 @@ impl Outbox {
                 pen.publish(&publication, None).await?;
             }
         }
-        pen.out.append(&mut lock(&self.lines));
+        let Lines { mut text, batches } = std::mem::take(&mut *lock(&self.lines));
+        pen.out.append(&mut text);
+        asked.batches = batches;
         if self.is_asked.swap(false, Ordering::Relaxed) {
             pen.out.extend_from_slice(wire::PONG);
         }
@@ -297,6 +353,7 @@ impl Asked {
             && self.flushes.is_empty()
             && self.answers.is_empty()
             && self.events.is_empty()
+            && self.batches.is_empty()
     }
 }
 
@@ -351,4 +408,33 @@ async fn put(writer: &mut Writer, pulse: &Mutex<Pulse>, mut bytes: &[u8]) -> std
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every use leaves what is inside whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_subscriptions_before_the_limit_are_those_that_are_refused() {
+        let (outbox, _queue) = Outbox::new("_INBOX");
+        assert!(!outbox.too_many(), "nobody has subscribed");
+        let told: Vec<_> = [3, 0, 2]
+            .map(|subscriptions| {
+                let (told, refused) = oneshot::channel();
+                lock(&outbox.lines).batches.push(Batch { subscriptions, told });
+                refused
+            })
+            .into();
+        let batches = std::mem::take(&mut lock(&outbox.lines).batches);
+        lock(&outbox.pings).push_back(Asked { batches, ..Asked::default() });
+        for _ in 0..4 {
+            assert!(outbox.too_many());
+        }
+        outbox.pong();
+        let mut refused = Vec::new();
+        for told in told {
+            refused.push(told.await.expect("it is told"));
+        }
+        assert_eq!(refused, [2, 0, 2]);
+    }
 }

@@ -5,6 +5,7 @@ mod calls;
 mod context;
 mod faults;
 mod lifecycle;
+mod limits;
 mod loops;
 mod micro;
 mod odd;

@@ -27,7 +27,7 @@ use super::config::Settings;
 use crate::budget::Account;
 use crate::caller::Caller;
 use crate::exposer::debts::Debts;
-use crate::exposer::{Entrance, Exposer, Trouble};
+use crate::exposer::{Entrance, Exposer, Extent, Trouble};
 use crate::metrics::UpstreamMetrics;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
@@ -114,7 +114,7 @@ impl Exposer for Exposes {
 
     fn troubles(&self) -> Vec<Trouble> {
         let troubles = self.troubles().clone().into_iter();
-        troubles.map(|(name, what)| Trouble { name, what }).collect()
+        troubles.map(|(name, what)| Trouble { name, extent: Extent::Nothing, what }).collect()
     }
 
     fn owed(&self) -> usize {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::error;
 
+use super::super::generation::MORE_SUBSCRIPTIONS;
 use super::super::wire::{self, FIRST_EVENT, FIRST_STREAM, Message, Unkept};
 use super::stream::Session;
 use super::{Events, Wanted};
@@ -22,7 +23,7 @@ struct Subscribed {
     /// What streams hand over.
     sessions: HashMap<u64, Arc<Session>>,
     next_session: u64,
-    /// What the server does not permit.
+    /// What the server does not permit, or has no room for.
     refused: Vec<Arc<Wanted>>,
     next_sid: u64,
 }
@@ -38,6 +39,8 @@ struct Held {
 pub(super) struct Change {
     /// To be written.
     pub(super) lines: Vec<u8>,
+    /// How many of them subscribe.
+    pub(super) subscriptions: usize,
     /// The subscriptions that are left, once the server has read the lines.
     pub(super) left: Vec<u64>,
 }
@@ -89,6 +92,7 @@ impl Hosted {
             let (subject, sid) = (&wanted.source.address, subscribed.next_sid);
             wire::subscribe(&mut change.lines, subject, wanted.group.as_deref(), sid);
             subscribed.next_sid += 1;
+            change.subscriptions += 1;
             subscribed.by_sid.insert(sid, Held { wanted: Arc::clone(wanted), is_settled: false });
         }
         for (sid, held) in &subscribed.by_sid {
@@ -120,6 +124,30 @@ impl Hosted {
         for wanted in interrupted {
             wanted.source.taker.gap("its connection to NATS was lost or left, and made anew");
         }
+    }
+
+    /// The server does not take so many of the latest subscriptions, because there are too many. What is to
+    /// be written, so that both sides hold the same of them.
+    pub(super) fn crowded_out(&self, too_many: usize) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let mut subscribed = self.subscribed();
+        for _ in 0..too_many {
+            let new = subscribed.by_sid.iter().filter(|(_, held)| !held.is_settled);
+            let Some(last) = new.map(|(sid, _)| *sid).max() else { break };
+            let Some(Held { wanted, .. }) = subscribed.by_sid.remove(&last) else { break };
+            wire::unsubscribe(&mut lines, last);
+            let subject = &wanted.source.address;
+            if self.events.tell_refused(subject) {
+                error!(
+                    upstream = self.events.metrics.upstream(),
+                    subject,
+                    mend = MORE_SUBSCRIPTIONS,
+                    "NATS takes no more subscriptions: events are not taken"
+                );
+            }
+            subscribed.refused.push(wanted);
+        }
+        lines
     }
 
     /// Whether the server does not permit something.

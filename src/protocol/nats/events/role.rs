@@ -56,10 +56,9 @@ pub(in super::super) async fn run(
         let change = hosted.change(&sources);
         drop(sources);
         if !change.lines.is_empty() {
-            generation.say(change.lines);
-            if !generation.flush().await {
-                return std::future::pending().await;
-            }
+            let subscribed = generation.subscribe(change.lines, change.subscriptions).await;
+            let Some(too_many) = subscribed else { return std::future::pending().await };
+            generation.say(hosted.crowded_out(too_many));
             hosted.settle(&change.left);
         }
         if !retired.is_cancelled() {

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::error;
 
-use super::super::generation::Generation;
+use super::super::generation::{Generation, MORE_SUBSCRIPTIONS};
 use super::super::wire::{self, FIRST_EXPOSED, Message, Subscription, Taken, Unkept};
 use super::answering::Arrival;
+use super::shortfall::Shortfall;
 use super::{Exposes, Owed, Service};
 use crate::exposer::debts::{Debt, Debts};
 
@@ -22,14 +23,25 @@ pub(in super::super) struct Hosted {
 
 struct Subscribed {
     by_sid: HashMap<u64, Arc<Held>>,
-    /// What the server does not permit.
-    refused: Vec<Arc<Held>>,
+    /// What the server does not take.
+    refused: Vec<(Arc<Held>, Why)>,
     next_sid: u64,
+    /// The services of which all calls are taken, as the log was told.
+    taken: Vec<Arc<Service>>,
+}
+
+/// Why the server does not take a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Why {
+    /// The user has no permission.
+    Denied,
+    /// There are too many.
+    TooMany,
 }
 
 impl Subscribed {
     fn all(&self) -> impl Iterator<Item = &Arc<Held>> {
-        self.by_sid.values().chain(&self.refused)
+        self.by_sid.values().chain(self.refused.iter().map(|(held, _)| held))
     }
 
     fn add(&mut self, held: Arc<Held>, lines: &mut Vec<u8>) {
@@ -43,13 +55,18 @@ impl Subscribed {
 /// A subscription.
 pub(super) struct Held {
     pub(super) service: Arc<Service>,
-    subscription: Subscription,
+    pub(super) subscription: Subscription,
     _owed: Debt,
 }
 
 impl Held {
     pub(super) fn taken(&self) -> Taken {
         self.subscription.taken
+    }
+
+    /// Whether calls come over it, and not questions about the service.
+    pub(super) fn is_for_calls(&self) -> bool {
+        !matches!(self.taken(), Taken::Questions(_))
     }
 }
 
@@ -58,8 +75,9 @@ impl Held {
 pub(super) struct Change {
     /// To be written.
     pub(super) lines: Vec<u8>,
-    /// The services that are new.
-    pub(super) new: Vec<Arc<Service>>,
+    /// The first of those that are subscribed to, and how many they are.
+    pub(super) first: u64,
+    pub(super) subscriptions: usize,
     /// The subscriptions that are left, once the server has read the lines.
     pub(super) left: Vec<u64>,
 }
@@ -67,8 +85,12 @@ pub(super) struct Change {
 impl Hosted {
     /// No subscriptions yet.
     pub(in super::super) fn new(exposes: &Arc<Exposes>) -> Self {
-        let subscribed =
-            Subscribed { by_sid: HashMap::new(), refused: Vec::new(), next_sid: FIRST_EXPOSED };
+        let subscribed = Subscribed {
+            by_sid: HashMap::new(),
+            refused: Vec::new(),
+            next_sid: FIRST_EXPOSED,
+            taken: Vec::new(),
+        };
         Self {
             exposes: Arc::clone(exposes),
             host: exposes.next_host(),
@@ -83,6 +105,7 @@ impl Hosted {
         let mut change = Change::default();
         let is_wanted = |held: &Held| wanted.iter().any(|it| Arc::ptr_eq(it, &held.service));
         let mut subscribed = self.subscribed();
+        change.first = subscribed.next_sid;
         for service in wanted {
             if subscribed.all().any(|held| Arc::ptr_eq(&held.service, service)) {
                 continue;
@@ -92,12 +115,13 @@ impl Hosted {
                 let (service, _owed) = (Arc::clone(service), self.exposes.debts.consumer());
                 subscribed.add(Arc::new(Held { service, subscription, _owed }), &mut change.lines);
             }
-            change.new.push(Arc::clone(service));
         }
         let again = std::mem::take(&mut subscribed.refused);
-        for held in again.into_iter().filter(|held| is_wanted(held)) {
+        for (held, _) in again.into_iter().filter(|(held, _)| is_wanted(held)) {
             subscribed.add(held, &mut change.lines);
         }
+        let new = subscribed.next_sid - change.first;
+        change.subscriptions = usize::try_from(new).unwrap_or(usize::MAX);
         let left = subscribed.by_sid.iter().filter(|(_, held)| !is_wanted(held));
         change.left = left.map(|(sid, _)| *sid).collect();
         for sid in &change.left {
@@ -106,24 +130,125 @@ impl Hosted {
         change
     }
 
-    /// What the server does not permit: the services' names, and the subjects.
-    pub(super) fn refused_subjects(&self) -> Vec<(String, String)> {
+    /// What the server does not take of services' subscriptions, each service once.
+    pub(super) fn shortfalls(&self) -> Vec<Shortfall> {
         let subscribed = self.subscribed();
-        let refused = subscribed.refused.iter();
-        let told = refused
-            .map(|held| (held.service.expose.name.clone(), held.subscription.subject.clone()));
-        told.collect()
+        let mut found: Vec<Shortfall> = Vec::new();
+        for (held, why) in &subscribed.refused {
+            let name = &held.service.expose.name;
+            let known = found.iter_mut().find(|it| it.name == *name);
+            // Calls are the graver matter.
+            match known {
+                Some(known) if known.for_calls == held.is_for_calls() => known.more += 1,
+                Some(known) if known.for_calls => {}
+                Some(known) => *known = Shortfall::of(held, *why),
+                None => found.push(Shortfall::of(held, *why)),
+            }
+        }
+        for shortfall in found.iter_mut().filter(|shortfall| shortfall.for_calls) {
+            let mut held = subscribed.by_sid.values();
+            let is_its =
+                |it: &Arc<Held>| it.is_for_calls() && it.service.expose.name == shortfall.name;
+            shortfall.takes_some = held.any(is_its);
+        }
+        found
     }
 
-    /// Whether the server does not permit something.
+    /// Whether the server does not take something.
     pub(super) fn has_refused(&self) -> bool {
         !self.subscribed().refused.is_empty()
     }
 
-    /// Forgets subscriptions over which nothing comes any more.
-    pub(super) fn forget(&self, left: &[u64]) {
+    /// The server has read what has changed: nothing comes any more over what is left, and so many of those
+    /// from `first` on, the last ones, it does not take because there are too many. What is to be written, so
+    /// that both sides hold the same of them.
+    pub(super) fn settle(&self, left: &[u64], first: u64, too_many: usize) -> Vec<u8> {
+        let mut lines = Vec::new();
         let mut subscribed = self.subscribed();
         left.iter().for_each(|sid| drop(subscribed.by_sid.remove(sid)));
+        for _ in 0..too_many {
+            let last = subscribed.by_sid.keys().copied().max().filter(|last| *last >= first);
+            let Some((sid, held)) = last.and_then(|last| subscribed.by_sid.remove_entry(&last))
+            else {
+                break;
+            };
+            wire::unsubscribe(&mut lines, sid);
+            self.tell(&held, Why::TooMany);
+            subscribed.refused.push((held, Why::TooMany));
+        }
+        lines
+    }
+
+    /// The services of which all calls are taken now, and were not before.
+    pub(super) fn newly_taken(&self, wanted: &[Arc<Service>]) -> Vec<Arc<Service>> {
+        let mut subscribed = self.subscribed();
+        let Subscribed { taken, refused, .. } = &mut *subscribed;
+        let is_refused = |service: &Arc<Service>| {
+            let mut refused = refused.iter();
+            refused.any(|(held, _)| held.is_for_calls() && Arc::ptr_eq(&held.service, service))
+        };
+        taken.retain(|service| wanted.iter().any(|it| Arc::ptr_eq(it, service)));
+        let is_known = |service: &Arc<Service>| taken.iter().any(|it| Arc::ptr_eq(it, service));
+        let new = wanted.iter().filter(|service| !is_refused(service) && !is_known(service));
+        let new: Vec<_> = new.map(Arc::clone).collect();
+        taken.extend(new.iter().map(Arc::clone));
+        new
+    }
+
+    /// Whether services have been called over it.
+    pub(in super::super) fn has_taken(&self) -> bool {
+        self.subscribed().next_sid > FIRST_EXPOSED
+    }
+
+    /// Each is said once.
+    fn tell(&self, held: &Held, why: Why) {
+        let (upstream, expose) = (self.exposes.metrics.upstream(), &held.service.expose);
+        let (service, name) = (&expose.service, &expose.name);
+        let (subject, for_calls) = (&held.subscription.subject, held.is_for_calls());
+        // One for all questions about a service.
+        let what = if for_calls { subject.clone() } else { format!("$SRV {name}") };
+        if !self.exposes.tell_refused((what, why)) {
+            return;
+        }
+        let mend = match why {
+            Why::Denied if for_calls => "allow Genkan's user to subscribe to it",
+            Why::Denied => "allow Genkan's user to subscribe to `$SRV.>`",
+            Why::TooMany => MORE_SUBSCRIPTIONS,
+        };
+        match (why, for_calls) {
+            (Why::Denied, true) => error!(
+                upstream,
+                service,
+                name,
+                subject,
+                mend,
+                "NATS does not permit to take calls of an exposed service"
+            ),
+            (Why::Denied, false) => error!(
+                upstream,
+                service,
+                name,
+                subject,
+                mend,
+                "NATS does not permit to take questions about an exposed service"
+            ),
+            (Why::TooMany, true) => error!(
+                upstream,
+                service,
+                name,
+                subject,
+                mend,
+                "NATS takes no more subscriptions: calls of an exposed service are not taken"
+            ),
+            (Why::TooMany, false) => error!(
+                upstream,
+                service,
+                name,
+                subject,
+                mend,
+                "NATS takes no more subscriptions: tools do not find an exposed service"
+            ),
+        }
     }
 
     /// The server does not let us subscribe. False where that is no service's subject.
@@ -132,17 +257,8 @@ impl Hosted {
         let found = subscribed.by_sid.iter().find(|(_, held)| held.subscription.subject == subject);
         let Some(sid) = found.map(|(sid, _)| *sid) else { return false };
         let Some(held) = subscribed.by_sid.remove(&sid) else { return false };
-        let (upstream, service) = (self.exposes.metrics.upstream(), &held.service.expose.service);
-        if self.exposes.tell_refused(subject) {
-            error!(
-                upstream,
-                service,
-                subject,
-                mend = "allow Genkan's user to subscribe to it",
-                "NATS does not permit to take calls of an exposed service"
-            );
-        }
-        subscribed.refused.push(held);
+        self.tell(&held, Why::Denied);
+        subscribed.refused.push((held, Why::Denied));
         true
     }
 

@@ -16,6 +16,7 @@ mod answering;
 mod hosted;
 mod instance;
 pub(super) mod role;
+mod shortfall;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +36,9 @@ use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::upstream::Sent;
 pub(super) use hosted::Hosted;
+use hosted::Why;
 use instance::Instance;
+use shortfall::Shortfall;
 
 /// The services that are exposed on one upstream, over all of its generations.
 pub(super) struct Exposes {
@@ -50,8 +53,8 @@ pub(super) struct Exposes {
     settled: watch::Sender<Settled>,
     hosts: AtomicU64,
     debts: Debts,
-    /// The subjects that are known not to be permitted.
-    refused: Mutex<HashSet<String>>,
+    /// What the log was told of that the server does not take.
+    refused: Mutex<HashSet<(String, Why)>>,
 }
 
 /// What is to be exposed now.
@@ -111,11 +114,11 @@ impl Exposes {
         self.hosts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether it has not been told yet that a subject is not permitted.
-    fn tell_refused(&self, subject: &str) -> bool {
+    /// Whether it has not been told yet that the server does not take something.
+    fn tell_refused(&self, what: (String, Why)) -> bool {
         // Configured subjects alone; every use leaves the set whole.
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.insert(subject.to_owned())
+        refused.insert(what)
     }
 
     fn service(&self, expose: &Arc<Expose>, entrance: &Arc<dyn Entrance>) -> Service {
@@ -161,14 +164,7 @@ impl Exposer for Exposes {
 
     fn troubles(&self) -> Vec<Trouble> {
         let State::Up(generation) = &*self.link.state() else { return Vec::new() };
-        let refused = generation.hosted().refused_subjects().into_iter();
-        let trouble = |(name, subject)| {
-            let what = format!(
-                "NATS does not permit to subscribe to `{subject}`: allow it for Genkan's user"
-            );
-            Trouble { name, what }
-        };
-        refused.map(trouble).collect()
+        generation.hosted().shortfalls().into_iter().map(Shortfall::trouble).collect()
     }
 
     fn owed(&self) -> usize {

@@ -46,13 +46,12 @@ pub(in super::super) async fn run(
         outbox.confirm_answers(services.is_empty());
         let change = hosted.change(&services);
         if !change.lines.is_empty() {
-            outbox.say(change.lines);
-            if !outbox.flush().await {
-                return std::future::pending().await;
-            }
-            hosted.forget(&change.left);
-            change.new.iter().for_each(|service| tell(hosted, service));
-            look_for_streams(generation, change.new);
+            let subscribed = outbox.subscribe(change.lines, change.subscriptions).await;
+            let Some(too_many) = subscribed else { return std::future::pending().await };
+            outbox.say(hosted.settle(&change.left, change.first, too_many));
+            let taken = hosted.newly_taken(&services);
+            taken.iter().for_each(|service| tell(hosted, service));
+            look_for_streams(generation, taken);
         }
         if !is_leaving && !retired.is_cancelled() {
             exposes.settled.send_replace(Settled { host: hosted.host, version });

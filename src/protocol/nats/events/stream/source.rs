@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::super::super::ask::{Unanswered, ask};
-use super::super::super::generation::Generation;
+use super::super::super::generation::{Generation, MORE_SUBSCRIPTIONS};
 use super::super::super::wire::{
     self, Ack, ApiFailure, ConsumerInfo, NewConsumer, Start, StreamInfo,
 };
@@ -149,7 +149,10 @@ impl Taking<'_> {
         let sid = self.hosted.enter(&session);
         let mut lines = Vec::new();
         wire::subscribe(&mut lines, &session.subscription(), None, sid);
-        self.generation.say(lines);
+        if self.generation.subscribe(lines, 1).await == Some(1) {
+            self.hosted.leave(sid);
+            return Some(format!("NATS takes no more subscriptions: {MORE_SUBSCRIPTIONS}"));
+        }
         let ended = stop.run_until_cancelled(async {
             self.sweep(here, consumer).await;
             self.attend(&session).await
