@@ -58,6 +58,15 @@ pub(super) async fn look_at_exposes(settings: &Settings, exposes: &[&Expose]) ->
         return amiss;
     }
     let Some(transport) = connect(settings).await else { return amiss };
+    let channels = usize::from(transport.connection.configuration().channel_max());
+    if exposes.len() > channels {
+        amiss.push(Amiss::of_upstream(&format!(
+            "rabbitmq grants a connection {channels} channels, and {} services are to be exposed, each \
+             of which takes one: raise `channel_max`, in rabbitmq.conf or where the upstream's `url` has \
+             it",
+            exposes.len()
+        )));
+    }
     for (row, expose) in exposes.iter().enumerate() {
         let what = queue_of_exposed(&transport, &expose.name).await;
         amiss.extend(what.map(|what| Amiss::error_of_row(row, &what)));
@@ -154,7 +163,7 @@ pub(super) async fn find(
     }
     let declared = declare_as(&transport.connection, &name, (kind, durable));
     match timeout(PATIENCE, declared).await.ok()? {
-        Ok(()) => Some(Found::It),
+        Ok(_) => Some(Found::It),
         Err(error) => refused_with(&error, 406).then_some(Found::Another),
     }
 }

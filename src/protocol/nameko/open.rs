@@ -41,6 +41,16 @@ enum Step {
     ReplyQueue,
 }
 
+/// What it means that no queue may be made any more, and what an operator has to do.
+pub(super) const NO_QUEUES: &str = "rabbitmq lets no more queues be made";
+pub(super) const MORE_QUEUES: &str = "raise its limit (max-queues with rabbitmqctl set_vhost_limits, or cluster_queue_limit), or delete \
+     queues that nobody needs";
+
+/// Whether the broker refuses a queue because there are too many.
+pub(super) fn is_queue_limit(said: &str) -> bool {
+    said.contains("queue limit in ")
+}
+
 impl Failure {
     pub(super) fn slow(limit: Duration) -> Self {
         let reason = format!("no connection within {limit:?}").into();
@@ -71,7 +81,9 @@ impl Failure {
             ),
             (Step::Connect, 530) if said.contains("limit") => (
                 "rabbitmq lets no more connections be made",
-                "raise its limit (rabbitmqctl set_vhost_limits or set_user_limits, or                  connection_max): Genkan needs three",
+                "raise its limit (rabbitmqctl set_vhost_limits or set_user_limits, or \
+                 connection_max): Genkan needs three, five where services are exposed, and two more \
+                 where it carries events",
             ),
             (Step::Connect, 530) => (
                 "rabbitmq has no such virtual host, or not for this user",
@@ -83,6 +95,7 @@ impl Failure {
                 "Nameko's is a durable topic exchange: delete the other one, or name the right \
                  one in `exchange`",
             ),
+            (Step::ReplyQueue, 406) if is_queue_limit(&said) => (NO_QUEUES, MORE_QUEUES),
             (Step::Exchange | Step::ReplyQueue, 403) => (
                 "rabbitmq does not let this user declare what replies need",
                 "give the user permissions to configure, write and read with rabbitmqctl \
@@ -148,11 +161,12 @@ pub(super) async fn open(
     Ok(Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing })
 }
 
-/// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there.
+/// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there. Gives the
+/// channel that it was done over: there may be few.
 pub(super) async fn declare_exchange(
     connection: &Connection,
     exchange: &ShortString,
-) -> lapin::Result<()> {
+) -> lapin::Result<Channel> {
     declare_as(connection, exchange, (ExchangeKind::Topic, true)).await
 }
 
@@ -160,19 +174,35 @@ pub(super) async fn declare_exchange(
 pub(super) async fn declare_as(
     connection: &Connection,
     exchange: &ShortString,
+    sort: (ExchangeKind, bool),
+) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    declare_over(connection, channel, exchange, sort).await
+}
+
+/// The same over a channel that there is. Gives one that is whole: a refusal closes it.
+pub(super) async fn declare_over(
+    connection: &Connection,
+    channel: Channel,
+    exchange: &ShortString,
     (kind, durable): (ExchangeKind, bool),
-) -> lapin::Result<()> {
-    let declare = async |passive, auto_delete| {
-        let channel = connection.create_channel().await?;
+) -> lapin::Result<Channel> {
+    let declare = async |channel: Channel, passive, auto_delete| {
         let options =
             ExchangeDeclareOptions { durable, passive, auto_delete, ..Default::default() };
         let arguments = FieldTable::default();
-        channel.exchange_declare(exchange.clone(), kind.clone(), options, arguments).await
+        channel.exchange_declare(exchange.clone(), kind.clone(), options, arguments).await?;
+        Ok(channel)
     };
-    match declare(false, false).await {
-        Err(error) if refused_with(&error, 403) => declare(true, false).await,
+    match declare(channel, false, false).await {
+        Err(error) if refused_with(&error, 403) => {
+            declare(connection.create_channel().await?, true, false).await
+        }
         // As Nameko declares those of events where AUTO_DELETE_EVENT_EXCHANGES says so (WIRE, section 1.1).
-        Err(error) if refused_with(&error, 406) => declare(false, true).await.map_err(|_| error),
+        Err(error) if refused_with(&error, 406) => {
+            let again = async { declare(connection.create_channel().await?, false, true).await };
+            again.await.map_err(|_| error)
+        }
         declared => declared,
     }
 }

@@ -14,6 +14,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::config::{Node, Settings};
 use super::raw::Raw;
@@ -22,6 +23,9 @@ use super::wire::frames::Sieve;
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How old a connection is that may be given up for a new one because its channels are used up.
+const RENEWAL: Duration = Duration::from_secs(60);
 
 /// Whether there is room for so many bytes that come over a channel.
 pub(super) type Admission = Arc<dyn Fn(u16, u64) -> bool + Send + Sync>;
@@ -33,6 +37,7 @@ pub(super) struct Transport {
     pub(super) heard: Arc<Heard>,
     /// Whether what is written still leaves.
     pub(super) valve: Arc<Valve>,
+    opened: Instant,
     // Dropped after the connection, and shuts the socket down.
     _socket: SocketGuard,
 }
@@ -99,7 +104,14 @@ impl Transport {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection =
             Connection::connector(node.uri.clone(), sifted_runtime(), connect, properties).await?;
-        Ok(Self { connection, heard, valve, _socket: socket })
+        Ok(Self { connection, heard, valve, opened: Instant::now(), _socket: socket })
+    }
+
+    /// Whether so many channels that are needed could all be had, on a connection that is new: lapin
+    /// never uses a channel's number again that the broker closed.
+    pub(super) fn could_have(&self, channels: usize) -> bool {
+        channels <= usize::from(self.connection.configuration().channel_max())
+            && self.opened.elapsed() >= RENEWAL
     }
 
     /// Closes politely if the peer still listens, and in any case. Over one that lets nothing out

@@ -6,6 +6,7 @@ mod calls;
 mod context;
 mod faults;
 mod lifecycle;
+mod limits;
 mod loops;
 mod odd;
 mod permissions;

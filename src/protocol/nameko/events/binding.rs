@@ -15,7 +15,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Queue};
 use tokio::time::sleep;
 
-use super::super::open::{declare_as, refused_with};
+use super::super::open::{declare_over, refused_with};
 use super::complaint::{Complaint, Step};
 use super::source::{Listening, Open};
 use crate::event_port::REPLACED;
@@ -48,7 +48,7 @@ impl Listening {
         let mut channel = self.channel().await?;
         if purpose == Purpose::All {
             let was_bound = self.wanted.was_bound.load(Ordering::Acquire);
-            let is_anew = keeps && was_bound && self.is_missing(&name).await?;
+            let is_anew = keeps && was_bound && self.is_missing(&mut channel, &name).await?;
             channel = self.bind(channel, &queue).await?;
             if !was_bound {
                 self.wanted.was_bound.store(true, Ordering::Release);
@@ -89,8 +89,9 @@ impl Listening {
         let keeps = self.wanted.keeps();
         let (kind, exchange) = self.wanted.place.exchange();
         let exchange = ShortString::from(exchange);
-        let declared = declare_as(&self.transport.connection, &exchange, kind.declared()).await;
-        declared.map_err(at(Step::Exchange))?;
+        let connection = &self.transport.connection;
+        let declared = declare_over(connection, channel, &exchange, kind.declared()).await;
+        channel = declared.map_err(at(Step::Exchange))?;
         let options = match keeps {
             true => QueueDeclareOptions { durable: true, ..Default::default() },
             false => {
@@ -134,19 +135,30 @@ impl Listening {
         }
     }
 
-    /// Whether the queue or its exchange is not there.
-    async fn is_missing(&self, queue: &ShortString) -> Result<bool, Complaint> {
-        let found = passive(&self.channel().await?, queue).await;
-        if found.is_err_and(|error| refused_with(&error, NOT_FOUND)) {
+    /// Whether the queue or its exchange is not there. A channel that is refused is replaced.
+    async fn is_missing(
+        &self,
+        channel: &mut Channel,
+        queue: &ShortString,
+    ) -> Result<bool, Complaint> {
+        let is_missing = match passive(channel, queue).await {
+            Ok(_) => false,
+            Err(error) => {
+                *channel = self.channel().await?;
+                refused_with(&error, NOT_FOUND)
+            }
+        };
+        if is_missing {
             return Ok(true);
         }
         let (kind, exchange) = self.wanted.place.exchange();
         let (kind, durable) = kind.declared();
         let options = ExchangeDeclareOptions { passive: true, durable, ..Default::default() };
-        let channel = self.channel().await?;
-        let found =
-            channel.exchange_declare(exchange.into(), kind, options, FieldTable::default()).await;
-        Ok(found.is_err_and(|error| refused_with(&error, NOT_FOUND)))
+        let declare =
+            channel.exchange_declare(exchange.into(), kind, options, FieldTable::default());
+        let Err(error) = declare.await else { return Ok(false) };
+        *channel = self.channel().await?;
+        Ok(refused_with(&error, NOT_FOUND))
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, Complaint> {

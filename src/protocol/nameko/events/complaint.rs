@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use lapin::ErrorKind;
 
+use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit};
 use crate::redact::scrub;
 
 /// What was tried when it failed: the broker's code means different things.
@@ -15,6 +16,10 @@ pub(super) enum Step {
     Bind,
     Consume,
 }
+
+const NO_CHANNELS: &str = "rabbitmq grants the connection too few channels";
+const MORE_CHANNELS: &str = "raise `channel_max`, in rabbitmq.conf or where the upstream's `url` has it: \
+                             each source of events takes one";
 
 /// What a broker says that goes, or that misses a part of itself. A queue that is declared is not found only where
 /// the node is down on which it is.
@@ -28,8 +33,8 @@ pub(super) struct Complaint {
     pub(super) said: String,
     /// What an operator has to do; `None` where waiting may be enough.
     pub(super) mend: Option<&'static str>,
-    /// Whether the connection is of no use any more.
-    pub(super) is_final: bool,
+    /// Whether it is for want of a channel.
+    pub(super) lacks_channels: bool,
     /// Whether the broker was not there, or not whole: what was asked is not what is wrong.
     pub(super) is_outage: bool,
 }
@@ -39,17 +44,18 @@ impl Complaint {
         let said = scrub(&error.to_string()).into_owned();
         match error.kind() {
             ErrorKind::ProtocolError(refusal) => Self::of(step, refusal.get_id(), said),
-            kind => {
-                let is_final = matches!(kind, ErrorKind::ChannelsLimitReached);
-                Self { is_final, ..Self::plain(said) }
+            ErrorKind::ChannelsLimitReached => {
+                let mend = Some(MORE_CHANNELS);
+                Self { said, mend, lacks_channels: true, ..Self::plain(NO_CHANNELS) }
             }
+            _ => Self::plain(said),
         }
     }
 
     /// One that waiting may mend.
     pub(super) fn plain(reason: impl Into<Cow<'static, str>>) -> Self {
         let reason = reason.into();
-        Self { reason, said: String::new(), mend: None, is_final: false, is_outage: true }
+        Self { reason, said: String::new(), mend: None, lacks_channels: false, is_outage: true }
     }
 
     fn of(step: Step, code: u16, said: String) -> Self {
@@ -68,6 +74,7 @@ impl Complaint {
                 "give the user permission to configure it with rabbitmqctl set_permissions, or start \
                  the service that publishes once",
             ),
+            (Step::Queue, 406) if is_queue_limit(&said) => (NO_QUEUES, MORE_QUEUES),
             (Step::Queue | Step::Bind, 403) => (
                 "rabbitmq does not let this user make its queue",
                 "give the user permissions to configure, write and read `genkan.…` and to read the \
@@ -84,7 +91,8 @@ impl Complaint {
                 return Self { said, is_outage, ..Self::plain(reason) };
             }
         };
-        Self { reason: reason.into(), said, mend: Some(mend), is_final: false, is_outage: false }
+        let (reason, mend) = (reason.into(), Some(mend));
+        Self { reason, said, mend, lacks_channels: false, is_outage: false }
     }
 
     /// In one sentence, for whoever sends an event.

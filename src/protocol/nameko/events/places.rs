@@ -103,7 +103,8 @@ async fn make(connection: &Connection, target: &Target) -> Result<(), Complaint>
     match target {
         Target::Exchange { kind, exchange, .. } => {
             let exchange = ShortString::from(exchange.as_str());
-            declare_as(connection, &exchange, kind.declared()).await.map_err(at(Step::Exchange))
+            let declared = declare_as(connection, &exchange, kind.declared()).await;
+            declared.map(drop).map_err(at(Step::Exchange))
         }
         Target::Queue(name) => {
             let declare = async |options: QueueDeclareOptions| {

@@ -188,8 +188,9 @@ impl Listening {
                 }
                 Err(complaint) => Some(complaint),
             };
-            let is_final = complaint.as_ref().is_some_and(|complaint| complaint.is_final);
-            if is_final || !self.transport.connection.status().connected() {
+            let is_worn = complaint.as_ref().is_some_and(|complaint| complaint.lacks_channels)
+                && self.transport.could_have(self.events.wanted.borrow().len());
+            if is_worn || !self.transport.connection.status().connected() {
                 self.lost.cancel();
                 return;
             }

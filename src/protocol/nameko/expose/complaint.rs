@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use lapin::ErrorKind;
 
+use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit};
 use crate::redact::scrub;
 
 /// What was tried when it failed: the broker's code means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Step {
-    Open,
     Exchange,
     Declare,
     Bind,
@@ -26,7 +26,9 @@ pub(in super::super) struct Complaint {
     pub(in super::super) mend: Option<&'static str>,
 }
 
-const NO_CHANNELS: &str = "the connection has no channels left";
+const NO_CHANNELS: &str = "rabbitmq grants the connection too few channels";
+const MORE_CHANNELS: &str = "raise `channel_max`, in rabbitmq.conf or where the upstream's `url` has it: \
+                             each exposed service takes one";
 
 impl Complaint {
     /// What the broker's own end of a consumer means.
@@ -39,7 +41,7 @@ impl Complaint {
         let code = match error.kind() {
             ErrorKind::ProtocolError(refusal) => refusal.get_id(),
             ErrorKind::ChannelsLimitReached => {
-                return Self { reason: NO_CHANNELS.into(), said, mend: None };
+                return Self { reason: NO_CHANNELS.into(), said, mend: Some(MORE_CHANNELS) };
             }
             _ => return Self { reason: said.clone().into(), said, mend: None },
         };
@@ -48,6 +50,7 @@ impl Complaint {
 
     fn of(step: Step, code: u16, said: String) -> Self {
         let (reason, mend) = match (step, code) {
+            (Step::Declare, 406) if is_queue_limit(&said) => (NO_QUEUES, MORE_QUEUES),
             (Step::Declare, 406) => (
                 "a queue of its name exists with other properties",
                 "Nameko's is durable and has no arguments: delete the other one, or expose the \
@@ -67,7 +70,7 @@ impl Complaint {
                 "give the user permissions to configure and write `rpc-…` and to read the exchange \
                  with rabbitmqctl set_permissions, or start a real instance of the service once",
             ),
-            (Step::Open | Step::Consume, 403) => (
+            (Step::Consume, 403) => (
                 "rabbitmq does not let this user consume its queue, or somebody consumes it alone",
                 "give the user permission to read `rpc-…` with rabbitmqctl set_permissions, and end \
                  an exclusive consumer",
@@ -80,8 +83,8 @@ impl Complaint {
         Self { reason: reason.into(), said, mend: Some(mend) }
     }
 
-    /// Whether the connection is of no use any more.
-    pub(super) fn is_final(&self) -> bool {
+    /// Whether it is for want of a channel.
+    pub(super) fn lacks_channels(&self) -> bool {
         self.reason == NO_CHANNELS
     }
 }
@@ -105,7 +108,12 @@ mod tests {
             let complaint = Complaint::of(step, code, String::new());
             assert!(complaint.reason.contains(words), "{step:?} {code}: {complaint:?}");
             assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
-            assert!(!complaint.is_final());
+            assert!(!complaint.lacks_channels());
         }
+        let said = "PRECONDITION_FAILED - cannot declare queue 'rpc-x': queue limit in vhost '/' (5) is reached";
+        let complaint = Complaint::of(Step::Declare, 406, said.to_owned());
+        assert_eq!((&*complaint.reason, complaint.mend), (NO_QUEUES, Some(MORE_QUEUES)));
+        let complaint = Complaint::new(Step::Exchange, &ErrorKind::ChannelsLimitReached.into());
+        assert!(complaint.lacks_channels() && complaint.mend.is_some());
     }
 }

@@ -24,6 +24,7 @@ use lapin::types::ShortString;
 use tokio::sync::{Semaphore, watch};
 
 use super::config::Settings;
+use super::open::Failure;
 use crate::budget::Account;
 use crate::caller::Caller;
 use crate::exposer::debts::Debts;
@@ -54,6 +55,8 @@ pub(super) struct Exposes {
     debts: Debts,
     /// Why services are not exposed, by their names over there.
     troubles: Mutex<BTreeMap<String, String>>,
+    /// Why none is.
+    down: Mutex<Option<String>>,
     unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to.
     nobody: String,
@@ -83,6 +86,7 @@ impl Exposes {
             wanted: watch::Sender::default(),
             debts: Debts::default(),
             troubles: Mutex::default(),
+            down: Mutex::default(),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             nobody: random_uuid(),
         })
@@ -100,6 +104,16 @@ impl Exposes {
 }
 
 impl Exposes {
+    /// Why there is no connection for exposed services; `None` where there is one, or its want is not
+    /// theirs alone.
+    fn set_down(&self, failure: Option<&Failure>) {
+        let what = failure.map(|Failure { reason, mend, .. }| match mend {
+            Some(mend) => format!("{reason}: {mend}"),
+            None => reason.to_string(),
+        });
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
     fn troubles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Every use leaves the map whole.
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,8 +127,14 @@ impl Exposer for Exposes {
     }
 
     fn troubles(&self) -> Vec<Trouble> {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(what) = down {
+            let wanted = self.wanted.borrow();
+            let names = wanted.services.iter().map(|expose| expose.name.clone());
+            return names.map(|name| not_exposed(name, what.clone())).collect();
+        }
         let troubles = self.troubles().clone().into_iter();
-        troubles.map(|(name, what)| Trouble { name, extent: Extent::Nothing, what }).collect()
+        troubles.map(|(name, what)| not_exposed(name, what)).collect()
     }
 
     fn owed(&self) -> usize {
@@ -124,6 +144,10 @@ impl Exposer for Exposes {
         let consumers = if leaving { self.debts.consumers() } else { 0 };
         consumers + self.debts.calls()
     }
+}
+
+fn not_exposed(name: String, what: String) -> Trouble {
+    Trouble { name, extent: Extent::Nothing, what }
 }
 
 /// The queue of a service of that name.

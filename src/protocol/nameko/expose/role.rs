@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::config::Node;
 use super::super::generation::End;
+use super::super::open::Failure;
 use super::super::outlet::Outlet;
 use super::super::transport::Transport;
 use super::answering::Desk;
@@ -18,7 +19,6 @@ use super::replier::{self, Outgoing, Replier};
 use super::service::Service;
 use super::{Exposes, Wanted};
 use crate::backoff::Backoff;
-use crate::redact::scrub;
 use crate::route::expose::Expose;
 
 /// The pause after the first failure.
@@ -31,6 +31,7 @@ pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: E
     let mut wanted = exposes.wanted.subscribe();
     let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
     let mut said = None;
+    let _over = Over(&exposes);
     loop {
         let some = async { wanted.wait_for(|wanted| !wanted.services.is_empty()).await.is_ok() };
         tokio::select! {
@@ -46,20 +47,17 @@ pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: E
         let pause = match opened {
             Ok(connections) => {
                 said = None;
+                exposes.set_down(None);
                 let since = Instant::now();
                 connections.host(&mut wanted, &end).await;
                 backoff.lived(since.elapsed());
                 since.elapsed() < STABLE
             }
-            Err(reason) => {
-                if said.as_ref() != Some(&reason) {
-                    let upstream = exposes.metrics.upstream();
-                    tracing::warn!(
-                        upstream,
-                        reason,
-                        "no connection for exposed services, trying again"
-                    );
-                    said = Some(reason);
+            Err(failure) => {
+                exposes.set_down(Some(&failure));
+                if said.as_ref() != Some(&failure.reason) {
+                    tell(exposes.metrics.upstream(), &failure);
+                    said = Some(failure.reason);
                 }
                 true
             }
@@ -70,6 +68,29 @@ pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: E
                 () = tokio::time::sleep(backoff.failed()) => {}
             }
         }
+    }
+}
+
+/// Each new reason is said once, at a level that fits who must act.
+fn tell(upstream: &str, Failure { reason, said, mend }: &Failure) {
+    match mend {
+        Some(mend) => tracing::error!(
+            upstream, %reason, said, mend,
+            "no connection for exposed services, trying again"
+        ),
+        None => tracing::warn!(
+            upstream, %reason, said,
+            "no connection for exposed services, trying again"
+        ),
+    }
+}
+
+/// What is known of a generation ends with it.
+struct Over<'a>(&'a Exposes);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.set_down(None);
     }
 }
 
@@ -89,7 +110,7 @@ struct Exposed {
 }
 
 impl Connections {
-    async fn open(exposes: &Arc<Exposes>, node: &Arc<Node>) -> Result<Self, String> {
+    async fn open(exposes: &Arc<Exposes>, node: &Arc<Node>) -> Result<Self, Failure> {
         let settings = &exposes.settings;
         let open = async {
             tokio::try_join!(
@@ -100,8 +121,8 @@ impl Connections {
         let opened = timeout(settings.connect_timeout, open).await;
         let (consuming, outlet) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(scrub(&error.to_string()).into_owned()),
-            Err(_) => return Err(format!("no connection within {:?}", settings.connect_timeout)),
+            Ok(Err(error)) => return Err(Failure::of_connecting(&error)),
+            Err(_) => return Err(Failure::slow(settings.connect_timeout)),
         };
         let (replies, queue) = mpsc::channel(replier::QUEUE);
         Ok(Self {

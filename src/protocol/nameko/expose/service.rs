@@ -93,7 +93,8 @@ impl Service {
                 }
                 Err(complaint) => complaint,
             };
-            if !self.consuming.connection.status().connected() || complaint.is_final() {
+            let is_worn = complaint.lacks_channels() && self.consuming.could_have(self.wanted());
+            if !self.consuming.connection.status().connected() || is_worn {
                 self.desk.lost.cancel();
                 return;
             }
@@ -110,6 +111,11 @@ impl Service {
 
     fn queue(&self) -> String {
         queue_name(&self.desk.expose.name)
+    }
+
+    /// How many services are to be exposed.
+    fn wanted(&self) -> usize {
+        self.desk.exposes.wanted.borrow().services.len()
     }
 
     fn prefetch(&self) -> u16 {
@@ -193,8 +199,8 @@ impl Service {
         let none = FieldTable::default;
         let (connection, exchange) = (&self.consuming.connection, &self.desk.exposes.exchange);
         let queue = ShortString::from(self.queue());
-        declare_exchange(connection, exchange).await.map_err(at(Step::Exchange))?;
-        let channel = connection.create_channel().await.map_err(at(Step::Open))?;
+        let declared = declare_exchange(connection, exchange).await;
+        let channel = declared.map_err(at(Step::Exchange))?;
         let durable = QueueDeclareOptions { durable: true, passive, ..Default::default() };
         let declared = channel.queue_declare(queue.clone(), durable, none()).await;
         declared.map_err(at(Step::Declare))?;
