@@ -10,6 +10,7 @@ mod limits;
 mod loops;
 mod odd;
 mod permissions;
+mod replies;
 
 use serde_json::Value;
 

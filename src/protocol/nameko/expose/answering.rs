@@ -216,7 +216,11 @@ impl Desk {
             match sent {
                 Some(Sent::Confirmed) => {}
                 // It cannot be told, and would be refused again.
-                Some(Sent::Refused(_)) => self.exposes.metrics.unsent_reply(),
+                Some(Sent::Refused(why)) => {
+                    let service = &self.expose.service;
+                    self.exposes.unsent.tell(service, reply_to.as_str(), &asked.trace, why);
+                    self.exposes.metrics.unsent_reply();
+                }
                 None => {
                     self.exposes.metrics.unsent_reply();
                     self.lost.cancel();

@@ -16,6 +16,7 @@ mod complaint;
 mod replier;
 pub(super) mod role;
 mod service;
+mod unsent;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,7 @@ use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
 pub(super) use complaint::{Complaint, Step};
+use unsent::Unsent;
 
 /// How many requests of an upstream are unpacked at once.
 const UNPACKERS: usize = 2;
@@ -57,6 +59,7 @@ pub(super) struct Exposes {
     troubles: Mutex<BTreeMap<String, String>>,
     /// Why none is.
     down: Mutex<Option<String>>,
+    unsent: Unsent,
     unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to.
     nobody: String,
@@ -87,6 +90,7 @@ impl Exposes {
             debts: Debts::default(),
             troubles: Mutex::default(),
             down: Mutex::default(),
+            unsent: Unsent::new(metrics.upstream()),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             nobody: random_uuid(),
         })

@@ -16,9 +16,10 @@ use lapin::{BasicProperties, Confirmation, ErrorKind, Event};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::super::config::{Node, Settings};
+use super::super::config::Node;
 use super::super::outlet::Outlet;
 use super::super::pulse;
+use super::Exposes;
 use crate::batch::gather;
 
 /// How many replies wait for the replier before their calls do.
@@ -52,7 +53,7 @@ pub(super) enum Sent {
 }
 
 /// Why the broker does not take a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Refused {
     /// It is larger than messages may be.
     TooLarge,
@@ -61,7 +62,7 @@ pub(super) enum Refused {
 }
 
 pub(super) struct Replier {
-    settings: Arc<Settings>,
+    exposes: Arc<Exposes>,
     node: Arc<Node>,
     outlet: Outlet,
     queue: mpsc::Receiver<Outgoing>,
@@ -99,13 +100,13 @@ impl Known {
 
 impl Replier {
     pub(super) fn new(
-        settings: &Arc<Settings>,
+        exposes: &Arc<Exposes>,
         node: &Arc<Node>,
         outlet: Outlet,
         queue: mpsc::Receiver<Outgoing>,
     ) -> Self {
-        let (settings, node) = (Arc::clone(settings), Arc::clone(node));
-        Self { settings, node, outlet, queue, known: Known::default() }
+        let (exposes, node) = (Arc::clone(exposes), Arc::clone(node));
+        Self { exposes, node, outlet, queue, known: Known::default() }
     }
 
     /// Sends replies until nobody is left who has any, or the broker is.
@@ -128,6 +129,7 @@ impl Replier {
                     }
                 }
                 _ = look.tick() => {
+                    self.exposes.unsent.sum_up(false);
                     if !self.is_connected() && confirms.is_empty()
                         || !confirms.is_empty() && !self.broker_answers().await
                     {
@@ -201,11 +203,6 @@ impl Replier {
                         let refused =
                             refusal(&error).or((tries == TRIES).then_some(Refused::NoWay));
                         if let Some(refused) = refused {
-                            tracing::warn!(
-                                size = reply.body.len(),
-                                ?refused,
-                                "rabbitmq does not take a reply to the caller of an exposed service"
-                            );
                             self.known.remember(&reply, refused);
                             drop(reply.sent.send(Sent::Refused(refused)));
                             break;
@@ -219,8 +216,9 @@ impl Replier {
 
     /// Goes on over a new connection.
     async fn reopen(&mut self) -> bool {
-        let open = Outlet::open_for(&self.settings, &self.node, "reply");
-        match timeout(self.settings.connect_timeout, open).await {
+        let settings = &self.exposes.settings;
+        let open = Outlet::open_for(settings, &self.node, "reply");
+        match timeout(settings.connect_timeout, open).await {
             Ok(Ok(outlet)) => {
                 let old = std::mem::replace(&mut self.outlet, outlet);
                 old.close().await;

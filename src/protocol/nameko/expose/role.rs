@@ -91,6 +91,7 @@ struct Over<'a>(&'a Exposes);
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.set_down(None);
+        self.0.unsent.sum_up(true);
     }
 }
 
@@ -128,7 +129,7 @@ impl Connections {
         Ok(Self {
             exposes: Arc::clone(exposes),
             consuming: Arc::new(consuming),
-            replier: Replier::new(settings, node, outlet, queue),
+            replier: Replier::new(exposes, node, outlet, queue),
             replies,
             lost: CancellationToken::new(),
         })

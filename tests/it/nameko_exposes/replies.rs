@@ -1,0 +1,40 @@
+//! Where replies go, and those that cannot.
+
+use serde_json::json;
+
+use super::caller::{Caller, NONE};
+use super::{exposed, row};
+use crate::harness::{Answer, Gateway, Nats, NatsResponder, RabbitMq};
+
+#[tokio::test]
+async fn replies_that_may_not_leave_are_summed_up_and_not_written() {
+    let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
+    let gateway = Gateway::ready(&super::config(&vhost, &nats, "plain", &row("echo", ""))).await;
+    exposed(&gateway, "echo", 1).await;
+    let _echo = NatsResponder::serve(nats.client().await, "echo", |_| Answer::new("1")).await;
+    let mut caller = Caller::connect(&vhost.url(), "own").await;
+    let topics = format!("topic-permissions/{}/gateway", vhost.name());
+    let some = json!({"exchange": "nameko-rpc", "write": "^(own|echo\\..*)$", "read": ".*"});
+    RabbitMq::shared().put(&topics, &some);
+    for id in 0..40 {
+        let to = format!("evil.{id}");
+        let properties = caller.properties(&to).with_reply_to(to.as_str().into());
+        caller.send("echo.x", properties, NONE).await;
+    }
+    gateway.wait_for_metric("genkan_unsent_replies_total", &[("upstream", "rabbit")], 40.0).await;
+    // Nobody else's is lost.
+    assert_eq!(caller.call("echo.x", caller.properties("7"), NONE).await.body["result"], 1);
+    let told = gateway.logged("a reply could not be sent to its caller");
+    assert_eq!(told.len(), 5, "{told:?}");
+    for line in &told {
+        let text = line.to_string();
+        assert_eq!((&line["service"], &line["upstream"]), (&json!("echo"), &json!("rabbit")));
+        assert!(line["reply_to"].as_str().is_some_and(|key| key.starts_with("evil.")), "{text}");
+        assert!(line["trace_id"].as_str().is_some_and(|id| id.len() == 32), "{text}");
+        assert!(line["reason"].as_str().is_some_and(|it| it.contains("permit")), "{text}");
+        assert!(line["mend"].as_str().is_some_and(|it| it.contains("permissions")), "{text}");
+        assert!(!text.contains("NoWay"), "{text}");
+    }
+    let sum = gateway.wait_for_log(0, "more replies could not be sent to their callers").await;
+    assert_eq!(sum["more"], 35, "{sum}");
+}
