@@ -21,6 +21,7 @@ pub struct Caller {
     _connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    exchange: String,
     /// Its reply queue's routing key.
     pub key: String,
 }
@@ -47,17 +48,22 @@ impl Reply {
 impl Caller {
     /// One with a reply queue as `node-nameko-client` makes it (WIRE 5).
     pub async fn connect(url: &str, key: &str) -> Self {
+        Self::on(url, "nameko-rpc", key).await
+    }
+
+    /// The same where calls go by another exchange.
+    pub async fn on(url: &str, exchange: &str, key: &str) -> Self {
         let connection = connect(url).await;
         let channel = connection.create_channel().await.expect("a channel");
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let none = FieldTable::default;
         channel.queue_declare(key.into(), own, none()).await.expect("a queue");
         let bind = QueueBindOptions::default();
-        let bound =
-            channel.queue_bind(key.into(), "nameko-rpc".into(), key.into(), bind, none()).await;
+        let bound = channel.queue_bind(key.into(), exchange.into(), key.into(), bind, none()).await;
         bound.expect("a binding");
         let consumer = consume(&channel, key).await;
-        Self { _connection: connection, channel, consumer, key: key.to_owned() }
+        let (exchange, key) = (exchange.to_owned(), key.to_owned());
+        Self { _connection: connection, channel, consumer, exchange, key }
     }
 
     /// One that is answered by the broker's direct replies.
@@ -66,7 +72,8 @@ impl Caller {
         let channel = connection.create_channel().await.expect("a channel");
         let key = "amq.rabbitmq.reply-to".to_owned();
         let consumer = consume(&channel, &key).await;
-        Self { _connection: connection, channel, consumer, key }
+        let exchange = "nameko-rpc".to_owned();
+        Self { _connection: connection, channel, consumer, exchange, key }
     }
 
     /// What a well-behaved client says.
@@ -79,8 +86,19 @@ impl Caller {
 
     /// Sends a message to `service.method`.
     pub async fn send(&self, to: &str, properties: BasicProperties, body: impl AsRef<[u8]>) {
+        self.send_by(&self.exchange, to, properties, body).await;
+    }
+
+    /// The same by an exchange.
+    pub async fn send_by(
+        &self,
+        exchange: &str,
+        to: &str,
+        properties: BasicProperties,
+        body: impl AsRef<[u8]>,
+    ) {
         let options = BasicPublishOptions::default();
-        let (exchange, body) = ("nameko-rpc".into(), body.as_ref());
+        let (exchange, body) = (exchange.into(), body.as_ref());
         let sent = self.channel.basic_publish(exchange, to.into(), options, body, properties).await;
         sent.expect("the broker is there");
     }

@@ -3,8 +3,43 @@
 use serde_json::json;
 
 use super::caller::{Caller, NONE};
-use super::{exposed, row};
+use super::{World, exposed, row};
 use crate::harness::{Answer, Gateway, Nats, NatsResponder, RabbitMq};
+
+#[tokio::test]
+async fn a_reply_goes_by_the_exchange_that_its_request_came_by() {
+    let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
+    let upstream =
+        |name: &str, exchange: &str| format!("{}exchange = \"{exchange}\"\n", vhost.upstream(name));
+    let toml = format!(
+        "{}{}{}[[expose]]\nservice = \"exm\"\non = [\"ra\", \"rb\"]\n\
+         [[routes]]\nmatch = \"*\"\nupstream = \"bus\"\n",
+        upstream("ra", "rpc-a"),
+        upstream("rb", "rpc-b"),
+        nats.upstream("bus", "plain")
+    );
+    let gateway = Gateway::ready(&toml).await;
+    exposed(&gateway, "exm", 2).await;
+    let _exm = NatsResponder::serve(nats.client().await, "exm", |_| Answer::new("1")).await;
+    for exchange in ["rpc-a", "rpc-b"] {
+        let mut caller = Caller::on(&vhost.url(), exchange, &format!("own-{exchange}")).await;
+        for id in 0..20 {
+            let reply = caller.call("exm.x", caller.properties(&id.to_string()), NONE).await;
+            assert_eq!((reply.id(), &reply.body["result"]), (Some(&*id.to_string()), &json!(1)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_came_by_no_exchange_is_answered_where_nameko_would() {
+    let world = World::exposing("plain", &["echo"]).await;
+    let client = world.nats.client().await;
+    let _echo = NatsResponder::serve(client, "echo", |_| Answer::new("1")).await;
+    let mut caller = Caller::connect(&world.vhost.url(), "own").await;
+    caller.send_by("", "rpc-echo", caller.properties("7"), NONE).await;
+    let reply = caller.reply().await;
+    assert_eq!((reply.id(), &reply.body["result"]), (Some("7"), &json!(1)));
+}
 
 #[tokio::test]
 async fn replies_that_may_not_leave_are_summed_up_and_not_written() {

@@ -43,6 +43,8 @@ pub(super) struct Desk {
 struct ReplyTo {
     queue: Option<ShortString>,
     correlation_id: Option<ShortString>,
+    /// The exchange that the request came by, where that is another one than the upstream's.
+    came_by: Option<ShortString>,
     trace: TraceParent,
     received: Instant,
 }
@@ -64,7 +66,7 @@ struct Arrived {
 impl Desk {
     /// Carries a request out and answers it. It is owed from the moment it was taken.
     pub(super) async fn serve(self: Arc<Self>, delivery: Delivery, debt: Debt) {
-        let Delivery { routing_key, redelivered, properties, data, acker, .. } = delivery;
+        let Delivery { exchange, routing_key, redelivered, properties, data, acker, .. } = delivery;
         let exposes = &self.exposes;
         let received = Instant::now();
         let settings = &exposes.settings;
@@ -74,6 +76,7 @@ impl Desk {
         let asked = ReplyTo {
             queue: properties.reply_to().clone().filter(|key| !key.as_str().is_empty()),
             correlation_id: properties.correlation_id().clone(),
+            came_by: Some(exchange).filter(|exchange| exposes.is_foreign(exchange)),
             trace: context.trace,
             received,
         };
@@ -201,7 +204,12 @@ impl Desk {
         }
         if let Some(reply_to) = &asked.queue {
             let size = body.len();
-            let sent = match self.send(asked, reply_to, body).await {
+            // Callers of several exchanges share the queue: they listen where they ask, or, where their
+            // exchange only leads to this one, here.
+            let foreign = asked.came_by.clone().filter(|_| !answer::is_direct(reply_to.as_str()));
+            let copy = foreign.map(|exchange| (exchange, body.clone()));
+            let own = &self.exposes.exchange;
+            let sent = match self.send(asked, (own, reply_to), body).await {
                 Some(Sent::Refused(Refused::TooLarge)) => {
                     let message = format!(
                         "the reply is {size} bytes, and this rabbitmq does not take it: answer less, \
@@ -209,12 +217,17 @@ impl Desk {
                     );
                     let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
                     self.entrance.lost(&self.expose.called(method), &asked.trace, &fault);
-                    self.send(asked, reply_to, asked.exception(&fault, method)).await
+                    self.send(asked, (own, reply_to), asked.exception(&fault, method)).await
                 }
                 sent => sent,
             };
             match sent {
-                Some(Sent::Confirmed) => {}
+                Some(Sent::Confirmed) => {
+                    // Nobody is there twice: one of both knows its caller.
+                    if let Some((exchange, copy)) = copy {
+                        self.send(asked, (&exchange, reply_to), copy).await;
+                    }
+                }
                 // It cannot be told, and would be refused again.
                 Some(Sent::Refused(why)) => {
                     let service = &self.expose.service;
@@ -234,10 +247,15 @@ impl Desk {
     }
 
     /// Hands a reply to the replier: what became of it, `None` where the connection is lost.
-    async fn send(&self, asked: &ReplyTo, reply_to: &ShortString, body: Vec<u8>) -> Option<Sent> {
+    async fn send(
+        &self,
+        asked: &ReplyTo,
+        (exchange, reply_to): (&ShortString, &ShortString),
+        body: Vec<u8>,
+    ) -> Option<Sent> {
         let exposes = &self.exposes;
         let (sent, told) = oneshot::channel();
-        let (exchange, key) = answer::address(exposes.exchange.as_str(), reply_to.as_str());
+        let (exchange, key) = answer::address(exchange.as_str(), reply_to.as_str());
         let id = asked.correlation_id.clone();
         let properties = answer::properties(reply_to.as_str(), id, &exposes.nobody);
         let reply = Outgoing { exchange, key, properties, body, sent };

@@ -98,6 +98,12 @@ impl Exposes {
 }
 
 impl Exposes {
+    /// Whether an exchange that a request came by may be another one of Nameko's. What is sent to the
+    /// queue itself comes by the one without a name.
+    fn is_foreign(&self, exchange: &ShortString) -> bool {
+        !exchange.as_str().is_empty() && *exchange != self.exchange
+    }
+
     /// Who calls; `user` is whom the call says it comes from, and counts where that is believed.
     fn caller(&self, user: Option<&str>) -> Caller {
         match user.filter(|_| self.settings.trust_context) {

@@ -17,8 +17,13 @@ const DIRECT: &str = "amq.rabbitmq.reply-to";
 /// Where a reply goes: the exchange, and the key on it. Direct replies are reached by the default
 /// exchange alone.
 pub(in super::super) fn address(exchange: &str, reply_to: &str) -> (ShortString, ShortString) {
-    let exchange = if reply_to.starts_with(DIRECT) { "" } else { exchange };
+    let exchange = if is_direct(reply_to) { "" } else { exchange };
     (exchange.into(), reply_to.into())
+}
+
+/// Whether the broker itself hands a reply to its caller.
+pub(in super::super) fn is_direct(reply_to: &str) -> bool {
+    reply_to.starts_with(DIRECT)
 }
 
 /// A reply's properties. Only what the caller gave to know it by comes back. A key of two words may be a
