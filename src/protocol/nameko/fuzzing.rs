@@ -47,7 +47,7 @@ fn reply(data: &[u8]) {
 
 fn request(data: &[u8]) {
     for keep_tagged in [false, true] {
-        if let Ok(read) = incoming::read(&Bytes::copy_from_slice(data), keep_tagged) {
+        if let Ok(read) = incoming::read(&Bytes::copy_from_slice(data), None, keep_tagged) {
             crate::fuzzing::are_json(&read.params);
         }
     }

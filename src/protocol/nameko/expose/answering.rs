@@ -128,7 +128,8 @@ impl Desk {
         } else {
             body
         };
-        let read = incoming::read(&share.keep_with(body), settings.keep_tagged)?;
+        let content_type = properties.content_type().as_ref().map(ShortString::as_str);
+        let read = incoming::read(&share.keep_with(body), content_type, settings.keep_tagged)?;
         if read.repaired {
             self.exposes.metrics.repaired_request();
         }

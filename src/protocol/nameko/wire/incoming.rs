@@ -2,7 +2,7 @@
 //! and not parsed (WIRE 1.2, 1.4).
 //!
 //! What kills or silences a Nameko service is read here for what it is, or is a fault that names what
-//! is wrong. The content type is not looked at: what can be read is.
+//! is wrong. What can be read is read, whatever its content type says.
 
 use std::borrow::Cow;
 
@@ -78,15 +78,32 @@ fn malformed(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Fault {
     Fault::not_sent(kind, message)
 }
 
-/// Reads the params out of a body that is not packed.
-pub(in super::super) fn read(body: &Bytes, keep_tagged: bool) -> Result<Read, Fault> {
+/// Reads the params out of a body that is not packed, and is said to be of that type.
+pub(in super::super) fn read(
+    body: &Bytes,
+    content_type: Option<&str>,
+    keep_tagged: bool,
+) -> Result<Read, Fault> {
     let read = foreign(body, ["args", "kwargs"], REQUEST_DEPTH).map_err(|why| match why {
-        Unreadable::NotText => malformed(FaultKind::ParseError, "the request is not valid UTF-8"),
-        Unreadable::NotJson => malformed(FaultKind::ParseError, "the request is not JSON"),
         Unreadable::TooDeep => too_deep(),
+        Unreadable::NotText => unreadable("valid UTF-8", content_type),
+        Unreadable::NotJson => unreadable("JSON", content_type),
     })?;
     let params = params(read.members, keep_tagged)?;
     Ok(Read { params, repaired: read.repaired })
+}
+
+/// The type comes from the peer: its beginning is enough to find it.
+fn unreadable(expected: &str, content_type: Option<&str>) -> Fault {
+    let message = match content_type.filter(|said| !said.starts_with("application/json")) {
+        Some(said) => format!(
+            "the request is {:?}, and no JSON, which alone is taken here: set the caller's serializer \
+             to `json`",
+            said.chars().take(40).collect::<String>()
+        ),
+        None => format!("the request is not {expected}"),
+    };
+    malformed(FaultKind::ParseError, message)
 }
 
 fn too_deep() -> Fault {
@@ -160,7 +177,7 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<Read, Fault> {
-        read(&Bytes::copy_from_slice(text.as_bytes()), false)
+        read(&Bytes::copy_from_slice(text.as_bytes()), None, false)
     }
 
     fn payload(text: &str) -> Payload {
@@ -207,7 +224,7 @@ mod tests {
     #[test]
     fn a_payload_is_a_slice_of_the_message() {
         let body = Bytes::from_static(br#"{"args":["long enough"],"kwargs":{}}"#);
-        let Params::Array(args) = read(&body, false).expect("valid").params else { panic!() };
+        let Params::Array(args) = read(&body, None, false).expect("valid").params else { panic!() };
         let within = body.as_ptr_range();
         assert!(within.contains(&args.as_bytes().as_ptr()));
     }
@@ -220,7 +237,8 @@ mod tests {
             named: payload(r#"{"d":"1.10"}"#),
         };
         assert_eq!(params(text), expected);
-        let kept = read(&Bytes::copy_from_slice(text.as_bytes()), true).expect("valid").params;
+        let kept =
+            read(&Bytes::copy_from_slice(text.as_bytes()), None, true).expect("valid").params;
         let Params::Both { positional, .. } = kept else { panic!() };
         assert_eq!(positional.as_str(), r#"[{"__type__":"date","__value__":"2024-02-29"}]"#);
         let keywords = r#"{"args":[],"kwargs":{"__type__":"date","__value__":"2024-02-29"}}"#;
@@ -269,8 +287,27 @@ mod tests {
             assert!(fault.message().contains(words), "{text}: {}", fault.message());
             assert!(!fault.outcome().may_have_run());
         }
-        let fault = read(&Bytes::from_static(b"{\"args\":[\"\xe9\"],\"kwargs\":{}}"), false);
-        assert_eq!(fault.expect_err("latin-1").message(), "the request is not valid UTF-8");
+        let latin = Bytes::from_static(b"{\"args\":[\"\xe9\"],\"kwargs\":{}}");
+        for said in [None, Some("application/json; charset=latin-1")] {
+            let fault = read(&latin, said, false).expect_err("latin-1");
+            assert_eq!(fault.message(), "the request is not valid UTF-8");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_no_json_is_told_to_be_json() {
+        for (said, body) in [
+            ("application/x-python-serialize", &b"\x80\x04\x95"[..]),
+            ("application/x-msgpack", b"\x82\xa4args\x90\xa6kwargs\x80"),
+            ("application/x-yaml", b"args: []\nkwargs: {}\n"),
+        ] {
+            let fault = read(&Bytes::from_static(body), Some(said), false).expect_err(said);
+            assert_eq!(fault.kind(), FaultKind::ParseError);
+            let named = fault.message().contains(said) && fault.message().contains("`json`");
+            assert!(named, "{}", fault.message());
+        }
+        let plain = Bytes::from_static(br#"{"args":[],"kwargs":{}}"#);
+        assert!(read(&plain, Some("text/plain"), false).is_ok(), "what can be read is");
     }
 
     #[test]
@@ -321,7 +358,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_comes_in_is_a_panic(text in any::<Vec<u8>>()) {
-            drop(read(&Bytes::from(text), false));
+            drop(read(&Bytes::from(text), None, false));
         }
 
         #[test]
