@@ -62,6 +62,17 @@ impl Failure {
         Self::new(Step::Connect, error)
     }
 
+    /// Says what there is none of for it, at a level that fits who must act.
+    pub(super) fn tell(&self, upstream: &str, what: &str) {
+        let Self { reason, said, mend } = self;
+        match mend {
+            Some(mend) => {
+                tracing::error!(upstream, %reason, said, mend, "{what}, trying again");
+            }
+            None => tracing::warn!(upstream, %reason, said, "{what}, trying again"),
+        }
+    }
+
     fn new(step: Step, error: &lapin::Error) -> Self {
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             let said = scrub(&error.to_string()).into_owned();

@@ -82,3 +82,20 @@ async fn services_that_cannot_be_exposed() {
     rabbit.delete(&format!("queues/{name}/rpc-quo"));
     until("it is exposed", async || !gateway.page("/readyz").await.text().contains("`quo`")).await;
 }
+
+#[tokio::test]
+async fn services_for_which_there_are_too_few_channels() {
+    let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
+    let url = vhost.url();
+    let few = vhost.upstream("rabbit").replace(&url, &format!("{url}?channel_max=2"));
+    let exposes = ["one", "two", "three"].map(|name| expose("mailer", "rabbit", name));
+    let bus = nats.upstream("nats", "plain");
+    let toml = format!("{few}\n{bus}\n{}{}", rows("nats", &["mailer.*"]), exposes.concat());
+    let (status, problems) = check(&toml).await;
+    assert_eq!(status, 1, "{problems:#?}");
+    let words = ["2 channels", "3 services", "`channel_max`"];
+    let told = |problem: &&serde_json::Value| {
+        words.iter().all(|words| problem.to_string().contains(words))
+    };
+    assert_eq!(problems.iter().filter(told).count(), 1, "{problems:#?}");
+}

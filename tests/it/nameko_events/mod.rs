@@ -6,6 +6,7 @@ mod delivery;
 mod gemstone;
 mod leaving;
 mod lifecycle;
+mod limits;
 mod odd;
 mod peers;
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::config::Node;
 use super::super::generation::End;
+use super::super::open::Failure;
 use super::super::outlet::Outlet;
 use super::super::transport::Transport;
 use super::emitter::{Emitter, Outgoing};
@@ -17,7 +18,6 @@ use super::intakes::Intakes;
 use super::source::Listening;
 use super::{Events, Wanted, lost};
 use crate::backoff::Backoff;
-use crate::redact::scrub;
 
 /// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -61,10 +61,9 @@ async fn listen(events: &Arc<Events>, node: &Arc<Node>, end: &End) {
                 host(events, (transport, intakes), end).await;
                 backoff.lived(since.elapsed());
             }
-            Err(reason) if said.as_ref() != Some(&reason) => {
-                let upstream = events.metrics.upstream();
-                tracing::warn!(upstream, reason, "no connection for events, trying again");
-                said = Some(reason);
+            Err(failure) if said.as_ref() != Some(&failure.reason) => {
+                failure.tell(events.metrics.upstream(), "no connection for events");
+                said = Some(failure.reason);
             }
             Err(_) => {}
         }
@@ -81,7 +80,7 @@ async fn open(
     events: &Events,
     node: &Arc<Node>,
     intakes: &Arc<Intakes>,
-) -> Result<Transport, String> {
+) -> Result<Transport, Failure> {
     let settings = &events.settings;
     let node = settings.renewed(node);
     let largest = settings.max_reply;
@@ -92,11 +91,10 @@ async fn open(
 async fn within<T>(
     limit: Duration,
     open: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     match timeout(limit, open).await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) => Err(scrub(&error.to_string()).into_owned()),
-        Err(_) => Err(format!("no connection within {limit:?}")),
+        Ok(opened) => opened.map_err(|error| Failure::of_connecting(&error)),
+        Err(_) => Err(Failure::slow(limit)),
     }
 }
 
@@ -236,9 +234,9 @@ async fn emit(
                 backoff.lived(since.elapsed());
                 reason
             }
-            Err(reason) => {
+            Err(Failure { reason, .. }) => {
                 first.end(Err(lost(&reason)));
-                reason
+                reason.into_owned()
             }
         };
         // What came behind one that is lost must not go before it.

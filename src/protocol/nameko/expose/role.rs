@@ -56,7 +56,8 @@ pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: E
             Err(failure) => {
                 exposes.set_down(Some(&failure));
                 if said.as_ref() != Some(&failure.reason) {
-                    tell(exposes.metrics.upstream(), &failure);
+                    let what = "no connection for exposed services";
+                    failure.tell(exposes.metrics.upstream(), what);
                     said = Some(failure.reason);
                 }
                 true
@@ -68,20 +69,6 @@ pub(in super::super) async fn run(exposes: Arc<Exposes>, node: Arc<Node>, end: E
                 () = tokio::time::sleep(backoff.failed()) => {}
             }
         }
-    }
-}
-
-/// Each new reason is said once, at a level that fits who must act.
-fn tell(upstream: &str, Failure { reason, said, mend }: &Failure) {
-    match mend {
-        Some(mend) => tracing::error!(
-            upstream, %reason, said, mend,
-            "no connection for exposed services, trying again"
-        ),
-        None => tracing::warn!(
-            upstream, %reason, said,
-            "no connection for exposed services, trying again"
-        ),
     }
 }
 
