@@ -4,12 +4,17 @@
 //! What a caller says of itself and nobody has verified is no part of it. Cheap to copy: an anonymous
 //! caller owns nothing, and a known one is shared by all of its calls.
 
+mod evidence;
+mod standing;
+
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::route::pattern::Pattern;
+
+pub use evidence::{Evidence, Judge};
+pub use standing::Standing;
 
 /// How often, at least, it is looked whether somebody who is let in for long is still vouched for.
 const LOOK: Duration = Duration::from_secs(10);
@@ -93,43 +98,12 @@ impl Identity {
         }
         self.until.is_some_and(|until| until <= now()).then_some(Denial::Expired)
     }
-}
 
-/// Whether those who were known by one source still are. Shared by all of them.
-#[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<Source>);
-
-#[derive(Debug, Default)]
-struct Source {
-    is_withdrawn: AtomicBool,
-    is_changed: AtomicBool,
-    /// What it makes known now, where that has changed. Whoever keeps the source's table holds it.
-    now: Mutex<Weak<Identity>>,
-}
-
-impl Standing {
-    /// They are not, from now on.
-    pub fn withdraw(&self) {
-        self.0.is_withdrawn.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether they are not.
-    pub fn is_withdrawn(&self) -> bool {
-        self.0.is_withdrawn.load(Ordering::Relaxed)
-    }
-
-    /// The same ones are known as this from now on, which shares the standing.
-    pub fn change(&self, identity: &Arc<Identity>) {
-        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(identity);
-        self.0.is_changed.store(true, Ordering::Release);
-    }
-
-    /// As what they are known now, where that has changed.
-    fn changed(&self) -> Option<Arc<Identity>> {
-        if !self.0.is_changed.load(Ordering::Acquire) {
-            return None;
-        }
-        self.0.now.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    /// The same, who is not known any more, whatever becomes of others that its source made known.
+    fn withdrawn(&self) -> Self {
+        let standing = Standing::default();
+        standing.withdraw();
+        Self { standing, ..self.clone() }
     }
 }
 
@@ -169,6 +143,11 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// Whether the same may be good later: its begin may come, or its signer's key.
+    fn may_pass(self) -> bool {
+        matches!(self, Denial::NotYet | Denial::NoKeys | Denial::BadSignature)
+    }
+
     /// What the caller is told.
     pub fn message(self) -> &'static str {
         match self {
@@ -200,6 +179,8 @@ pub struct Caller {
     address: Option<IpAddr>,
     connection: Option<Arc<Identity>>,
     shown: Shown,
+    /// What it showed, where it is let in for long.
+    evidence: Option<Evidence>,
 }
 
 /// What was shown with a call, or once for all calls of a session.
@@ -213,7 +194,8 @@ enum Shown {
 
 impl Caller {
     /// Somebody of whom nothing is known.
-    pub const NOBODY: Caller = Caller { address: None, connection: None, shown: Shown::Nothing };
+    pub const NOBODY: Caller =
+        Caller { address: None, connection: None, shown: Shown::Nothing, evidence: None };
 
     /// Somebody at an address.
     pub fn at(address: IpAddr) -> Self {
@@ -256,16 +238,49 @@ impl Caller {
             Ok(identity) => Shown::Known(identity),
             Err(denial) => Shown::Refused(denial),
         };
+        self.evidence = None;
+        self
+    }
+
+    /// The same, for longer than a call: what it showed can be judged again.
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: Option<Evidence>) -> Self {
+        self.evidence = evidence;
         self
     }
 
     /// Looks whether what it showed makes it known as something else by now: for those that keep a caller
     /// for longer than a call.
     pub fn refresh(&mut self) {
-        if let Shown::Known(identity) = &mut self.shown
-            && let Some(now) = identity.standing.changed()
-        {
-            *identity = now;
+        match &mut self.shown {
+            Shown::Known(identity) => {
+                let standing = &identity.standing;
+                if standing.is_changed() || standing.is_withdrawn() {
+                    match standing.now() {
+                        Some(now) => *identity = now,
+                        None => self.judge_again(),
+                    }
+                }
+            }
+            Shown::Refused(denial) if denial.may_pass() => self.judge_again(),
+            Shown::Refused(_) | Shown::Nothing => {}
+        }
+    }
+
+    fn judge_again(&mut self) {
+        let Some(judged) = self.evidence.as_ref().and_then(Evidence::judge) else { return };
+        match (judged, &mut self.shown) {
+            (Ok(now), shown) => *shown = Shown::Known(now),
+            (Err(denial), Shown::Known(identity)) => {
+                if identity.ended(SystemTime::now).is_none() {
+                    *identity = Arc::new(identity.withdrawn());
+                }
+                // What was taken back is not good again by itself. But whoever could tell may be away.
+                if denial != Denial::NoKeys {
+                    self.evidence = None;
+                }
+            }
+            (Err(denial), shown) => *shown = Shown::Refused(denial),
         }
     }
 

@@ -52,6 +52,11 @@ impl ClientFiles {
         Self { ca_file, ..Self::default() }
     }
 
+    /// Whether others are read from the same places.
+    pub fn are_the_files_of(&self, other: &Self) -> bool {
+        self.ca_file == other.ca_file && self.identity == other.identity
+    }
+
     /// Whether any file is named.
     pub fn are_named(&self) -> bool {
         self.ca_file.is_some() || self.identity.is_some()

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::caller::{Caller, Denial, Identity};
+use crate::caller::{Caller, Denial, Evidence, Identity, Judge};
 use crate::fault::Fault;
 use crate::route::access::Access;
 use crate::tasks::Tasks;
@@ -58,19 +58,34 @@ impl Auth {
     /// With what a configuration says. What it has to fetch it does in tasks of the group.
     pub fn new(config: &AuthConfig, tasks: Tasks) -> Arc<Self> {
         let auth = Self::over(tasks);
-        auth.apply(config);
+        auth.apply(config, None);
         Arc::new(auth)
     }
 
-    /// Puts another configuration in force. Whom that does not know any more is not known from then
-    /// on, wherever it has been let in.
-    pub fn apply(&self, config: &AuthConfig) {
+    /// Fetches what another configuration needs before it is in force: the keys of another issuer. What was
+    /// begun for one that never was goes on.
+    pub fn prepare(&self, config: &AuthConfig, begun: Option<Arc<Tokens>>) -> Option<Arc<Tokens>> {
+        let jwt = config.jwt.as_ref()?;
+        let in_force = self.in_force.load();
+        let running = in_force.tokens.as_deref();
+        if running.is_none_or(|running| running.is_of(jwt) || running.has_keys_of(jwt)) {
+            return None;
+        }
+        let begun = begun.filter(|begun| begun.is_of(jwt));
+        begun.or_else(|| Some(Arc::new(Tokens::new(jwt, &self.tasks, None))))
+    }
+
+    /// Puts another configuration in force, with what was prepared of it. Whom that does not know any more is
+    /// not known from then on, wherever it has been let in.
+    pub fn apply(&self, config: &AuthConfig, prepared: Option<Arc<Tokens>>) {
         let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.in_force.load_full();
         let keys = Keys::new(&config.keys, &before.keys);
         let tokens = config.jwt.as_ref().map(|jwt| {
-            let same = before.tokens.as_ref().filter(|tokens| tokens.is_of(jwt));
-            same.map_or_else(|| Arc::new(Tokens::new(jwt, &self.tasks)), Arc::clone)
+            let mut ready = before.tokens.clone().into_iter().chain(prepared);
+            ready.find(|tokens| tokens.is_of(jwt)).unwrap_or_else(|| {
+                Arc::new(Tokens::new(jwt, &self.tasks, before.tokens.as_deref()))
+            })
         });
         let stays = |old: &Arc<Tokens>| tokens.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
         let gone = before.tokens.as_ref().filter(|old| !stays(old));
@@ -83,7 +98,7 @@ impl Auth {
         self.in_force.store(Arc::new(in_force));
         before.keys.give_way_to(&keys);
         if let Some(gone) = gone {
-            gone.withdraw();
+            gone.give_way_to(tokens.as_deref());
         }
     }
 
@@ -100,18 +115,49 @@ impl Auth {
 
     /// Whom a key or token makes known.
     pub async fn identify(&self, shown: &str) -> Result<Arc<Identity>, Denial> {
-        if shown.len() > LONGEST {
-            return Err(Denial::TooLong);
-        }
-        let tokens = {
-            let in_force = self.in_force.load();
-            let is_token = shown.bytes().filter(|byte| *byte == b'.').count() == 2;
-            match &in_force.tokens {
-                Some(tokens) if is_token => Arc::clone(tokens),
-                Some(_) if in_force.keys.are_none() => return Err(Denial::Malformed),
-                _ => return in_force.keys.find(shown),
-            }
+        let tokens = match self.by(shown)? {
+            Means::Key(identity) => return Ok(identity),
+            Means::Token(tokens) => tokens,
         };
         tokens.identify(shown).await
     }
+
+    /// What lets a token be judged again, of somebody who is let in for longer than a call.
+    pub fn evidence(self: &Arc<Self>, shown: &str) -> Option<Evidence> {
+        let is_token = shown.len() <= LONGEST && is_token(shown);
+        is_token.then(|| Evidence::new(shown, Arc::clone(self) as Arc<dyn Judge>))
+    }
+
+    /// By what something is to be judged.
+    fn by(&self, shown: &str) -> Result<Means, Denial> {
+        if shown.len() > LONGEST {
+            return Err(Denial::TooLong);
+        }
+        let in_force = self.in_force.load();
+        match &in_force.tokens {
+            Some(tokens) if is_token(shown) => Ok(Means::Token(Arc::clone(tokens))),
+            Some(_) if in_force.keys.are_none() => Err(Denial::Malformed),
+            _ => in_force.keys.find(shown).map(Means::Key),
+        }
+    }
+}
+
+impl Judge for Auth {
+    fn judge(&self, shown: &str) -> Result<Arc<Identity>, Denial> {
+        match self.by(shown)? {
+            Means::Key(identity) => Ok(identity),
+            Means::Token(tokens) => tokens.judge(shown),
+        }
+    }
+}
+
+/// By what something that was shown is judged.
+enum Means {
+    /// It is a key, and this one's.
+    Key(Arc<Identity>),
+    Token(Arc<Tokens>),
+}
+
+fn is_token(shown: &str) -> bool {
+    shown.bytes().filter(|byte| *byte == b'.').count() == 2
 }

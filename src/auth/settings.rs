@@ -106,3 +106,11 @@ pub struct JwksConfig {
     /// For messages: the URL without what may be secret in it.
     pub shown: String,
 }
+
+impl JwksConfig {
+    /// Whether the same document is asked for there, and the same authorities vouch for it.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.host.clone(), it.port, it.path.clone());
+        place(self) == place(other) && self.certificates.are_the_files_of(&other.certificates)
+    }
+}

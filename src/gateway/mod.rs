@@ -95,7 +95,7 @@ pub async fn run(
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
             () = reload.is_time_to_look() => reload.look(),
-            () = reload.has_read() => reload.take_up(&mut upstreams),
+            () = reload.has_read() => reload.take_up(&mut upstreams, &auth),
             () = reload.is_due() => {
                 let house = House { router: &router, ingresses: &ingresses, admin: &admin, auth: &auth, log };
                 reload.complete(&house, &mut upstreams, &mut bridges);

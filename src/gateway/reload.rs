@@ -14,6 +14,7 @@ use super::upstreams::{Running, Upstreams};
 use super::watch::{Step, Watch};
 use crate::admin::Admin;
 use crate::auth::Auth;
+use crate::auth::tokens::Tokens;
 use crate::config::log::LogConfig;
 use crate::config::problem::{Problem, Severity};
 use crate::config::{self, Config, Origin, Readers};
@@ -65,6 +66,8 @@ struct Next {
     reason: &'static str,
     config: Config,
     upstreams: Vec<Running>,
+    /// What makes its tokens known, where the issuer is another one.
+    tokens: Option<Arc<Tokens>>,
     /// When it is put in force at the latest.
     by: Instant,
 }
@@ -142,7 +145,7 @@ impl Reload {
 
     /// Refuses whole what has been read, or prepares to put it in force: calls keep to the old upstreams
     /// until the new ones are connected.
-    pub(super) fn take_up(&mut self, upstreams: &mut Upstreams) {
+    pub(super) fn take_up(&mut self, upstreams: &mut Upstreams, auth: &Auth) {
         let Some(Reading { reason, found }) = self.reading.take() else { return };
         let Some(Ok(found)) = found.now_or_never() else {
             error!(reason, "{REFUSED}: reading it has failed, which is a fault of Genkan");
@@ -164,15 +167,20 @@ impl Reload {
         // Changes that overtake each other do not put off for ever what they bring.
         let overtaken = self.next.take();
         let by = overtaken.as_ref().map_or_else(|| Instant::now() + TURNOVER, |next| next.by);
-        let begun = overtaken.map(|next| next.upstreams).unwrap_or_default();
-        let prepared = upstreams.prepare(&config, begun);
-        self.next = Some(Next { reason, upstreams: prepared, config, by });
+        let begun = overtaken.map(|next| (next.upstreams, next.tokens)).unwrap_or_default();
+        let prepared = upstreams.prepare(&config, begun.0);
+        let tokens = auth.prepare(&config.auth, begun.1);
+        self.next = Some(Next { reason, upstreams: prepared, tokens, config, by });
     }
 
     /// Waits until a configuration can be put in force, for ever where there is none.
     pub(super) async fn is_due(&self) {
         let Some(next) = &self.next else { return std::future::pending().await };
-        while Instant::now() < next.by && !next.upstreams.iter().all(Running::is_ready) {
+        let is_ready = || {
+            let has_keys = next.tokens.as_ref().is_none_or(|tokens| tokens.have_keys());
+            has_keys && next.upstreams.iter().all(Running::is_ready)
+        };
+        while Instant::now() < next.by && !is_ready() {
             sleep(TURNOVER_LOOK).await;
         }
     }
@@ -185,7 +193,8 @@ impl Reload {
         bridges: &mut Bridges,
     ) {
         let House { router, ingresses, admin, auth, log } = house;
-        let Some(Next { reason, config, upstreams: next, .. }) = self.next.take() else { return };
+        let Some(next) = self.next.take() else { return };
+        let Next { reason, config, upstreams: next, tokens, .. } = next;
         let applied = ingresses.apply(&config).and_then(|change| {
             let admin = admin.apply(&config.admin)?;
             Ok((change, admin))
@@ -209,7 +218,7 @@ impl Reload {
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!(key, "the change takes effect at the next start");
         }
-        auth.apply(&config.auth);
+        auth.apply(&config.auth, tokens);
         router.budget().set_limit(config.max_memory);
         router.replace(upstreams.turn_over(&config, next));
         upstreams.expose(&config, router);

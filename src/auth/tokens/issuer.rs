@@ -44,16 +44,20 @@ struct State {
     fetched: watch::Sender<u64>,
 }
 
+#[derive(Default)]
 struct Known {
     keys: Option<Arc<KeySet>>,
     /// When a fetch ended last, and whether it brought keys.
     last: Option<(Instant, bool)>,
+    /// Another one has taken its place: who waits for a fetch still may end it.
+    is_over: bool,
 }
 
 impl Issuer {
-    /// Fetches from now on.
-    pub(super) fn start(config: Arc<JwtConfig>, tasks: &Tasks) -> Self {
-        let known = Mutex::new(Known { keys: None, last: None });
+    /// Fetches from now on. What another one knew who asks at the same place is known at once.
+    pub(super) fn start(config: Arc<JwtConfig>, tasks: &Tasks, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| before.asks_where(&config));
+        let known = Mutex::new(same.map(|same| same.state.known().anew()).unwrap_or_default());
         let (wanted, fetched) = (Notify::new(), watch::Sender::new(0));
         let state = Arc::new(State { config, known, wanted, fetched });
         let ended = tasks.shutdown().child_token();
@@ -62,6 +66,32 @@ impl Issuer {
             let _stopped = until.run_until_cancelled(fetching.keep_up(&sessions)).await;
         });
         Self { state, _ends: CancellationToken::drop_guard(ended) }
+    }
+
+    /// Whether those of a configuration are to be had at the same place.
+    pub(super) fn asks_where(&self, config: &JwtConfig) -> bool {
+        match (&self.state.config.keys, &config.keys) {
+            (KeySource::Url(from), KeySource::Url(other)) => from.is_same_place(other),
+            _ => false,
+        }
+    }
+
+    /// The keys that are known.
+    pub(super) fn known(&self) -> Option<Arc<KeySet>> {
+        self.state.known().keys.clone()
+    }
+
+    /// The keys, among which the one is that a token names, if that is known. Waits for no fetch.
+    pub(super) fn keys_now(&self, head: &Head) -> Result<Arc<KeySet>, Denial> {
+        match self.state.look(head.key.as_deref()) {
+            Look::There(keys) => Ok(keys),
+            Look::NotNow(denial) => Err(denial),
+            Look::Ask => {
+                self.state.wanted.notify_one();
+                Err(Denial::NoKeys)
+            }
+            Look::Wait => Err(Denial::NoKeys),
+        }
     }
 
     /// The keys, among which the one is that a token names, if it can be had.
@@ -83,11 +113,29 @@ impl Issuer {
         }
     }
 
-    /// None of the keys is trusted any more.
-    pub(super) fn withdraw(&self) {
-        if let Some(keys) = &self.state.known().keys {
-            keys.withdraw();
+    /// Gives way to other keys, for other rules.
+    pub(super) fn give_way_to(&self, others: Option<&KeySet>) {
+        let mut known = self.state.known();
+        known.is_over = true;
+        if let Some(keys) = &known.keys {
+            keys.give_way_to(others);
         }
+    }
+}
+
+impl Known {
+    /// The same, for other rules.
+    fn anew(&self) -> Self {
+        let keys = self.keys.as_ref().map(|keys| Arc::new(keys.anew()));
+        // Where a fetch failed it is not known when the next one is due: at once.
+        let last = self.last.filter(|(_, brought)| *brought || keys.is_some());
+        Self { keys, last, is_over: false }
+    }
+
+    /// How long what is known is as good as new.
+    fn lasts(&self, refresh: Duration) -> Option<Duration> {
+        let (last, _) = self.last.filter(|(_, brought)| *brought)?;
+        Some(refresh.saturating_sub(last.elapsed()))
     }
 }
 
@@ -121,8 +169,11 @@ impl State {
     async fn keep_up(&self, tasks: &Tasks) {
         let KeySource::Url(from) = &self.config.keys else { return };
         let mut backoff = Backoff::new(FIRST_PAUSE, Duration::ZERO);
+        let mut known = self.known().lasts(from.refresh);
         loop {
-            let pause = if self.renew(from, tasks).await {
+            let pause = if let Some(lasts) = known.take() {
+                lasts
+            } else if self.renew(from, tasks).await {
                 backoff.lived(Duration::ZERO);
                 from.refresh
             } else {
@@ -156,6 +207,9 @@ impl State {
             if let Ok(mut keys) = read {
                 if let Some(before) = &known.keys {
                     keys.succeed(before);
+                }
+                if known.is_over {
+                    keys.give_way_to(Some(&keys));
                 }
                 known.keys = Some(Arc::new(keys));
             }

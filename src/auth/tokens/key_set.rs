@@ -1,7 +1,7 @@
 //! The keys that sign tokens: a PEM file, a secret, or a document of JSON (RFC 7517). A key is for one
 //! algorithm, whatever a token says; what cannot be used of a document is skipped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -172,9 +172,24 @@ impl KeySet {
         known.values().for_each(|gone| gone.standing.withdraw());
     }
 
-    /// None of them is trusted any more.
-    pub(super) fn withdraw(&self) {
-        self.keys.iter().for_each(|key| key.standing.withdraw());
+    /// The same keys, for other rules: those who are known by the old ones are to be told apart from those
+    /// who will be by these.
+    pub(super) fn anew(&self) -> Self {
+        let keys = self.keys.iter().map(|key| Key { standing: Standing::default(), ..key.clone() });
+        Self { keys: keys.collect(), by_id: self.by_id.clone(), skipped: self.skipped }
+    }
+
+    /// Gives way to others, for other rules. What was signed by a key that is among them is to be judged
+    /// again; a key that is not is trusted no more.
+    pub(super) fn give_way_to(&self, others: Option<&KeySet>) {
+        let others = others.map(|others| &others.keys[..]).unwrap_or_default();
+        let known: HashSet<&[u8]> = others.iter().map(|key| &key.material[..]).collect();
+        for key in &self.keys {
+            match known.contains(&key.material[..]) {
+                true => key.standing.supersede(),
+                false => key.standing.withdraw(),
+            }
+        }
     }
 }
 
@@ -349,8 +364,11 @@ mod tests {
         };
         assert!(!standing(&before, "one").is_withdrawn());
         assert!(standing(&before, "two").is_withdrawn());
-        after.withdraw();
+        after.give_way_to(Some(&after.anew()));
+        assert!(!standing(&before, "one").is_withdrawn());
+        after.give_way_to(None);
         assert!(standing(&before, "one").is_withdrawn(), "it is the same");
+        assert!(!standing(&after.anew(), "one").is_withdrawn(), "it is another's");
     }
 
     #[test]

@@ -46,12 +46,16 @@ enum Keys {
 }
 
 impl Tokens {
-    /// Those of a configuration; keys that an issuer tells are fetched from now on.
-    pub fn new(config: &Arc<JwtConfig>, tasks: &Tasks) -> Self {
+    /// Those of a configuration; keys that an issuer tells are fetched from now on. What is known of the same
+    /// issuer's stays known.
+    pub fn new(config: &Arc<JwtConfig>, tasks: &Tasks, before: Option<&Tokens>) -> Self {
         crypto::install();
         let keys = match &config.keys {
             KeySource::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
-            KeySource::Url(_) => Keys::Issuer(Issuer::start(Arc::clone(config), tasks)),
+            KeySource::Url(_) => {
+                let before = before.and_then(Self::issuer);
+                Keys::Issuer(Issuer::start(Arc::clone(config), tasks, before))
+            }
         };
         Self { config: Arc::clone(config), keys, cache: Cache::default() }
     }
@@ -61,35 +65,86 @@ impl Tokens {
         self.config.fingerprint == config.fingerprint
     }
 
-    /// Tokens that it has taken are not accepted any more.
-    pub fn withdraw(&self) {
+    /// Whether the keys of a configuration are known here, or are with it.
+    pub fn has_keys_of(&self, config: &JwtConfig) -> bool {
+        let is_fixed = matches!(config.keys, KeySource::Fixed(_));
+        is_fixed || self.issuer().is_some_and(|issuer| issuer.asks_where(config))
+    }
+
+    /// Whether keys are known.
+    pub fn have_keys(&self) -> bool {
+        self.known_keys().is_some()
+    }
+
+    fn issuer(&self) -> Option<&Issuer> {
         match &self.keys {
-            Keys::Fixed(keys) => keys.withdraw(),
-            Keys::Issuer(issuer) => issuer.withdraw(),
+            Keys::Fixed(_) => None,
+            Keys::Issuer(issuer) => Some(issuer),
+        }
+    }
+
+    fn known_keys(&self) -> Option<Arc<KeySet>> {
+        match &self.keys {
+            Keys::Fixed(keys) => Some(Arc::clone(keys)),
+            Keys::Issuer(issuer) => issuer.known(),
+        }
+    }
+
+    /// Gives way to another one: what it has taken is to be judged again by that.
+    pub fn give_way_to(&self, next: Option<&Tokens>) {
+        let keys = next.and_then(Self::known_keys);
+        match &self.keys {
+            Keys::Fixed(known) => known.give_way_to(keys.as_deref()),
+            Keys::Issuer(issuer) => issuer.give_way_to(keys.as_deref()),
         }
     }
 
     /// Whom a token makes known.
     pub async fn identify(&self, token: &str) -> Result<Arc<Identity>, Denial> {
         let digest = hash(token);
-        if let Some(known) = self.cache.get(&digest) {
-            return match known.ended(SystemTime::now) {
-                None => Ok(known),
-                // Its key is gone: another one by that name may have come.
-                Some(Denial::Withdrawn) => self.verify(token, digest).await,
-                Some(denial) => Err(denial),
-            };
+        if let Some(judged) = self.known(&digest) {
+            return judged;
         }
-        self.verify(token, digest).await
-    }
-
-    async fn verify(&self, token: &str, digest: [u8; 32]) -> Result<Arc<Identity>, Denial> {
         let head = Head::read(token)?;
         let keys = match &self.keys {
             Keys::Fixed(keys) => Arc::clone(keys),
             Keys::Issuer(issuer) => issuer.keys_for(&head).await?,
         };
-        let identity = Arc::new(verify::identity(token, &head, &keys, &self.config)?);
+        self.verify((token, digest), &head, &keys)
+    }
+
+    /// The same, without waiting for the issuer.
+    pub fn judge(&self, token: &str) -> Result<Arc<Identity>, Denial> {
+        let digest = hash(token);
+        if let Some(judged) = self.known(&digest) {
+            return judged;
+        }
+        let head = Head::read(token)?;
+        let keys = match &self.keys {
+            Keys::Fixed(keys) => Arc::clone(keys),
+            Keys::Issuer(issuer) => issuer.keys_now(&head)?,
+        };
+        self.verify((token, digest), &head, &keys)
+    }
+
+    /// What is known of a token that was verified before.
+    fn known(&self, digest: &[u8; 32]) -> Option<Result<Arc<Identity>, Denial>> {
+        let known = self.cache.get(digest)?;
+        match known.ended(SystemTime::now) {
+            None => Some(Ok(known)),
+            // Its key is gone: another one by that name may have come.
+            Some(Denial::Withdrawn) => None,
+            Some(denial) => Some(Err(denial)),
+        }
+    }
+
+    fn verify(
+        &self,
+        (token, digest): (&str, [u8; 32]),
+        head: &Head,
+        keys: &KeySet,
+    ) -> Result<Arc<Identity>, Denial> {
+        let identity = Arc::new(verify::identity(token, head, keys, &self.config)?);
         self.cache.put(digest, Arc::clone(&identity));
         Ok(identity)
     }

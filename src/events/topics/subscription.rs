@@ -161,6 +161,16 @@ impl Subscription {
         !self.0.wanted().is_empty() || !self.0.waiting().refused.is_empty()
     }
 
+    /// Whether it was too slow, and hears no more.
+    pub fn is_too_slow(&self) -> bool {
+        self.0.waiting().too_slow
+    }
+
+    /// What waits for it is not told any more.
+    pub fn forget(&self) {
+        *self.0.waiting() = Waiting::default();
+    }
+
     /// The topics that it listens to.
     pub fn wanted(&self) -> Vec<Pattern> {
         self.0.wanted().clone()

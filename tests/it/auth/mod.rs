@@ -6,6 +6,7 @@ mod key_limits;
 mod keys;
 mod names;
 mod operators;
+mod reloads;
 mod tokens;
 mod topics;
 mod ways;

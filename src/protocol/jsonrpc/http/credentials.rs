@@ -15,28 +15,37 @@ const BEARER: &[u8] = b"bearer";
 impl Http {
     /// Who sends a request.
     pub(super) async fn identify(&self, caller: &Caller, headers: &HeaderMap) -> Caller {
-        self.known_by(caller, || read(headers)).await
+        self.known_by(caller, read(headers)).await
+    }
+
+    /// The same, of a request whose answer is a stream.
+    pub(super) async fn identify_stream(&self, caller: &Caller, headers: &HeaderMap) -> Caller {
+        self.known_for_long(caller, read(headers)).await
     }
 
     /// The same, of a request that opens a WebSocket: a browser's can show a token by the name of a
     /// subprotocol alone.
     pub(super) async fn identify_socket(&self, caller: &Caller, headers: &HeaderMap) -> Caller {
-        let shown = || match (read(headers)?, subprotocol(headers)?) {
-            (Some(_), Some(_)) => Err(Denial::Several),
-            (header, named) => Ok(header.or(named)),
+        let shown = match (read(headers), subprotocol(headers)) {
+            (Ok(Some(_)), Ok(Some(_))) => Err(Denial::Several),
+            (Ok(header), Ok(named)) => Ok(header.or(named)),
+            (Err(denial), _) | (_, Err(denial)) => Err(denial),
         };
-        self.known_by(caller, shown).await
+        self.known_for_long(caller, shown).await
     }
 
-    async fn known_by<'a>(
-        &self,
-        caller: &Caller,
-        shown: impl FnOnce() -> Result<Option<&'a str>, Denial>,
-    ) -> Caller {
+    /// A caller who is let in for longer than a call.
+    async fn known_for_long(&self, caller: &Caller, shown: Result<Option<&str>, Denial>) -> Caller {
+        let evidence = shown.ok().flatten().filter(|_| self.auth.is_on());
+        let evidence = evidence.and_then(|shown| self.auth.evidence(shown));
+        self.known_by(caller, shown).await.with_evidence(evidence)
+    }
+
+    async fn known_by(&self, caller: &Caller, shown: Result<Option<&str>, Denial>) -> Caller {
         if !self.auth.is_on() {
             return caller.clone();
         }
-        match shown() {
+        match shown {
             Ok(None) => caller.clone(),
             Ok(Some(shown)) => caller.clone().showing(self.auth.identify(shown).await),
             Err(denial) => caller.clone().showing(Err(denial)),

@@ -75,7 +75,11 @@ impl Ears {
 
     /// Lets the client say who it is, for the first time or before what it showed has ended. A
     /// connection stays one caller's.
-    pub(super) async fn authenticate(&self, auth: &Auth, call: &Call) -> Result<Payload, Fault> {
+    pub(super) async fn authenticate(
+        &self,
+        auth: &Arc<Auth>,
+        call: &Call,
+    ) -> Result<Payload, Fault> {
         if !auth.is_on() {
             return Err(invalid("nobody is asked who he is here: there is no [auth]"));
         }
@@ -96,7 +100,7 @@ impl Ears {
         let since = |until: SystemTime| until.duration_since(UNIX_EPOCH).ok();
         let expires = known.until.and_then(since).map(|since| since.as_secs());
         let told = json!({"subject": known.subject, "expires": expires});
-        let caller = caller.showing(Ok(known));
+        let caller = caller.showing(Ok(known)).with_evidence(auth.evidence(&token));
         self.context.store(Some(Arc::new(call.context.of_user(caller.user_id()))));
         self.topics.renew(&self.subscription, caller);
         Ok(Payload::from_validated(told.to_string().into()))
@@ -105,6 +109,11 @@ impl Ears {
     /// Whether it listens to anything.
     pub(super) fn are_open(&self) -> bool {
         self.subscription.wants_any()
+    }
+
+    /// Whether the client was too slow to hear what it listens to.
+    pub(super) fn are_too_slow(&self) -> bool {
+        self.subscription.is_too_slow()
     }
 
     /// Answers a call: with what it listens to then.
@@ -136,6 +145,7 @@ impl Ears {
                 Notice::TooSlow => return None,
                 Notice::Ended(denial) => {
                     topics.remove(&subscription, &subscription.wanted());
+                    subscription.forget();
                     return Some((told_of_the_end(denial), None));
                 }
             };

@@ -48,7 +48,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     let caller = http.connected(&request).caller;
     let progress = request.extensions().get::<Arc<Progress>>().cloned();
     let parts = body::leave(&http, request).await;
-    let caller = http.identify(&caller, &parts.headers).await;
+    let caller = http.identify_stream(&caller, &parts.headers).await;
     let asked = read(&parts.uri, parts.headers.get(LAST_EVENT_ID));
     let subscription = asked.and_then(|(wanted, resume)| {
         Ok((http.topics.subscribe(caller, &wanted, &resume)?, !is_one_topic(&wanted)))

@@ -360,8 +360,12 @@ impl Socket {
                 Poll::Ready(Some(text)) => self.say(Opcode::Text, text)?,
                 Poll::Ready(None) => {
                     self.pushed = None;
-                    if self.hears && self.client.ears.are_open() {
+                    if self.client.ears.are_too_slow() {
                         self.end(Closing::policy("it takes events too slowly"));
+                    } else if self.hears {
+                        // What it listened to has ended. It may listen again, and by now do so.
+                        self.hears = false;
+                        cx.waker().wake_by_ref();
                     }
                 }
             }

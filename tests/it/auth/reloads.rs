@@ -1,0 +1,241 @@
+//! What a reload of `[auth]`, and an issuer that comes back, are to those who are let in already.
+
+use serde_json::{Value, json};
+
+use super::issuer::{Jwks, Signer, claims, now, table};
+use super::{Guarded, new_key, rpc};
+use crate::events::{Listener, shop, trigger};
+use crate::harness::process::Folder;
+use crate::harness::websocket::WebSocket;
+use crate::harness::{Gateway, as_fault, eventually};
+use crate::hub::{HUB, Peer};
+
+const ROWS: &str = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nallow = [\"sub:*\", \
+                    \"key:*\"]\n[[routes]]\nmatch = \"shop.*\"\nupstream = \"hub\"\nallow = \
+                    [\"sub:*\", \"key:*\"]\n";
+const ENDED: &str = "the key, token or certificate is not accepted any more";
+
+async fn ask(socket: &mut WebSocket, method: &str, params: Value) -> Value {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    socket.ask(request.to_string()).await
+}
+
+/// A gateway whose topics somebody hears.
+struct Heard {
+    gateway: Gateway,
+    shop: Peer,
+    socket: WebSocket,
+    /// One that hears nothing.
+    deaf: WebSocket,
+    stream: Listener,
+}
+
+impl Heard {
+    async fn start(auth: &str, shown: &str) -> Self {
+        let gateway = Gateway::start(&format!("{HUB}{ROWS}{auth}")).await;
+        let shop = shop(&gateway).await;
+        let bearer = format!("Bearer {shown}");
+        let headers = [("Authorization", bearer.as_str())];
+        let mut socket = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+        let wanted = json!({"topics": ["shop.sold"]});
+        let told = ask(&mut socket, "genkan.subscribe", wanted.clone()).await;
+        assert_eq!(told["result"], wanted, "{told}");
+        let deaf = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+        let header = format!("Authorization: {bearer}\r\n");
+        let mut stream = Listener::open(&gateway, "?topic=shop.sold", &header).await;
+        stream.greeted().await;
+        Self { gateway, shop, socket, deaf, stream }
+    }
+
+    async fn reload(&self, auth: &str) {
+        let seen = self.gateway.log().len();
+        self.gateway.write_config(&format!("{HUB}{ROWS}{auth}"));
+        self.gateway.hang_up();
+        self.gateway.wait_for_log(seen, "reloaded").await;
+    }
+
+    /// All of them are who they were.
+    async fn goes_on(&mut self, count: u64) {
+        // Nobody has the function: a row lets the call in, and the hub knows none.
+        for socket in [&mut self.deaf, &mut self.socket] {
+            let told = as_fault(&socket.ask(rpc("shop.nothing")).await);
+            assert_eq!(told.data["kind"], "unknown_method", "{count}");
+        }
+        trigger(&mut self.shop, "sold", json!({ "n": count })).await;
+        assert_eq!(self.socket.json().await["params"]["data"]["n"], count);
+        assert_eq!(self.stream.event().await.data["data"]["n"], count);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_new_table_takes_stays() {
+    let (signer, other) = (Signer::es256(), Signer::es256());
+    let jwks = Jwks::serve(&[signer.jwk("k")]).await;
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let two = folder.write("keys.pem", &format!("{}{}", other.pem(), signer.pem()));
+    let keys = |file: &std::path::Path, more: &str| {
+        table(&format!("key_file = \"{}\"\n{more}", file.display()))
+    };
+    let moved = table(&format!("{}\nclaims = [\"tenant\"]", url(&jwks, "/keys?v=2")));
+    for (number, tables) in [
+        vec![keys(&file, ""), keys(&file, "claims = [\"tenant\"]"), keys(&two, "")],
+        vec![jwks.table("10m"), table(&format!("{}\nclaims = [\"x\"]", url(&jwks, "/keys?v=1")))],
+        // The keys are elsewhere from now on.
+        vec![jwks.table("10m"), moved, keys(&file, ""), jwks.table("10m")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let token = signer.token("k", &claims("alice"));
+        let mut heard = Heard::start(&tables[0], &token).await;
+        for (count, table) in tables.iter().enumerate().skip(1) {
+            heard.reload(table).await;
+            heard.goes_on(10 * number as u64 + count as u64).await;
+        }
+    }
+}
+
+/// The lines that name an issuer's keys, at another place of its.
+fn url(jwks: &Jwks, path: &str) -> String {
+    let table = jwks.table("10m");
+    let lines = table.lines().filter(|line| line.starts_with("jwks_url") || line.starts_with("ca"));
+    lines.collect::<Vec<_>>().join("\n").replace("/keys?v=1", path)
+}
+
+#[tokio::test]
+async fn what_is_made_of_a_token_is_what_the_new_table_says() {
+    let signer = Signer::es256();
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let keys = |more: &str| table(&format!("key_file = \"{}\"\n{more}", file.display()));
+    let allow = "allow = [\"claim:tenant=acme\"]";
+    let mut guarded = Guarded::start(&keys(""), allow).await;
+    let mut all = claims("alice");
+    all["tenant"] = json!("acme");
+    all["uid"] = json!(7);
+    let bearer = format!("Bearer {}", signer.token("k", &all));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut socket = WebSocket::open_with(&guarded.gateway.http, "/api", &headers).await;
+    as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+    guarded.change(&keys("claims = [\"tenant\"]\nuser_id = \"uid\""), allow).await;
+    assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    let user = guarded.echo.requests.last().headers.get("X-User-Id").cloned();
+    assert_eq!(user.as_deref(), Some("7"));
+    // What was taken back is not good again by itself.
+    guarded.change(&keys("").replace("\"genkan\"", "\"other\""), allow).await;
+    as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+    guarded.change(&keys("claims = [\"tenant\"]"), allow).await;
+    as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+}
+
+#[tokio::test]
+async fn whose_subscription_ends_by_a_reload_keeps_its_socket() {
+    let signer = Signer::es256();
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let tokens = table(&format!("key_file = \"{}\"", file.display()));
+    let (key, lines) = new_key(&["web"]);
+    let late = format!("{lines}expires = 2020-01-01\n");
+    let token = signer.token("k", &claims("alice"));
+    let renewed = signer.token("k", &claims("alice"));
+    for (before, shown, after, why) in [
+        (&lines, &key, new_key(&["web"]).1, ENDED),
+        (&lines, &key, late, "the key, token or certificate has expired"),
+        (&tokens, &token, tokens.replace("\"genkan\"", "\"other\""), ENDED),
+    ] {
+        let mut heard = Heard::start(before, shown).await;
+        heard.reload(&after).await;
+        let ended = heard.socket.json().await;
+        assert_eq!(ended["method"], "ended", "{ended}");
+        assert_eq!(ended["params"], json!({ "reason": why }), "{ended}");
+        let told = heard.stream.next().await.expect("it is told");
+        assert_eq!((told.kind.as_str(), &told.data), ("ended", &ended["params"]));
+        assert_eq!(heard.stream.next().await, None);
+        as_fault(&heard.socket.ask(rpc("shop.nothing")).await).is("access_denied", "not_sent");
+        // It may listen again, once it is good again.
+        heard.reload(before).await;
+        let socket = &mut heard.socket;
+        let shown = if shown == &token { &renewed } else { shown };
+        let told = ask(socket, "genkan.authenticate", json!({ "token": shown })).await;
+        assert!(told["result"]["subject"].is_string(), "{told}");
+        let wanted = json!({"topics": ["shop.sold"]});
+        let told = ask(socket, "genkan.subscribe", wanted.clone()).await;
+        assert_eq!(told["result"], wanted, "{told}");
+        trigger(&mut heard.shop, "sold", json!({"n": 5})).await;
+        assert_eq!(socket.json().await["params"]["data"]["n"], 5);
+    }
+}
+
+#[tokio::test]
+async fn the_keys_of_an_issuer_outlive_a_reload_while_it_is_down() {
+    let signer = Signer::es256();
+    let jwks = Jwks::serve(&[signer.jwk("k")]).await;
+    let allow = "allow = [\"sub:*\"]";
+    let mut guarded = Guarded::start(&jwks.table("10m"), allow).await;
+    let status = async |guarded: &Guarded, subject: &str| {
+        let bearer = format!("Bearer {}", signer.token("k", &claims(subject)));
+        guarded.status(&[("Authorization", &bearer)]).await
+    };
+    assert_eq!(status(&guarded, "one").await, 200);
+    jwks.say("500 Oops", "", "");
+    let tables = [
+        format!("{}claims = [\"tenant\"]\n", jwks.table("10m")),
+        jwks.table("9m"),
+        jwks.table("9m").replace("audience = \"genkan\"", "audience = [\"genkan\", \"x\"]"),
+    ];
+    for (number, table) in tables.iter().enumerate() {
+        guarded.change(table, allow).await;
+        assert_eq!(status(&guarded, &format!("new {number}")).await, 200, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_was_opened_while_the_issuer_was_away_is_known_when_it_is_back() {
+    let signer = Signer::es256();
+    let jwks = Jwks::serve(&[]).await;
+    jwks.say("500 Oops", "", "");
+    let toml = format!("{HUB}{ROWS}{}", jwks.table("10m"));
+    let gateway = Gateway::start(&toml).await;
+    let _shop = shop(&gateway).await;
+    let bearer = format!("Bearer {}", signer.token("k", &claims("alice")));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut calls = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+    let mut hears = WebSocket::open_with(&gateway.http, "/api", &headers).await;
+    for _ in 0..50 {
+        as_fault(&calls.ask(rpc("shop.nothing")).await).is("unavailable", "not_sent");
+    }
+    let asked = jwks.asked();
+    assert!(asked < 10, "the issuer is not asked for each call: {asked}");
+    jwks.tell(&[signer.jwk("k")]);
+    eventually("its calls are let in", async || {
+        let told = as_fault(&calls.ask(rpc("shop.nothing")).await);
+        (told.data["kind"] == "unknown_method").then_some(())
+    })
+    .await;
+    let wanted = json!({"topics": ["shop.sold"]});
+    eventually("it may listen", async || {
+        let told = ask(&mut hears, "genkan.subscribe", wanted.clone()).await;
+        (told["result"] == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_shown_before_its_begin_is_good_from_then_on() {
+    let signer = Signer::es256();
+    let folder = Folder::new();
+    let file = folder.write("key.pem", &signer.pem());
+    let keys = table(&format!("key_file = \"{}\"\nclock_skew = \"1ms\"", file.display()));
+    let guarded = Guarded::start(&keys, "allow = [\"sub:*\"]").await;
+    let mut all = claims("alice");
+    all["nbf"] = json!(now() + 3);
+    let bearer = format!("Bearer {}", signer.token("k", &all));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut socket = WebSocket::open_with(&guarded.gateway.http, "/api", &headers).await;
+    as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+    eventually("its begin has come", async || {
+        (socket.ask(rpc("echo.x")).await["result"] == 1).then_some(())
+    })
+    .await;
+}
