@@ -32,7 +32,8 @@ impl Gate {
             Listen::Unix(_) => local,
         };
         let policy = WebPolicy::new(address, false, &config.hosts, &[]);
-        Self { policy, token: config.token.as_ref().map(|token| hash(token.expose().as_bytes())) }
+        let token = config.token.as_ref().map(|token| hash(token.secret.expose().as_bytes()));
+        Self { policy, token }
     }
 
     /// Why a request is not answered, as the answer to it.
@@ -94,7 +95,7 @@ fn unwelcome_here(unwelcome: &Unwelcome) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::secret::Secret;
+    use crate::config::secret::{FoundSecret, Secret};
     use crate::config::socket::SocketAccess;
 
     #[test]
@@ -103,7 +104,10 @@ mod tests {
             listen: Listen::Unix("/run/genkan/admin.sock".into()),
             access: SocketAccess::default(),
             hosts: Vec::new(),
-            token: Some(Secret::new("hunter2hunter2".to_owned())),
+            token: Some(FoundSecret {
+                secret: Secret::new("hunter2hunter2".to_owned()),
+                file: None,
+            }),
         };
         let gate = Gate::new(&config);
         let status = |path: &str, shown: &[&str]| {

@@ -9,11 +9,12 @@ mod gate;
 mod pages;
 mod routes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tracing::{error, info};
 
 use crate::config::AdminConfig;
 use crate::config::socket::{Listen, SocketAccess};
@@ -92,7 +93,7 @@ impl BoundAdmin {
                 });
             },
         );
-        Admin { listening, gate, tasks }
+        Admin { listening, gate, config: Mutex::new((config, None)), tasks }
     }
 }
 
@@ -113,6 +114,8 @@ fn shown(place: &Listen) -> String {
 pub struct Admin {
     listening: Listening<Socket>,
     gate: Arc<ArcSwap<Gate>>,
+    /// What the gate was made of, and why the token's file cannot be used.
+    config: Mutex<(AdminConfig, Option<String>)>,
     tasks: Tasks,
 }
 
@@ -126,11 +129,39 @@ impl Admin {
     pub fn apply(&self, config: &AdminConfig) -> anyhow::Result<Change<'_>> {
         let new = self.listening.bind_new(At::of(config));
         let new = new.with_context(|| cannot_listen(&config.listen))?;
-        let (at, gate) = (At::of(config), Gate::new(config));
+        let (at, gate, config) = (At::of(config), Gate::new(config), config.clone());
         Ok(Box::new(move || {
+            *self.config() = (config, None);
             self.gate.store(Arc::new(gate));
             self.listening.change(at, new, CONNECTIONS);
         }))
+    }
+
+    /// Reads the token's file again: a token that is rotated is in force, and the one that it replaces is not.
+    /// One that cannot be used keeps the old one, and that is said once.
+    pub fn look(&self) {
+        let (config, said) = &mut *self.config();
+        match config.rotated() {
+            Ok(None) => *said = None,
+            Ok(token) => {
+                *said = None;
+                config.token = token;
+                self.gate.store(Arc::new(Gate::new(config)));
+                info!("the token of [admin] was replaced: the pages want the new one");
+            }
+            Err(complaint) if said.as_ref() != Some(&complaint) => {
+                error!(
+                    complaint,
+                    "the file of the token of [admin] cannot be used: the old token stays"
+                );
+                *said = Some(complaint);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn config(&self) -> MutexGuard<'_, (AdminConfig, Option<String>)> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the connections. True if all of them ended within `grace`.

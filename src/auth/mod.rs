@@ -102,6 +102,13 @@ impl Auth {
         }
     }
 
+    /// Reads again the file that keys of tokens stand in.
+    pub fn look(&self) {
+        if let Some(tokens) = &self.in_force.load().tokens {
+            tokens.look();
+        }
+    }
+
     /// Whether there is anything that makes callers known: else what they show is not looked at.
     pub fn is_on(&self) -> bool {
         self.in_force.load().is_on

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::tokens::key_file::KeyFile;
 use super::tokens::key_set::KeySet;
 use crate::route::access::Access;
 use crate::route::pattern::Pattern;
@@ -63,6 +64,8 @@ pub fn parse_hash(text: &str) -> Option<[u8; 32]> {
 pub struct JwtConfig {
     /// The keys that sign them.
     pub keys: KeySource,
+    /// The file that those stand in, where they do.
+    pub file: Option<KeyFile>,
     /// Who issues them; any, where none is named.
     pub issuers: Vec<String>,
     /// For whom they are; for any, where none is named.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::audit::Advice;
-use super::secret::{Secret, quoted};
+use super::secret::{FoundSecret, Secret, quoted};
 use super::section::Section;
 use super::socket::{Listen, SocketAccess};
 
@@ -17,7 +17,7 @@ pub struct AdminConfig {
     /// Names of the listener, beside its addresses and `localhost`.
     pub hosts: Vec<String>,
     /// What whoever asks must show.
-    pub token: Option<Secret>,
+    pub token: Option<FoundSecret>,
 }
 
 impl AdminConfig {
@@ -27,20 +27,24 @@ impl AdminConfig {
             listen: read_listen(section),
             access: SocketAccess::read(section),
             hosts: section.texts("hosts"),
-            token: section.secret("token", "token_file"),
+            token: section.found_secret("token", "token_file"),
         };
         config.access.check(section, std::slice::from_ref(&config.listen));
-        let token = config.token.as_ref().map(Secret::expose);
-        if token.is_some_and(|token| !is_token(token)) {
+        if let Some(Err(complaint)) = config.token.as_ref().map(|token| check_token(&token.secret))
+        {
             // Nothing of it is repeated.
             let key = if section.is_set("token") { "token" } else { "token_file" };
-            let message = format!(
-                "`{key}` in [admin]: a token is sent in a header: it must not be empty, and have no \
-                 blanks nor letters beyond ASCII"
-            );
-            section.problem(key, message);
+            section.problem(key, format!("`{key}` in [admin]: {complaint}"));
         }
         config
+    }
+
+    /// The token that its file holds now, if it is another one.
+    pub fn rotated(&self) -> Result<Option<FoundSecret>, String> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let Some(token) = token.rotated()? else { return Ok(None) };
+        check_token(&token.secret)?;
+        Ok(Some(token))
     }
 
     /// What an operator whom the world can reach should mend.
@@ -93,6 +97,12 @@ fn read_listen(section: &mut Section<'_>) -> Listen {
     read.map_err(complain).unwrap_or(default)
 }
 
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn check_token(token: &Secret) -> Result<(), String> {
+    let text = token.expose();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let complaint = "a token is sent in a header: it must not be empty, and have no blanks nor \
+                     letters beyond ASCII";
+    Err(complaint.to_owned())
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::access;
 use super::route::read_own_limits;
-use super::secret::{shown_path, url_without_credentials};
+use super::secret::{FoundSecret, url_without_credentials};
 use super::section::Section;
-use super::{access, file};
 use crate::auth::settings::{AuthConfig, JwksConfig, JwtConfig, KeyConfig, KeySource, parse_hash};
+use crate::auth::tokens::key_file::KeyFile;
 use crate::auth::tokens::key_set::KeySet;
 use crate::route::pattern::Pattern;
 use crate::tls::ClientFiles;
@@ -18,9 +19,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How often an issuer is asked for its keys.
 const REFRESH: Duration = Duration::from_secs(600);
 const CLOCK_SKEW: Duration = Duration::from_secs(30);
-
-/// More than a file of keys takes, in bytes.
-const LARGEST_FILE: usize = 1 << 20;
 
 /// Reads `[auth]`.
 pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
@@ -121,7 +119,7 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
     let fingerprint = section.fingerprint(&[]);
     let url = section.text("jwks_url");
     let file = section.path("key_file");
-    let secret = section.secret("secret", "secret_file");
+    let secret = section.found_secret("secret", "secret_file");
     let refresh = section.duration("refresh", REFRESH);
     let certificates = ClientFiles::read_authority(section);
     let issuers = section.texts("issuer");
@@ -139,35 +137,41 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
                        are taken too";
         section.warn("jwks_url", message);
     }
-    let keys = match (url, file, secret) {
+    let (keys, file) = match (url, file, secret) {
         (Some(url), None, None) => {
-            read_url(section, &url, refresh, certificates).map(KeySource::Url)
+            (read_url(section, &url, refresh, certificates).map(KeySource::Url), None)
         }
         (None, Some(file), None) => {
-            let shown = shown_path(&file);
-            let read = file::read(&file, LARGEST_FILE).map_err(|error| file::complaint(&error));
-            let read = read.and_then(|content| KeySet::of_file(&content));
+            let file = KeyFile::public(file);
             let complain = |why| {
-                section.problem("key_file", format!("`key_file` in [auth.jwt]: {shown}: {why}"))
+                section.problem("key_file", format!("`key_file` in [auth.jwt]: {why}"));
             };
-            read.map_err(complain).ok().map(|keys| KeySource::Fixed(Arc::new(keys)))
+            (file.read().map_err(complain).ok().map(fixed), Some(file))
         }
-        (None, None, Some(secret)) => {
+        (None, None, Some(FoundSecret { secret, file })) => {
             let read = KeySet::of_secret(secret.expose().as_bytes());
-            let complain =
-                |why| section.problem("secret", format!("`secret` in [auth.jwt]: {why}"));
-            read.map_err(complain).ok().map(|keys| KeySource::Fixed(Arc::new(keys)))
+            let key = if file.is_some() { "secret_file" } else { "secret" };
+            let complain = |why| section.problem(key, format!("`{key}` in [auth.jwt]: {why}"));
+            (read.map_err(complain).ok().map(fixed), file.map(KeyFile::secret))
         }
-        _ => {
+        (None, None, None) => {
             section.problem_here(
                 "[auth.jwt] needs one of `jwks_url`, `key_file` and `secret_file`, by which tokens \
                  are verified",
             );
-            None
+            (None, None)
+        }
+        _ => {
+            section.problem_here(
+                "[auth.jwt] has several of `jwks_url`, `key_file` and `secret_file`: keep the one by \
+                 which tokens are verified",
+            );
+            (None, None)
         }
     };
     Some(JwtConfig {
         keys: keys?,
+        file,
         issuers,
         audiences,
         clock_skew,
@@ -177,6 +181,10 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
         claims,
         fingerprint,
     })
+}
+
+fn fixed(keys: KeySet) -> KeySource {
+    KeySource::Fixed(Arc::new(keys))
 }
 
 fn read_url(

@@ -114,7 +114,7 @@ impl fmt::Debug for SecretSource {
 }
 
 /// Reads a secret's file, without its last line break. The complaint names the file.
-pub(super) fn read_secret(file: &Path) -> Result<Secret, String> {
+pub fn read_secret(file: &Path) -> Result<Secret, String> {
     let shown = shown_path(file);
     let text = match read_file(file).map(String::from_utf8) {
         Ok(Ok(text)) => text,

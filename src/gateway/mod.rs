@@ -91,7 +91,11 @@ pub async fn run(
     let mut upkeep = upkeep();
     let reason = loop {
         tokio::select! {
-            _ = upkeep.tick() => look_after(&exporter, &router, &ingresses, &mut upstreams),
+            _ = upkeep.tick() => {
+                look_after(&exporter, &router, &ingresses, &mut upstreams);
+                auth.look();
+                admin.look();
+            }
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
             () = reload.is_time_to_look() => reload.look(),

@@ -15,6 +15,7 @@ static CONFIG: LazyLock<(Arc<KeySet>, JwtConfig)> = LazyLock::new(|| {
     let keys = Arc::new(KeySet::of_secret(SECRET).expect("a secret"));
     let config = JwtConfig {
         keys: KeySource::Fixed(Arc::clone(&keys)),
+        file: None,
         issuers: Vec::new(),
         audiences: Vec::new(),
         clock_skew: Duration::from_secs(30),

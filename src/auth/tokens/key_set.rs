@@ -159,6 +159,17 @@ impl KeySet {
         })
     }
 
+    /// Whether it has the keys of another one, and no others.
+    pub(super) fn is_like(&self, other: &KeySet) -> bool {
+        let keys = |set: &'_ KeySet| {
+            set.keys
+                .iter()
+                .map(|key| (key.id.clone(), key.material.clone()))
+                .collect::<HashSet<_>>()
+        };
+        keys(self) == keys(other)
+    }
+
     /// Takes the place of another one: the keys that stay stand as before, those that go are
     /// withdrawn.
     pub(super) fn succeed(&mut self, before: &KeySet) {

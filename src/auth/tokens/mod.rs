@@ -1,7 +1,7 @@
 //! Tokens (JWT, RFC 7519) that an issuer has signed: HS256, RS256, ES256 and EdDSA.
 //!
 //! - `verify` is pure: a token, the keys, the rules → who it is, or why not.
-//! - `key_set`: the keys, from a file or an issuer's document. `issuer` fetches that one.
+//! - `key_set`: the keys, from a file (`key_file`) or an issuer's document. `issuer` fetches that one.
 //! - `cache`: tokens that were verified are known again without the arithmetic.
 //! - `crypto`: the arithmetic, which is ring's.
 //!
@@ -18,11 +18,15 @@ mod fetch;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod issuer;
+pub mod key_file;
 pub mod key_set;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tracing::{error, info};
 
 use super::keys::hash;
 use super::settings::{JwtConfig, KeySource};
@@ -38,10 +42,12 @@ pub struct Tokens {
     config: Arc<JwtConfig>,
     keys: Keys,
     cache: Cache,
+    /// Why the file of its keys cannot be used: said once, and not every second.
+    complaint: Mutex<Option<String>>,
 }
 
 enum Keys {
-    Fixed(Arc<KeySet>),
+    Fixed(ArcSwap<KeySet>),
     Issuer(Issuer),
 }
 
@@ -51,13 +57,18 @@ impl Tokens {
     pub fn new(config: &Arc<JwtConfig>, tasks: &Tasks, before: Option<&Tokens>) -> Self {
         crypto::install();
         let keys = match &config.keys {
-            KeySource::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
+            KeySource::Fixed(keys) => Keys::Fixed(ArcSwap::new(Arc::clone(keys))),
             KeySource::Url(_) => {
                 let before = before.and_then(Self::issuer);
                 Keys::Issuer(Issuer::start(Arc::clone(config), tasks, before))
             }
         };
-        Self { config: Arc::clone(config), keys, cache: Cache::default() }
+        Self {
+            config: Arc::clone(config),
+            keys,
+            cache: Cache::default(),
+            complaint: Mutex::default(),
+        }
     }
 
     /// Whether it is by that configuration.
@@ -85,8 +96,34 @@ impl Tokens {
 
     fn known_keys(&self) -> Option<Arc<KeySet>> {
         match &self.keys {
-            Keys::Fixed(keys) => Some(Arc::clone(keys)),
+            Keys::Fixed(keys) => Some(keys.load_full()),
             Keys::Issuer(issuer) => issuer.known(),
+        }
+    }
+
+    /// Reads the file of its keys again. The keys that it holds now are in force; those that it does not hold
+    /// any more are trusted no more. One that cannot be used keeps the old ones.
+    pub fn look(&self) {
+        let (Keys::Fixed(keys), Some(file)) = (&self.keys, &self.config.file) else { return };
+        let mut said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        match file.read() {
+            Ok(mut read) => {
+                *said = None;
+                let known = keys.load();
+                if !read.is_like(&known) {
+                    read.succeed(&known);
+                    info!(file = %file.path().display(), keys = read.len(), "the keys of tokens were replaced");
+                    keys.store(Arc::new(read));
+                }
+            }
+            Err(complaint) if said.as_ref() != Some(&complaint) => {
+                error!(
+                    complaint,
+                    "the file of the keys of tokens cannot be used: the old ones stay"
+                );
+                *said = Some(complaint);
+            }
+            Err(_) => {}
         }
     }
 
@@ -94,7 +131,7 @@ impl Tokens {
     pub fn give_way_to(&self, next: Option<&Tokens>) {
         let keys = next.and_then(Self::known_keys);
         match &self.keys {
-            Keys::Fixed(known) => known.give_way_to(keys.as_deref()),
+            Keys::Fixed(known) => known.load().give_way_to(keys.as_deref()),
             Keys::Issuer(issuer) => issuer.give_way_to(keys.as_deref()),
         }
     }
@@ -107,7 +144,7 @@ impl Tokens {
         }
         let head = Head::read(token)?;
         let keys = match &self.keys {
-            Keys::Fixed(keys) => Arc::clone(keys),
+            Keys::Fixed(keys) => keys.load_full(),
             Keys::Issuer(issuer) => issuer.keys_for(&head).await?,
         };
         self.verify((token, digest), &head, &keys)
@@ -121,7 +158,7 @@ impl Tokens {
         }
         let head = Head::read(token)?;
         let keys = match &self.keys {
-            Keys::Fixed(keys) => Arc::clone(keys),
+            Keys::Fixed(keys) => keys.load_full(),
             Keys::Issuer(issuer) => issuer.keys_now(&head)?,
         };
         self.verify((token, digest), &head, &keys)

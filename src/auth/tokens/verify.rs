@@ -197,6 +197,7 @@ mod tests {
     fn config() -> JwtConfig {
         JwtConfig {
             keys: KeySource::Fixed(Arc::new(KeySet::of_secret(SECRET).expect("a secret"))),
+            file: None,
             issuers: vec!["https://issuer.example/".to_owned()],
             audiences: vec!["genkan".to_owned()],
             clock_skew: Duration::from_secs(30),

@@ -105,7 +105,7 @@ fn place(named: Option<&str>, file: Option<PathBuf>, page: &str) -> anyhow::Resu
         None => (configured?, true),
     };
     Ok(match token.filter(|_| is_its_own) {
-        Some(token) => to.with_bearer(&token),
+        Some(token) => to.with_bearer(&token.secret),
         None => to,
     })
 }

@@ -21,6 +21,16 @@ impl Section<'_> {
         })
     }
 
+    /// The same as [`Section::secret`], for one that is looked at again while it is in force.
+    pub fn found_secret(
+        &mut self,
+        key: &'static str,
+        key_file: &'static str,
+    ) -> Option<FoundSecret> {
+        let file = self.values.get(key_file).and_then(Value::as_text).map(PathBuf::from);
+        self.secret(key, key_file).map(|secret| FoundSecret { secret, file })
+    }
+
     /// The content of the file that `key` names, read again whenever it is needed.
     pub fn secret_file(&mut self, key: &'static str) -> Option<SecretSource> {
         let file = self.path(key)?;

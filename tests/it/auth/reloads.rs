@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::issuer::{Jwks, Signer, claims, now, table};
 use super::{Guarded, new_key, rpc};
 use crate::events::{Listener, shop, trigger};
+use crate::harness::http::Connection;
 use crate::harness::process::Folder;
 use crate::harness::websocket::WebSocket;
 use crate::harness::{Gateway, as_fault, eventually};
@@ -238,4 +239,63 @@ async fn a_token_shown_before_its_begin_is_good_from_then_on() {
         (socket.ask(rpc("echo.x")).await["result"] == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_is_replaced_is_in_force_by_itself() {
+    let (signer, other) = (Signer::es256(), Signer::es256());
+    let secrets = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+    let [old, new] = secrets.map(Signer::hs256);
+    let folder = Folder::new();
+    for (key, name, (before, of_before), (after, of_after)) in [
+        ("key_file", "key.pem", (signer.pem(), &signer), (other.pem(), &other)),
+        ("secret_file", "secret", (secrets[0].to_owned(), &old), (secrets[1].to_owned(), &new)),
+    ] {
+        let file = folder.write(name, &before);
+        let keys = table(&format!("{key} = \"{}\"", file.display()));
+        let guarded = Guarded::start(&keys, "allow = [\"sub:*\"]").await;
+        let bearer = |of: &Signer| format!("Bearer {}", of.token("k", &claims("alice")));
+        let (first, second) = (bearer(of_before), bearer(of_after));
+        let headers = [("Authorization", first.as_str())];
+        let mut socket = WebSocket::open_with(&guarded.gateway.http, "/api", &headers).await;
+        assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+        // What cannot be used changes nothing, and is said once.
+        let seen = guarded.gateway.log().len();
+        folder.write(name, "short");
+        guarded.gateway.wait_for_log(seen, "the old ones stay").await;
+        assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+        folder.write(name, &after);
+        eventually("the new key is in force", async || {
+            (guarded.status(&[("Authorization", &second)]).await == 200).then_some(())
+        })
+        .await;
+        assert_eq!(guarded.status(&headers).await, 401);
+        as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+        assert!(!guarded.gateway.log_text().contains(secrets[1]));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_admin_pages_that_is_replaced_is_in_force_by_itself() {
+    let folder = Folder::new();
+    let file = folder.write("token", "hunter2hunter2\n");
+    let gateway = Gateway::start(&format!("[admin]\ntoken_file = \"{}\"\n", file.display())).await;
+    let status = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let mut connection = Connection::open(&gateway.admin).await;
+        connection.request("GET", "/metrics", &[("Authorization", &bearer)], b"").await;
+        connection.receive().await.expect("an answer").status
+    };
+    assert_eq!(status("hunter2hunter2").await, 200);
+    let seen = gateway.log().len();
+    folder.write("token", "with blanks\n");
+    gateway.wait_for_log(seen, "the old token stays").await;
+    assert_eq!(status("hunter2hunter2").await, 200);
+    folder.write("token", "correct-horse\n");
+    eventually("the new token is in force", async || {
+        (status("correct-horse").await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(status("hunter2hunter2").await, 401);
+    assert!(!gateway.log_text().contains("correct-horse"));
 }
