@@ -37,10 +37,12 @@ struct Known {
 }
 
 impl Keys {
-    /// Those of a configuration. One that was there before by the same name stands as before.
+    /// Those of a configuration. One that was there before by the same name stands as before. Of a name that
+    /// has two, while one replaces the other, each stands for itself.
     pub fn new(configs: &[KeyConfig], before: &Keys) -> Self {
-        let known = configs.iter().map(|config| {
-            let same = before.0.get(&config.hash).filter(|known| known.config.name == config.name);
+        let all = configs.iter().flat_map(|config| config.hashes.iter().map(move |it| (config, it)));
+        let known = all.map(|(config, hash)| {
+            let same = before.0.get(hash).filter(|known| known.config.name == config.name);
             let known = match same {
                 Some(known) if known.config == *config => known.clone(),
                 other => {
@@ -51,7 +53,7 @@ impl Keys {
                     Known { config: config.clone(), identity: Arc::new(identity) }
                 }
             };
-            (config.hash, known)
+            (*hash, known)
         });
         Self(known.collect())
     }
@@ -129,7 +131,7 @@ mod tests {
     fn config(name: &str, key: &str) -> KeyConfig {
         KeyConfig {
             name: name.to_owned(),
-            hash: hash(key),
+            hashes: vec![hash(key)],
             routes: None,
             user_id: None,
             expires: None,
@@ -175,6 +177,27 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &find(&after, "web")));
         assert!(three.standing.is_withdrawn(), "by another name it is another caller's");
         assert!(!find(&after, "other").standing.is_withdrawn());
+    }
+
+    #[test]
+    fn a_key_is_replaced_while_the_old_one_is_good() {
+        let old = config("web", "gk_old");
+        let both = KeyConfig { hashes: vec![hash("gk_old"), hash("gk_new")], ..old.clone() };
+        let before = Keys::new(&[old], &Keys::default());
+        let mut callers = vec![Caller::NOBODY.showing(before.find("gk_old"))];
+        let during = Keys::new(std::slice::from_ref(&both), &before);
+        before.give_way_to(&during);
+        callers.push(Caller::NOBODY.showing(during.find("gk_new")));
+        for caller in &mut callers {
+            caller.refresh();
+            assert_eq!(caller.user_id(), Some("key:web"));
+        }
+        let new = KeyConfig { hashes: vec![hash("gk_new")], ..both };
+        let after = Keys::new(&[new], &during);
+        during.give_way_to(&after);
+        callers.iter_mut().for_each(Caller::refresh);
+        let known: Vec<_> = callers.iter().map(Caller::user_id).collect();
+        assert_eq!(known, [None, Some("key:web")]);
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub struct AuthConfig {
 pub struct KeyConfig {
     /// Its name.
     pub name: String,
-    /// The SHA-256 of it.
-    pub hash: [u8; 32],
+    /// The SHA-256 of it; while it is replaced, of both.
+    pub hashes: Vec<[u8; 32]>,
     /// The only calls that it may make, if not all.
     pub routes: Option<Vec<Pattern>>,
     /// Who its calls come from, to services.

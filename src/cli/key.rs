@@ -21,7 +21,8 @@ pub enum Action {
     #[command(
         about = "Make a new key, and print it with the lines for the configuration.\n\n\
             The key is shown this once: the configuration holds its hash, from which nobody gets it \
-            back.",
+            back. To replace a key, write both hashes in its table until everybody has the new one: \
+            `hash = [\"OLD\", \"NEW\"]`.",
         after_help = help::examples(&[
             ("genkan key new web", "a key by the name `web`, for `allow = [\"key:web\"]`"),
             ("genkan key new ci --expires 2027-12-31 --route 'orders.*'", "one that ends, for some calls"),

@@ -32,11 +32,16 @@ pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
         let title = section.title();
         if !names.insert(key.name.clone()) {
             let message =
-                format!("`name` in {title}: another key is called `{}` already", key.name);
+                format!(
+                    "`name` in {title}: another key is called `{}` already: where the one replaces the \
+                     other, write both in one table, `hash = [\"…\", \"…\"]`",
+                    key.name
+                );
             section.problem("name", message);
         }
-        if !hashes.insert(key.hash) {
-            let message = format!("`hash` in {title} is another key's already: make a new one");
+        if !key.hashes.iter().all(|hash| hashes.insert(*hash)) {
+            let message =
+                format!("`hash` in {title} stands there already, or is another key's: make a new one");
             section.problem("hash", message);
         }
         keys.push(key);
@@ -56,9 +61,9 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
         );
         section.problem("name", message);
     }
-    let hash = section.required_text("hash");
-    let read = hash.as_deref().and_then(parse_hash);
-    if hash.is_some() && read.is_none() {
+    let hashes = section.required_texts("hash");
+    let read = hashes.as_ref().and_then(|all| all.iter().map(|hash| parse_hash(hash)).collect());
+    if hashes.is_some() && read.is_none() {
         // It may be the key itself.
         let message = format!(
             "`hash` in {} is no hash of a key: `genkan key new NAME` makes a key, and prints the \
@@ -82,7 +87,7 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
     }
     let expires = read_end(section);
     let limits = read_own_limits(section);
-    Some(KeyConfig { name: name?, hash: read?, routes, user_id, expires, limits })
+    Some(KeyConfig { name: name?, hashes: read?, routes, user_id, expires, limits })
 }
 
 /// The end of a key: a date is the last day on which it is good.
@@ -232,7 +237,7 @@ mod tests {
         assert_eq!(problems, []);
         assert!(auth.is_on);
         let key = &auth.keys[0];
-        assert_eq!((key.name.as_str(), key.hash[31]), ("web", 42));
+        assert_eq!((key.name.as_str(), key.hashes[0][31]), ("web", 42));
         assert_eq!(key.routes, Some(vec![Pattern::new("orders.*")]));
         let rate = Rate::parse("9/m");
         let limits = Limits { rate, total_rate: None, max_in_flight: Some(2), queue: 3 };
@@ -241,6 +246,16 @@ mod tests {
         assert!(key.expires.is_some_and(|end| end == last + Duration::from_secs(1)));
         let (nothing, _) = read_for_test("", read);
         assert!(!nothing.is_on);
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_has_two_hashes() {
+        let other = HASH.replace("2A", "2B");
+        let text = format!("[[auth.keys]]\nname = \"web\"\nhash = [\"{HASH}\", \"{other}\"]\n");
+        let (auth, problems) = read_for_test(&text, read);
+        assert_eq!(problems, []);
+        let last: Vec<_> = auth.keys[0].hashes.iter().map(|hash| hash[31]).collect();
+        assert_eq!(last, [42, 43]);
     }
 
     #[test]
@@ -266,6 +281,10 @@ mod tests {
             ("hash = \"x\"", "[[auth.keys]] #1 needs `name`"),
             ("name = \"a b\"\nhash = \"x\"", "\"a b\" is no name"),
             ("name = \"web\"\nhash = \"gk_hunter2\"", "is no hash of a key"),
+            (&format!("name = \"web\"\nhash = [\"{HASH}\", \"gk_hunter2\"]"), "is no hash of a key"),
+            (&format!("name = \"web\"\nhash = [\"{HASH}\", \"{HASH}\"]"), "stands there already"),
+            ("name = \"web\"\nhash = []", "line 3 is empty: write `hash"),
+            ("name = \"web\"\nhash = 7", "`hash`"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = \"soon\""), "must be a date"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = 2020-01-01"), "has expired"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"\""), "is no user id"),

@@ -182,6 +182,18 @@ impl Section<'_> {
         parsed.or_else(|| self.wrong(key, expected, &value)).unwrap_or(default)
     }
 
+    /// One text or several, of which there has to be one.
+    pub fn required_texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        if !matches!(self.values.get(key), Some(Value::List(_) | Value::Variable(_))) {
+            return self.required_text(key).map(|text| vec![text]);
+        }
+        if matches!(self.values.get(key), Some(Value::List(items)) if items.is_empty()) {
+            let title = &self.title;
+            self.problem(key, format!("`{key}` in {title} is empty: write `{key} = \"…\"`"));
+        }
+        Some(self.texts(key)).filter(|texts| !texts.is_empty())
+    }
+
     /// A path.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)

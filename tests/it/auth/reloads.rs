@@ -299,3 +299,30 @@ async fn a_token_of_the_admin_pages_that_is_replaced_is_in_force_by_itself() {
     assert_eq!(status("hunter2hunter2").await, 401);
     assert!(!gateway.log_text().contains("correct-horse"));
 }
+
+#[tokio::test]
+async fn a_key_is_replaced_by_another_one_of_its_name() {
+    let [(old, of_old), (new, of_new)] = [new_key(&["web"]), new_key(&["web"])];
+    let hash = |lines: &str| {
+        let line = lines.lines().find_map(|line| line.strip_prefix("hash = "));
+        line.expect("a hash").to_owned()
+    };
+    let both = of_old.replace(&hash(&of_old), &format!("[{}, {}]", hash(&of_old), hash(&of_new)));
+    let allow = "allow = [\"key:web\"]";
+    let limit = "rate = \"4/h\"\n";
+    let of = |lines: &str| format!("{lines}{limit}");
+    let mut guarded = Guarded::start(&of(&of_old), allow).await;
+    let headers = [("X-API-Key", old.as_str())];
+    let mut socket = WebSocket::open_with(&guarded.gateway.http, "/api", &headers).await;
+    assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(guarded.status(&[("X-API-Key", &new)]).await, 401);
+    guarded.change(&of(&both), allow).await;
+    assert_eq!(guarded.status(&[("X-API-Key", &new)]).await, 200);
+    assert_eq!(guarded.status(&headers).await, 200);
+    assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
+    assert_eq!(guarded.status(&[("X-API-Key", &new)]).await, 429, "they have one limit");
+    guarded.change(&of(&of_new), allow).await;
+    assert_eq!(guarded.status(&headers).await, 401);
+    as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
+    assert_eq!(guarded.status(&[("X-API-Key", &new)]).await, 429, "it is the same key's");
+}
