@@ -62,6 +62,8 @@ pub struct Identity {
     pub scheme: Scheme,
     /// As whom.
     pub subject: String,
+    /// Whose subject that is, where several vouch for theirs by the same means.
+    pub issuer: Option<String>,
     /// Who that is to services, where it is somebody.
     pub user_id: Option<String>,
     /// What it may do, in the words of whoever vouches for it.
@@ -82,6 +84,7 @@ impl Identity {
         Self {
             scheme,
             subject: subject.into(),
+            issuer: None,
             user_id: None,
             scopes: Vec::new(),
             claims: Vec::new(),
@@ -89,6 +92,11 @@ impl Identity {
             until: None,
             standing: Standing::default(),
         }
+    }
+
+    /// Whether it is the same one, known by the same means.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.subject == other.subject && self.issuer == other.issuer
     }
 
     /// Why it is not known any more, if so.

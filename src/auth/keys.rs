@@ -40,7 +40,8 @@ impl Keys {
     /// Those of a configuration. One that was there before by the same name stands as before. Of a name that
     /// has two, while one replaces the other, each stands for itself.
     pub fn new(configs: &[KeyConfig], before: &Keys) -> Self {
-        let all = configs.iter().flat_map(|config| config.hashes.iter().map(move |it| (config, it)));
+        let all =
+            configs.iter().flat_map(|config| config.hashes.iter().map(move |it| (config, it)));
         let known = all.map(|(config, hash)| {
             let same = before.0.get(hash).filter(|known| known.config.name == config.name);
             let known = match same {

@@ -31,17 +31,17 @@ pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
         let Some(key) = read_key(&mut section) else { continue };
         let title = section.title();
         if !names.insert(key.name.clone()) {
-            let message =
-                format!(
-                    "`name` in {title}: another key is called `{}` already: where the one replaces the \
+            let message = format!(
+                "`name` in {title}: another key is called `{}` already: where the one replaces the \
                      other, write both in one table, `hash = [\"…\", \"…\"]`",
-                    key.name
-                );
+                key.name
+            );
             section.problem("name", message);
         }
         if !key.hashes.iter().all(|hash| hashes.insert(*hash)) {
-            let message =
-                format!("`hash` in {title} stands there already, or is another key's: make a new one");
+            let message = format!(
+                "`hash` in {title} stands there already, or is another key's: make a new one"
+            );
             section.problem("hash", message);
         }
         keys.push(key);
@@ -281,7 +281,10 @@ mod tests {
             ("hash = \"x\"", "[[auth.keys]] #1 needs `name`"),
             ("name = \"a b\"\nhash = \"x\"", "\"a b\" is no name"),
             ("name = \"web\"\nhash = \"gk_hunter2\"", "is no hash of a key"),
-            (&format!("name = \"web\"\nhash = [\"{HASH}\", \"gk_hunter2\"]"), "is no hash of a key"),
+            (
+                &format!("name = \"web\"\nhash = [\"{HASH}\", \"gk_hunter2\"]"),
+                "is no hash of a key",
+            ),
             (&format!("name = \"web\"\nhash = [\"{HASH}\", \"{HASH}\"]"), "stands there already"),
             ("name = \"web\"\nhash = []", "line 3 is empty: write `hash"),
             ("name = \"web\"\nhash = 7", "`hash`"),

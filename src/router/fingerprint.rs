@@ -52,7 +52,14 @@ pub(super) fn of_key(caller: &Caller, name: &str, key: &IdempotencyKey) -> Finge
         (Some(identity), _) => {
             let upstream = matches!(identity.scheme, Scheme::Upstream(_));
             // An upstream may be called `key`.
-            digest.add(if upstream { b"upstream" } else { b"known" });
+            match (&identity.issuer, upstream) {
+                (_, true) => digest.add(b"upstream"),
+                (None, false) => digest.add(b"known"),
+                (Some(issuer), false) => {
+                    digest.add(b"known by");
+                    digest.add(issuer.as_bytes());
+                }
+            }
             digest.add(identity.scheme.word().as_bytes());
             digest.add(identity.subject.as_bytes());
         }
@@ -110,6 +117,11 @@ mod tests {
         let known = |scheme, subject: &str| {
             Caller::NOBODY.connected_as(Arc::new(Identity::new(scheme, subject)))
         };
+        let of = |issuer: &str| {
+            let issuer = Some(issuer.to_owned());
+            let token = Identity { issuer, ..Identity::new(Scheme::Token, "web") };
+            Caller::NOBODY.connected_as(Arc::new(token))
+        };
         let at = |address: &str| Caller::at(address.parse().expect("an address"));
         let callers = [
             Caller::NOBODY,
@@ -119,6 +131,8 @@ mod tests {
             known(Scheme::Upstream("key".into()), "web"),
             known(Scheme::Upstream("rabbit".into()), ""),
             at("192.0.2.1"),
+            of("https://a.example/"),
+            of("https://b.example/"),
             at("192.0.2.2"),
             at("2001:db8::1"),
             at("2001:db8::2"),

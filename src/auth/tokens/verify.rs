@@ -116,6 +116,8 @@ fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Id
     if claims.get("iss").is_some_and(|issuer| !issuer.is_string()) {
         return Err(Denial::WrongIssuer);
     }
+    // Where there is one, it is whose all subjects are.
+    let issuer = claims.get("iss").and_then(Value::as_str).filter(|_| config.issuers.len() != 1);
     let subject = one(&config.subject).ok_or(Denial::MissingClaim)?;
     let user_id = one(&config.user_id);
     let is_trimmed = |text: &str| text.trim() == text;
@@ -145,6 +147,7 @@ fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Id
     });
     let kept = kept.collect();
     Ok(Identity {
+        issuer: issuer.map(str::to_owned),
         user_id,
         scopes,
         claims: kept,
@@ -246,6 +249,23 @@ mod tests {
         assert_eq!(kept, ["tenant=acme", "roles=a", "roles=b"]);
         let until = known.until.expect("an end").duration_since(UNIX_EPOCH).expect("later");
         assert!((80..=91).contains(&(until.as_secs() - now())), "{until:?}");
+    }
+
+    #[test]
+    fn a_subject_is_its_issuer_s_where_there_are_several() {
+        let known = |issuers: &[&str]| {
+            crypto::install();
+            let issuers = issuers.iter().map(|issuer| (*issuer).to_owned()).collect();
+            let config = JwtConfig { issuers, ..config() };
+            let KeySource::Fixed(keys) = &config.keys else { return None };
+            let token = token(&json!({"alg": "HS256"}), &claims(), SECRET);
+            let head = Head::read(&token).ok()?;
+            identity(&token, &head, keys, &config).expect("good").issuer
+        };
+        let own = "https://issuer.example/";
+        assert_eq!(known(&[own]), None);
+        assert_eq!(known(&["https://other.example/", own]).as_deref(), Some(own));
+        assert_eq!(known(&[]).as_deref(), Some(own));
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl CallerLimiter {
     /// Who calls, as a number that nobody can choose.
     fn key(&self, known: Option<&Arc<Identity>>, caller: &Caller) -> u64 {
         if let Some(identity) = known {
-            return self.hasher.hash_one((identity.scheme.word(), &identity.subject));
+            let who = (identity.scheme.word(), &identity.subject, &identity.issuer);
+            return self.hasher.hash_one(who);
         }
         match caller.address() {
             Some(IpAddr::V4(address)) => self.hasher.hash_one(address),
@@ -228,6 +229,12 @@ mod tests {
         Caller::at(address.parse().expect("an address"))
     }
 
+    fn issued_by(issuer: &str) -> Caller {
+        let issuer = Some(issuer.to_owned());
+        let token = Identity { issuer, ..Identity::new(Scheme::Token, "42") };
+        Caller::NOBODY.connected_as(Arc::new(token))
+    }
+
     fn named(name: &str) -> Caller {
         Caller::NOBODY.connected_as(Arc::new(Identity::new(Scheme::Key, name)))
     }
@@ -244,6 +251,9 @@ mod tests {
         assert_eq!(left(&at("2001:db8::1")), Some(1));
         assert_eq!(left(&at("2001:db8::ffff:2")), Some(0));
         assert_eq!(left(&at("2001:db8:0:1::1")), Some(1));
+        let [one, other] = ["https://a.example/", "https://b.example/"].map(issued_by);
+        assert_eq!([left(&one), left(&one), left(&one)], [Some(1), Some(0), None]);
+        assert_eq!(left(&other), Some(1), "its `42` is another one");
     }
 
     #[test]

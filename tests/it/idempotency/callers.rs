@@ -1,6 +1,9 @@
 //! Keys belong to callers: what one has done under a key no other one sees.
 
+use serde_json::json;
+
 use super::{KEPT, Till, is_replayed};
+use crate::auth::issuer::{Signer, claims};
 use crate::auth::new_key;
 use crate::harness::http::Response;
 
@@ -49,4 +52,28 @@ async fn callers_that_nobody_knows_are_told_apart_by_their_addresses() {
     first(&pay("192.0.2.2", "ada").await, "7");
     again(&pay("192.0.2.1", "ada").await, "5");
     assert_eq!(till.runs(), 7);
+}
+
+#[tokio::test]
+async fn the_same_subject_of_two_issuers_is_two_callers() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let signer = Signer::hs256(secret);
+    let tables = format!(
+        "[auth.jwt]\nsecret = \"{secret}\"\naudience = \"genkan\"\nissuer = \
+         [\"https://a.example/\", \"https://b.example/\"]\n"
+    );
+    let till = Till::start(&tables, &format!("{KEPT}\nallow = [\"sub:*\"]\nrate = \"3/h\"")).await;
+    let pay = async |issuer: &str| {
+        let mut all = claims("42");
+        all["iss"] = json!(issuer);
+        let bearer = format!("Bearer {}", signer.token("k", &all));
+        let headers = [("Authorization", bearer.as_str()), ("Idempotency-Key", "k")];
+        till.pay_as(&headers, r#"{"sum":10}"#).await
+    };
+    first(&pay("https://a.example/").await, "1");
+    first(&pay("https://b.example/").await, "2");
+    again(&pay("https://a.example/").await, "1");
+    again(&pay("https://a.example/").await, "1");
+    assert_eq!(pay("https://a.example/").await.status, 429);
+    again(&pay("https://b.example/").await, "2");
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::super::envelope::invalid;
 use crate::auth::Auth;
 use crate::call::{Call, Context, Params, Payload};
-use crate::caller::{Caller, Denial, Identity};
+use crate::caller::{Caller, Denial};
 use crate::events::topics::{Notice, Resume, Subscription, Topics};
 use crate::fault::{Challenge, Fault, FaultKind};
 use crate::metrics::SubscriberCount;
@@ -90,10 +90,7 @@ impl Ears {
         };
         let known = auth.identify(&token).await.map_err(denied)?;
         let caller = self.caller();
-        let is_other = |before: &Arc<Identity>| {
-            before.scheme != known.scheme || before.subject != known.subject
-        };
-        if caller.shown().is_some_and(is_other) {
+        if caller.shown().is_some_and(|before| !before.is_same_as(&known)) {
             let message = "this connection is somebody else's: open another one";
             return Err(Fault::not_sent(FaultKind::AccessDenied, message));
         }
