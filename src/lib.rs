@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod networks;
 pub mod offer;
 pub mod params;
+pub mod pem;
 pub mod printable;
 pub mod protocol;
 pub mod redact;

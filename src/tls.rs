@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper_rustls::ConfigBuilderExt;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
+use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::pem;
+
+/// More than any chain of certificates takes, in bytes.
+const LARGEST_PEM: usize = 1 << 20;
 
 /// The files that a client's side of TLS is made of.
 #[derive(Debug, Default)]
@@ -30,15 +33,14 @@ impl ClientFiles {
     pub fn read(section: &mut Section<'_>) -> Self {
         let ca_file = section.path("ca_file");
         let (cert, key) = (section.path("cert_file"), section.path("key_file"));
-        let certificate = ["-----BEGIN CERTIFICATE-----"];
-        for (name, file, words) in [
-            ("ca_file", &ca_file, &certificate[..]),
-            ("cert_file", &cert, &certificate[..]),
-            ("key_file", &key, &["PRIVATE KEY-----"][..]),
-        ] {
-            if let Some(file) = file {
-                check_file(section, name, file, words);
-            }
+        if let Some(file) = &ca_file {
+            check_file(section, "ca_file", file, pem::authorities);
+        }
+        if let Some(file) = &cert {
+            check_file(section, "cert_file", file, pem::certificates);
+        }
+        if let Some(file) = &key {
+            check_file(section, "key_file", file, pem::private_key);
         }
         Self { ca_file, identity: identity(section, cert, key), last: Mutex::default() }
     }
@@ -47,7 +49,7 @@ impl ClientFiles {
     pub fn read_authority(section: &mut Section<'_>) -> Self {
         let ca_file = section.path("ca_file");
         if let Some(file) = &ca_file {
-            check_file(section, "ca_file", file, &["-----BEGIN CERTIFICATE-----"]);
+            check_file(section, "ca_file", file, pem::authorities);
         }
         Self { ca_file, ..Self::default() }
     }
@@ -87,21 +89,13 @@ impl ClientFiles {
             None => builder
                 .with_native_roots()
                 .map_err(|error| format!("cannot read the system's certificates: {error}"))?,
-            Some(file) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(file)? {
-                    let added = roots.add(certificate);
-                    added.map_err(|error| format!("`ca_file` {}: {error}", shown_path(file)))?;
-                }
-                builder.with_root_certificates(roots)
-            }
+            Some(file) => builder.with_root_certificates(read(file, pem::authorities)?),
         };
         let Some((cert_file, key_file)) = &self.identity else {
             return Ok(Arc::new(builder.with_no_client_auth()));
         };
-        let key = PrivateKeyDer::from_pem_file(key_file)
-            .map_err(|error| format!("cannot read a key in {}: {error}", shown_path(key_file)))?;
-        let config = builder.with_client_auth_cert(certificates(cert_file)?, key);
+        let (chain, key) = (read(cert_file, pem::certificates)?, read(key_file, pem::private_key)?);
+        let config = builder.with_client_auth_cert(chain, key);
         config.map(Arc::new).map_err(|error| {
             let (cert, key) = (shown_path(cert_file), shown_path(key_file));
             format!("{cert} and {key} do not fit together: {error}")
@@ -109,14 +103,12 @@ impl ClientFiles {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-    let read: Vec<_> =
-        read.map_err(|error| format!("cannot read certificates in {}: {error}", shown_path(file)))?;
-    if read.is_empty() {
-        return Err(format!("{} holds no certificate", shown_path(file)));
-    }
-    Ok(read)
+/// What a file holds, or what is wrong with it.
+fn read<T>(file: &Path, read: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, String> {
+    let content = file::read(file, LARGEST_PEM)
+        .map_err(|error| format!("cannot be read: {}", file::complaint(&error)));
+    let held = content.and_then(|content| read(&content));
+    held.map_err(|complaint| format!("{} {complaint}", shown_path(file)))
 }
 
 fn identity(
@@ -136,21 +128,14 @@ fn identity(
     None
 }
 
-/// Reports a file that cannot be read, or that lacks one of the words of its format.
-fn check_file(section: &Section<'_>, key: &str, file: &Path, words: &[&str]) {
-    let title = section.title();
-    let shown = shown_path(file);
-    match std::fs::read_to_string(file) {
-        Err(error) => {
-            section.problem(key, format!("`{key}` in {title}: cannot read {shown}: {error}"));
-        }
-        Ok(text) => {
-            if let Some(word) = words.iter().find(|word| !text.contains(**word)) {
-                section.problem(
-                    key,
-                    format!("`{key}` in {title}: {shown} has no block that says `{word}`"),
-                );
-            }
-        }
+/// Reports a file that cannot be used.
+fn check_file<T>(
+    section: &Section<'_>,
+    key: &str,
+    file: &Path,
+    held: impl Fn(&[u8]) -> Result<T, String>,
+) {
+    if let Err(complaint) = read(file, held) {
+        section.problem(key, format!("`{key}` in {}: {complaint}", section.title()));
     }
 }

@@ -23,6 +23,8 @@ pub struct AuthConfig {
     pub own_methods: Access,
     /// `[[auth.keys]]`.
     pub keys: Vec<KeyConfig>,
+    /// The names of those that could not be read; empty where that is what is wrong.
+    pub unread: Vec<String>,
     /// `[auth.jwt]`.
     pub jwt: Option<Arc<JwtConfig>>,
 }

@@ -121,7 +121,9 @@ enum Found {
 fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
     match grant {
         Grant::Key(name) => {
-            let mut names = sources.auth.keys.iter().map(|key| key.name.as_str());
+            let unread = sources.auth.unread.iter().map(String::as_str);
+            let names = sources.auth.keys.iter().map(|key| key.name.as_str());
+            let mut names = names.chain(unread);
             if names.clone().any(|known| name.matches(known)) {
                 return Found::Fine;
             }

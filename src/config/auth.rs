@@ -25,10 +25,14 @@ pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
     let is_on = root.has("auth");
     let mut section = root.section("auth");
     let own_methods = access::read_key(&mut section, "own_methods");
-    let mut keys: Vec<KeyConfig> = Vec::new();
+    let (mut keys, mut unread) = (Vec::<KeyConfig>::new(), Vec::new());
     let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
     for mut section in section.sections("keys") {
-        let Some(key) = read_key(&mut section) else { continue };
+        let name = section.peek_text("name").unwrap_or_default();
+        let Some(key) = read_key(&mut section) else {
+            unread.push(name);
+            continue;
+        };
         let title = section.title();
         if !names.insert(key.name.clone()) {
             let message = format!(
@@ -48,7 +52,7 @@ pub(super) fn read(root: &mut Section<'_>) -> AuthConfig {
     }
     let has_tokens = section.has("jwt");
     let jwt = read_jwt(&mut section.section("jwt"), has_tokens).map(Arc::new);
-    AuthConfig { is_on, own_methods, keys, jwt }
+    AuthConfig { is_on, own_methods, keys, unread, jwt }
 }
 
 fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {

@@ -21,6 +21,11 @@ impl Section<'_> {
         }
     }
 
+    /// A string, left where it is: for what is said of the table.
+    pub fn peek_text(&self, key: &str) -> Option<String> {
+        self.values.get(key).and_then(Value::as_text).map(str::to_owned)
+    }
+
     /// A string that must be there, and not be empty; `None` where that had to be reported.
     pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         if !self.has(key) {

@@ -14,7 +14,7 @@ use crate::networks::{Network, Networks};
 use crate::web::{self, WebPolicy};
 
 pub use tls::{ClientCerts, TlsConfig};
-pub(super) use tls::{LARGEST_PEM, authorities};
+pub(super) use tls::LARGEST_PEM;
 
 /// The least that a body can be held to, in bytes: below it hardly a call fits.
 const LEAST_MESSAGE: usize = 256;

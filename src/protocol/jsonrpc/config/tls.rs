@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::RootCertStore;
-use rustls::pki_types::pem::{self, Error::NoItemsFound, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::pem;
 
 /// More than any chain of certificates takes, in bytes.
 pub(in crate::protocol::jsonrpc) const LARGEST_PEM: usize = 1 << 20;
@@ -56,17 +54,14 @@ impl TlsConfig {
 
     /// Reports files that no listener could start with.
     fn check(&self, section: &Section<'_>) {
-        let read = |path: &Path| file::read(path, LARGEST_PEM).map_err(pem::Error::Io);
-        let chain = read(&self.cert_file)
-            .and_then(|cert| CertificateDer::pem_slice_iter(&cert).collect::<Result<Vec<_>, _>>())
-            .and_then(|chain| if chain.is_empty() { Err(NoItemsFound) } else { Ok(chain) });
-        let key = read(&self.key_file).and_then(|key| PrivateKeyDer::from_pem_slice(&key));
+        let read = |path: &Path| {
+            file::read(path, LARGEST_PEM)
+                .map_err(|error| format!("cannot be read: {}", file::complaint(&error)))
+        };
+        let chain = read(&self.cert_file).and_then(|content| pem::certificates(&content));
+        let key = read(&self.key_file).and_then(|content| pem::private_key(&content));
         let (cert_file, key_file) = (shown_path(&self.cert_file), shown_path(&self.key_file));
-        let complain = |name: &str, file: &str, what: &str, error: pem::Error| {
-            let complaint = match error {
-                NoItemsFound => format!("holds no {what} in PEM form"),
-                error => format!("cannot be read: {error}"),
-            };
+        let complain = |name: &str, file: &str, complaint: String| {
             section.problem(name, format!("`{name}` in [http.tls]: {file} {complaint}"));
         };
         match (chain, key) {
@@ -81,10 +76,10 @@ impl TlsConfig {
             }
             (chain, key) => {
                 if let Err(error) = chain {
-                    complain("cert_file", &cert_file, "certificate", error);
+                    complain("cert_file", &cert_file, error);
                 }
                 if let Err(error) = key {
-                    complain("key_file", &key_file, "private key", error);
+                    complain("key_file", &key_file, error);
                 }
             }
         }
@@ -105,25 +100,18 @@ impl ClientCerts {
             }
             return None;
         };
-        let content = file::read(&ca_file, LARGEST_PEM).map_err(|error| file::complaint(&error));
-        if let Err(complaint) = content.and_then(|content| authorities(&content)) {
+        let content = file::read(&ca_file, LARGEST_PEM);
+        let content = content.map_err(|error| format!(": {}", file::complaint(&error)));
+        let read = content.and_then(|content| {
+            pem::authorities(&content).map_err(|complaint| format!(" {complaint}"))
+        });
+        if let Err(complaint) = read {
             let shown = shown_path(&ca_file);
-            let message = format!("`client_ca_file` in [http.tls]: {shown}: {complaint}");
+            let message = format!("`client_ca_file` in [http.tls]: {shown}{complaint}");
             section.problem("client_ca_file", message);
         }
         Some(Self { ca_file, required })
     }
-}
-
-/// The authorities in a file's content, all of which can be used.
-pub(in crate::protocol::jsonrpc) fn authorities(content: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(content) {
-        let certificate = certificate.map_err(|error| format!("cannot be read: {error}"))?;
-        let added = roots.add(certificate);
-        added.map_err(|error| format!("holds a certificate that cannot be used: {error}"))?;
-    }
-    if roots.is_empty() { Err("holds no certificate in PEM form".to_owned()) } else { Ok(roots) }
 }
 
 #[cfg(test)]

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::config::{self, LARGEST_PEM, TlsConfig};
+use super::super::config::{LARGEST_PEM, TlsConfig};
 use super::client_certs::Authorities;
 use crate::config::file;
+use crate::pem;
 
 /// What speaks TLS.
 #[derive(Clone)]
@@ -54,10 +53,13 @@ impl Files {
             return Ok(None);
         };
         let file = clients.ca_file.display();
-        let wrong = |why: String| anyhow!("[http.tls] client_ca_file {file}: {why}");
-        let content = content.as_ref().map_err(|error| wrong(error.to_string()))?;
-        let roots = config::authorities(content).map_err(wrong)?;
-        Authorities::new((content, roots), clients.required).map(Some).map_err(wrong)
+        let wrong = |why: String| anyhow!("[http.tls] client_ca_file {file} {why}");
+        let content =
+            content.as_ref().map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let roots = pem::authorities(content).map_err(wrong)?;
+        Authorities::new((content, roots), clients.required)
+            .map(Some)
+            .map_err(|error| wrong(format!("cannot be used: {error}")))
     }
 
     /// What accepts connections with them. The error names the file and what is wrong with it.
@@ -66,11 +68,10 @@ impl Files {
         let cert =
             self.cert.as_ref().map_err(|e| anyhow!("[http.tls] cert_file {cert_file}: {e}"))?;
         let key = self.key.as_ref().map_err(|e| anyhow!("[http.tls] key_file {key_file}: {e}"))?;
-        let chain = CertificateDer::pem_slice_iter(cert)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| anyhow!("[http.tls] cert_file {cert_file}: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| anyhow!("[http.tls] key_file {key_file}: {error}"))?;
+        let chain = pem::certificates(cert)
+            .map_err(|complaint| anyhow!("[http.tls] cert_file {cert_file} {complaint}"))?;
+        let key = pem::private_key(key)
+            .map_err(|complaint| anyhow!("[http.tls] key_file {key_file} {complaint}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authorities = self.authorities(config)?;
         let verifier = authorities.as_ref().map(|authorities| authorities.verifier());

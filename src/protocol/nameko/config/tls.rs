@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt as _;
 use lapin::uri::AMQPScheme;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::Node;
+use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::pem;
+
+/// More than any chain of certificates takes, in bytes.
+const LARGEST_PEM: usize = 1 << 20;
 
 /// A CA of one's own, and a client certificate with its key.
 pub(super) struct Files {
@@ -63,16 +66,7 @@ impl Files {
             .map_err(unusable("url"))?;
         // A CA of one's own is trusted alone; without one, the system's are.
         let builder = match &self.ca {
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(certificates("ca_file", path)?);
-                if roots.is_empty() {
-                    let shown = shown_path(path);
-                    let complaint = format!("{shown} holds no certificate that can be used");
-                    return Err(("ca_file", complaint));
-                }
-                builder.with_root_certificates(roots)
-            }
+            Some(path) => builder.with_root_certificates(read("ca_file", path, pem::authorities)?),
             None => builder.with_native_roots().map_err(|_| {
                 let complaint = "this system has no certificates to check an amqps:// broker's \
                                  with: name a `ca_file`";
@@ -82,22 +76,21 @@ impl Files {
         let Some((cert, key)) = &self.identity else {
             return Ok(Arc::new(builder.with_no_client_auth()));
         };
-        let chain = certificates("cert_file", cert)?;
-        let shown = shown_path(key);
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|_| {
-            ("key_file", format!("{shown} holds no readable private key in PEM form"))
-        })?;
+        let chain = read("cert_file", cert, pem::certificates)?;
+        let key = read("key_file", key, pem::private_key)?;
         let config = builder.with_client_auth_cert(chain, key);
         config.map(Arc::new).map_err(unusable("cert_file"))
     }
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Complaint> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let complaint = match read {
-        Ok(certificates) if !certificates.is_empty() => return Ok(certificates),
-        Ok(_) => "holds no certificate in PEM form".to_owned(),
-        Err(error) => format!("cannot be read: {error}"),
-    };
-    Err((key, format!("{} {complaint}", shown_path(path))))
+/// What a file holds, or what is wrong with it.
+fn read<T>(
+    key: &'static str,
+    path: &Path,
+    read: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<T, Complaint> {
+    let content = file::read(path, LARGEST_PEM)
+        .map_err(|error| format!("cannot be read: {}", file::complaint(&error)));
+    let held = content.and_then(|content| read(&content));
+    held.map_err(|complaint| (key, format!("{} {complaint}", shown_path(path))))
 }

@@ -402,10 +402,10 @@ mod tests {
             (with("nkey = \"SUgeheim\""), &["is not a user's seed"]),
             (with("credentials_file = \"/nowhere\""), &["cannot read /nowhere"]),
             (with("credentials_file = \"Cargo.toml\""), &["no block that says `NATS USER JWT`"]),
-            (with("ca_file = \"/nowhere\""), &["cannot read /nowhere"]),
+            (with("ca_file = \"/nowhere\""), &["/nowhere cannot be read"]),
             (
                 with("cert_file = \"Cargo.toml\""),
-                &["no block that says `-----BEGIN CERT", "`cert_file` without `key_file`"],
+                &["holds no certificate in PEM form", "`cert_file` without `key_file`"],
             ),
             (url("tls://h:1") + "\ntls = false", &["`tls = false` beside a tls:// server"]),
             (with("ping_interval = \"1m\""), &["`ping_interval` in", "\"10s\""]),
