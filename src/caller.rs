@@ -156,6 +156,27 @@ impl Denial {
         matches!(self, Denial::NotYet | Denial::NoKeys | Denial::BadSignature)
     }
 
+    /// Its word in a metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Denial::Malformed => "malformed",
+            Denial::Several => "several",
+            Denial::UnknownKey => "unknown_key",
+            Denial::Expired => "expired",
+            Denial::NotYet => "not_yet",
+            Denial::Algorithm => "algorithm",
+            Denial::BadSignature => "bad_signature",
+            Denial::WrongIssuer => "wrong_issuer",
+            Denial::WrongAudience => "wrong_audience",
+            Denial::MissingClaim => "missing_claim",
+            Denial::Ambiguous => "ambiguous",
+            Denial::UnknownCritical => "unknown_critical",
+            Denial::TooLong => "too_long",
+            Denial::NoKeys => "no_keys",
+            Denial::Withdrawn => "withdrawn",
+        }
+    }
+
     /// What the caller is told.
     pub fn message(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::routes::{self, RoutesPage};
+use crate::auth::Auth;
 use crate::exposer::Extent;
 use crate::exposer::board::{Board, Unexposed};
 use crate::ingress::Page;
@@ -28,6 +29,8 @@ pub struct Overview {
     pub exposes: Arc<Board>,
     /// The metrics.
     pub exporter: Exporter,
+    /// Who calls is known by.
+    pub auth: Arc<Auth>,
     /// Set when the gateway takes no new calls.
     pub draining: AtomicBool,
 }
@@ -52,6 +55,7 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     if overview.draining.load(Ordering::Relaxed) {
         missing.push("gateway: draining, no new calls".to_owned());
     }
+    missing.extend(overview.auth.lacks().map(|why| format!("auth: {why}")));
     let table = overview.router.table();
     let mut remarks = Vec::new();
     for target in table.targets() {

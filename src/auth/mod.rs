@@ -102,6 +102,11 @@ impl Auth {
         }
     }
 
+    /// Why tokens cannot be verified, if so: the keys of their issuer have never been had.
+    pub fn lacks(&self) -> Option<String> {
+        self.in_force.load().tokens.as_ref().and_then(|tokens| tokens.lack())
+    }
+
     /// Reads again the file that keys of tokens stand in.
     pub fn look(&self) {
         if let Some(tokens) = &self.in_force.load().tokens {

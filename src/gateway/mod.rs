@@ -80,7 +80,7 @@ pub async fn run(
     let ingresses = bound.run(&router, bridges.topics(), &auth);
     upstreams.expose(&config, &router);
     bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
-    let overview = overview(&router, &ingresses, &upstreams, &exporter);
+    let overview = overview(&router, (&ingresses, &auth), &upstreams, &exporter);
     let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
     let (ingress, address) = admin.address();
     info!(ingress, %address, "listening");
@@ -146,7 +146,7 @@ pub async fn run(
 /// What the pages for operators show.
 fn overview(
     router: &Arc<Router>,
-    ingresses: &Ingresses,
+    (ingresses, auth): (&Ingresses, &Arc<Auth>),
     upstreams: &Upstreams,
     exporter: &Exporter,
 ) -> Arc<Overview> {
@@ -155,6 +155,7 @@ fn overview(
         pages: ingresses.pages(),
         exposes: Arc::clone(upstreams.board()),
         exporter: exporter.clone(),
+        auth: Arc::clone(auth),
         draining: AtomicBool::new(false),
     })
 }

@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_macros, reason = "this is the one folder that moves metrics")]
 
+mod auth;
 mod calls;
 mod events;
 mod hub;
@@ -25,6 +26,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use auth::{IssuerMetrics, credential_refused};
 pub use calls::{CallLabels, CallMetrics, CallOutcome};
 pub use events::{EventMetrics, EventOutcome, SubscriberCount};
 pub use hub::HubMetrics;
@@ -67,6 +69,10 @@ const KEYED: &str = "genkan_idempotency_calls_total";
 const KEYS: &str = "genkan_idempotency_keys";
 const KEPT_ANSWERS: &str = "genkan_idempotency_held_bytes";
 const KEYS_FORGOTTEN: &str = "genkan_idempotency_forgotten_total";
+const CREDENTIALS_REFUSED: &str = "genkan_credentials_refused_total";
+const ISSUER_KEYS: &str = "genkan_issuer_keys";
+const ISSUER_FETCHED: &str = "genkan_issuer_fetched_timestamp_seconds";
+const ISSUER_FETCHES: &str = "genkan_issuer_fetches_total";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -178,6 +184,14 @@ fn describe() {
     describe_gauge!(KEYS, "Idempotency keys that are known");
     describe_gauge!(KEPT_ANSWERS, Unit::Bytes, "Answers that are kept for repetitions");
     describe_counter!(KEYS_FORGOTTEN, "Idempotency keys and answers forgotten for a limit");
+    describe_counter!(CREDENTIALS_REFUSED, "Keys and tokens that callers showed and are not taken");
+    describe_gauge!(ISSUER_KEYS, "Keys of the issuer of tokens that are known");
+    describe_gauge!(
+        ISSUER_FETCHED,
+        Unit::Seconds,
+        "When the keys of the issuer of tokens were fetched, since 1970"
+    );
+    describe_counter!(ISSUER_FETCHES, "Fetches of the keys of the issuer of tokens");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 

@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -20,6 +20,7 @@ use super::verify::Head;
 use crate::auth::settings::{JwksConfig, JwtConfig, KeySource};
 use crate::backoff::Backoff;
 use crate::caller::Denial;
+use crate::metrics::IssuerMetrics;
 use crate::tasks::Tasks;
 
 /// How long after a fetch names that are not known lead to no other one.
@@ -42,6 +43,7 @@ struct State {
     wanted: Notify,
     /// Counts the fetches that have ended.
     fetched: watch::Sender<u64>,
+    metrics: IssuerMetrics,
 }
 
 #[derive(Default)]
@@ -49,6 +51,8 @@ struct Known {
     keys: Option<Arc<KeySet>>,
     /// When a fetch ended last, and whether it brought keys.
     last: Option<(Instant, bool)>,
+    /// When keys were fetched last.
+    fetched: Option<SystemTime>,
     /// Another one has taken its place: who waits for a fetch still may end it.
     is_over: bool,
 }
@@ -59,7 +63,8 @@ impl Issuer {
         let same = before.filter(|before| before.asks_where(&config));
         let known = Mutex::new(same.map(|same| same.state.known().anew()).unwrap_or_default());
         let (wanted, fetched) = (Notify::new(), watch::Sender::new(0));
-        let state = Arc::new(State { config, known, wanted, fetched });
+        let metrics = IssuerMetrics::new();
+        let state = Arc::new(State { config, known, wanted, fetched, metrics });
         let ended = tasks.shutdown().child_token();
         let (fetching, until, sessions) = (Arc::clone(&state), ended.clone(), tasks.clone());
         tasks.spawn("issuer's keys", async move {
@@ -74,6 +79,20 @@ impl Issuer {
             (KeySource::Url(from), KeySource::Url(other)) => from.is_same_place(other),
             _ => false,
         }
+    }
+
+    /// Shows in the metrics what is known.
+    pub(super) fn show(&self) {
+        let known = self.state.known();
+        let keys = known.keys.as_ref().map_or(0, |keys| keys.len());
+        self.state.metrics.show(keys, known.fetched);
+    }
+
+    /// Why no token can be verified, if so: for an operator.
+    pub(super) fn lacks(&self) -> Option<String> {
+        let KeySource::Url(from) = &self.state.config.keys else { return None };
+        let lacks = self.state.known().keys.is_none();
+        lacks.then(|| format!("no keys of the issuer of tokens yet, from {}", from.shown))
     }
 
     /// The keys that are known.
@@ -129,7 +148,7 @@ impl Known {
         let keys = self.keys.as_ref().map(|keys| Arc::new(keys.anew()));
         // Where a fetch failed it is not known when the next one is due: at once.
         let last = self.last.filter(|(_, brought)| *brought || keys.is_some());
-        Self { keys, last, is_over: false }
+        Self { keys, last, fetched: self.fetched, is_over: false }
     }
 
     /// How long what is known is as good as new.
@@ -204,6 +223,7 @@ impl State {
             let mut known = self.known();
             self.tell(from, &known, &read);
             known.last = Some((Instant::now(), brought));
+            self.metrics.fetched(brought);
             if let Ok(mut keys) = read {
                 if let Some(before) = &known.keys {
                     keys.succeed(before);
@@ -212,6 +232,7 @@ impl State {
                     keys.give_way_to(Some(&keys));
                 }
                 known.keys = Some(Arc::new(keys));
+                known.fetched = Some(SystemTime::now());
             }
         }
         self.fetched.send_modify(|count| *count += 1);

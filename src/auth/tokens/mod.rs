@@ -87,6 +87,11 @@ impl Tokens {
         self.known_keys().is_some()
     }
 
+    /// Why no token can be verified, if so.
+    pub fn lack(&self) -> Option<String> {
+        self.issuer().and_then(Issuer::lacks)
+    }
+
     fn issuer(&self) -> Option<&Issuer> {
         match &self.keys {
             Keys::Fixed(_) => None,
@@ -101,9 +106,12 @@ impl Tokens {
         }
     }
 
-    /// Reads the file of its keys again. The keys that it holds now are in force; those that it does not hold
+    /// Shows what is known of an issuer, or reads the file of its keys again. The keys that it holds now are in force; those that it does not hold
     /// any more are trusted no more. One that cannot be used keeps the old ones.
     pub fn look(&self) {
+        if let Some(issuer) = self.issuer() {
+            issuer.show();
+        }
         let (Keys::Fixed(keys), Some(file)) = (&self.keys, &self.config.file) else { return };
         let mut said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
         match file.read() {

@@ -35,6 +35,16 @@ impl Guarded {
         Self { nats, echo, gateway, toml }
     }
 
+    /// The same, where it is not ready yet, and answers all the same.
+    pub async fn begin(tables: &str, allow: &str) -> Self {
+        let nats = Nats::start();
+        let echo = NatsResponder::serve(nats.client().await, "echo", answer).await;
+        let toml = config(&nats, tables, allow);
+        let gateway = Gateway::start(&toml).await;
+        gateway.wait_for_metric("genkan_upstream_up", &[("upstream", "nats")], 1.0).await;
+        Self { nats, echo, gateway, toml }
+    }
+
     /// Puts other tables in force.
     pub async fn change(&mut self, tables: &str, allow: &str) {
         let seen = self.gateway.log().len();

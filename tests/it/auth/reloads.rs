@@ -262,7 +262,7 @@ async fn a_file_of_keys_that_is_replaced_is_in_force_by_itself() {
         // What cannot be used changes nothing, and is said once.
         let seen = guarded.gateway.log().len();
         folder.write(name, "short");
-        guarded.gateway.wait_for_log(seen, "the old ones stay").await;
+        guarded.gateway.wait_for_log(seen, "the file of the keys of tokens cannot be used").await;
         assert_eq!(socket.ask(rpc("echo.x")).await["result"], 1);
         folder.write(name, &after);
         eventually("the new key is in force", async || {
@@ -289,7 +289,7 @@ async fn a_token_of_the_admin_pages_that_is_replaced_is_in_force_by_itself() {
     assert_eq!(status("hunter2hunter2").await, 200);
     let seen = gateway.log().len();
     folder.write("token", "with blanks\n");
-    gateway.wait_for_log(seen, "the old token stays").await;
+    gateway.wait_for_log(seen, "the file of the token of [admin] cannot be used").await;
     assert_eq!(status("hunter2hunter2").await, 200);
     folder.write("token", "correct-horse\n");
     eventually("the new token is in force", async || {
@@ -325,4 +325,42 @@ async fn a_key_is_replaced_by_another_one_of_its_name() {
     assert_eq!(guarded.status(&headers).await, 401);
     as_fault(&socket.ask(rpc("echo.x")).await).is("access_denied", "not_sent");
     assert_eq!(guarded.status(&[("X-API-Key", &new)]).await, 429, "it is the same key's");
+}
+
+#[tokio::test]
+async fn operators_are_told_how_it_is_with_the_issuer_and_of_tokens_that_are_refused() {
+    let signer = Signer::es256();
+    let jwks = Jwks::serve(&[]).await;
+    jwks.say("500 Oops", "", "");
+    let guarded = Guarded::begin(&jwks.table("300ms"), "allow = [\"sub:*\"]").await;
+    let gateway = &guarded.gateway;
+    let page = gateway.page("/readyz").await;
+    let why = "auth: no keys of the issuer of tokens yet, from https://";
+    assert!(page.status == 503 && page.text().contains(why), "{page:?}");
+    let refused = "genkan_credentials_refused_total";
+    let bearer = |subject: &str, of: &Signer| {
+        let token = of.token("k", &claims(subject));
+        format!("Bearer {token}")
+    };
+    let token = bearer("alice", &signer);
+    assert_eq!(guarded.status(&[("Authorization", &token)]).await, 503);
+    assert_eq!(gateway.metric(refused, &[("reason", "no_keys")]).await, 1.0);
+    assert_eq!(guarded.status(&[("Authorization", "Bearer a.b.c")]).await, 401);
+    assert_eq!(gateway.metric(refused, &[("reason", "malformed")]).await, 1.0);
+    let fetches = "genkan_issuer_fetches_total";
+    assert!(gateway.metric(fetches, &[("outcome", "failed")]).await > 0.0);
+    jwks.tell(&[signer.jwk("k")]);
+    gateway.wait_until_ready().await;
+    gateway.wait_for_metric("genkan_issuer_keys", &[], 1.0).await;
+    assert!(gateway.metric(fetches, &[("outcome", "ok")]).await > 0.0);
+    assert!(gateway.metric("genkan_issuer_fetched_timestamp_seconds", &[]).await > 1e9);
+    // That it is down again makes nothing unready.
+    let failed = gateway.metric(fetches, &[("outcome", "failed")]).await;
+    jwks.say("500 Oops", "", "");
+    eventually("it is asked again", async || {
+        (gateway.metric(fetches, &[("outcome", "failed")]).await > failed).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.page("/readyz").await.status, 200);
+    assert_eq!(guarded.status(&[("Authorization", &token)]).await, 200);
 }

@@ -213,7 +213,7 @@ async fn before_the_issuer_has_told_its_keys_nobody_is_taken_for_a_stranger() {
     let signer = Signer::es256();
     let jwks = Jwks::serve(&[]).await;
     jwks.break_off();
-    let guarded = Guarded::start(&jwks.table("10m"), ALLOW).await;
+    let guarded = Guarded::begin(&jwks.table("10m"), ALLOW).await;
     let bearer = format!("Bearer {}", signer.token("k", &alice()));
     let headers = [("Authorization", bearer.as_str())];
     let answer = guarded.gateway.post("/call/echo/x", &headers, "[1]").await;

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Http;
 use crate::caller::{Caller, Denial};
+use crate::metrics::credential_refused;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What a subprotocol begins with that shows a token.
@@ -45,11 +46,15 @@ impl Http {
         if !self.auth.is_on() {
             return caller.clone();
         }
-        match shown {
-            Ok(None) => caller.clone(),
-            Ok(Some(shown)) => caller.clone().showing(self.auth.identify(shown).await),
-            Err(denial) => caller.clone().showing(Err(denial)),
+        let known = match shown {
+            Ok(None) => return caller.clone(),
+            Ok(Some(shown)) => self.auth.identify(shown).await,
+            Err(denial) => Err(denial),
+        };
+        if let Err(denial) = &known {
+            credential_refused(denial.label());
         }
+        caller.clone().showing(known)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::call::{Call, Context, Params, Payload};
 use crate::caller::{Caller, Denial};
 use crate::events::topics::{Notice, Resume, Subscription, Topics};
 use crate::fault::{Challenge, Fault, FaultKind};
-use crate::metrics::SubscriberCount;
+use crate::metrics::{SubscriberCount, credential_refused};
 use crate::route::pattern::Pattern;
 
 /// A method of Genkan's own that is about events.
@@ -85,6 +85,7 @@ impl Ears {
         }
         let token = token(&call.params)?;
         let denied = |denial: Denial| {
+            credential_refused(denial.label());
             let fault = Fault::not_sent(FaultKind::AccessDenied, denial.message());
             fault.with_challenge(Challenge::Invalid)
         };
