@@ -94,9 +94,10 @@ impl WebPolicy {
     fn is_own(&self, origin: &[u8], authority: &str) -> bool {
         let Ok(origin) = std::str::from_utf8(origin) else { return false };
         let Some((scheme, origin)) = origin.split_once("://") else { return false };
-        // A proxy may end TLS in front of a plain listener, though hardly on loopback.
+        // A proxy may end TLS in front of a plain listener. Whoever has a page under https has a
+        // certificate for its name: which names are the listener's own, was looked at before.
         let default_port = match scheme {
-            "https" if self.secure || !self.loopback => "443",
+            "https" => "443",
             "http" if !self.secure => "80",
             _ => return false,
         };
@@ -344,8 +345,8 @@ mod tests {
             ("localhost:8080", "http://LOCALHOST:8080", true),
             ("localhost", "http://localhost:80", true),
             ("localhost:8080", "https://app.example", true),
-            ("localhost:8080", "https://localhost:8080", false),
             ("localhost:8080", "http://localhost:3000", false),
+            ("localhost:8080", "https://localhost", false),
             ("localhost:8080", "http://127.0.0.1:8080", false),
             ("localhost:8080", "http://app.example", false),
             ("localhost:8080", "https://app.example.evil", false),
@@ -362,6 +363,21 @@ mod tests {
         let behind_proxy = policy(PUBLIC, false, &[], &[]);
         assert!(check(&behind_proxy, "api.example", "https://api.example"));
         assert!(!check(&behind_proxy, "api.example", "https://www.example"));
+        let beside_proxy = policy(LOOPBACK, false, &["api.example", "www.example:8443"], &[]);
+        for (host, origin, welcome) in [
+            ("api.example", "https://api.example", true),
+            ("api.example:443", "https://api.example", true),
+            ("API.example", "https://api.example:443", true),
+            ("www.example:8443", "https://www.example:8443", true),
+            ("localhost", "https://localhost", true),
+            // Another port, another site, and a name that somebody has pointed at the proxy.
+            ("api.example", "https://api.example:8443", false),
+            ("api.example", "https://www.example", false),
+            ("evil.example", "https://evil.example", false),
+            ("127.0.0.1:8080", "https://api.example", false),
+        ] {
+            assert_eq!(check(&beside_proxy, host, origin), welcome, "{host} {origin}");
+        }
         let open = policy(PUBLIC, false, &[], &["*"]);
         assert!(check(&open, "api.example", "https://evil.example"));
         let two = [("host", "localhost"), ("origin", "http://localhost"), ("origin", "null")];

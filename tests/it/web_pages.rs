@@ -77,6 +77,31 @@ async fn a_page_of_the_listeners_own_origin_may_call() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_that_ends_tls_its_own_pages_may_call() {
+    let echo = Echo::with("[http]\nhosts = [\"api.example\"]").await;
+    let own = [("Host", "api.example"), ("Origin", "https://api.example")];
+    for site in [None, Some(("Sec-Fetch-Site", "same-origin"))] {
+        let headers: Vec<_> = own.into_iter().chain(site).collect();
+        let answer = echo.gateway.post("/api", &headers, CALL).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["result"], "p");
+    }
+    assert_eq!(echo.called().len(), 2);
+    // Pages of another site; and where the proxy does not hand on its clients' `Host`, nobody can tell
+    // its own pages from those whose name was pointed at it: what the browser says is true of both.
+    let address = echo.gateway.http.as_str();
+    for (host, origin) in [
+        ("api.example", "https://evil.example"),
+        ("evil.example", "https://evil.example"),
+        (address, "https://api.example"),
+    ] {
+        let headers = [("Host", host), ("Origin", origin), ("Sec-Fetch-Site", "same-origin")];
+        is_turned_away(&echo.gateway.post("/api", &headers, CALL).await, "/api");
+    }
+    assert_eq!(echo.called().len(), 2);
+}
+
+#[tokio::test]
 async fn a_name_that_was_pointed_at_this_machine_is_not_the_listeners() {
     let echo = Echo::with("[http]\nhosts = [\"gateway.example\"]").await;
     let address = &echo.gateway.http;
