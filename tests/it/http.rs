@@ -262,6 +262,45 @@ async fn a_browser_on_a_configured_origin_may_call() {
     }
 }
 
+/// What programs in browsers send: a stream of events that goes on where it was, tracing, libraries' habits.
+#[tokio::test]
+async fn a_page_may_send_what_programs_in_browsers_send_and_read_what_is_told() {
+    let cors = "[http.cors]\norigins = [\"https://app.example\"]\nheaders = [\"Sentry-Trace\"]\n";
+    let echo = Echo::with(cors).await;
+    let sent = "accept,authorization,baggage,cache-control,content-type,idempotency-key,last-event-id,\
+                pragma,sentry-trace,traceparent,tracestate,x-api-key,x-request-id,x-requested-with";
+    let listed = |response: &crate::harness::http::Response, header: &str| {
+        let names = response.header(header).unwrap_or_default().to_lowercase();
+        names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+    };
+    for (path, method) in [("/events?topic=a.b", "GET"), ("/api", "POST")] {
+        let preflight = [
+            ("Origin", "https://app.example"),
+            ("Access-Control-Request-Method", method),
+            ("Access-Control-Request-Headers", sent),
+        ];
+        let address = &echo.gateway.http;
+        let response = crate::harness::http::send(address, "OPTIONS", path, &preflight, b"").await;
+        assert_eq!(response.status, 200, "{response:?}");
+        let allowed = listed(&response, "access-control-allow-headers");
+        for name in sent.split(',') {
+            assert!(allowed.iter().any(|allowed| allowed == name), "{name}: {allowed:?}");
+        }
+    }
+    let response = echo.gateway.post("/api", &[("Origin", "https://app.example")], CALL).await;
+    let exposed = listed(&response, "access-control-expose-headers");
+    for name in [
+        "idempotency-replayed",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "www-authenticate",
+        "x-request-id",
+    ] {
+        assert!(exposed.iter().any(|exposed| exposed == name), "{name}: {exposed:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_may_send_credentials_only_where_that_is_configured() {
     const CREDENTIALS: &str = "access-control-allow-credentials";

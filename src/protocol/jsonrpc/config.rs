@@ -73,6 +73,8 @@ pub struct CorsConfig {
     pub origins: Vec<String>,
     /// Whether cookies and `Authorization` may come along.
     pub credentials: bool,
+    /// The headers that pages may send beside those that Genkan itself reads.
+    pub headers: Vec<http::HeaderName>,
     /// How long a browser may remember the answer to its preflight.
     pub max_age: Duration,
 }
@@ -206,6 +208,7 @@ impl CorsConfig {
         let cors = Self {
             origins: section.texts("origins"),
             credentials: section.flag("credentials", false),
+            headers: read_headers(&mut section),
             max_age: section.duration("max_age", Duration::from_secs(600)),
         };
         if !configured {
@@ -259,6 +262,23 @@ impl CorsConfig {
     }
 }
 
+fn read_headers(section: &mut Section<'_>) -> Vec<http::HeaderName> {
+    let names = section.texts("headers");
+    let headers = names.iter().filter_map(|name| {
+        // Browsers do not count Authorization among "*".
+        let header = http::HeaderName::from_bytes(name.as_bytes()).ok();
+        let header = header.filter(|header| header != "*");
+        if header.is_none() {
+            let shown = quoted(name);
+            let message =
+                format!("{shown} in `headers` is no header: name each, such as \"sentry-trace\"");
+            section.problem("headers", message);
+        }
+        header
+    });
+    headers.collect()
+}
+
 /// Whether a browser could send an origin so.
 fn is_as_sent(origin: &str) -> bool {
     let own_port = |(scheme, port)| origin.starts_with(scheme) && origin.ends_with(port);
@@ -309,6 +329,15 @@ mod tests {
                 read_for_test(&text, |root| HttpConfig::read(&mut root.section("http")));
             assert_eq!(problems.is_empty(), fits, "{origin}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn further_headers_are_named() {
+        let text = "[http.cors]\norigins = \"*\"\nheaders = [\"Sentry-Trace\", \"*\", \"a b\"]";
+        let (http, problems) =
+            read_for_test(text, |root| HttpConfig::read(&mut root.section("http")));
+        assert_eq!(http.cors.expect("there").headers, ["sentry-trace"]);
+        assert!(problems.len() == 2 && problems[0].message.contains("\"*\""), "{problems:?}");
     }
 
     #[test]

@@ -143,7 +143,15 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
         origins.sort_unstable();
         AllowOrigin::predicate(move |origin, _| origins.binary_search(origin).is_ok())
     };
+    // Those that are read, and those that browsers' programs send everywhere: a page whose library does
+    // (`EventSource`s over fetch, tracing) could not call at all.
     let allowed = [
+        header::ACCEPT,
+        header::CACHE_CONTROL,
+        header::PRAGMA,
+        headers::BAGGAGE,
+        headers::LAST_EVENT_ID,
+        headers::REQUESTED_WITH,
         header::CONTENT_TYPE,
         header::AUTHORIZATION,
         credentials::API_KEY,
@@ -167,7 +175,9 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(allowed)
+        .allow_headers(
+            allowed.into_iter().chain(config.headers.iter().cloned()).collect::<Vec<_>>(),
+        )
         .expose_headers(exposed)
         .allow_credentials(config.credentials)
         .max_age(config.max_age)
