@@ -328,6 +328,12 @@ impl Caller {
         self.identities().next()
     }
 
+    /// As whom it is known first of all, in the words of `allow`: `key:web`. For people and the log.
+    pub fn name(&self) -> Option<String> {
+        let Identity { scheme, subject, .. } = &**self.identity()?;
+        Some(format!("{}:{subject}", scheme.word()))
+    }
+
     /// As whom it is known by what it showed.
     pub fn shown(&self) -> Option<&Arc<Identity>> {
         match &self.shown {

@@ -2,21 +2,24 @@
 //! cost a look at a flag.
 //!
 //! Must not: hold a payload, a header or anything else that a caller or a service sent, but for
-//! the name that was called and the trace id.
+//! the name that was called, the trace id, and as whom somebody has verified the caller.
 
 use std::time::Duration;
 
 use tracing::{Span, debug, debug_span, field};
 
-use super::ledger::IngressLabel;
+use super::policy::Arrival;
 use super::table::Row;
 use crate::metrics::CallOutcome;
 
 /// Opens the span. What is logged on the way to the answer belongs to it.
-pub(super) fn open(row: &Row, ingress: IngressLabel, call: &str, trace_id: &str) -> Span {
+pub(super) fn open(row: &Row, arrival: &Arrival<'_>, trace_id: &str) -> Span {
+    let &Arrival { ingress, caller, name, .. } = arrival;
     debug_span!(
         "call",
-        call,
+        call = name,
+        address = caller.address().map(field::display),
+        caller = caller.name(),
         ingress = ingress.as_str(),
         route = row.rule.pattern.as_str(),
         upstream = row.rule.upstream,

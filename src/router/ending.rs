@@ -13,6 +13,7 @@ use super::fault_log::FaultLine;
 use super::ledger::IngressLabel;
 use super::policy::Arrival;
 use super::table::Row;
+use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::metrics::CallOutcome;
 use crate::trace::TraceParent;
@@ -23,6 +24,8 @@ pub struct Ending {
     ingress: IngressLabel,
     received: Instant,
     trace: Option<TraceParent>,
+    /// For the log.
+    caller: Caller,
     span: Span,
     written: bool,
 }
@@ -33,9 +36,10 @@ impl Ending {
         let &Arrival { ingress, received, .. } = arrival;
         let trace = arrival.trace.or_else(|| enabled!(Level::DEBUG).then(TraceParent::generate));
         let trace_id = trace.as_ref().map_or("", TraceParent::trace_id);
-        let span = call_span::open(&row, ingress, arrival.name, trace_id);
+        let span = call_span::open(&row, arrival, trace_id);
         row.ledger().begun(ingress);
-        Self { row, ingress, received, trace, span, written: false }
+        let caller = arrival.caller.clone();
+        Self { row, ingress, received, trace, caller, span, written: false }
     }
 
     /// The row that decides about the call.
@@ -53,7 +57,7 @@ impl Ending {
         let (row, span) = (Arc::clone(&self.row), self.span.clone());
         let &Self { ingress, received, trace, .. } = self;
         row.ledger().begun(ingress);
-        Self { row, ingress, received, trace, span, written: true }
+        Self { row, ingress, received, trace, caller: Caller::NOBODY, span, written: true }
     }
 
     /// The call's span.
@@ -72,9 +76,10 @@ impl Ending {
         self.count(outcome, fault, now);
         let Some(fault) = fault else { return };
         let trace = &self.trace();
-        let (ingress, row) = (self.ingress, &self.row);
+        let (ingress, row, caller) = (self.ingress, &self.row, &self.caller);
         let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
-        row.ledger().faults.write(FaultLine { ingress, route, upstream, call: name, trace, fault });
+        let line = FaultLine { ingress, route, upstream, call: name, caller, trace, fault };
+        row.ledger().faults.write(line);
     }
 
     fn count(&mut self, outcome: CallOutcome, fault: Option<&Fault>, now: Instant) {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Router;
 use super::ledger::IngressLabel;
 use crate::call::{Call, Reply};
+use crate::caller::Caller;
 use crate::exposer::{Entrance, Fits};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::trace::TraceParent;
@@ -47,11 +48,11 @@ impl Entrance for RouterEntrance {
     }
 
     fn refuse(&self, called: &str, trace: &TraceParent, since: Instant, fault: &Fault) {
-        self.router.ledger.refuse(self.ingress, (called, trace), since, fault);
+        self.router.ledger.refuse(self.ingress, (called, &Caller::NOBODY, trace), since, fault);
     }
 
     fn lost(&self, called: &str, trace: &TraceParent, fault: &Fault) {
-        self.router.ledger.tell(self.ingress, (called, trace), fault);
+        self.router.ledger.tell(self.ingress, (called, &Caller::NOBODY, trace), fault);
     }
 }
 

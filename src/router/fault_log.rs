@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::ledger::IngressLabel;
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::flood::Flood;
 use crate::trace::TraceParent;
@@ -28,6 +29,8 @@ pub struct FaultLine<'a> {
     pub upstream: &'a str,
     /// What was called; empty where that could not be read.
     pub call: &'a str,
+    /// Who called, as far as somebody has verified it.
+    pub caller: &'a Caller,
     /// The trace of the call.
     pub trace: &'a TraceParent,
     /// The fault.
@@ -74,19 +77,47 @@ impl FaultLog {
 
 fn write_line(line: FaultLine<'_>) {
     let FaultLine { route, upstream, call, fault, .. } = line;
+    // What it showed is no part of it: a secret may be.
+    let address = line.caller.address().map(tracing::field::display);
+    let caller = line.caller.name();
+    let caller = caller.as_deref();
     let ingress = line.ingress.as_str();
     let trace_id = line.trace.trace_id();
     let (kind, outcome, reason) =
         (fault.kind().as_str(), fault.outcome().as_str(), fault.message());
     match fault.kind() {
         FaultKind::Internal => {
-            error!(ingress, route, upstream, call, kind, outcome, trace_id, reason, "call failed");
+            error!(
+                ingress,
+                route,
+                upstream,
+                call,
+                address,
+                caller,
+                kind,
+                outcome,
+                trace_id,
+                reason,
+                "call failed"
+            );
         }
         FaultKind::Timeout
         | FaultKind::Unavailable
         | FaultKind::Overloaded
         | FaultKind::AccessDenied => {
-            warn!(ingress, route, upstream, call, kind, outcome, trace_id, reason, "call failed");
+            warn!(
+                ingress,
+                route,
+                upstream,
+                call,
+                address,
+                caller,
+                kind,
+                outcome,
+                trace_id,
+                reason,
+                "call failed"
+            );
         }
         FaultKind::ParseError
         | FaultKind::InvalidRequest
@@ -95,7 +126,19 @@ fn write_line(line: FaultLine<'_>) {
         | FaultKind::InvalidParams
         | FaultKind::Application
         | FaultKind::TooLarge => {
-            info!(ingress, route, upstream, call, kind, outcome, trace_id, reason, "call failed");
+            info!(
+                ingress,
+                route,
+                upstream,
+                call,
+                address,
+                caller,
+                kind,
+                outcome,
+                trace_id,
+                reason,
+                "call failed"
+            );
         }
     }
 }

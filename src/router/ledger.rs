@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::fault_log::{FaultLine, FaultLog};
 use super::table::NO_ROUTE;
+use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::metrics::{CallLabels, CallMetrics, CallOutcome};
 use crate::trace::TraceParent;
@@ -95,12 +96,12 @@ impl Ledger {
         counters(&self.ingresses)
     }
 
-    /// Counts and logs a fault that was found before there was a call to route, called so as far as is
-    /// known.
+    /// Counts and logs a fault that was found before there was a call to route, called so and by whom as
+    /// far as is known.
     pub(super) fn refuse(
         &self,
         ingress: IngressLabel,
-        called: (&str, &TraceParent),
+        called: (&str, &Caller, &TraceParent),
         since: Instant,
         fault: &Fault,
     ) {
@@ -113,11 +114,11 @@ impl Ledger {
     pub(super) fn tell(
         &self,
         ingress: IngressLabel,
-        (call, trace): (&str, &TraceParent),
+        (call, caller, trace): (&str, &Caller, &TraceParent),
         fault: &Fault,
     ) {
         let (route, upstream) = (NO_ROUTE, NO_ROUTE);
-        self.faults.write(FaultLine { ingress, route, upstream, call, trace, fault });
+        self.faults.write(FaultLine { ingress, route, upstream, call, caller, trace, fault });
     }
 }
 

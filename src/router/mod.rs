@@ -33,6 +33,7 @@ use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::call::Call;
+use crate::caller::Caller;
 use crate::exposer::Fits;
 use crate::fault::Fault;
 use crate::route::Dialect;
@@ -122,11 +123,11 @@ impl Router {
     pub fn refuse(
         &self,
         ingress: IngressLabel,
-        trace: &TraceParent,
+        (caller, trace): (&Caller, &TraceParent),
         since: Instant,
         fault: &Fault,
     ) {
-        self.ledger.refuse(ingress, ("", trace), since, fault);
+        self.ledger.refuse(ingress, ("", caller, trace), since, fault);
     }
 
     /// Writes what the log of faults has summed up. To be called every second or so; at the end

@@ -134,7 +134,7 @@ impl<'a> Io<'a> {
         }
         let Some((router, ingress)) = self.shared.routing() else { return };
         for fault in &self.refused {
-            router.refuse(ingress, &TraceParent::generate(), self.now, fault);
+            router.refuse(ingress, (&Caller::NOBODY, &TraceParent::generate()), self.now, fault);
         }
         for leaving in self.leaving {
             self.shared.tasks.spawn_session(leaving.carry_out(Arc::clone(self.shared)));

@@ -4,6 +4,7 @@ mod certificates;
 pub mod issuer;
 mod key_limits;
 mod keys;
+mod log;
 mod names;
 mod operators;
 mod reloads;

@@ -31,8 +31,9 @@ pub(super) async fn call(
     request: HttpRequest,
 ) -> Response {
     let Ok(Path((service, method))) = path else {
+        let (caller, fault) = (http.connected(&request).caller, rpc::unreadable_path());
         let parts = body::leave(&http, request).await;
-        return refuse(&http, &parts.headers, StatusCode::BAD_REQUEST, &rpc::unreadable_path());
+        return refuse(&http, (&caller, &parts.headers), StatusCode::BAD_REQUEST, &fault);
     };
     let mut received = Instant::now();
     let Connected { account, caller, .. } = http.connected(&request);
@@ -44,7 +45,7 @@ pub(super) async fn call(
     let Read { name, params, timeout, key } = match read {
         Ok(read) => read,
         Err(Declined { fault, status }) => {
-            http.router.refuse(http.ingress, &context.trace, received, &fault);
+            http.router.refuse(http.ingress, (&caller, &context.trace), received, &fault);
             let mut response = problem(&fault, status);
             headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
             return response;
@@ -97,15 +98,18 @@ pub(super) async fn not_found(State(http): HttpState, request: HttpRequest) -> R
     let message = "nothing is served at this path: POST to /api, /api/{service} or \
                    /call/{service}/{method}";
     let fault = Fault::not_sent(FaultKind::UnknownService, message);
+    let caller = http.connected(&request).caller;
     let parts = body::leave(&http, request).await;
-    refuse(&http, &parts.headers, StatusCode::NOT_FOUND, &fault)
+    refuse(&http, (&caller, &parts.headers), StatusCode::NOT_FOUND, &fault)
 }
 
 /// `GET /call/…` and the like.
 pub(super) async fn not_post(State(http): HttpState, request: HttpRequest) -> Response {
     let fault = envelope::invalid("calls are sent with the HTTP method POST");
+    let caller = http.connected(&request).caller;
     let parts = body::leave(&http, request).await;
-    let mut response = refuse(&http, &parts.headers, StatusCode::METHOD_NOT_ALLOWED, &fault);
+    let mut response =
+        refuse(&http, (&caller, &parts.headers), StatusCode::METHOD_NOT_ALLOWED, &fault);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
@@ -171,37 +175,43 @@ async fn read(
 /// Refuses a request whose body has been taken off the wire.
 pub(super) fn refuse(
     http: &Http,
-    request_headers: &HeaderMap,
+    (caller, request_headers): (&Caller, &HeaderMap),
     status: StatusCode,
     fault: &Fault,
 ) -> Response {
     let received = Instant::now();
     let context: Context = headers::read_context(request_headers, &Caller::NOBODY, false);
-    http.router.refuse(http.ingress, &context.trace, received, fault);
+    http.router.refuse(http.ingress, (caller, &context.trace), received, fault);
     let mut response = problem(fault, status);
     headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
     response
 }
 
 /// The answer to a request whose head did not come in time.
-pub(super) fn head_too_slow(http: &Http) -> Vec<u8> {
+pub(super) fn head_too_slow(http: &Http, caller: &Caller) -> Vec<u8> {
     let (limit, now) = (http.config.read_timeout, Instant::now());
     let message = format!("the request's head did not arrive within {}", format_duration(limit));
     let fault = Fault::not_sent(FaultKind::Timeout, message);
     let began = now.checked_sub(limit).unwrap_or(now);
-    last_words(http, StatusCode::REQUEST_TIMEOUT, &fault, began)
+    last_words(http, caller, StatusCode::REQUEST_TIMEOUT, &fault, began)
 }
 
 /// The answer to a request of whose head half had come when the gateway began to drain.
-pub(super) fn head_too_late(http: &Http) -> Vec<u8> {
+pub(super) fn head_too_late(http: &Http, caller: &Caller) -> Vec<u8> {
     let fault = body::too_late();
-    last_words(http, answer::status(&fault), &fault, Instant::now())
+    last_words(http, caller, answer::status(&fault), &fault, Instant::now())
 }
 
 /// An answer as it goes over the wire: there is no request that hyper could answer. It is counted
 /// and logged like every refusal.
-fn last_words(http: &Http, status: StatusCode, fault: &Fault, began: Instant) -> Vec<u8> {
-    http.router.refuse(http.ingress, &TraceParent::generate(), began, fault);
+fn last_words(
+    http: &Http,
+    caller: &Caller,
+    status: StatusCode,
+    fault: &Fault,
+    began: Instant,
+) -> Vec<u8> {
+    http.router.refuse(http.ingress, (caller, &TraceParent::generate()), began, fault);
     let document = document(fault, status);
     let length = document.len();
     let head = format!(

@@ -71,8 +71,13 @@ pub(super) fn about_topics(
 /// Whether the caller may call what is Genkan's own; counted where not.
 fn may(http: &Http, ingress: IngressLabel, call: &Call) -> Result<(), Fault> {
     http.auth.lets_call_own(&call.caller, call.name.as_str()).inspect_err(|fault| {
-        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+        refuse(http, ingress, call, fault);
     })
+}
+
+/// Counts and logs the fault of a call that no row has to do with.
+fn refuse(http: &Http, ingress: IngressLabel, call: &Call, fault: &Fault) {
+    http.router.refuse(ingress, (&call.caller, &call.context.trace), call.received, fault);
 }
 
 /// Listens to topics, or leaves off.
@@ -91,7 +96,7 @@ async fn events(
         None => Err(invalid("events are pushed over a WebSocket, or a stream at GET /events")),
     };
     if let Err(fault) = &answered {
-        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+        refuse(http, ingress, call, fault);
     }
     answer(answered)
 }
@@ -104,7 +109,7 @@ async fn own(http: &Http, ingress: IngressLabel, method: Method, call: Call) -> 
     let admitted = http.auth.lets_call_own(&call.caller, call.name.as_str());
     let answered = admitted.and_then(|()| http.registry.answer(method, &call.params, &table));
     if let Err(fault) = &answered {
-        http.router.refuse(ingress, &call.context.trace, call.received, fault);
+        refuse(http, ingress, &call, fault);
     }
     (answer(answered), true)
 }

@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, StatusCode, Version, header};
 use super::super::envelope::invalid;
 use super::exchange_body::RequestBody;
 use super::{Http, bare, body, rpc};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::web::{Unwelcome, WebPolicy};
 
@@ -46,7 +47,12 @@ pub(super) fn check<B>(policy: &WebPolicy, request: &Request<B>) -> Result<(), T
 impl TurnedAway {
     /// The answer, in the terms of the path that was asked for. The connection ends with it where
     /// what follows cannot be trusted to be a request.
-    pub(super) async fn answer(&self, http: &Arc<Http>, request: Request<RequestBody>) -> Response {
+    pub(super) async fn answer(
+        &self,
+        http: &Arc<Http>,
+        caller: &Caller,
+        request: Request<RequestBody>,
+    ) -> Response {
         let (parts, body) = request.into_parts();
         let ends = self.status != StatusCode::FORBIDDEN && parts.version <= Version::HTTP_11;
         if !ends {
@@ -55,9 +61,9 @@ impl TurnedAway {
         let Parts { uri, headers, .. } = &parts;
         let path = uri.path();
         let mut response = if path == "/api" || path.starts_with("/api/") {
-            rpc::refuse(http, headers, self.status, &self.fault).map(Body::new)
+            rpc::refuse(http, (caller, headers), self.status, &self.fault).map(Body::new)
         } else {
-            bare::refuse(http, headers, self.status, &self.fault)
+            bare::refuse(http, (caller, headers), self.status, &self.fault)
         };
         if ends {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

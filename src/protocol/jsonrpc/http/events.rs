@@ -51,11 +51,14 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     let caller = http.identify_stream(&caller, &parts.headers).await;
     let asked = read(&parts.uri, parts.headers.get(LAST_EVENT_ID));
     let subscription = asked.and_then(|(wanted, resume)| {
-        Ok((http.topics.subscribe(caller, &wanted, &resume)?, !is_one_topic(&wanted)))
+        Ok((http.topics.subscribe(caller.clone(), &wanted, &resume)?, !is_one_topic(&wanted)))
     });
     let (subscription, by_number) = match subscription {
         Ok(subscription) => subscription,
-        Err(fault) => return bare::refuse(&http, &parts.headers, answer::status(&fault), &fault),
+        Err(fault) => {
+            let whom = (&caller, &parts.headers);
+            return bare::refuse(&http, whom, answer::status(&fault), &fault);
+        }
     };
     let listener = Listener {
         subscription,
@@ -89,8 +92,10 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
 /// `POST /events` and the like.
 pub(super) async fn not_get(State(http): HttpState, request: HttpRequest) -> Response {
     let fault = invalid("events are asked for with the HTTP method GET");
+    let caller = http.connected(&request).caller;
     let parts = body::leave(&http, request).await;
-    let mut response = bare::refuse(&http, &parts.headers, StatusCode::METHOD_NOT_ALLOWED, &fault);
+    let mut response =
+        bare::refuse(&http, (&caller, &parts.headers), StatusCode::METHOD_NOT_ALLOWED, &fault);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
     response
 }

@@ -281,7 +281,8 @@ impl Requester<'_> {
     }
 
     fn count(&self, fault: &Fault) {
-        self.http.router.refuse(self.ingress, &self.context.trace, self.received, fault);
+        let whom = (&self.caller, &self.context.trace);
+        self.http.router.refuse(self.ingress, whom, self.received, fault);
     }
 
     /// The form of an answer.

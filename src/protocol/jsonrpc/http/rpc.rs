@@ -38,7 +38,7 @@ pub(super) async fn service_api(
         Ok(Path(service)) => serve(&http, &connected, Some(service), request).await,
         Err(_) => {
             let parts = body::leave(&http, request).await;
-            refuse(&http, &parts.headers, StatusCode::OK, &unreadable_path())
+            refuse(&http, (&connected.caller, &parts.headers), StatusCode::OK, &unreadable_path())
         }
     };
     response.map(Body::new)
@@ -55,8 +55,10 @@ pub(super) async fn not_post(
     request: HttpRequest,
 ) -> axum::response::Response {
     let fault = invalid("JSON-RPC calls are sent with the HTTP method POST, or over WebSocket");
+    let caller = http.connected(&request).caller;
     let parts = body::leave(&http, request).await;
-    let mut response = refuse(&http, &parts.headers, StatusCode::METHOD_NOT_ALLOWED, &fault);
+    let mut response =
+        refuse(&http, (&caller, &parts.headers), StatusCode::METHOD_NOT_ALLOWED, &fault);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response.map(Body::new)
 }
@@ -65,12 +67,11 @@ pub(super) async fn not_post(
 /// JSON-RPC's.
 pub(super) fn refuse(
     http: &Arc<Http>,
-    request_headers: &http::HeaderMap,
+    (caller, request_headers): (&Caller, &http::HeaderMap),
     status: StatusCode,
     fault: &Fault,
 ) -> Response {
-    let nobody = Caller::NOBODY;
-    let requester = requester(http, nobody, None, request_headers, Instant::now());
+    let requester = requester(http, caller.clone(), None, request_headers, Instant::now());
     let mut response = respond(&requester, requester.refuse(fault), request_headers);
     *response.status_mut() = status;
     response

@@ -118,7 +118,8 @@ impl Server {
     ) -> Result<Answer, Infallible> {
         // All but the plain call in boxes, so that it does not carry their room.
         if let Err(turned_away) = door::check(&self.policy, &request) {
-            Ok(Box::pin(turned_away.answer(&self.http, request)).await.map(Either::Right))
+            let refused = turned_away.answer(&self.http, &connected.caller, request);
+            Ok(Box::pin(refused).await.map(Either::Right))
         } else if let Some(slot) = slot {
             let identified = self.http.identify_socket(&connected.caller, request.headers());
             let caller = Box::pin(identified).await;

@@ -212,7 +212,7 @@ impl Session {
                     if progress.is_busy() || !progress.is_in_head() {
                         connection.end_gracefully();
                     } else {
-                        progress.cut(bare::head_too_late(self.in_force.load().http()));
+                        progress.cut(bare::head_too_late(self.in_force.load().http(), &connected.caller));
                     }
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
                 }
@@ -280,7 +280,10 @@ impl Session {
             Verdict::Idle => Found::Unused,
             // The answer goes out when the connection is polled next; a peer that has not taken it
             // by the next look is cut off.
-            Verdict::SlowHead if closing || !progress.cut(bare::head_too_slow(server.http())) => {
+            Verdict::SlowHead
+                if closing
+                    || !progress.cut(bare::head_too_slow(server.http(), &connected.caller)) =>
+            {
                 Found::Lost
             }
             Verdict::SlowHead => Found::Cut,

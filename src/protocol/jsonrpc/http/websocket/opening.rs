@@ -74,7 +74,8 @@ pub(in super::super) fn open<B>(
     is_late: bool,
 ) -> Response {
     let started = Instant::now();
-    let refuse = |status, fault| rpc::refuse(http, request.headers(), status, &fault);
+    let whom = caller.clone();
+    let refuse = |status, fault| rpc::refuse(http, (&whom, request.headers()), status, &fault);
     if is_late {
         let message = "the gateway takes no more connections here: connect again";
         let fault = Fault::not_sent(FaultKind::Unavailable, message);
