@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::fingerprint::Fingerprint;
-use crate::call::Reply;
+use crate::call::{CallKind, Reply};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::IdempotencyMetrics;
 use crate::route::idempotency::Room;
@@ -75,9 +75,16 @@ struct Overflow {
 /// When an answer's time ends; of several at once, the number of the answer.
 type Place = (Instant, u64);
 
+/// What is asked under a key.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) params: Fingerprint,
+    pub(super) kind: CallKind,
+}
+
 struct Entry {
-    /// What was asked under the key.
-    request: Fingerprint,
+    /// What was asked under the key first.
+    asked: Asked,
     state: State,
 }
 
@@ -107,6 +114,8 @@ pub(super) enum Claim {
     Forgotten(Outcome),
     /// Something else was asked under the key.
     Other,
+    /// The same was asked by a notification, so that nobody knows a result.
+    Unanswered,
     /// So many calls are under way under keys that there is no room for one more.
     Full(usize),
 }
@@ -118,7 +127,7 @@ impl Claim {
             Claim::First(..) => "first",
             Claim::Joined(_) => "joined",
             Claim::Ended(_) | Claim::Forgotten(_) => "replayed",
-            Claim::Other | Claim::Full(_) => "refused",
+            Claim::Other | Claim::Unanswered | Claim::Full(_) => "refused",
         }
     }
 }
@@ -211,14 +220,14 @@ impl Answers {
     /// latest, and its answer is kept for `ttl`.
     pub(super) fn claim(
         self: &Arc<Self>,
-        (key, request): (Fingerprint, Fingerprint),
+        (key, asked): (Fingerprint, Asked),
         (now, until): (Instant, Instant),
         ttl: Duration,
     ) -> Claim {
         let mut known = self.lock();
         known.forget_until(now);
         if let Some(entry) = known.keys.get(&key) {
-            return entry.claim(request);
+            return entry.claim(asked);
         }
         known.make_room(1);
         if known.keys.len() >= known.room.max_keys {
@@ -226,7 +235,7 @@ impl Answers {
         }
         let (sender, told) = watch::channel(None);
         let state = State::UnderWay { told: told.clone(), until };
-        known.keys.insert(key, Entry { request, state });
+        known.keys.insert(key, Entry { asked, state });
         let run = Run { answers: Arc::clone(self), key, told: sender, ttl, is_over: false };
         Claim::First(run, Waiting { told, until })
     }
@@ -237,9 +246,13 @@ impl Answers {
 }
 
 impl Entry {
-    fn claim(&self, request: Fingerprint) -> Claim {
-        if self.request != request {
+    fn claim(&self, asked: Asked) -> Claim {
+        if self.asked.params != asked.params {
             return Claim::Other;
+        }
+        // A notification has nothing to be told: where the call has been made, it has been.
+        if self.asked.kind == CallKind::Notification && asked.kind == CallKind::Call {
+            return Claim::Unanswered;
         }
         match &self.state {
             State::UnderWay { told, until } => {

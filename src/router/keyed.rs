@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::answers::{Answers, Claim, Run, Told, Waiting};
+use super::answers::{Answers, Asked, Claim, Run, Told, Waiting};
 use super::fingerprint::{of_key, of_request};
 use super::policy::in_flight::Standing;
 use super::policy::{idempotency, once};
@@ -68,8 +68,9 @@ async fn hear(
     let (name, own) = (call.name.as_str(), ticket.deadline);
     // It is run for all who may join it, whose limits nobody knows.
     let deadline = Deadline::after(call.received, ticket.row().rule.timeout);
-    let fingerprints = (of_key(&call.caller, name, key), of_request(call));
-    let claim = answers.claim(fingerprints, (Instant::now(), deadline.at()), rule.ttl);
+    let asked = Asked { params: of_request(call), kind: call.kind };
+    let key = of_key(&call.caller, name, key);
+    let claim = answers.claim((key, asked), (Instant::now(), deadline.at()), rule.ttl);
     metrics::keyed(ticket.row().label(None), claim.became());
     match claim {
         Claim::First(run, waiting) => {
@@ -94,6 +95,7 @@ async fn hear(
         Claim::Ended(result) => Heard::again(result),
         Claim::Forgotten(outcome) => Heard::again(Err(idempotency::forgotten(name, outcome))),
         Claim::Other => Heard::refused(idempotency::other(name)),
+        Claim::Unanswered => Heard::refused(idempotency::unanswered(name)),
         Claim::Full(most) => {
             metrics::limited(ticket.row().label(None), "max_keys");
             Heard::refused(idempotency::full(name, most))

@@ -11,6 +11,10 @@ fn print(text: &str) -> Fingerprint {
     of_key(&Caller::NOBODY, name.as_str(), &IdempotencyKey::new(text).expect("a key"))
 }
 
+fn asked(params: &str) -> Asked {
+    Asked { params: print(params), kind: CallKind::Call }
+}
+
 fn answers(max_keys: usize, max_bytes: usize) -> Arc<Answers> {
     Answers::new(Room { max_keys, max_bytes }, Tasks::new())
 }
@@ -21,7 +25,24 @@ fn result(length: usize) -> Told {
 }
 
 fn claim(answers: &Arc<Answers>, key: &str, now: Instant, ttl: Duration) -> Claim {
-    answers.claim((print(key), print("body")), (now, now + HOUR), ttl)
+    answers.claim((print(key), asked("body")), (now, now + HOUR), ttl)
+}
+
+#[test]
+fn a_call_is_not_answered_by_a_notification_and_a_notification_is_by_a_call() {
+    let (answers, now) = (answers(10, 1_000), Instant::now());
+    let ask = |key: &str, kind| {
+        answers.claim((print(key), Asked { kind, ..asked("body") }), (now, now + HOUR), HOUR)
+    };
+    for (key, first, second, became) in [
+        ("a", CallKind::Notification, CallKind::Call, "refused"),
+        ("b", CallKind::Call, CallKind::Notification, "replayed"),
+        ("c", CallKind::Notification, CallKind::Notification, "replayed"),
+    ] {
+        let Claim::First(run, _) = ask(key, first) else { panic!("{key} is known") };
+        run.end(result(5), false, now);
+        assert_eq!(ask(key, second).became(), became, "{key}");
+    }
 }
 
 /// The bytes and keys that are known.
@@ -42,6 +63,7 @@ fn known(answers: &Arc<Answers>, key: &str, now: Instant) -> &'static str {
         Claim::Ended(Err(_)) => "a fault",
         Claim::Forgotten(_) => "the outcome",
         Claim::Other => "another",
+        Claim::Unanswered => "unanswered",
         Claim::Full(_) => "full",
     }
 }
@@ -145,7 +167,7 @@ async fn answers_go_before_their_keys() {
 async fn another_request_is_another_one_under_way_and_after() {
     let (answers, now) = (answers(10, 1_000), Instant::now());
     let other = |answers: &Arc<Answers>| {
-        answers.claim((print("a"), print("other")), (now, now + HOUR), HOUR)
+        answers.claim((print("a"), asked("other")), (now, now + HOUR), HOUR)
     };
     let Claim::First(run, _) = claim(&answers, "a", now, HOUR) else { panic!("it is known") };
     assert!(matches!(other(&answers), Claim::Other));
@@ -158,7 +180,7 @@ fn a_flood_of_keys_costs_no_more_than_there_is_room_for() {
     let (answers, now) = (answers(1_000, 10_000), Instant::now());
     for nth in 0..20_000_u64 {
         let at = now + Duration::from_millis(nth);
-        let key = (Fingerprint::of(nth), print("body"));
+        let key = (Fingerprint::of(nth), asked("body"));
         let Claim::First(run, _) = answers.claim(key, (at, at + HOUR), HOUR) else { panic!() };
         run.end(result(12), false, at);
     }

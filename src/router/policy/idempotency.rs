@@ -36,6 +36,15 @@ pub(in crate::router) fn other(name: &str) -> Fault {
     Fault::not_sent(FaultKind::InvalidParams, message)
 }
 
+/// A call, where a notification had the key before.
+pub(in crate::router) fn unanswered(name: &str) -> Fault {
+    let message = format!(
+        "`{name}` was not sent: a notification had its idempotency key and its params before, and a \
+         notification has no answer: take a new key to make a call of it"
+    );
+    Fault::not_sent(FaultKind::InvalidParams, message)
+}
+
 /// As many calls are under way under keys as there is room for.
 pub(in crate::router) fn full(name: &str, most: usize) -> Fault {
     let message = format!(

@@ -157,7 +157,30 @@ async fn a_notification_runs_once_too() {
     till.gateway.wait_for_metric("genkan_calls_total", &labels, 3.0).await;
     assert_eq!(till.runs(), 1);
     // Nobody has its answer, so that a call under its key has none.
-    assert_eq!(till.pay("k").await.status, 422);
+    let refused = till.pay("k").await;
+    assert_eq!(refused.status, 422);
+    let detail = refused.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(detail.contains("a notification had its idempotency key"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_notification_after_its_call_is_that_call_again() {
+    let till = Till::start("", KEPT).await;
+    assert_eq!(till.pay("k").await.text(), "1");
+    let note =
+        |sum: u32| format!(r#"{{"jsonrpc":"2.0","method":"till.pay","params":{{"sum":{sum}}}}}"#);
+    let header = [("Idempotency-Key", "k")];
+    till.gateway.post("/api", &header, note(10)).await;
+    let became = |became| [("route", "till.*"), ("outcome", became)];
+    let counted = "genkan_idempotency_calls_total";
+    till.gateway.wait_for_metric(counted, &became("replayed"), 1.0).await;
+    // One that asks for something else is refused, and nobody is there to be told: the log is.
+    let seen = till.gateway.lines_logged();
+    till.gateway.post("/api", &header, note(11)).await;
+    let line = till.gateway.wait_for_log(seen, "call failed").await;
+    assert_eq!((&line["kind"], &line["call"]), (&json!("invalid_params"), &json!("till.pay")));
+    till.gateway.wait_for_metric(counted, &became("refused"), 1.0).await;
+    assert_eq!((till.pay("k").await.text(), till.runs()), ("1", 1));
 }
 
 #[tokio::test]
