@@ -182,6 +182,11 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// Whether what callers by way of it say of themselves is believed.
+    fn vouches_for_callers(&self) -> bool {
+        false
+    }
+
     /// What an operator whom the world can reach should mend, by the keys of its table.
     fn advise(&self) -> Vec<Advice> {
         Vec::new()

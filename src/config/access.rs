@@ -1,16 +1,19 @@
 //! `allow`: who may, in the rows that say so; and what is odd about it when all tables are seen
 //! together.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::ingress::IngressConfig;
 use super::problem::did_you_mean;
+use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
 use super::validate::Rows;
 use crate::auth::settings::AuthConfig;
 use crate::route::access::{Access, Grant};
 use crate::route::bridge::Topic;
+use crate::route::pattern::Pattern;
 
 /// By what callers are known.
 pub(super) struct Sources<'a> {
@@ -21,6 +24,18 @@ pub(super) struct Sources<'a> {
     pub(super) guarded: bool,
     /// The names of the upstreams.
     pub(super) upstreams: &'a [String],
+    /// Those that could be read.
+    pub(super) connectors: &'a [UpstreamConfig],
+    /// The ways in.
+    pub(super) ingresses: &'a [IngressConfig],
+}
+
+impl Sources<'_> {
+    /// Whether an upstream vouches for its callers, as far as is known.
+    fn vouches(&self, upstream: &str) -> bool {
+        let mut connectors = self.connectors.iter().filter(|known| known.name == upstream);
+        connectors.next().is_none_or(|known| known.connector.vouches_for_callers())
+    }
 }
 
 /// Reads `allow`.
@@ -45,13 +60,8 @@ pub(super) fn read_key(section: &mut Section<'_>, key: &'static str) -> Access {
 }
 
 /// Tells of rows that nobody may use, and of those that the world may.
-pub(super) fn check(
-    root: &Section<'_>,
-    (rows, topics): (&Rows, &[Topic]),
-    sources: &Sources<'_>,
-    ingresses: &[IngressConfig],
-) {
-    let open = ingresses.iter().find_map(|ingress| {
+pub(super) fn check(root: &Section<'_>, (rows, topics): (&Rows, &[Topic]), sources: &Sources<'_>) {
+    let open = sources.ingresses.iter().find_map(|ingress| {
         let (address, key) = ingress.settings.open_to()?;
         (!address.ip().is_loopback()).then(|| (address, format!("{}.{key}", ingress.name)))
     });
@@ -63,6 +73,7 @@ pub(super) fn check(
     for (row, topic) in topics.iter().enumerate() {
         check_row(root, ("topics", row), &topic.access, sources, "listen", open.as_ref());
     }
+    check_keys(root, rows, sources);
     if let Some((address, key)) = open.filter(|_| !sources.guarded && !rules.is_empty()) {
         let message = format!(
             "whoever reaches {address} may call whatever a row matches: add [[auth.keys]] or \
@@ -70,6 +81,38 @@ pub(super) fn check(
              its callers"
         );
         root.warn(&key, message);
+    }
+}
+
+/// Warns of keys that are for calls that nothing takes.
+fn check_keys(root: &Section<'_>, rows: &Rows, sources: &Sources<'_>) {
+    // A row that could not be read may be the one. Where there are none, as in the lines of `genkan key new`,
+    // it is not the key that is odd.
+    let is_known = root.is_of_a_whole() && rows.rules().iter().all(Option::is_some);
+    if !is_known || rows.rules().is_empty() {
+        return;
+    }
+    let rules = || rows.rules().iter().flatten();
+    let own_methods = || sources.ingresses.iter().flat_map(|one| one.settings.own_methods());
+    // Many keys are for the same calls.
+    let mut known: HashMap<&str, bool> = HashMap::new();
+    for (index, key) in sources.auth.keys.iter().enumerate() {
+        for route in key.routes.iter().flatten() {
+            let is_there = *known.entry(route.as_str()).or_insert_with(|| {
+                own_methods().any(|method| route.matches(method))
+                    || rules().any(|rule| rule.pattern.meets(route))
+            });
+            if !is_there {
+                let message = format!(
+                    "`routes` in [[auth.keys]] #{}: {} meets no [[routes]] row, so that `{}` makes no such \
+                     call: write what a row takes, such as \"orders.*\", or add the row",
+                    index + 1,
+                    quoted(route.as_str()),
+                    key.name
+                );
+                root.warn(&format!("auth.keys[{index}].routes"), message);
+            }
+        }
     }
 }
 
@@ -95,7 +138,9 @@ fn check_row(
         Access::Only(grants) => grants,
     };
     for grant in grants {
+        // What makes it fit may stand in a part of the file that could not be read.
         match look_at(grant, sources) {
+            Found::Odd(_) if !root.is_of_a_whole() => {}
             Found::Fine => {}
             Found::Odd(what) => root.warn(&key, format!("`allow` in {title}: {what}")),
             Found::Wrong(what) => root.problem(&key, format!("`allow` in {title}: {what}")),
@@ -130,9 +175,9 @@ fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
             let hint = did_you_mean(name.as_str(), &mut names);
             Found::Odd(format!("no [[auth.keys]] is called `{}`{hint}", name.as_str()))
         }
-        Grant::Upstream(name, _) => {
+        Grant::Upstream(name, user) => {
             if sources.upstreams.iter().any(|known| known == name) {
-                return Found::Fine;
+                return look_at_user(name, user, sources);
             }
             let names = sources.upstreams.iter().map(String::as_str).chain(Grant::KINDS);
             let hint = did_you_mean(name, names);
@@ -141,12 +186,51 @@ fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
         Grant::Certificate(_) if !sources.certificates => Found::Odd(
             "nobody is asked for a certificate: name `client_ca_file` in [http.tls]".to_owned(),
         ),
-        Grant::Any
-        | Grant::Certificate(_)
-        | Grant::Subject(_)
-        | Grant::Scope(_)
-        | Grant::Claim(..)
-        | Grant::Module(_)
-        | Grant::SystemUser(_) => Found::Fine,
+        Grant::Scope(_) | Grant::Claim(..) if sources.auth.jwt.is_none() => Found::Odd(format!(
+            "`{grant}` fits nobody: scopes and claims are those of tokens, and there is no [auth.jwt]: \
+             add it"
+        )),
+        Grant::Claim(name, _) => {
+            let claims = || sources.auth.jwt.iter().flat_map(|jwt| jwt.claims.iter());
+            if claims().any(|known| known == name) {
+                return Found::Fine;
+            }
+            let hint = did_you_mean(name, claims().map(String::as_str));
+            Found::Odd(format!(
+                "`{grant}` fits nobody: `claims` in [auth.jwt] does not name {}: add it there{hint}",
+                quoted(name)
+            ))
+        }
+        Grant::Subject(_) => {
+            let mut upstreams = sources.upstreams.iter();
+            let known = sources.auth.jwt.is_some()
+                || sources.certificates
+                || upstreams.any(|name| sources.vouches(name));
+            if known {
+                return Found::Fine;
+            }
+            Found::Odd(format!(
+                "`{grant}` fits nobody: no token, no certificate and no upstream vouches for a subject: add \
+                 [auth.jwt], `client_ca_file` in [http.tls] or `trust_context = true` to an upstream"
+            ))
+        }
+        Grant::Module(_) | Grant::SystemUser(_) => {
+            let mut told = sources.ingresses.iter();
+            let why = told.find_map(|ingress| ingress.settings.fits_nobody(grant));
+            why.map_or(Found::Fine, |why| Found::Odd(format!("`{grant}` fits nobody: {why}")))
+        }
+        Grant::Any | Grant::Certificate(_) | Grant::Scope(_) => Found::Fine,
     }
+}
+
+/// What is to be said of whom an upstream is to vouch for.
+fn look_at_user(name: &str, user: &Pattern, sources: &Sources<'_>) -> Found {
+    // Whoever is not vouched for has an empty subject.
+    if user.matches("") || sources.vouches(name) {
+        return Found::Fine;
+    }
+    Found::Odd(format!(
+        "`{name}:{user}` fits nobody: what callers by way of `{name}` say of themselves is not believed: write \
+         \"{name}:\" for all of them, or `trust_context = true` in [upstreams.{name}] if it has verified them"
+    ))
 }

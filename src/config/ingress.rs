@@ -11,6 +11,7 @@ use super::section::Section;
 use crate::call::Request;
 use crate::event_port::EventAddresses;
 use crate::fault::Fault;
+use crate::route::access::Grant;
 use crate::route::pattern::Pattern;
 use crate::upstream::Envelope;
 
@@ -35,6 +36,12 @@ pub trait IngressSettings: Any + Send + Sync {
     /// Whether it knows callers by what they show when they connect: a certificate.
     fn knows_callers(&self) -> bool {
         false
+    }
+
+    /// Why a word of `allow` that is about those who come in by it fits nobody, and the mend; none where it
+    /// may fit somebody, or is not about those.
+    fn fits_nobody(&self, _grant: &Grant) -> Option<String> {
+        None
     }
 
     /// Where whoever reaches it may call, with nothing but an address; and the key that says so.

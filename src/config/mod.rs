@@ -266,8 +266,15 @@ impl Config {
         let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();
         let certificates = ingresses.iter().any(knows_callers);
         let guarded = auth.is_on || certificates;
-        let sources = access::Sources { auth: &auth, certificates, guarded, upstreams: &names };
-        access::check(root, (&rows, &topics), &sources, &ingresses);
+        let sources = access::Sources {
+            auth: &auth,
+            certificates,
+            guarded,
+            upstreams: &names,
+            connectors: &upstreams,
+            ingresses: &ingresses,
+        };
+        access::check(root, (&rows, &topics), &sources);
         let idempotency = idempotency::read_room(root, &rows);
         validate::used(root, &upstreams, &rows, &exposes, (&bridges, &topics));
         let mut routes = rows.into_rules();

@@ -14,6 +14,7 @@ use crate::config::ingress::{IngressSettings, Resident};
 use crate::config::secret::FoundSecret;
 use crate::config::section::Section;
 use crate::config::socket::{Listen, SocketAccess};
+use crate::route::access::Grant;
 use crate::units::format_size;
 
 /// What `max_argument` is at least: names and ids have their own limits, and errors repeat them.
@@ -75,6 +76,23 @@ impl IngressSettings for HubConfig {
 
     fn largest_message(&self) -> (usize, &'static str) {
         (self.max_line, "max_line")
+    }
+
+    fn fits_nobody(&self, grant: &Grant) -> Option<String> {
+        let is_unix = |place: &Listen| matches!(place, Listen::Unix(_));
+        match grant {
+            Grant::Module(id) if !self.tokens.keys().any(|known| id.matches(known)) => {
+                Some(format!(
+                    "a module is known by its token, and [hub.tokens] has none for `{id}`: add one"
+                ))
+            }
+            Grant::SystemUser(_) if !self.listen.iter().any(is_unix) => Some(
+                "users of the system are known by a Unix socket, and the hub has none: add \
+                 \"unix:///run/genkan/hub.sock\" to `listen` in [hub]"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 
     fn advise(&self, _exposure: &Exposure) -> Vec<Advice> {

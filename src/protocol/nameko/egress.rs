@@ -84,6 +84,10 @@ impl Connector for NamekoConnector {
         sites.collect()
     }
 
+    fn vouches_for_callers(&self) -> bool {
+        self.0.trust_context
+    }
+
     fn advise(&self) -> Vec<Advice> {
         let trusts = self.0.trust_context.then(|| {
             let what = "whoever can publish there is believed to be whom it says it is: leave it out, unless \

@@ -12,6 +12,10 @@ const ROWS: &str = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://127
                     \"sub:*@example.com\", \"bus:\"]\n[[routes]]\nmatch = \"closed.*\"\nupstream = \
                     \"bus\"\n";
 
+/// By what `sub:` of the rows can fit somebody.
+const TOKENS: &str =
+    "[auth.jwt]\nsecret = \"0123456789abcdef0123456789abcdef\"\naudience = \"genkan\"\n";
+
 fn checked(text: &str) -> (i32, Vec<String>) {
     let folder = Folder::new();
     let config = folder.write("genkan.toml", text);
@@ -25,10 +29,10 @@ fn checked(text: &str) -> (i32, Vec<String>) {
 fn check_tells_of_rows_that_nobody_or_the_world_may_call() {
     let beyond = "[http]\nlisten = \"0.0.0.0:8080\"\n";
     let (key, keys) = new_key(&["web"]);
-    let (status, said) = checked(&format!("{keys}{ROWS}"));
+    let (status, said) = checked(&format!("{keys}{TOKENS}{ROWS}"));
     assert_eq!((status, said.len()), (0, 1), "{said:?}");
     assert!(said[0].contains("#3 has") && said[0].contains("no `allow`"), "{said:?}");
-    let (_, said) = checked(&format!("{beyond}{keys}{ROWS}"));
+    let (_, said) = checked(&format!("{beyond}{keys}{TOKENS}{ROWS}"));
     assert!(said.iter().any(|one| one.contains("#1") && one.contains("0.0.0.0:8080")), "{said:?}");
     assert!(!said.iter().any(|one| one.contains("#2")), "{said:?}");
     // With nothing by which anybody is known, all of them.
@@ -54,6 +58,45 @@ fn check_tells_of_words_that_name_nobody() {
         let (found, said) = checked(&format!("{keys}{rows}"));
         assert_eq!(found, status, "{said:?}");
         assert!(said.iter().any(|one| one.contains(told)), "{words}: {said:?}");
+    }
+}
+
+#[test]
+fn check_tells_of_words_that_can_fit_nobody() {
+    let keys = new_key(&["web"]).1;
+    let bus = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://127.0.0.1:4222\"\n";
+    let told = |tables: &str, word: &str| {
+        let row = format!("[[routes]]\nmatch = \"a.*\"\nupstream = \"bus\"\nallow = [\"{word}\"]");
+        let (status, said) = checked(&format!("{keys}{tables}{bus}{row}"));
+        assert_eq!(status, 0, "{said:?}");
+        said.join("\n")
+    };
+    let claims = format!("{TOKENS}claims = [\"tenant\"]\n");
+    let hub = "[hub]\nlisten = [\"unix:///tmp/genkan-hub.sock\"]\n[hub.tokens]\nbilling = \"a-token-of-its\"\n";
+    for (word, mend, tables) in [
+        ("sub:alice", "add [auth.jwt], `client_ca_file`", TOKENS),
+        ("scope:orders", "there is no [auth.jwt]: add it", TOKENS),
+        ("claim:tenant=acme", "there is no [auth.jwt]: add it", &claims),
+        ("hub:billing", "[hub.tokens] has none for `billing`: add one", hub),
+        ("unix:root", "add \"unix:///run/genkan/hub.sock\" to `listen` in [hub]", hub),
+    ] {
+        let said = told("", word);
+        assert!(said.contains("fits nobody") && said.contains(mend), "{word}: {said}");
+        assert_eq!(told(tables, word), "", "{word}");
+    }
+    let said = told(&format!("{TOKENS}claims = [\"tenants\"]\n"), "claim:tenant=acme");
+    assert!(said.contains("does not name \"tenant\"") && said.contains("`tenants`"), "{said}");
+    let said = told("", "bus:bob");
+    assert!(said.contains("`trust_context = true` in [upstreams.bus]"), "{said}");
+    assert_eq!(told("", "bus:"), "");
+    // A key for calls that no row takes, and that Genkan does not answer either.
+    for (routes, names) in [("[\"b.*\", \"a.x\"]", "\"b.*\""), ("[\"ping\", \"*.x\"]", "")] {
+        let key = format!("{keys}routes = {routes}\n");
+        let row = "[[routes]]\nmatch = \"a.*\"\nupstream = \"bus\"\nallow = [\"key:web\"]";
+        let (status, said) = checked(&format!("{key}{bus}{row}"));
+        assert_eq!((status, said.len()), (0, usize::from(!names.is_empty())), "{said:?}");
+        let is_told = |one: &String| one.contains(names) && one.contains("meets no [[routes]] row");
+        assert!(said.iter().all(is_told), "{said:?}");
     }
 }
 
