@@ -18,7 +18,7 @@ use crate::caller::{Caller, Scheme};
 use crate::config::{Config, UpstreamConfig};
 use crate::fault::{Fault, FaultKind};
 use crate::printable::printable;
-use crate::route::access::Access;
+use crate::route::access::{Access, Refusal};
 use crate::route::rate::Limits;
 use crate::route::{HUB, Rule};
 use crate::trace::TraceParent;
@@ -48,7 +48,7 @@ pub struct Args {
     /// An event instead of a call: where it happens, as in `from` of a bridge
     #[arg(long, value_name = "UPSTREAM:ADDRESS", conflicts_with_all = ["name", "params"])]
     pub event: Option<String>,
-    /// Say whether WHOM may make the call: nobody, key:NAME, sub:SUBJECT, cert:SUBJECT, scope:SCOPE,
+    /// Say whether WHOM may make the call, or hear the event: nobody, key:NAME, sub:SUBJECT, cert:SUBJECT, scope:SCOPE,
     /// claim:NAME=VALUE, hub:MODULE, unix:USER or UPSTREAM:; more than once for one caller
     #[arg(long = "as", value_name = "WHOM")]
     pub whom: Vec<String>,
@@ -63,7 +63,8 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         let Some((_, config, _)) = args.config.load(&crate::protocol::readers(), output)? else {
             return Ok(Status::Fault);
         };
-        return explain_event::run(&place, &config, output);
+        let whom = (!args.whom.is_empty()).then(|| whom::read(&args.whom, &config)).transpose()?;
+        return explain_event::run(&place, whom.as_ref(), &config, output);
     }
     let name = CallName::parse_bare(args.name.unwrap_or_default())
         .map_err(|name| CommandError::Usage(format!("`{name}` is not of the form NAME.METHOD")))?;
@@ -75,8 +76,9 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     if let Some(owner) = explain_own::answers_itself(&config, name.as_str()) {
         return explain_own::run(&name, owner, (whom.as_ref(), &config), output);
     }
-    let decision = Decision::new(&name, &config, whom.as_ref());
-    let context = Context::new(TraceParent::generate());
+    let decision = Decision::new(&name, &config, whom.as_ref().map(|whom| (whom, &args.whom[..])));
+    let mut context = Context::new(TraceParent::generate());
+    context.user_id = whom.as_ref().and_then(Caller::user_id).map(str::to_owned);
     let deadline = Deadline::after(Instant::now(), decision.timeout);
     let name = (decision.service(), decision.method());
     let mut request = Request::new(name, &params, &context, deadline);
@@ -119,6 +121,23 @@ pub(super) fn said(paint: Paint, may: &Result<(), Fault>) -> String {
     }
 }
 
+/// Whether a row lets somebody call, and why not: more than the caller would be told.
+fn may_call(
+    name: &str,
+    (whom, words): (&Caller, &[String]),
+    (access, row): (&Access, String),
+    config: &Config,
+) -> Result<(), Fault> {
+    access.lets_call(whom, name).map_err(|refusal| match refusal {
+        Refusal::Forbidden => {
+            let why = whom::why_not(words, (access, &row), (whom, name), config);
+            let message = format!("`{}` may not call `{name}`: {why}", words.join("`, `"));
+            Fault::not_sent(FaultKind::AccessDenied, message)
+        }
+        Refusal::Unknown | Refusal::Denied(_) => refusal.fault("call", name, whom),
+    })
+}
+
 /// Which row decides about a call.
 struct Decision<'a> {
     name: &'a CallName,
@@ -134,7 +153,7 @@ struct Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
-    fn new(name: &'a CallName, config: &'a Config, whom: Option<&Caller>) -> Self {
+    fn new(name: &'a CallName, config: &'a Config, asked: Option<(&Caller, &[String])>) -> Self {
         let mut rules = config.routes.iter().enumerate();
         let rule = rules.find(|(_, rule)| rule.matches(name.as_str()));
         let upstream = rule.and_then(|(_, rule)| {
@@ -147,14 +166,18 @@ impl<'a> Decision<'a> {
         let shorter = rule.and_then(|(_, rule)| {
             let name = rule.shorter(name.as_str())?;
             let other = config.routes.iter().find(|other| other.matches(&name))?;
-            (other.upstream == rule.upstream).then_some(&other.access)
+            let row =
+                format!("the row `{}`, by whose name the service may take it,", other.pattern);
+            (other.upstream == rule.upstream).then_some((&other.access, row))
         });
-        let may = whom.map(|whom| {
-            let admitted = [Some(&access), shorter].into_iter().flatten();
-            let admitted = admitted.map(|access| access.lets_call(whom, name.as_str()));
-            let admitted: Result<(), _> = admitted.collect();
-            admitted.map_err(|refusal| refusal.fault("call", name.as_str(), whom))
+        let may = asked.map(|asked| {
+            let row = if rule.is_some() { "the row" } else { "the implicit last row" };
+            let rows = [Some((&access, row.to_owned())), shorter];
+            rows.into_iter()
+                .flatten()
+                .try_for_each(|row| may_call(name.as_str(), asked, row, config))
         });
+        let whom = asked.map(|(whom, _)| whom);
         let rule = rule.map(|(index, rule)| (index + 1, rule));
         let key = whom.and_then(Caller::in_force).filter(|known| known.scheme == Scheme::Key);
         let key = key

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::output::{Form, Output, Paint, Role};
 use super::{CommandError, Status};
+use crate::caller::Caller;
 use crate::config::Config;
 use crate::event::{fill, glob_of, reached};
 use crate::event_port::Promise;
@@ -15,14 +16,20 @@ use crate::route::pattern::Pattern;
 const MOST_STEPS: usize = 16;
 
 /// Explains where an event goes that happens at a place.
-pub(super) fn run(place: &str, config: &Config, output: &Output) -> anyhow::Result<Status> {
+pub(super) fn run(
+    place: &str,
+    whom: Option<&Caller>,
+    config: &Config,
+    output: &Output,
+) -> anyhow::Result<Status> {
     let place = read(place, config)?;
-    let way = Way::from(&place, config);
+    let way = Way::from(&place, whom, config);
     match output.form() {
         Form::Human => output.print(&human(&way, output.out()))?,
         Form::Json => output.print(&serde_json::to_string(&way)?)?,
     }
-    Ok(if way.is_anywhere() { Status::Done } else { Status::Fault })
+    let may = whom.is_none() || way.topics.is_empty() || way.topics.iter().any(Heard::may_listen);
+    Ok(if way.is_anywhere() && may { Status::Done } else { Status::Fault })
 }
 
 fn read(text: &str, config: &Config) -> Result<Place, CommandError> {
@@ -81,16 +88,28 @@ struct Heard {
     row: usize,
     r#match: String,
     promise: &'static str,
+    /// Whether whoever was asked about may listen; none where nobody was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_listen: Option<bool>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<String>,
+}
+
+impl Heard {
+    fn may_listen(&self) -> bool {
+        self.may_listen == Some(true)
+    }
 }
 
 impl Way {
-    fn from(begin: &Place, config: &Config) -> Self {
+    fn from(begin: &Place, whom: Option<&Caller>, config: &Config) -> Self {
         let mut way = Self { event: begin.to_string(), bridges: Vec::new(), topics: Vec::new() };
         let mut next = vec![begin.clone()];
         let mut steps = 0;
         while let Some(place) = next.pop().filter(|_| steps < MOST_STEPS) {
             steps += 1;
-            way.hear(&place, config);
+            way.hear(&place, whom, config);
             for (number, bridge) in config.bridges.iter().enumerate() {
                 let Some(captures) = captured(&bridge.from, &place) else { continue };
                 if way.bridges.iter().any(|step| step.row == number + 1) {
@@ -121,14 +140,22 @@ impl Way {
     }
 
     /// Finds the topics that browsers hear it by.
-    fn hear(&mut self, place: &Place, config: &Config) {
+    fn hear(&mut self, place: &Place, whom: Option<&Caller>, config: &Config) {
         for (number, row) in config.topics.iter().enumerate() {
             if let Some(topic) = topic(row, place) {
+                let may = whom.map(|whom| {
+                    let may = row.access.lets_listen(whom);
+                    may.map_err(|refusal| refusal.fault("listen to", &topic, whom))
+                });
+                let denied = may.as_ref().and_then(|may| may.as_ref().err());
+                let denied = denied.map(|fault| fault.message().to_owned());
                 self.topics.push(Heard {
                     topic,
                     row: number + 1,
                     r#match: row.pattern.to_string(),
                     promise: words(false),
+                    may_listen: may.map(|may| may.is_ok()),
+                    denied,
                 });
             }
         }
@@ -219,6 +246,11 @@ fn human(way: &Way, paint: Paint) -> String {
                 heard.topic, heard.row, heard.r#match, heard.promise
             ),
         );
+        match &heard.denied {
+            Some(why) => line("as asked", &format!("access_denied: {why}")),
+            None if heard.may_listen() => line("as asked", "may listen"),
+            None => {}
+        }
     }
     if !way.is_anywhere() {
         line("nowhere", "no [[bridges]] row and no [[topics]] row takes it");

@@ -6,6 +6,7 @@ use super::CommandError;
 use crate::auth::keys;
 use crate::caller::{Caller, Identity, Scheme};
 use crate::config::Config;
+use crate::route::access::Access;
 
 /// The caller that the words describe.
 pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandError> {
@@ -22,29 +23,40 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
         };
         let bearer = || Identity::new(Scheme::Token, "");
         match kind {
-            "sub" => token.get_or_insert_with(bearer).subject = what.to_owned(),
+            "sub" => {
+                let token = token.get_or_insert_with(bearer);
+                token.subject = what.to_owned();
+                // Where another claim is the user id, nobody has said what is in it.
+                let jwt = config.auth.jwt.as_ref();
+                let is_user = jwt.is_none_or(|jwt| jwt.user_id == jwt.subject);
+                token.user_id = is_user.then(|| what.to_owned());
+            }
             "scope" => token.get_or_insert_with(bearer).scopes.push(what.to_owned()),
             "claim" => {
                 let (name, value) = what.split_once('=').unwrap_or((what, ""));
                 let claim = (name.to_owned(), value.to_owned());
-                token.get_or_insert_with(bearer).claims.push(claim);
+                let token = token.get_or_insert_with(bearer);
+                // Others are not looked at in a token either.
+                if is_named(name, config) {
+                    token.claims.push(claim);
+                }
             }
             "key" => match config.auth.keys.iter().find(|key| key.name == what) {
                 Some(key) => others.push(keys::identity(key)),
                 None => return usage(format!("`--as {word}`: no [[auth.keys]] is called so")),
             },
-            "hub" => others.push(Identity::new(Scheme::Module, what)),
+            "hub" => others.push(known(Scheme::Module, what)),
             "cert" => {
-                let shown = Identity::new(Scheme::Certificate, what);
+                let shown = known(Scheme::Certificate, what);
                 caller = caller.connected_as(Arc::new(shown));
             }
             "unix" => {
-                let user = Identity::new(Scheme::SystemUser, what);
+                let user = known(Scheme::SystemUser, what);
                 caller = caller.connected_as(Arc::new(user));
             }
             upstream if config.upstreams.iter().any(|known| known.name == upstream) => {
-                let user = Identity::new(Scheme::Upstream(upstream.into()), what);
-                caller = caller.connected_as(Arc::new(user));
+                let way = Caller::by_way_of(upstream);
+                caller = if what.is_empty() { way } else { way.vouched_for(what) };
             }
             _ => return usage(format!("`--as {word}`: there is no upstream `{kind}`")),
         }
@@ -57,16 +69,58 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
     }
 }
 
+/// Somebody whose user id says by what it is known.
+fn known(scheme: Scheme, subject: &str) -> Identity {
+    let user_id = Some(format!("{}:{subject}", scheme.word()));
+    Identity { user_id, ..Identity::new(scheme, subject) }
+}
+
+/// Whether the configuration names a claim, so that it counts.
+fn is_named(claim: &str, config: &Config) -> bool {
+    config.auth.jwt.as_ref().is_some_and(|jwt| jwt.claims.iter().any(|known| known == claim))
+}
+
+/// Why somebody who is known may not make a call, for an operator; callers are not told. `row` says which
+/// row it is that does not let it.
+pub(super) fn why_not(
+    words: &[String],
+    (access, row): (&Access, &str),
+    (caller, name): (&Caller, &str),
+    config: &Config,
+) -> String {
+    let claims = words.iter().filter_map(|word| word.strip_prefix("claim:")?.split('=').next());
+    let mut unnamed = claims.filter(|claim| !is_named(claim, config));
+    let is_for = |known: &Identity| {
+        known.calls.as_ref().is_none_or(|it| it.iter().any(|it| it.matches(name)))
+    };
+    match (access, caller.identity().map(|known| &**known).filter(|known| !is_for(known))) {
+        (Access::Closed, _) => format!("{row} has no `allow`"),
+        (_, Some(Identity { subject, calls, .. })) => {
+            let calls = calls.iter().flatten().map(|call| format!("`{call}`"));
+            let calls = calls.collect::<Vec<_>>().join(", ");
+            let calls = if calls.is_empty() { "nothing" } else { &calls };
+            format!("`routes` of [[auth.keys]] `{subject}` let it call {calls}, and nothing else")
+        }
+        _ => match unnamed.next() {
+            Some(claim) => format!(
+                "`claims` in [auth.jwt] does not name `{claim}`, so that nobody looks at it in a token"
+            ),
+            None => format!("no word of `allow` of {row} fits it"),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::access::{Access, Grant};
+    use crate::route::access::Grant;
 
     #[test]
     fn a_caller_is_described_in_the_words_of_allow() {
         let hash = format!("sha256:{}", "0".repeat(64));
         let text = format!(
-            "[[auth.keys]]\nname = \"web\"\nhash = \"{hash}\"\n[upstreams.bus]\nprotocol = \
+            "[auth.jwt]\nsecret = \"{hash}\"\nclaims = \"tenant\"\n[[auth.keys]]\nname = \"web\"\nhash = \
+             \"{hash}\"\n[upstreams.bus]\nprotocol = \
              \"nats\"\nservers = \"nats://h\"\n"
         );
         let readers = crate::protocol::readers();
@@ -81,6 +135,7 @@ mod tests {
             (vec!["sub:a", "scope:x", "claim:tenant=t"], "sub:a", true),
             (vec!["sub:a", "scope:x", "claim:tenant=t"], "scope:x", true),
             (vec!["scope:x", "claim:tenant=t"], "claim:tenant=t", true),
+            (vec!["claim:other=t"], "claim:other=t", false),
             (vec!["cert:edge.example"], "cert:edge.*", true),
             (vec!["cert:edge.example", "sub:a"], "cert:edge.*", true),
             (vec!["cert:edge.example", "key:web"], "key:web", true),

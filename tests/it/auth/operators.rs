@@ -115,14 +115,26 @@ fn explain_tells_who_may_and_why_not() {
     let text = format!("{own}{}routes = [\"orders.list\"]\n{ROWS}", new_key(&["web"]).1);
     for (name, whom, may, why) in [
         ("orders.list", "key:web", true, ""),
-        ("orders.create", "key:web", false, "`key:web` may not call `orders.create`"),
+        (
+            "orders.create",
+            "key:web",
+            false,
+            "`key:web` may not call `orders.create`: `routes` of [[auth.keys]]",
+        ),
+        ("open.x", "key:web", false, "let it call `orders.list`, and nothing else"),
+        (
+            "orders.create",
+            "claim:foo=1",
+            false,
+            "`claim:foo=1` may not call `orders.create`: `claims` in",
+        ),
         ("orders.create", "sub:a@example.com", true, ""),
-        ("orders.create", "sub:a@example.org", false, "may not call"),
+        ("orders.create", "sub:a@example.org", false, "no word of `allow` of the row fits it"),
         ("orders.create", "bus:", true, ""),
         ("orders.create", "nobody", false, "it is not known who wants to"),
         ("open.x", "nobody", true, ""),
-        ("closed.x", "key:web", false, "may not call"),
-        ("unrouted.x", "hub:billing", false, "may not call"),
+        ("closed.x", "key:web", false, "the row has no `allow`"),
+        ("unrouted.x", "hub:billing", false, "the implicit last row has no `allow`"),
         ("ping", "key:web", false, "`key:web` may not call `ping`"),
         ("ping", "nobody", false, "it is not known who wants to"),
         ("ping", "sub:ops", true, ""),
@@ -143,6 +155,34 @@ fn explain_tells_who_may_and_why_not() {
     let (status, _, err) = run(&mut command);
     assert_eq!(status, 2, "{err}");
     assert!(err.contains("no [[auth.keys]] is called so"), "{err}");
+}
+
+#[test]
+fn explain_shows_as_whom_a_service_would_know_the_caller() {
+    let text = format!("{}user_id = \"u-7\"\n{TOKENS}{ROWS}", new_key(&["web"]).1);
+    for (whom, header) in [
+        ("key:web", Some("u-7")),
+        ("sub:a@example.com", Some("a@example.com")),
+        ("bus:bob", Some("bob")),
+        ("nobody", None),
+    ] {
+        let (_, told) = explained(&text, &["orders.create", "--as", whom]);
+        assert_eq!(told["sent"]["headers"]["X-User-Id"].as_str(), header, "{whom}: {told}");
+    }
+}
+
+#[test]
+fn explain_tells_who_may_hear_an_event() {
+    let topic =
+        "[[topics]]\nmatch = \"orders.*\"\nfrom = \"bus:orders.created\"\nallow = [\"key:web\"]\n";
+    let text = format!("{}{TOKENS}{ROWS}{topic}", new_key(&["web"]).1);
+    for (whom, may) in [("key:web", true), ("sub:a@example.com", false), ("nobody", false)] {
+        let arguments = ["--event", "bus:orders.created", "--as", whom];
+        let (status, told) = explained(&text, &arguments);
+        let heard = &told["topics"][0];
+        assert_eq!((status == 0, heard["may_listen"] == may), (may, true), "{whom}: {told}");
+        assert_eq!(heard["denied"].is_string(), !may, "{told}");
+    }
 }
 
 #[test]
