@@ -53,6 +53,38 @@ fn each_metric_of_a_rule_or_a_panel_is_one_of_genkans() {
 }
 
 #[test]
+fn each_policy_has_a_panel() {
+    let text = read("grafana.json");
+    let shown = metrics(&text);
+    for name in [
+        "genkan_limited_total",
+        "genkan_calls_waiting",
+        "genkan_breakers_open",
+        "genkan_retries_total",
+        "genkan_idempotency_calls_total",
+        "genkan_events_total",
+        "genkan_subscribers",
+        "genkan_unsent_replies_total",
+    ] {
+        assert!(shown.contains(name), "{name}");
+    }
+    let alerts = read("alerts.yml");
+    for name in ["genkan_breakers_open", "outcome=~\"lost|gap\""] {
+        assert!(alerts.contains(name), "{name}");
+    }
+}
+
+/// The Prometheus operator calls a job NAMESPACE/NAME unless it is told what to call it.
+#[test]
+fn kubernetes_calls_the_job_as_rules_and_panels_do() {
+    for file in ["alerts.yml", "grafana.json"] {
+        assert!(read(file).replace('\\', "").contains("job=\"genkan\""), "{file}");
+    }
+    let manifest = read("kubernetes.yaml");
+    assert!(manifest.contains("jobLabel: app ") && manifest.contains("labels: {app: genkan}"));
+}
+
+#[test]
 fn yaml_and_json_can_be_read() {
     let dashboard: Value = serde_json::from_str(&read("grafana.json")).expect("JSON");
     assert!(dashboard["panels"].as_array().expect("panels").len() > 5);
