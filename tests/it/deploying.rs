@@ -111,6 +111,10 @@ fn systemd_takes_its_unit() {
     let folder = Folder::new();
     let mut unit = read("genkan.service");
     assert!(unit.contains("Type=notify-reload"));
+    // The places that the pages name for sockets and files.
+    for folder in ["\nRuntimeDirectory=genkan\n", "\nStateDirectory=genkan\n"] {
+        assert!(unit.contains(folder), "{folder}");
+    }
     if version < 253 {
         // As the unit's own comment says.
         unit =
