@@ -5,6 +5,7 @@
 //! tables say that are nobody's, or that only all of them together tell.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::problem::{Place, Problem, Severity};
 use super::source::Source;
@@ -13,9 +14,12 @@ use crate::route::Rule;
 use crate::route::access::{Access, Grant};
 use crate::route::bridge::Topic;
 use crate::route::rate::Limits;
+use crate::units::format_duration;
 
 /// How many rows a message names.
 const NAMED: usize = 3;
+/// How far clocks are apart at most that somebody looks after.
+const MOST_SKEW: Duration = Duration::from_secs(300);
 
 /// Something to mend in a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +159,14 @@ impl Audit<'_> {
             ("issuer", jwt.issuers.is_empty(), "tokens of any issuer that shares the keys"),
             ("audience", jwt.audiences.is_empty(), "tokens that were issued for others"),
         ];
+        if jwt.clock_skew > MOST_SKEW {
+            let message = format!(
+                "`clock_skew` in [auth.jwt]: a token is taken for {} after its end: keep clocks by NTP, and \
+                 leave a minute",
+                format_duration(jwt.clock_skew)
+            );
+            self.tell("auth.jwt.clock_skew", message);
+        }
         for (key, _, whose) in unchecked.into_iter().filter(|(_, is_unchecked, _)| *is_unchecked) {
             let message = format!("[auth.jwt] has no `{key}`: {whose} are taken too: add it");
             self.tell(&format!("auth.jwt.{key}"), message);

@@ -41,6 +41,7 @@ fn each_thing_to_mend_is_told_with_its_line_and_the_mend() {
     expect(
         r#"[http]
 listen = "0.0.0.0:8080" # add [http.tls] # all that `hub` has
+forward_authorization = true # can call with them: leave it out
 [http.cors]
 origins = ["*"] # name the origins
 [admin]

@@ -111,6 +111,11 @@ impl IngressSettings for HttpConfig {
             );
             advice.push(Advice::new("listen", what));
         }
+        if self.forward_authorization {
+            let what = "`forward_authorization` in [http]: each service gets its callers' API keys and tokens \
+                        whole, and can call with them: leave it out, services learn who calls as X-User-Id";
+            advice.push(Advice::new("forward_authorization", what));
+        }
         let cors =
             self.cors.as_ref().filter(|cors| cors.origins.iter().any(|origin| origin == "*"));
         if cors.is_some() {
@@ -243,6 +248,13 @@ impl CorsConfig {
             );
             section.problem("origins", message);
         }
+        for origin in cors.origins.iter().filter(|origin| !origin.is_ascii()) {
+            let message = format!(
+                "no page has the origin `{origin}`: browsers write a name with other letters in Punycode, such \
+                 as \"https://xn--mnchen-3ya.example\""
+            );
+            section.problem("origins", message);
+        }
         for origin in cors.origins.iter().filter(|origin| !is_as_sent(origin)) {
             section.problem(
                 "origins",
@@ -322,6 +334,8 @@ mod tests {
             ("http://app.example:80", false),
             ("*", true),
             ("https://*.app.example", false),
+            ("https://m\u{fc}nchen.example", false),
+            ("https://xn--mnchen-3ya.example", true),
             ("https://*", false),
         ] {
             let text = format!("[http.cors]\norigins = \"{origin}\"");

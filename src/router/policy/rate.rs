@@ -37,15 +37,16 @@ pub struct Allowance {
     pub rate: Rate,
     /// How many more calls may come at once.
     pub remaining: u32,
-    /// When all of it will have come back.
+    /// In which time one more may come than that, at the latest.
     pub reset: Duration,
 }
 
 impl Allowance {
     fn new(rate: Rate, snapshot: &StateSnapshot) -> Self {
         let remaining = snapshot.remaining_burst_capacity();
-        let used = rate.count.get().saturating_sub(remaining);
-        Self { rate, remaining, reset: snapshot.quota().replenish_interval() * used }
+        let is_whole = remaining >= rate.count.get();
+        let step = snapshot.quota().replenish_interval();
+        Self { rate, remaining, reset: if is_whole { Duration::ZERO } else { step } }
     }
 
     fn none(rate: Rate, Spent(wait): &Spent) -> Self {
@@ -272,9 +273,12 @@ mod tests {
         let limiter = CallerLimiter::new(rate("60/m"));
         let first = limiter.take(&Caller::NOBODY).ok().expect("the first");
         assert_eq!((first.remaining, first.reset), (59, Duration::from_secs(1)));
+        let mut last = first;
         for _ in 0..59 {
-            assert!(limiter.take(&Caller::NOBODY).is_ok());
+            last = limiter.take(&Caller::NOBODY).ok().expect("one of 60");
         }
+        // As whoever is refused next is told.
+        assert_eq!(last.reset, Duration::from_secs(1));
         let Err(Spent(wait)) = limiter.take(&Caller::NOBODY) else { panic!("the 61st") };
         assert!(wait <= Duration::from_secs(1) && !wait.is_zero(), "{wait:?}");
     }

@@ -13,7 +13,7 @@ use super::{Dialect, Message};
 use crate::call::{Context, Params, Payload};
 use crate::exposer::Credence;
 use crate::fault::{Fault, FaultKind};
-use crate::idempotency_key::IdempotencyKey;
+use crate::idempotency_key::{BadKey, IdempotencyKey};
 use crate::json::REQUEST_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Unreadable, foreign};
@@ -84,7 +84,12 @@ pub(in crate::protocol::nats) fn idempotency_key(
 ) -> Result<Option<IdempotencyKey>, Fault> {
     let headers = Headers::new(&message.headers);
     let Some(key) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = IdempotencyKey::from_header(key.as_bytes());
+    // Which of two it is, nobody can say.
+    let key = if headers.has_several(names::IDEMPOTENCY_KEY) {
+        Err(BadKey::Several)
+    } else {
+        IdempotencyKey::from_header(key.as_bytes())
+    };
     let key = key.map_err(|bad| bad.fault("the header Idempotency-Key"))?;
     Ok(Some(key.claimed_by(headers.get(names::USER_ID).as_deref())))
 }

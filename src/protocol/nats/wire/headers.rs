@@ -42,6 +42,15 @@ impl<'a> Headers<'a> {
         })
     }
 
+    /// Whether there are several of that name.
+    pub(super) fn has_several(self, name: &str) -> bool {
+        let is_it = |line: &&[u8]| {
+            let name_of = memchr::memchr(b':', line).map(|colon| line[..colon].trim_ascii());
+            name_of.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        self.lines().skip(1).filter(is_it).nth(1).is_some()
+    }
+
     fn lines(self) -> impl Iterator<Item = &'a [u8]> {
         self.0.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
@@ -75,6 +84,7 @@ mod tests {
             ("NATS/1.0 503 No Responders", None),
         ] {
             assert_eq!(headers.get(name).as_deref(), value, "{name}");
+            assert_eq!(headers.has_several(name), name == "Twice", "{name}");
         }
     }
 
