@@ -37,10 +37,11 @@ pub struct Args {
 }
 
 /// Calls, and prints the result or the fault.
-pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+pub fn run(mut args: Args, output: &Output) -> anyhow::Result<Status> {
     if let Some(registry) = &args.registry {
         return through_registry(&Address::service(registry)?, &args, output);
     }
+    args.client.show_token()?;
     let (gateway, method, params) = args.call.read()?;
     client::call_and_print(&gateway, &method, &params, GATEWAY_MEND, &args.client, output)
 }

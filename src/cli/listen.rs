@@ -66,11 +66,12 @@ pub struct Args {
 }
 
 /// Listens, and prints.
-pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+pub fn run(mut args: Args, output: &Output) -> anyhow::Result<Status> {
     let encode = |topic: &String| format!("topic={}", utf8_percent_encode(topic, NON_ALPHANUMERIC));
     let after = |after: &String| format!("after={}", utf8_percent_encode(after, NON_ALPHANUMERIC));
     let after = args.after.as_ref().map(after);
     let query = args.topics.iter().map(encode).chain(after).collect::<Vec<_>>().join("&");
+    args.client.show_token()?;
     let page = client::gateway(args.gateway.as_deref(), |url| Address::events(url, &query))?;
     let mut listening = Listening {
         page,

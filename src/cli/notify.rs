@@ -38,10 +38,11 @@ pub struct Args {
 }
 
 /// Sends the notification, and says nothing but how long that took.
-pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+pub fn run(mut args: Args, output: &Output) -> anyhow::Result<Status> {
     if let Some(registry) = &args.registry {
         return through_registry(&Address::service(registry)?, &args, output);
     }
+    args.client.show_token()?;
     let (gateway, method, params) = args.call.read()?;
     let exchange = client::with_client(&args.client, output, async |client| {
         let body = envelope::notification(&method, &params);

@@ -16,6 +16,12 @@ pub fn gateway() -> Option<String> {
     std::env::var("GENKAN_GATEWAY").ok().filter(|url| !url.is_empty())
 }
 
+/// The key or token that the command line's clients show to a gateway: `GENKAN_TOKEN`, where it is set and
+/// not empty.
+pub fn token() -> Option<String> {
+    std::env::var("GENKAN_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
 /// Whether the terminal's user or the terminal itself wants no colour: `NO_COLOR` is set and not
 /// empty (no-color.org), or `TERM` is `dumb`.
 pub fn no_color() -> bool {

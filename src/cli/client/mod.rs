@@ -18,6 +18,7 @@ mod verbose;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::http::header::AUTHORIZATION;
 use ::http::{HeaderName, HeaderValue};
 use anyhow::Context as _;
 
@@ -68,7 +69,8 @@ pub struct ClientArgs {
     /// [default: what the route allows, at most 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub timeout: Option<Duration>,
-    /// A header to send, 'Name: value'; can be given more than once
+    /// A header to send, 'Name: value'; can be given more than once. A key or token is best in the
+    /// environment, as GENKAN_TOKEN: a gateway is shown it as 'Authorization: Bearer', and `ps` does not show it
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header,
           help_heading = "Connection")]
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -90,6 +92,25 @@ pub struct ClientArgs {
     /// Leave out the timings, which go to standard error
     #[arg(short, long, help_heading = "Output", conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+impl ClientArgs {
+    /// Shows the gateway what GENKAN_TOKEN holds, unless a header shows something. To be asked for a gateway
+    /// alone: services that a registry finds are others.
+    pub fn show_token(&mut self) -> Result<(), CommandError> {
+        let shows = |name: &HeaderName| *name == AUTHORIZATION || name.as_str() == "x-api-key";
+        if self.headers.iter().any(|(name, _)| shows(name)) {
+            return Ok(());
+        }
+        let Some(token) = environment::token() else { return Ok(()) };
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let mut value = value.map_err(|_| {
+            CommandError::Usage("GENKAN_TOKEN has characters that no header can hold".to_owned())
+        })?;
+        value.set_sensitive(true);
+        self.headers.push((AUTHORIZATION, value));
+        Ok(())
+    }
 }
 
 /// A page of the gateway that `--gateway`, GENKAN_GATEWAY or the default names, as `read` completes its URL.

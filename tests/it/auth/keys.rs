@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::{Guarded, new_key, rpc};
 use crate::harness::as_fault;
+use crate::harness::gateway::genkan;
+use crate::harness::process::run;
 use crate::harness::websocket::WebSocket;
 
 const ALLOW: &str = "allow = [\"key:web\"]";
@@ -23,6 +25,29 @@ async fn whoever_sends_a_key_that_the_row_allows_comes_in() {
     }
     assert_eq!(guarded.calls(), 9);
     assert!(!guarded.gateway.log_text().contains(&key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_shows_the_key_that_is_in_the_environment() {
+    let (key, lines) = new_key(&["web"]);
+    let guarded = Guarded::start(&lines, ALLOW).await;
+    let url = guarded.gateway.url();
+    let call = |token: &str, more: &[&str]| {
+        let mut command = genkan();
+        command.args(["call", "--gateway", &url]).args(more).args(["echo", "x", "1"]);
+        command.env("GENKAN_TOKEN", token);
+        tokio::task::block_in_place(|| run(&mut command))
+    };
+    let (status, out, err) = call(&key, &["-v"]);
+    assert_eq!((status, out.trim()), (0, "1"), "{err}");
+    assert!(!err.contains(&key), "{err}");
+    assert_eq!(call("", &[]).0, 1);
+    let (status, _, err) = call("a\u{7f}b", &[]);
+    assert_eq!(status, 2, "{err}");
+    assert!(err.contains("GENKAN_TOKEN"), "{err}");
+    // What is written goes before it.
+    let header = format!("X-API-Key: {key}");
+    assert_eq!(call("wrong", &["-H", &header]).0, 0);
 }
 
 #[tokio::test]
