@@ -40,9 +40,6 @@ pub(super) struct Reload {
     next: Option<Next>,
 }
 
-/// A configuration with what is dubious in it, or what is wrong with it.
-type Found = Result<(Config, Vec<Problem>), Vec<Problem>>;
-
 /// A configuration that is being read, beside the calls: a large one takes its time.
 struct Reading {
     reason: &'static str,
