@@ -49,8 +49,8 @@ impl Overlay<'_> {
                 if !self.whole {
                     return Ok(None);
                 }
-                // Lists of tables stand at the top alone.
-                let is_list = index == 0 && rest.len() > 1 && rest[0] == "0";
+                // Lists of tables stand at the top, and in a table there: `[[auth.keys]]`.
+                let is_list = index <= 1 && rest.len() > 1 && rest[0] == "0";
                 let shape = if is_list { Shape::List(0) } else { Shape::Table };
                 self.places.note_variable(&path, self.variable, shape);
             }

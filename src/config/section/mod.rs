@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use super::problem::{Place, Problem, Severity};
+use super::problem::{Place, Problem, Severity, did_you_mean};
 use super::secret::{quoted, read_file};
 use super::source::Source;
 use super::value::{Table, Value};
@@ -30,7 +30,7 @@ pub struct Section<'a> {
     path: String,
     title: String,
     values: Table,
-    asked: Vec<&'static str>,
+    asked: RefCell<Vec<&'static str>>,
     source: &'a Source,
     problems: &'a RefCell<Vec<Problem>>,
     /// Accepts keys that nobody asks for.
@@ -50,7 +50,7 @@ impl<'a> Section<'a> {
             path: String::new(),
             title: "the top level".to_owned(),
             values,
-            asked: Vec::new(),
+            asked: RefCell::default(),
             source,
             problems,
             open: false,
@@ -78,8 +78,20 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the key is set.
-    pub fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &'static str) -> bool {
+        self.asked.borrow_mut().push(key);
         self.values.contains_key(key)
+    }
+
+    /// A key of the file that a missing one may have been meant by, for messages.
+    fn instead_of(&self, key: &str) -> String {
+        let keys = self.values.keys().map(String::as_str);
+        let near = did_you_mean(key, keys.filter(|there| !self.asked.borrow().contains(there)));
+        if near.is_empty() {
+            near
+        } else {
+            format!("; it has{}", near.replace(": did you mean", ""))
+        }
     }
 
     /// Whether a key below this table was set, by its path: `http.listen`.
@@ -194,7 +206,7 @@ impl<'a> Section<'a> {
             path,
             title,
             values: Table::new(),
-            asked: Vec::new(),
+            asked: RefCell::default(),
             source: self.source,
             problems: self.problems,
             open: false,
@@ -223,7 +235,7 @@ impl<'a> Section<'a> {
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.asked.push(key);
+        self.asked.get_mut().push(key);
         self.values.remove(key)
     }
 
@@ -258,14 +270,15 @@ impl Drop for Section<'_> {
     fn drop(&mut self) {
         #[cfg(test)]
         SCHEMA.with_borrow_mut(|schema| {
-            schema.extend(self.asked.iter().map(|key| (self.title.clone(), *key)));
+            schema.extend(self.asked.borrow().iter().map(|key| (self.title.clone(), *key)));
         });
         if self.open {
             return;
         }
+        let asked = self.asked.borrow();
         for key in self.values.keys() {
-            let free = self.asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
-            let hint = super::problem::did_you_mean(key, free);
+            let free = asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
+            let hint = did_you_mean(key, free);
             self.problem(key, format!("unknown key `{key}` in {}{hint}", self.title));
         }
     }

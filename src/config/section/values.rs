@@ -29,9 +29,11 @@ impl Section<'_> {
     /// A string that must be there, and not be empty; `None` where that had to be reported.
     pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         if !self.has(key) {
-            let title = self.title.clone();
-            self.asked.push(key);
-            self.problem_here(format!("{title} needs `{key}`: add `{key} = \"…\"`"));
+            let instead = self.instead_of(key);
+            self.problem_here(format!(
+                "{} needs `{key}`: add `{key} = \"…\"`{instead}",
+                self.title
+            ));
             return None;
         }
         let text = self.text(key)?;

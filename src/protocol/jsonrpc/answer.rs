@@ -330,8 +330,12 @@ mod tests {
     fn an_error_whose_code_is_a_status_has_that() {
         for (code, expected) in [
             ("404", 404),
-            ("503", 503),
+            ("409", 409),
             ("599", 599),
+            // Clients would send it again.
+            ("503", 500),
+            ("429", 500),
+            ("408", 500),
             ("200", 500),
             ("399", 500),
             ("600", 500),

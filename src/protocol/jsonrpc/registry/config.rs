@@ -134,15 +134,16 @@ fn read_state_dir(section: &mut Section<'_>) -> Option<PathBuf> {
 fn read_announce(section: &mut Section<'_>) -> Vec<Arc<Place>> {
     let mut places: Vec<Arc<Place>> = Vec::new();
     for text in section.texts("announce") {
-        // As for `genkan call --registry`: a registry is asked at /api unless its URL says otherwise.
-        let names_a_place = text.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
-        let is_bare = names_a_place && !text.starts_with("unix:") && !text.contains("://unix:");
-        let text = if is_bare { format!("{text}/api") } else { text };
         let fail = |what: &str| {
             let shown = url_without_credentials(&text);
             section.problem("announce", format!("`announce` in [registry]: {shown} {what}"));
         };
-        match Place::parse(&text) {
+        // As for `genkan call --registry`: a registry is asked at /api unless its URL says otherwise.
+        let parsed = Place::parse(&text).and_then(|place| {
+            let names_a_path = text.split_once("://").is_none_or(|(_, rest)| rest.contains('/'));
+            if names_a_path { Ok(place) } else { Place::parse(&format!("{text}/api")) }
+        });
+        match parsed {
             Ok(place) if places.iter().any(|other| other.is_same(&place)) => {
                 fail("stands there twice: keep one");
             }
@@ -234,6 +235,21 @@ mod tests {
             assert_eq!(problems, [""; 0]);
             let told = |name: &str| (name.to_owned(), format!("http://gate:8080/api/{name}"));
             assert_eq!(config.told, [told("orders"), told("a.b")]);
+        }
+    }
+
+    #[test]
+    fn a_registry_is_asked_at_api_where_its_url_has_no_path() {
+        for (url, at) in [
+            ("http://h:8000", "http://h:8000/api"),
+            ("http://h/", "http://h/"),
+            ("http://h/x", "http://h/x"),
+            ("unix:/run/x.sock", "unix:///run/x.sock:/"),
+        ] {
+            let rest = "services = [\"a\"]\npublic_url = \"http://g\"";
+            let (config, problems) = read(&format!("announce = [\"{url}\"]\n{rest}"));
+            assert_eq!(problems, [""; 0]);
+            assert_eq!(config.announce[0].to_string(), at);
         }
     }
 
