@@ -212,9 +212,18 @@ pub enum Exceeded {
 }
 
 impl Exceeded {
-    /// As the caller is told. `outcome` is what its call had come to.
+    /// As the caller is told. `outcome` is what its call had come to: one that may have run is not to be
+    /// called again.
     pub fn fault(self, outcome: Outcome) -> Fault {
-        Fault::new(FaultKind::Overloaded, outcome, self.to_string()).with_retry_after(RETRY_AFTER)
+        let fault = |message| Fault::new(FaultKind::Overloaded, outcome, message);
+        if outcome.may_have_run() {
+            return fault(format!("{self}: there is no room for what the call has come to"));
+        }
+        let mend = match self {
+            Exceeded::Connection { .. } => "wait for answers before sending more",
+            Exceeded::Process { .. } => "try again in a moment",
+        };
+        fault(format!("{self}: {mend}")).with_retry_after(RETRY_AFTER)
     }
 }
 
@@ -223,14 +232,12 @@ impl fmt::Display for Exceeded {
         match self {
             Exceeded::Connection { cap } => write!(
                 f,
-                "this connection holds {} of payloads already, its part of max_memory: wait for \
-                 answers before sending more",
+                "this connection holds {} of payloads already, its part of max_memory",
                 format_size(*cap)
             ),
             Exceeded::Process { limit } => write!(
                 f,
-                "the gateway holds {} of payloads already, its limit (max_memory): try again in a \
-                 moment",
+                "the gateway holds {} of payloads already, its limit (max_memory)",
                 format_size(*limit)
             ),
         }
@@ -328,5 +335,8 @@ mod tests {
         assert_eq!(fault.kind(), FaultKind::Overloaded);
         assert_eq!(fault.retry_after(), Some(RETRY_AFTER));
         assert!(fault.message().contains("1MiB of payloads already"), "{}", fault.message());
+        let ran = Exceeded::Process { limit: 1 << 20 }.fault(Outcome::Executed);
+        assert_eq!(ran.retry_after(), None);
+        assert!(!ran.message().contains("again"), "{}", ran.message());
     }
 }

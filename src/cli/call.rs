@@ -15,7 +15,7 @@ use super::{Status, help};
         in the registry, and METHOD is called on one of the services found, chosen at random \
         among those that can be connected to.",
     after_help = help::examples(&[
-        ("genkan call orders create size=L count:=2", "named params: a string and a number"),
+        ("genkan call orders create id:=7 size=L", "named params: a number and a string"),
         ("genkan call math add 1 2", "positional params"),
         ("echo '{\"ids\": [1, 2]}' | genkan call orders find -", "params from standard input"),
         ("genkan call --registry http://127.0.0.1:8000/api 'reports.*' daily", "through a registry"),

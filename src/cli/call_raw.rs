@@ -14,7 +14,7 @@ use super::{Status, help};
         with both a result and an error, one of them null, are understood too.",
     after_help = help::examples(&[
         ("genkan call-raw http://127.0.0.1:8000/api say_hello name=bob", "a named param"),
-        ("genkan call-raw 127.0.0.1:8080 orders.create size=L", "service.method of a gateway"),
+        ("genkan call-raw 127.0.0.1:8080 orders.create id:=7 size=L", "service.method of a gateway"),
     ])
 )]
 pub struct Args {

@@ -33,7 +33,7 @@ use crate::upstream::Envelope;
         the message. With --event, which bridges and topics take what happens at a place, and what they \
         promise. Sends nothing and connects to nothing.",
     after_help = help::examples(&[
-        ("genkan explain orders.create size=L count:=2", "the route and the message of a call"),
+        ("genkan explain orders.create id:=7 size=L", "the route and the message of a call"),
         ("genkan explain --event rabbit:orders.created", "where a Nameko event goes"),
         ("genkan explain orders.create --as key:web", "whether that key may make it, and why not"),
     ])

@@ -26,7 +26,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 const EXAMPLES: &[(&str, &str)] = &[
     ("genkan serve", "a gateway on 127.0.0.1:8080 with the embedded configuration"),
     ("genkan check --config genkan.toml", "every problem in a file at once"),
-    ("genkan call orders create size=L count:=2", "call orders.create with two named params"),
+    ("genkan call orders create id:=7 size=L", "call orders.create with two named params"),
 ];
 
 const STATUS: &str = "0 result, 1 fault or failed check, 2 wrong usage, 3 no connection";

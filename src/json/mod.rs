@@ -15,6 +15,7 @@ mod scanner;
 #[cfg(test)]
 pub(crate) mod walks;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 pub(crate) use repair::repair;
@@ -24,6 +25,13 @@ pub(crate) const REQUEST_DEPTH: usize = 128;
 /// How deep a result's or an error's may, whoever answers. Nothing that a program means nests
 /// deeper, and the caller's parser may not survive it.
 pub(crate) const REPLY_DEPTH: usize = 512;
+
+/// Keeps a `null` that is there apart from a key that is not.
+pub(crate) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
 
 /// The text that bytes are, if they are UTF-8: which of them is not, is not told.
 pub(crate) fn text(bytes: &[u8]) -> Option<&str> {

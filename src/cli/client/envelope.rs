@@ -2,10 +2,11 @@
 //! its result and its error as the text that came.
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::call::Params;
+use crate::json::present;
 
 /// What a JSON-RPC answer says: the JSON text of a result or of an error, as it came.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,13 +74,6 @@ struct Envelope<'a> {
     result: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     error: Option<&'a RawValue>,
-}
-
-/// Keeps a `null` that is there apart from a key that is not.
-pub(super) fn present<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::present;
 use crate::cli::json;
 use crate::cli::output::{Paint, Role};
 use crate::fault::FaultKind;
+use crate::json::present;
 use crate::printable::printable;
 
 /// A label and what stands beside it.

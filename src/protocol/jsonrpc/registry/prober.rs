@@ -21,6 +21,7 @@ use super::Registry;
 use super::announcement::{self, excerpt};
 use super::book::{Finding, Key, Standing};
 use crate::fault::FaultKind;
+use crate::json::present;
 
 /// How many are asked at once.
 const AT_ONCE: usize = 64;
@@ -145,7 +146,7 @@ async fn probe(registry: &Registry, asker: &Asker, key: &Key) -> Finding {
 /// An answer of JSON-RPC, as far as it is looked at.
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
@@ -244,6 +245,8 @@ mod tests {
             (200, r#"{"result":null,"error":{"code":-32601}}"#, Finding::Service),
             (400, r#"{"error":{"code":-32600},"id":null}"#, Finding::Service),
             (200, r#"{"result":7,"id":1}"#, Finding::Service),
+            (200, r#"{"result":null,"id":1}"#, Finding::Service),
+            (200, r#"{"result":null,"error":null}"#, Finding::Service),
             (
                 200,
                 r#"{"result":{"name":"orders"},"id":1}"#,

@@ -26,6 +26,8 @@ struct Info {
 struct Endpoint {
     name: String,
     #[serde(default)]
+    subject: String,
+    #[serde(default)]
     metadata: Option<HashMap<String, String>>,
 }
 
@@ -39,11 +41,13 @@ struct Schema {
 /// What one instance has; nothing where it has answered something else.
 pub(in crate::protocol::nats) fn offers(answer: &[u8]) -> Vec<Offer> {
     let Ok(Info { name, endpoints }) = serde_json::from_slice(answer) else { return Vec::new() };
-    let offer = |Endpoint { name: method, metadata }| {
+    // Of one with a wildcard it is not known what may stand there.
+    let is_open = |it: &Endpoint| it.subject.split('.').any(|word| matches!(word, "*" | ">"));
+    let offer = |Endpoint { name: method, metadata, .. }| {
         let metadata = metadata.unwrap_or_default();
         Offer { service: name.clone(), method, description: describe(&metadata) }
     };
-    endpoints.into_iter().take(MOST).map(offer).collect()
+    endpoints.into_iter().filter(|it| !is_open(it)).take(MOST).map(offer).collect()
 }
 
 fn describe(metadata: &HashMap<String, String>) -> Description {
@@ -72,6 +76,7 @@ mod tests {
         let info = json!({"type": "io.nats.micro.v1.info_response", "name": "calc", "endpoints": [
             {"name": "sum", "subject": "sum", "metadata": {"schema": schema, "description": "Adds."}},
             {"name": "max", "subject": "max", "metadata": null},
+            {"name": "get", "subject": "files.*.get", "metadata": null},
             {"name": "odd", "subject": "odd", "metadata": {"schema": "7"}}]});
         let found = offers(info.to_string().as_bytes());
         let names: Vec<_> = found.iter().map(|one| (&*one.service, &*one.method)).collect();

@@ -177,7 +177,7 @@ fn by_status(called: impl fmt::Display, status: StatusCode, headers: &HeaderMap)
         }
         405 => (FaultKind::Internal, Outcome::Unknown, "check the path in the upstream's URL"),
         413 => (FaultKind::TooLarge, Outcome::Unknown, "send less, or raise the service's limit"),
-        429 => (FaultKind::Overloaded, Outcome::Unknown, "come back later"),
+        429 => (FaultKind::Overloaded, Outcome::Unknown, "it may have run, or not"),
         502 | 503 => (FaultKind::Unavailable, Outcome::Unknown, "it may have run, or not"),
         504 | 408 => (FaultKind::Timeout, Outcome::Unknown, "it may have run, or not"),
         _ => (FaultKind::Internal, Outcome::Unknown, "its own log may tell more"),
@@ -325,7 +325,7 @@ mod tests {
             (403, "access_denied", "unknown", "credentials"),
             (404, "unknown_service", "unknown", "path"),
             (413, "too_large", "unknown", "send less"),
-            (429, "overloaded", "unknown", "come back later"),
+            (429, "overloaded", "unknown", "it may have run, or not"),
             (500, "internal", "unknown", "status 500"),
             (502, "unavailable", "unknown", "may have run"),
             (503, "unavailable", "unknown", "may have run"),
