@@ -78,6 +78,13 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
     }
     let restricted = section.has("routes");
     let routes = section.texts("routes");
+    if restricted && routes.iter().all(String::is_empty) {
+        let message = format!(
+            "`routes` in {} names none, so that nothing can be called with the key: leave it out for all",
+            section.title()
+        );
+        section.warn("routes", message);
+    }
     let routes =
         restricted.then(|| routes.iter().map(|route| Pattern::new(route)).collect::<Vec<_>>());
     let user_id = section.text("user_id");
@@ -140,6 +147,21 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
     let claims = section.texts("claims");
     if !is_there {
         return None;
+    }
+    let has_empty = |texts: &[String]| texts.iter().any(String::is_empty);
+    for (key, is_empty) in [
+        ("issuer", has_empty(&issuers)),
+        ("audience", has_empty(&audiences)),
+        ("claims", has_empty(&claims)),
+        ("subject", subject.is_empty()),
+        ("scopes", scopes.is_empty()),
+        ("user_id", user_id.is_empty() && !subject.is_empty()),
+    ] {
+        if is_empty {
+            let message =
+                format!("`{key}` in [auth.jwt] is empty, as nothing of a token is: leave it out");
+            section.problem(key, message);
+        }
     }
     if audiences.is_empty() {
         let message = "`audience` in [auth.jwt] is not set: tokens that the issuer made for others \
@@ -232,6 +254,18 @@ mod tests {
     const HASH: &str = "sha256:000000000000000000000000000000000000000000000000000000000000002A";
 
     #[test]
+    fn what_is_empty_of_a_token_is_told() {
+        for key in ["issuer", "audience", "claims", "subject", "scopes", "user_id"] {
+            let text = format!("[auth.jwt]\nsecret = \"{}\"\n{key} = \"\"\n", "s".repeat(40));
+            let (_, problems) = read_for_test(&text, read);
+            let is_it = |message: &str| {
+                message.starts_with(&format!("`{key}` in")) && message.contains("is empty")
+            };
+            assert!(problems.iter().any(|it| is_it(&it.message)), "{key}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn a_key_is_read() {
         let text = format!(
             "[[auth.keys]]\nname = \"web\"\nhash = \"{HASH}\"\nroutes = [\"orders.*\"]\n\
@@ -295,6 +329,8 @@ mod tests {
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = \"soon\""), "must be a date"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nexpires = 2020-01-01"), "has expired"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"\""), "is no user id"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nroutes = []"), "names none"),
+            (&format!("name = \"web\"\nhash = \"{HASH}\"\nroutes = [\"\"]"), "names none"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nrate = \"0/s\""), "`rate`"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nqueue = 5"), "nothing to wait for"),
             (&format!("name = \"web\"\nhash = \"{HASH}\"\nuser_id = \"7 \""), "is no user id"),
