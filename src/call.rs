@@ -224,6 +224,8 @@ pub struct Context {
     /// What else the caller's world carries from call to call, as names and JSON values: handed on
     /// where the service's world has a place for it.
     pub baggage: Vec<(String, Payload)>,
+    /// Headers of the caller's that some service is to have, by their names in small letters.
+    pub headers: Vec<(Arc<str>, String)>,
     /// How many gateways the call has come through before this one.
     pub hops: u8,
     /// By what its caller knows the call again: of this call alone, and not of those that it leads to.
@@ -243,6 +245,7 @@ impl Context {
             user_id: None,
             call_ids: Vec::new(),
             baggage: Vec::new(),
+            headers: Vec::new(),
             hops: 0,
             idempotency_key: None,
         }
@@ -260,6 +263,7 @@ impl Context {
             user_id: self.user_id.clone(),
             call_ids: self.call_ids.clone(),
             baggage: self.baggage.clone(),
+            headers: self.headers.clone(),
             hops: self.next_hop(),
             idempotency_key: None,
         }

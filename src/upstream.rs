@@ -153,6 +153,11 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// The headers of callers that its services are to have, by their names in small letters.
+    fn wanted_headers(&self) -> &[Arc<str>] {
+        &[]
+    }
+
     /// What of an `[[expose]]` row cannot be done here, each with the row's key and the mend.
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
         let message = format!("the protocol `{}` has no place for services", self.protocol());

@@ -73,7 +73,7 @@ pub async fn run(
     let mut upstreams = Upstreams::new(resident, Arc::clone(&ledger), &budget, tasks.clone());
     let first = upstreams.prepare(&config, Vec::new());
     let table = upstreams.turn_over(&config, first);
-    let router = Arc::new(Router::new(table, ledger, budget));
+    let router = Arc::new(Router::new(table, ledger, budget).wanting(wanted_headers(&config)));
     info!(config = origin.name(), version = env!("CARGO_PKG_VERSION"), "starting");
     let mut bridges = Bridges::new(tasks.subgroup());
     let auth = Auth::new(&config.auth, tasks.subgroup());
@@ -141,6 +141,15 @@ pub async fn run(
         "stopped because of a fault in Genkan: the log says where it panicked"
     );
     Ok(())
+}
+
+/// The headers of callers that upstreams are to have, each once.
+fn wanted_headers(config: &Config) -> Vec<Arc<str>> {
+    let all = config.upstreams.iter().flat_map(|it| it.connector.wanted_headers());
+    let mut names: Vec<Arc<str>> = all.map(Arc::clone).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// What the pages for operators show.

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
+use super::wanted_headers;
 use super::watch::{Step, Watch};
 use crate::admin::Admin;
 use crate::auth::Auth;
@@ -220,6 +221,7 @@ impl Reload {
         }
         auth.apply(&config.auth, tokens);
         router.budget().set_limit(config.max_memory);
+        router.want_headers(wanted_headers(&config));
         router.replace(upstreams.turn_over(&config, next));
         upstreams.expose(&config, router);
         bridges.apply(&config.bridges, &config.topics, &upstreams.ports());

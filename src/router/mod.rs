@@ -28,7 +28,7 @@ mod ticket;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use crate::budget::Budget;
@@ -49,6 +49,7 @@ pub use ticket::{Dispatched, Ticket, Unadmitted};
 /// The routing table at work.
 pub struct Router {
     table: ArcSwap<Table>,
+    wanted_headers: ArcSwapOption<Vec<Arc<str>>>,
     ledger: Arc<Ledger>,
     budget: Budget,
 }
@@ -56,7 +57,8 @@ pub struct Router {
 impl Router {
     /// A router over a table, whose rows were made with that ledger.
     pub fn new(table: Table, ledger: Arc<Ledger>, budget: Budget) -> Self {
-        Self { table: ArcSwap::from_pointee(table), ledger, budget }
+        let wanted_headers = ArcSwapOption::empty();
+        Self { table: ArcSwap::from_pointee(table), wanted_headers, ledger, budget }
     }
 
     /// The bytes that callers' messages may take: ingresses count there what they read.
@@ -77,6 +79,23 @@ impl Router {
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
         self.table.load_full()
+    }
+
+    /// The headers of callers that some service is to have; `None` where none is, as usual.
+    pub fn wanted_headers(&self) -> Option<Arc<Vec<Arc<str>>>> {
+        self.wanted_headers.load_full()
+    }
+
+    /// The same, whose services are to have these headers.
+    #[must_use]
+    pub fn wanting(self, names: Vec<Arc<str>>) -> Self {
+        self.want_headers(names);
+        self
+    }
+
+    /// Says which headers those are.
+    pub fn want_headers(&self, names: Vec<Arc<str>>) {
+        self.wanted_headers.store((!names.is_empty()).then(|| Arc::new(names)));
     }
 
     /// The form of a service's answers where they are not about one of its methods: its whole

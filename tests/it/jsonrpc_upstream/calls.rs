@@ -178,6 +178,29 @@ async fn what_the_service_sees() {
 }
 
 #[tokio::test]
+async fn headers_of_callers_go_on_where_the_upstream_names_them() {
+    let service = Web::serve(|asked| asked.result("1")).await;
+    let keys = "forward_headers = [\"Cookie\", \"X-Tenant\"]\n";
+    let gateway = Gateway::ready(&config(&service.url, keys)).await;
+    let headers = [("cookie", "a=1"), ("cookie", "b=2"), ("x-tenant", "tokyo"), ("x-other", "no")];
+    let body = r#"{"jsonrpc":"2.0","method":"a.f","id":1}"#;
+    for (path, body) in [("/api", body), ("/call/a/f", "[]")] {
+        gateway.post(path, &headers, body).await;
+        let asked = service.last();
+        let seen = ["cookie", "x-tenant", "x-other"].map(|name| asked.header(name));
+        assert_eq!(seen, [Some("a=1; b=2"), Some("tokyo"), None], "{path}");
+    }
+    gateway.result("a.f", json!([])).await;
+    assert_eq!(service.last().header("x-tenant"), None, "it was that caller's");
+    // Another table wants none.
+    gateway.write_config(&config(&service.url, ""));
+    gateway.hang_up();
+    gateway.wait_for_log(0, "reloaded").await;
+    gateway.post("/api", &headers, body).await;
+    assert_eq!(service.last().header("x-tenant"), None);
+}
+
+#[tokio::test]
 async fn a_qualified_method_has_its_services_name() {
     let service = Web::serve(|asked| asked.result("1")).await;
     let gateway = Gateway::ready(&config(&service.url, "qualified = true")).await;
@@ -270,6 +293,7 @@ fn a_table_that_cannot_work_is_told() {
         "genkan.toml",
         "[upstreams.web]\nprotocol = \"jsonrpc\"\nurls = [\"ftp://h\", \"http://h/a\", \"http://h/a\"]\n\
          ca_file = \"Cargo.toml\"\nmax_body = \"1MiB\"\n\
+         forward_headers = [\"Authorization\", \"Host\"]\n\
          [upstreams.web.headers]\n\"a b\" = \"x\"\nContent-Length = \"3\"\n\
          [upstreams.none]\nprotocol = \"jsonrpc\"\n\
          [[routes]]\nmatch = \"*\"\nupstream = \"web\"\n",
@@ -285,6 +309,8 @@ fn a_table_that_cannot_work_is_told() {
         "unknown key `max_body`",
         "is no name that a header can have",
         "is set by Genkan itself",
+        "where `forward_authorization` of [http] says so",
+        "is about the caller's own request",
         "needs `url`",
     ] {
         assert!(out.contains(words), "{words}: {out}{err}");

@@ -40,7 +40,9 @@ pub(super) async fn call(
     let (parts, body) = request.into_parts();
     let caller = http.identify(&caller, &parts.headers).await;
     let forward = http.config.forward_authorization;
-    let mut context = headers::read_context(&parts.headers, &caller, forward);
+    let wanted = http.router.wanted_headers();
+    let wanted = wanted.as_ref().map(|wanted| wanted.as_slice());
+    let mut context = headers::read_context(&parts.headers, &caller, forward, wanted);
     let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
     let Read { name, params, timeout, key } = match read {
         Ok(read) => read,
@@ -180,7 +182,7 @@ pub(super) fn refuse(
     fault: &Fault,
 ) -> Response {
     let received = Instant::now();
-    let context: Context = headers::read_context(request_headers, &Caller::NOBODY, false);
+    let context: Context = headers::read_context(request_headers, &Caller::NOBODY, false, None);
     http.router.refuse(http.ingress, (caller, &context.trace), received, fault);
     let mut response = problem(fault, status);
     headers::write(response.headers_mut(), &context, None, received.elapsed(), None);

@@ -20,7 +20,7 @@ pub(in super::super) fn headers(data: &[u8]) {
             map.append(name, value);
         }
     }
-    let context = headers::read_context(&map, &Caller::NOBODY, true);
+    let context = headers::read_context(&map, &Caller::NOBODY, true, None);
     assert!(context.user_id.is_none(), "nobody is known by what he says");
     drop((headers::read_timeout(&map), headers::check_content_type(&map)));
     drop(headers::check_content_encoding(&map));

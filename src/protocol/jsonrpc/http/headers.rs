@@ -1,5 +1,6 @@
 //! HTTP headers that carry context, deadlines and timings, on the way in and on the way out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -39,6 +40,7 @@ pub(super) fn read_context(
     headers: &HeaderMap,
     caller: &Caller,
     forward_authorization: bool,
+    wanted: Option<&[Arc<str>]>,
 ) -> Context {
     let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
     // Which of two it belongs to, nobody can say.
@@ -57,7 +59,18 @@ pub(super) fn read_context(
     if forward_authorization {
         context.authorization = text(&header::AUTHORIZATION);
     }
+    let wanted = wanted.unwrap_or_default().iter();
+    context.headers =
+        wanted.filter_map(|name| Some((Arc::clone(name), joined(headers, name)?))).collect();
     context
+}
+
+/// All of a header that is there. HTTP/2 may cut cookies (RFC 9113, section 8.2.3).
+fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let values: Vec<&str> = values.collect();
+    let between = if name == header::COOKIE { "; " } else { ", " };
+    (!values.is_empty()).then(|| values.join(between))
 }
 
 /// The caller's own limit: `X-Request-Timeout: 800ms`.

@@ -110,13 +110,15 @@ fn requester<'a>(
     started: Instant,
 ) -> Requester<'a> {
     let forward = http.config.forward_authorization;
+    let wanted = http.router.wanted_headers();
+    let wanted = wanted.as_ref().map(|wanted| wanted.as_slice());
     Requester {
         ears: None,
         http,
         ingress: http.ingress,
         service,
         gemstone: headers::is_gemstone(request_headers),
-        context: Arc::new(headers::read_context(request_headers, &caller, forward)),
+        context: Arc::new(headers::read_context(request_headers, &caller, forward, wanted)),
         caller,
         timeout: None,
         key: None,

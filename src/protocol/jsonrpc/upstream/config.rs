@@ -7,7 +7,7 @@ use http::{HeaderName, header};
 
 use super::super::mark;
 use super::place::Place;
-use crate::config::secret::{FoundSecret, url_without_credentials};
+use crate::config::secret::{FoundSecret, quoted, url_without_credentials};
 use crate::config::section::Section;
 use crate::route::pattern::Pattern;
 use crate::tls::ClientFiles;
@@ -35,6 +35,21 @@ const OWN: [HeaderName; 12] = [
     HeaderName::from_static("keep-alive"),
 ];
 
+/// Headers that say something of the caller's request or connection, or that Genkan has verified and sets.
+const BETWEEN: [HeaderName; 11] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::EXPECT,
+    header::FORWARDED,
+    header::HOST,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-request-timeout"),
+    HeaderName::from_static("x-user-id"),
+];
+
 /// Everything that calls and connections need.
 pub(super) struct Settings {
     /// Where the instances are, where the file says so.
@@ -44,6 +59,8 @@ pub(super) struct Settings {
     pub(super) registry: Option<Pattern>,
     /// Headers to add to each call.
     pub(super) headers: Vec<(HeaderName, FoundSecret)>,
+    /// Headers of callers that go on to it.
+    pub(super) forwarded: Vec<Arc<str>>,
     /// Whom to trust, and who we are.
     pub(super) certificates: Arc<ClientFiles>,
     /// HTTP/2 without asking for it.
@@ -67,6 +84,7 @@ impl Settings {
             places: Vec::new(),
             registry: None,
             headers: Vec::new(),
+            forwarded: Vec::new(),
             certificates,
             http2: false,
             max_reply: largest,
@@ -97,6 +115,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     }
     Settings {
         headers: read_headers(section, &places),
+        forwarded: read_forwarded(section),
         places,
         registry,
         certificates: Arc::new(certificates),
@@ -147,6 +166,33 @@ fn read_places(section: &mut Section<'_>) -> Vec<Arc<Place>> {
         }
     }
     places
+}
+
+/// Reads `forward_headers`.
+fn read_forwarded(section: &mut Section<'_>) -> Vec<Arc<str>> {
+    let mut forwarded: Vec<Arc<str>> = Vec::new();
+    for text in section.texts("forward_headers") {
+        let title = section.title();
+        let fail = |what: &str| {
+            let shown = quoted(&text);
+            section.problem(
+                "forward_headers",
+                format!("`forward_headers` in {title}: {shown} {what}"),
+            );
+        };
+        let Ok(name) = text.parse::<HeaderName>() else {
+            fail("is no name that a header can have");
+            continue;
+        };
+        if name == header::AUTHORIZATION {
+            fail("goes on where `forward_authorization` of [http] says so, and nowhere else");
+        } else if OWN.contains(&name) || BETWEEN.contains(&name) {
+            fail("is about the caller's own request, or Genkan's to set: leave it out");
+        } else if forwarded.iter().all(|other| **other != *name.as_str()) {
+            forwarded.push(name.as_str().into());
+        }
+    }
+    forwarded
 }
 
 fn read_headers(

@@ -59,6 +59,10 @@ impl Connector for JsonRpcConnector {
         self.settings.registry.as_ref()
     }
 
+    fn wanted_headers(&self) -> &[Arc<str>] {
+        &self.settings.forwarded
+    }
+
     fn address(&self) -> String {
         if let Some(pattern) = &self.settings.registry {
             return format!("what announces itself as {pattern}");
@@ -89,7 +93,7 @@ impl Connector for JsonRpcConnector {
         let announced = settings.registry.iter();
         address.extend(announced.map(|it| ("instances", format!("what announces itself as {it}"))));
         address.extend(settings.places.iter().map(|place| ("instance", place.to_string())));
-        let mut headers = Headers::new(&settings.headers).of(request, Some("TOKEN"));
+        let mut headers = Headers::new(settings).of(request, Some("TOKEN"));
         if let Some(place) = place {
             headers.entry(http::header::HOST).or_insert(place.host.clone());
             headers.extend(place.login.clone());
@@ -113,7 +117,7 @@ impl Connector for JsonRpcConnector {
 
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
         let settings = Arc::clone(&self.settings);
-        let headers = Arc::new(Headers::new(&settings.headers));
+        let headers = Arc::new(Headers::new(&settings));
         if Headers::have_files(&settings.headers) {
             look_after(Arc::clone(&headers), tasks);
         }

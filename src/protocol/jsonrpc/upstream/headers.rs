@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::super::mark::CALL;
+use super::config::Settings;
 use super::wire;
 use crate::call::Request;
 use crate::config::secret::FoundSecret;
@@ -16,16 +17,20 @@ use crate::config::secret::FoundSecret;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GENKAN: HeaderValue = HeaderValue::from_static(concat!("genkan/", env!("CARGO_PKG_VERSION")));
 
-/// What the configuration adds, as it is now.
+/// What the configuration adds, as it is now, and what it lets go on.
 pub(super) struct Headers {
+    /// Those of callers that go on, by name.
+    forwarded: Vec<HeaderName>,
     added: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
     found: Mutex<Vec<(HeaderName, FoundSecret)>>,
 }
 
 impl Headers {
-    pub(super) fn new(found: &[(HeaderName, FoundSecret)]) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let found = &settings.headers;
         let added = ArcSwap::from_pointee(values(found));
-        Self { added, found: Mutex::new(found.to_vec()) }
+        let forwarded = settings.forwarded.iter().filter_map(|name| name.parse().ok()).collect();
+        Self { forwarded, added, found: Mutex::new(found.clone()) }
     }
 
     /// Whether any stands in a file.
@@ -65,6 +70,15 @@ impl Headers {
                 headers.insert(name, value);
             }
         });
+        for name in &self.forwarded {
+            let of_caller =
+                request.context.headers.iter().find(|(known, _)| **known == *name.as_str());
+            let value = of_caller.and_then(|(_, value)| HeaderValue::from_str(value).ok());
+            if let Some(mut value) = value {
+                value.set_sensitive(true);
+                headers.insert(name.clone(), value);
+            }
+        }
         if let Some(mark) = mark.and_then(|mark| HeaderValue::from_str(mark).ok()) {
             headers.insert(CALL, mark);
         }

@@ -156,10 +156,12 @@ fn client<B>(http: &Http, caller: Caller, request: &Request<B>) -> Result<Client
     let service = service.map(|service| percent_decode_str(service).decode_utf8());
     let service = service.transpose().map_err(|_| rpc::unreadable_path())?;
     let forward = http.config.forward_authorization;
+    let wanted = http.router.wanted_headers();
+    let wanted = wanted.as_ref().map(|wanted| wanted.as_slice());
     Ok(Client {
         service: service.map(|service| service.into_owned()),
         gemstone: headers::is_gemstone(headers),
-        context: Arc::new(headers::read_context(headers, &caller, forward)),
+        context: Arc::new(headers::read_context(headers, &caller, forward, wanted)),
         timeout: headers::read_timeout(headers)?,
         ears: Ears::new(&http.topics, caller),
         page: page(request),
