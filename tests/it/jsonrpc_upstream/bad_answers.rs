@@ -82,7 +82,7 @@ async fn each_gets_a_clear_fault() {
         ("401", "access_denied", "unknown", "credentials"),
         ("404", "unknown_service", "unknown", "path"),
         ("413", "too_large", "unknown", "send less"),
-        ("429", "overloaded", "unknown", "come back later"),
+        ("429", "overloaded", "unknown", "it may have run, or not"),
         ("503", "unavailable", "unknown", "HTTP status 503"),
         ("504", "timeout", "unknown", "HTTP status 504"),
         ("other_id", "internal", "unknown", "another call"),

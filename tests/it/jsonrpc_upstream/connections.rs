@@ -132,17 +132,6 @@ async fn tls_with_an_authority_and_a_certificate_of_ones_own() {
         let seen = about(&gateway).await;
         assert_eq!((&seen["client"], &seen["http"]), (&json!("client"), &json!(version)));
     }
-    // Who speaks TLS 1.3 is told that it has to show one when its part is done, and nothing has been read.
-    for kind in ["https", "h2"] {
-        let service = NodeService::start(kind, &environment);
-        let url = format!("https://{}/", service.address);
-        let gateway = Gateway::start(&config(&url, &ca)).await;
-        let fault = gateway.fault("a.echo", json!([])).await;
-        let message = &fault.is("unavailable", "not_sent").message;
-        assert!(message.contains("client certificate"), "{kind}: {fault:?}");
-        let line = gateway.wait_for_log(0, "an instance is out").await;
-        assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("`cert_file`")), "{line}");
-    }
     // Without one's own authority nobody is believed, and nothing is sent.
     let service = NodeService::start("https", &environment[..2]);
     let url = format!("https://{}/", service.address);
@@ -154,6 +143,31 @@ async fn tls_with_an_authority_and_a_certificate_of_ones_own() {
     let fault = gateway.fault("a.echo", json!([])).await;
     assert!(fault.is("unavailable", "not_sent").message.contains("TLS"), "{fault:?}");
     assert!(gateway.log_text().contains("check `ca_file`"), "{}", gateway.log_text());
+}
+
+/// Who speaks TLS 1.3 is told that it has to show a certificate when its own part is done, by an alert; nothing that it sent
+/// has been read.
+#[tokio::test]
+async fn a_service_that_wants_a_client_certificate() {
+    let certs = Certs::new();
+    let path = |name: &str| certs.path(name);
+    let tls = format!(
+        "[http.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\nclient_ca_file = \"{}\"\nclient_cert = \"required\"\n",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem")
+    );
+    for http2 in [false, true] {
+        let service = Gateway::start(&format!("[http]\nhttp2 = {http2}\n{tls}")).await;
+        let keys = format!("ca_file = \"{}\"\n", path("ca.pem"));
+        let gateway =
+            Gateway::start(&config(&format!("https://{}/api", service.http), &keys)).await;
+        let fault = gateway.fault("a.echo", json!([])).await;
+        let message = &fault.is("unavailable", "not_sent").message;
+        assert!(message.contains("client certificate"), "{http2}: {fault:?}");
+        let line = gateway.wait_for_log(0, "an instance is out").await;
+        assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("`cert_file`")), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -67,9 +67,8 @@ impl Socket {
     }
 
     /// Notes an alert, where an error of TLS over this socket is one.
-    fn note(&self, error: &io::Error) {
-        let told = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::AlertReceived(alert)) = told {
+    fn note(&self, error: &rustls::Error) {
+        if let rustls::Error::AlertReceived(alert) = error {
             self.0.alert.get_or_init(|| *alert);
         }
     }
@@ -166,6 +165,34 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Socket>>),
 }
 
+impl Stream {
+    /// What came of writing. Whoever refuses us has said why before it hung up, and nobody reads of a
+    /// connection any more that cannot be written to.
+    fn wrote<T>(&mut self, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let (Self::Tls(stream), Poll::Ready(Err(_))) = (self, &wrote) {
+            let (socket, session) = stream.get_mut();
+            // The runtime need not have heard yet that there is something to read.
+            drop(session.read_tls(&mut Left(&socket.0.raw)));
+            if let Err(error) = session.process_new_packets() {
+                socket.note(&error);
+            }
+        }
+        wrote
+    }
+}
+
+/// What has come over a socket and was not read.
+struct Left<'a>(&'a Raw);
+
+impl io::Read for Left<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.0 {
+            Raw::Tcp(stream) => (&*SockRef::from(stream)).read(bytes),
+            Raw::Unix(stream) => (&*SockRef::from(stream)).read(bytes),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -176,7 +203,11 @@ impl AsyncRead for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => {
                 let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer));
-                Poll::Ready(read.inspect_err(|error| stream.get_ref().0.note(error)))
+                let told = read.as_ref().err().and_then(io::Error::get_ref);
+                if let Some(error) = told.and_then(|error| error.downcast_ref()) {
+                    stream.get_ref().0.note(error);
+                }
+                Poll::Ready(read)
             }
         }
     }
@@ -188,10 +219,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        let wrote = match stream {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        stream.wrote(wrote)
     }
 
     fn poll_write_vectored(
@@ -199,10 +232,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        let wrote = match stream {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        };
+        stream.wrote(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -213,10 +248,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        let flushed = match stream {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        stream.wrote(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
