@@ -109,7 +109,7 @@ fn config(vhost: &Vhost<'_>, nats: &Nats, services: &Services) -> String {
         let word = upstream.word();
         let nobody = if upstream == Upstream::JsonRpc { "nobody" } else { word };
         for (glob, upstream, more) in [
-            (format!("mesh_{word}.late"), word, "timeout = \"2s\"\n"),
+            (format!("mesh_{word}.late"), word, "timeout = \"4s\"\n"),
             (format!("mesh_{word}.*"), word, ""),
             (format!("ghost_{word}.served"), "jsonrpc", ""),
             (format!("ghost_{word}.*"), nobody, ""),

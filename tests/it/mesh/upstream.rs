@@ -159,7 +159,7 @@ impl Upstream {
             }
             (Self::JsonRpc, Case::UnknownService) => fault("unknown_service", "unknown", ""),
             (_, Case::UnknownService) => fault("unknown_service", "not_sent", ""),
-            (_, Case::TimeOut) => fault("timeout", "unknown", "2s"),
+            (_, Case::TimeOut) => fault("timeout", "unknown", "4s"),
             _ => return None,
         })
     }
