@@ -85,9 +85,9 @@ fn write_line(line: FaultLine<'_>) {
     let trace_id = line.trace.trace_id();
     let (kind, outcome, reason) =
         (fault.kind().as_str(), fault.outcome().as_str(), fault.message());
-    match fault.kind() {
-        FaultKind::Internal => {
-            error!(
+    macro_rules! write_at {
+        ($level:ident) => {
+            $level!(
                 ingress,
                 route,
                 upstream,
@@ -99,46 +99,21 @@ fn write_line(line: FaultLine<'_>) {
                 trace_id,
                 reason,
                 "call failed"
-            );
-        }
+            )
+        };
+    }
+    match fault.kind() {
+        FaultKind::Internal => write_at!(error),
         FaultKind::Timeout
         | FaultKind::Unavailable
         | FaultKind::Overloaded
-        | FaultKind::AccessDenied => {
-            warn!(
-                ingress,
-                route,
-                upstream,
-                call,
-                address,
-                caller,
-                kind,
-                outcome,
-                trace_id,
-                reason,
-                "call failed"
-            );
-        }
+        | FaultKind::AccessDenied => write_at!(warn),
         FaultKind::ParseError
         | FaultKind::InvalidRequest
         | FaultKind::UnknownMethod
         | FaultKind::UnknownService
         | FaultKind::InvalidParams
         | FaultKind::Application
-        | FaultKind::TooLarge => {
-            info!(
-                ingress,
-                route,
-                upstream,
-                call,
-                address,
-                caller,
-                kind,
-                outcome,
-                trace_id,
-                reason,
-                "call failed"
-            );
-        }
+        | FaultKind::TooLarge => write_at!(info),
     }
 }
