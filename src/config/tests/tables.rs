@@ -1,0 +1,226 @@
+//! What is said of tables that are seen together.
+
+use super::super::*;
+use super::said;
+use crate::protocol::readers;
+
+/// What is said about one row that goes to a NATS upstream.
+fn said_of_row(row: &str) -> Vec<String> {
+    let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\n";
+    said(
+        &format!("{nats}[[routes]]\n{row}\n[[routes]]\nmatch = \"z.*\"\nupstream = \"bus\"\n"),
+        &[],
+    )
+}
+
+#[test]
+fn rows_that_no_call_can_take_are_told_each_once() {
+    let cases = [
+        ("match = \"\"\nupstream = \"bus\"", 5, "`match` in [[routes]] #1, line 5 is empty"),
+        ("match = \"a.*\"\nupstream = \"\"", 6, "`upstream` in [[routes]] #1, line 6 is empty"),
+        ("match = \"x.\"\nupstream = \"bus\"", 5, "\"x.\" can match no call: write \"x.*\""),
+        ("match = \".x\"\nupstream = \"bus\"", 5, "write \"x.*\""),
+        ("match = \".\"\nupstream = \"bus\"", 5, "\"SERVICE.METHOD\""),
+        ("match = \"*.\"\nupstream = \"bus\"", 5, "can match no call"),
+        ("match = \"??\"\nupstream = \"bus\"", 5, "can match no call"),
+        (
+            "match = \"d\"\nupstream = \"bus\"",
+            5,
+            "write \"d.*\" for all methods of a service, or add",
+        ),
+        ("match = \"d.\"\nupstream = \"bus\"\nservice = \"a\"", 5, "can match no call"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"a b\"", 7, "holds a blank"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"*\"", 7, "holds a wildcard"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nservice = \"\"", 7, "`service` in"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"\"", 7, "is empty: leave it out"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nmethod = \"a.b\"", 7, "holds a dot"),
+        ("match = \"a.*\"\nupstream = \"bus\"\nparams = [\"x\", \"\"]", 7, "an empty name"),
+        (
+            "match = \"a.*\"\nupstream = \"bus\"\nparams = [\"x\", \"y\", \"x\"]",
+            7,
+            "\"x\" is twice",
+        ),
+    ];
+    for (row, line, words) in cases {
+        let said = said_of_row(row);
+        let [one] = said.as_slice() else { panic!("{row}: {said:?}") };
+        assert!(one.starts_with(&format!("genkan.toml:{line}: ")), "{row}: {one}");
+        assert!(one.contains(words), "{row}: {one}");
+    }
+    for pattern in ["*", ".*", "?.?", "a?b", "*.m", "..x", "d*", "a.b.c"] {
+        let row = format!("match = \"{pattern}\"\nupstream = \"bus\"");
+        let wrong = said_of_row(&row).into_iter().find(|said| said.contains("no call"));
+        assert_eq!(wrong, None, "{pattern}");
+    }
+    let empty = said("[upstreams.x]\nprotocol = \"\"", &[]);
+    assert!(empty[0].contains("`protocol` in [upstreams.x], line 2 is empty"), "{empty:?}");
+}
+
+#[test]
+fn listeners_in_each_others_way_are_told() {
+    let cases = [
+        ("[http]\nlisten = \"127.0.0.1:8081\"", 2, "`http.listen` and `admin.listen`"),
+        ("[admin]\nlisten = \"0.0.0.0:8080\"", 2, "`admin.listen` and `http.listen`"),
+        ("[http]\nlisten = \"127.0.0.1:2203\"", 2, "`http.listen` and `hub.listen`"),
+        ("[hub]\nlisten = [\"tcp://0.0.0.0:7\", \"tcp://127.0.0.1:7\"]", 2, "`hub.listen`"),
+    ];
+    for (text, line, words) in cases {
+        let said = said(text, &[]);
+        let [one] = said.as_slice() else { panic!("{text}: {said:?}") };
+        assert!(one.starts_with(&format!("genkan.toml:{line}: ")), "{one}");
+        assert!(one.contains(words), "{one}");
+    }
+    let free = "http.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"";
+    assert_eq!(said(free, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_in_capitals_is_near() {
+    for (text, hint) in [
+        ("[HTTP]", "did you mean `http`?"),
+        ("[[routes]]\nmatch = \"*\"\nupstream = \"HUB\"", "did you mean `hub`?"),
+        ("[log]\nlevel = \"INFO\"", "did you mean `info`?"),
+    ] {
+        let said = said(text, &[]).join("");
+        assert!(said.contains(hint), "{said}");
+    }
+}
+
+#[test]
+fn a_connections_part_of_the_memory_holds_a_message() {
+    assert_eq!(said("max_memory = \"4MiB\"\n", &[]), [] as [&str; 0]);
+    let text = "max_memory = \"3MiB\"\n[hub]\nmax_line = \"64KiB\"\n";
+    assert_eq!(
+        said(text, &[]),
+        ["genkan.toml:1: one connection may hold a quarter of `max_memory` (3MiB), and \
+          `http.max_body` allows 1MiB for one message: set `max_memory` to 4MiB at least, or \
+          `http.max_body` lower"]
+    );
+    let problems = said("[http]\nmax_body = \"64MiB\"\n", &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("genkan.toml:2: one"), "{problems:?}");
+    assert!(problems[0].ends_with("set `max_memory` to 256MiB at least, or `http.max_body` lower"));
+}
+
+#[test]
+fn what_works_and_is_hardly_meant_is_told() {
+    let upstream = "[upstreams.rabbit]\nprotocol = \"nameko\"\n";
+    let route = "[[routes]]\nmatch = \"a.*\"\nupstream = \"rabbit\"";
+    for (text, words) in [
+        (
+            format!("{upstream}url = \"amqp://h\"\n{}", route.replace("a.*", "[a-z].*")),
+            "stands for itself",
+        ),
+        (
+            format!("{upstream}url = \"amqp://h\"\nmax_reply = \"96MiB\"\n{route}"),
+            "half of `max_memory`",
+        ),
+        (
+            format!("{upstream}urls = [\"amqp://h/a\", \"amqp://i/b\"]\n{route}"),
+            "several virtual hosts",
+        ),
+        (
+            format!("{upstream}urls = [\"amqp://h/a?heartbeat=5\", \"amqp://i/a\"]\n{route}"),
+            "or heartbeats",
+        ),
+    ] {
+        let problems = parse("genkan.toml", &text, Variables::new(), &readers()).problems;
+        let [problem] = problems.as_slice() else { panic!("{text}: {problems:?}") };
+        assert_eq!(problem.severity, Severity::Warning, "{problem}");
+        assert!(problem.message.contains(words), "{problem}");
+    }
+    let fine = format!("{upstream}urls = [\"amqp://h/a\", \"amqp://i/a\"]\n{route}");
+    assert_eq!(said(&fine, &[]), [] as [&str; 0]);
+}
+
+#[test]
+fn a_stream_is_no_target_twice() {
+    let upstreams = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\
+                     [upstreams.other]\nprotocol = \"nats\"\nservers = [\"nats://i\"]\n\
+                     [[routes]]\nmatch = \"x.*\"\nupstream = \"bus\"\n\
+                     [[routes]]\nmatch = \"y.*\"\nupstream = \"other\"\n";
+    let of = |rows: &[(&str, &str)]| {
+        let row =
+            |(from, to): &(&str, &str)| format!("[[bridges]]\nfrom = \"{from}\"\nto = [{to}]\n");
+        said(&format!("{upstreams}{}", rows.iter().map(row).collect::<String>()), &[])
+    };
+    for twice in [
+        &[("bus:in", r#""bus:stream/S/a", "bus:stream/S/b""#)][..],
+        &[("bus:in", r#""bus:stream/S/a""#), ("bus:in", r#""bus:stream/S/b""#)],
+    ] {
+        let said = of(twice);
+        let [one] = said.as_slice() else { panic!("{twice:?}: {said:?}") };
+        assert!(one.contains("`S` keeps each event once, and would drop the other"), "{one}");
+    }
+    for once in [
+        &[(
+            "bus:in",
+            r#""bus:stream/S/a", "bus:stream/T/a", "other:stream/S/a", "bus:out", "bus:o2""#,
+        )][..],
+        &[("bus:in", r#""bus:stream/S/a""#), ("bus:in.too", r#""bus:stream/S/a""#)],
+    ] {
+        assert_eq!(of(once), [] as [&str; 0], "{once:?}");
+    }
+}
+
+/// `config/genkan.toml`, whose keys tests/it/pages.rs looks for on the page.
+#[test]
+fn the_file_with_every_key_has_every_key_that_the_code_reads() {
+    let text = include_str!("../../../config/genkan.toml");
+    assert_eq!(said(text, &[]), Vec::<String>::new());
+    let schema = section::SCHEMA.take();
+    assert!(schema.len() > 90, "{schema:?}");
+    for (title, key) in schema {
+        let mut table = "the top level";
+        let title = title.split_once(" #").map_or(title.as_str(), |(table, _)| table);
+        let has = text.lines().any(|line| {
+            let line = line.trim_start_matches("# ");
+            if line.starts_with('[') {
+                table = line.split_once("] ").map_or(line, |(name, _)| &line[..=name.len()]).trim();
+                let name = table.trim_matches(['[', ']']);
+                return format!("[{name}]").starts_with(&format!("[{key}"))
+                    || name.rsplit('.').next() == Some(key);
+            }
+            table == title && line.starts_with(&format!("{key} = "))
+        });
+        assert!(has, "config/genkan.toml lacks `{key}` in {title}");
+    }
+}
+
+#[test]
+fn a_subject_that_can_never_be_sent_is_told() {
+    let row = |subject: &str| {
+        format!("[[routes]]\nmatch = \"a.*\"\nupstream = \"bus\"\nsubject = '{subject}'\n")
+    };
+    let bus = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\ndialect = ";
+    for (dialect, subject, message) in [
+        ("picom", "orders.*", "every call of this row would be refused: `orders.*`"),
+        ("plain", "a..b", "nothing between two dots"),
+        ("micro", "$SYS.x", "belongs to NATS itself"),
+        ("nest", "{ cmd }", "holds a blank"),
+    ] {
+        let said = said(&format!("{bus}\"{dialect}\"\n{}", row(subject)), &[]);
+        assert!(said.iter().any(|line| line.contains(message)), "{subject}: {said:?}");
+    }
+    let nest =
+        said(&format!("{bus}\"nest\"\n{}", row("{ \"role\": \"a\", \"cmd\": \"sum\" }")), &[]);
+    assert_eq!(nest, [] as [&str; 0]);
+}
+
+#[test]
+fn an_upstream_whose_services_may_not_announce_themselves_is_told() {
+    let toml = |allow: &str| {
+        format!(
+            "[registry]\n{allow}\n[upstreams.r]\nprotocol = \"jsonrpc\"\nregistry = \"reports.*\"\n\
+             [[routes]]\nmatch = \"reports.*\"\nupstream = \"r\"\n"
+        )
+    };
+    for allow in ["", "allow = [\"other.*\"]"] {
+        let said = said(&toml(allow), &[]);
+        assert!(
+            said.iter().any(|line| line.contains("no service may announce itself")),
+            "{said:?}"
+        );
+    }
+    assert_eq!(said(&toml("allow = [\"rep*\"]"), &[]), [] as [&str; 0]);
+}
