@@ -54,7 +54,7 @@ class Mesh:
 
     @rpc
     def late(self, cell):
-        eventlet.sleep(4)
+        eventlet.sleep(8)
 
     @rpc
     def note(self, cell):
