@@ -170,11 +170,11 @@ pub trait Connector: Send + Sync {
         vec![self.address()]
     }
 
-    /// The method by which a call that is sent to its servers reaches a service that is exposed there;
-    /// `None` where it does not.
-    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Option<String> {
+    /// The methods by which a call that is sent to its servers reaches a service that is exposed there, as
+    /// globs; none where it does not.
+    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Vec<String> {
         let is_its = sent.subject.is_none() && sent.service == expose.name;
-        is_its.then(|| sent.method.to_owned())
+        is_its.then(|| sent.method.to_owned()).into_iter().collect()
     }
 
     /// The names by which a call comes in that is sent to a listener of Genkan's own.

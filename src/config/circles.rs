@@ -168,16 +168,17 @@ impl Roads<'_> {
             steps.push(Step { name, rule: number, upstream, expose, next });
         };
         for (expose, row, here) in exposed {
-            let Some(method) = here.connector.takes(&row.expose, &sent) else { continue };
             let methods = &row.expose.methods;
             let service = &row.expose.service;
-            if methods.is_empty() {
-                add(Some(*expose), format!("{service}.{method}"));
-                continue;
-            }
-            let asked = Pattern::new(&method);
-            for method in methods.iter().filter(|method| asked.matches(method)) {
-                add(Some(*expose), format!("{service}.{method}"));
+            for method in here.connector.takes(&row.expose, &sent) {
+                if methods.is_empty() {
+                    add(Some(*expose), format!("{service}.{method}"));
+                    continue;
+                }
+                let asked = Pattern::new(&method);
+                for method in methods.iter().filter(|method| asked.matches(method)) {
+                    add(Some(*expose), format!("{service}.{method}"));
+                }
             }
         }
         let is_own = |site: &String| self.listeners.contains(site);

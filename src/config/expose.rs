@@ -8,6 +8,7 @@ use super::secret::quoted;
 use super::section::Section;
 use crate::route::HUB;
 use crate::route::expose::Expose;
+use crate::upstream::Sent;
 
 /// An `[[expose]]` row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ impl ExposeConfig {
             }
             !name.is_empty()
         });
-        let methods = section.texts("methods");
+        let mut methods = section.texts("methods");
+        let subjects = section.section("subjects").texts_by_name();
         let prefetch = section.has("prefetch").then(|| section.count("prefetch", 1, 1, 10_000));
         let dialect = section.text("dialect");
         for (key, is_empty, means) in [
@@ -55,11 +57,17 @@ impl ExposeConfig {
                 section.problem(key, format!("`{key} = []` in {} {means}", section.title()));
             }
         }
+        for (method, _) in &subjects {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
         let service = service?;
         let expose = Arc::new(Expose {
             name: name.unwrap_or_else(|| service.clone()),
             service,
             methods,
+            subjects,
             prefetch: prefetch.and_then(|count| u16::try_from(count).ok()),
             dialect,
         });
@@ -84,6 +92,15 @@ impl ExposeConfig {
                     row.expose.service
                 );
                 section.problem(if section.is_set("as") { "as" } else { "service" }, message);
+            } else if let Some((subject, there, row)) = met(name, &expose, earlier, upstreams) {
+                let message = format!(
+                    "calls on {} would come to {} on `{name}` and to the service `{}`, as another row \
+                     exposes it on `{there}`: take one of the two out",
+                    quoted(&subject).replace('"', "`"),
+                    section.title(),
+                    row.expose.service
+                );
+                section.problem("subjects", message);
             }
         }
         Some(Self { on, expose })
@@ -115,10 +132,48 @@ fn taken<'a>(
     earlier: &'a [ExposeConfig],
     upstreams: &[UpstreamConfig],
 ) -> Option<(&'a str, &'a ExposeConfig)> {
-    let named = |name: &str| upstreams.iter().find(|other| other.name == name);
-    let here = named(upstream)?;
-    let is_here =
-        |on: &&String| *on == upstream || named(on).is_some_and(|on| here.shares_with(on));
+    let is_here = |on: &&String| is_one_broker(upstream, on, upstreams);
     let mut rows = earlier.iter().filter(|row| row.expose.name == expose.name);
     rows.find_map(|row| Some((row.on.iter().find(is_here)?.as_str(), row)))
+}
+
+/// A subject of one row on which calls come to another one too, where this upstream is: the subject, the
+/// upstream that the other row says, and the row.
+fn met<'a>(
+    upstream: &str,
+    expose: &Expose,
+    earlier: &'a [ExposeConfig],
+    upstreams: &[UpstreamConfig],
+) -> Option<(String, &'a str, &'a ExposeConfig)> {
+    earlier.iter().filter(|row| has_subjects(&row.expose) || has_subjects(expose)).find_map(|row| {
+        let there = row.on.iter().find(|on| is_one_broker(upstream, on, upstreams))?;
+        let subject = subject_of_both(&row.expose, upstream_named(upstream, upstreams)?, expose)
+            .or_else(|| subject_of_both(expose, upstream_named(there, upstreams)?, &row.expose))?;
+        Some((subject, there.as_str(), row))
+    })
+}
+
+fn has_subjects(expose: &Expose) -> bool {
+    !expose.subjects.is_empty()
+}
+
+/// A method's own subject that another service is called on too.
+fn subject_of_both(own: &Expose, there: &UpstreamConfig, other: &Expose) -> Option<String> {
+    let mut subjects = own.subjects.iter();
+    let both = subjects.find(|(_, subject)| {
+        let sent = Sent { service: "", method: "", subject: Some(subject) };
+        let reached = there.connector.takes(other, &sent);
+        reached.iter().any(|method| other.call_name(method).is_some())
+    });
+    both.map(|(_, subject)| subject.clone())
+}
+
+fn is_one_broker(upstream: &str, other: &str, upstreams: &[UpstreamConfig]) -> bool {
+    let named = |name| upstream_named(name, upstreams);
+    let shared = || Some(named(upstream)?.shares_with(named(other)?));
+    upstream == other || shared().unwrap_or(false)
+}
+
+fn upstream_named<'a>(name: &str, upstreams: &'a [UpstreamConfig]) -> Option<&'a UpstreamConfig> {
+    upstreams.iter().find(|other| other.name == name)
 }

@@ -25,6 +25,8 @@ pub struct Expose {
     pub name: String,
     /// The methods that can be called; empty for all.
     pub methods: Vec<String>,
+    /// The subjects of methods that have one of their own over there, by the method.
+    pub subjects: Vec<(String, String)>,
     /// How many of its calls are taken at once, where the row says so.
     pub prefetch: Option<u16>,
     /// The dialect that it is called in, where the row says so.
@@ -37,6 +39,12 @@ impl Expose {
     pub fn call_name(&self, method: &str) -> Option<CallName> {
         let exposed = self.methods.is_empty() || self.methods.iter().any(|known| known == method);
         if exposed { CallName::of(&self.service, method) } else { None }
+    }
+
+    /// The subject that a method has of its own over there.
+    pub fn own_subject(&self, method: &str) -> Option<&str> {
+        let mut own = self.subjects.iter();
+        own.find(|(known, _)| known == method).map(|(_, subject)| subject.as_str())
     }
 
     /// What a call of `method` is called in the log, whatever that is.
@@ -83,7 +91,14 @@ mod tests {
         let of = |methods: &[&str], patterns: &[&str]| {
             let methods = methods.iter().map(|method| (*method).to_owned()).collect();
             let (service, name) = ("a".to_owned(), "a".to_owned());
-            let expose = Expose { service, name, methods, prefetch: None, dialect: None };
+            let expose = Expose {
+                service,
+                name,
+                methods,
+                subjects: Vec::new(),
+                prefetch: None,
+                dialect: None,
+            };
             let rule = |pattern: &&str| Rule::new(pattern, HUB, Duration::from_secs(1));
             let rules: Vec<Rule> = patterns.iter().map(rule).collect();
             let Ways { rows, leave_some } = expose.ways(rules.iter().enumerate());

@@ -167,6 +167,7 @@ impl Section<'_> {
         let texts = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Text(text)) => return vec![text],
+            Some(Value::Variable(text)) if text.trim().is_empty() => return Vec::new(),
             Some(Value::Variable(text)) => {
                 return text.split(',').map(|part| part.trim().to_owned()).collect();
             }
@@ -181,6 +182,24 @@ impl Section<'_> {
             .unwrap_or_default()
     }
 
+    /// Every key that is left, each a string. Sorted by name.
+    pub fn texts_by_name(&mut self) -> Vec<(String, String)> {
+        let mut texts = Vec::new();
+        for (name, value) in std::mem::take(&mut self.values) {
+            match value {
+                Value::Text(text) | Value::Variable(text) => texts.push((name, text)),
+                other => {
+                    let (title, found) = (&self.title, other.kind());
+                    let message =
+                        format!("`{name}` in {title} must be a string in quotes, not {found}");
+                    self.problem(&name, message);
+                }
+            }
+        }
+        texts.sort_unstable();
+        texts
+    }
+
     /// An address to listen on: `"127.0.0.1:8080"`.
     pub fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
         let Some(value) = self.take(key) else { return default };
@@ -191,7 +210,12 @@ impl Section<'_> {
 
     /// One text or several, of which there has to be one.
     pub fn required_texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        if !matches!(self.values.get(key), Some(Value::List(_) | Value::Variable(_))) {
+        let holds_several = match self.values.get(key) {
+            Some(Value::List(_)) => true,
+            Some(Value::Variable(text)) => !text.trim().is_empty(),
+            _ => false,
+        };
+        if !holds_several {
             return self.required_text(key).map(|text| vec![text]);
         }
         if matches!(self.values.get(key), Some(Value::List(items)) if items.is_empty()) {

@@ -55,6 +55,50 @@ fn an_expose_has_a_service_a_place_and_a_name_of_its_own() {
 }
 
 #[test]
+fn methods_have_subjects_of_their_own_on_nats() {
+    let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\ndialect = \"nest\"\n[[routes]]\n\
+                match = \"bus.*\"\nupstream = \"bus\"\n";
+    let row = |service: &str, keys: &str| {
+        format!("[[expose]]\nservice = \"{service}\"\non = [\"bus\"]\n{keys}\n")
+    };
+    let sum = "subjects = { sum = '{\"cmd\":\"sum\"}' }";
+    let plain = "dialect = \"plain\"\n";
+    let cases = [
+        (
+            format!("[[expose]]\nservice = \"sums\"\non = [\"rabbit\"]\n{sum}"),
+            "Nameko's services are called by their names",
+        ),
+        (row("sums", "subjects = { sum = '{\"cmd\":\"a b\"}' }"), "holds a blank"),
+        (row("sums", "methods = [\"a\"]\nsubjects = { sum = 7 }"), "must be a string in quotes"),
+        (row("sums", "subjects = { a = \"x\", b = \"x\" }"), "is said of `a` and of `b`"),
+        (
+            row("sums", &format!("{plain}methods = [\"a\"]\nsubjects = {{ b = \"sums.c\" }}")),
+            "is where `c` comes in by its name",
+        ),
+        (
+            row("sums", sum) + &row("others", "subjects = { x = '{ \"cmd\": \"sum\" }' }"),
+            "and to the service `sums`, as another row exposes it",
+        ),
+        (
+            row("sums", &format!("{plain}subjects = {{ a = \"others.a\" }}"))
+                + &row("others", plain),
+            "calls on `others.a` would come to",
+        ),
+    ];
+    for (rows, words) in cases {
+        let said = said_of_exposes(&rows, nats);
+        let [one] = said.as_slice() else { panic!("{rows}: {said:?}") };
+        assert!(one.contains(words), "{one}");
+    }
+    let fine = row("sums", sum) + &row("others", "methods = [\"sum\"]");
+    assert_eq!(said_of_exposes(&fine, nats), [] as [&str; 0]);
+    let round =
+        "[[routes]]\nmatch = \"sums.*\"\nupstream = \"bus\"\nsubject = '{ \"cmd\": \"sum\" }'\n";
+    let said = said_of_exposes(&row("sums", sum), &format!("{nats}{round}"));
+    assert!(said.iter().any(|line| line.contains("would go round in a circle")), "{said:?}");
+}
+
+#[test]
 fn a_service_is_not_exposed_where_its_calls_go() {
     let expose = |keys: &str| format!("[[expose]]\nservice = \"mailer\"\n{keys}\n");
     let route = |keys: &str| format!("[[routes]]\nmatch = \"mailer.*\"\n{keys}\n");

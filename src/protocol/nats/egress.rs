@@ -90,7 +90,7 @@ impl Connector for NatsConnector {
         settings.servers.iter().map(site).collect()
     }
 
-    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Option<String> {
+    fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Vec<String> {
         expose::takes(&self.0, expose, sent)
     }
 

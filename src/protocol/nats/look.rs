@@ -51,7 +51,7 @@ pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks
     let Some(looking) = first else { return amiss };
     let generation = looking.generation();
     for (row, rule) in rows.iter().enumerate() {
-        if let Some(subject) = subject(rule) {
+        if let Some(subject) = subject(settings.dialect, rule) {
             let streams = streams(generation, &subject).await;
             amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
         }
@@ -145,9 +145,9 @@ async fn connect(
 }
 
 /// The subject, or the subjects, that calls of a row go to.
-fn subject(rule: &Rule) -> Option<String> {
+fn subject(dialect: Dialect, rule: &Rule) -> Option<String> {
     if let Some(subject) = &rule.subject {
-        return Some(subject.clone());
+        return Some(wire::written(dialect, subject));
     }
     let service = rule.known_service()?;
     Some(format!("{service}.{}", rule.known_method().unwrap_or(">")))

@@ -76,6 +76,32 @@ async fn faults_are_errors_with_all_that_is_known() {
 }
 
 #[tokio::test]
+async fn patterns_that_are_objects_are_methods() {
+    let subjects = "subjects = { sum = '{ \"cmd\": \"sum\" }', note = '{\"role\":\"desk\",\"cmd\":\"a.note\"}' }";
+    let methods = format!("methods = [\"x\"]\n{subjects}");
+    let world = World::with(&row("desk", "nest", &methods), desk).await;
+    let calls = json!([
+        [{"cmd": "sum"}, [1, 2]],
+        ["desk.x", [3]],
+        ["desk.sum", [4]],
+        [{"role": "desk", "cmd": "a.note"}, {"n": 1}, true],
+    ]);
+    let outcomes = nest(&world.nats, calls).await;
+    assert_eq!(outcomes[0], json!({"values": [{"args": [1, 2], "kwargs": {}}]}));
+    assert_eq!(outcomes[1], json!({"values": [{"args": [3], "kwargs": {}}]}));
+    let nobody = outcomes[2]["error"].as_str().unwrap_or_default();
+    assert!(nobody.contains("no subscribers listening"), "{outcomes:?}");
+    eventually("all have run", async || (world.desk.requests.count() == 3).then_some(())).await;
+    let asked = world.desk.requests.last();
+    assert_eq!((&asked.method[..], &asked.body[..]), ("note", r#"{"args":[],"kwargs":{"n":1}}"#));
+
+    let route =
+        "[[routes]]\nmatch = \"sums.*\"\nupstream = \"nats\"\nsubject = '{\"cmd\":\"sum\"}'\n";
+    let before = Gateway::ready(&format!("{route}{}", world.nats.config("nest"))).await;
+    assert_eq!(before.result("sums.of", json!([5])).await, json!({"args": [5], "kwargs": {}}));
+}
+
+#[tokio::test]
 async fn its_events_are_notifications() {
     let world = world().await;
     let outcomes = nest(&world.nats, json!([["desk.note", {"n": 1}, true]])).await;

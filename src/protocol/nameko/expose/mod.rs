@@ -172,6 +172,10 @@ pub(super) fn object_to(expose: &Expose) -> Vec<(&'static str, String)> {
         let message = "Nameko's services are called in one way alone: leave it out";
         objections.push(("dialect", message.to_owned()));
     }
+    if !expose.subjects.is_empty() {
+        let message = "Nameko's services are called by their names, on no subjects: leave it out";
+        objections.push(("subjects", message.to_owned()));
+    }
     let key = if expose.name == expose.service { "service" } else { "as" };
     if let Some(complaint) = complaint(&expose.name) {
         let name: String = expose.name.chars().take(80).collect();
@@ -216,6 +220,7 @@ mod tests {
             name: name.to_owned(),
             methods: Vec::new(),
             prefetch: None,
+            subjects: Vec::new(),
             dialect: None,
         }
     }

@@ -118,7 +118,7 @@ impl Arrival {
         let trace = wire::context(&self.message, Credence::NONE).trace;
         let inbox = self.reply_subject().ok().flatten().unwrap_or_default();
         let asked = Asked { trace, id: None, inbox };
-        let method = wire::method(service.dialect, &self.message, &service.expose.name);
+        let method = self.held.method(&self.message);
         service.entrance.refuse(&service.expose.called(method), &asked.trace, self.received, fault);
         self.count(Some(fault));
         let Ok(Some(subject)) = self.reply_subject() else { return };
@@ -148,7 +148,7 @@ impl Arrival {
         let context = wire::context(&self.message, credence);
         let inbox = reply_subject.clone().unwrap_or_default();
         let mut asked = Asked { trace: context.trace, id: None, inbox };
-        let method = wire::method(service.dialect, &self.message, &service.expose.name);
+        let method = self.held.method(&self.message);
         let call = self.call(method, context, reply_subject.is_some(), &mut asked);
         let written = OnceLock::new();
         let fits = |reply: &Reply| match &reply_subject {

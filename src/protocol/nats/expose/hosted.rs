@@ -64,6 +64,16 @@ impl Held {
         self.subscription.taken
     }
 
+    /// The method that a message asks for.
+    pub(super) fn method<'a>(&'a self, message: &'a Message) -> &'a str {
+        let Service { expose, dialect, .. } = &*self.service;
+        let endpoint = match self.taken() {
+            Taken::Endpoint(index) => expose.methods.get(index),
+            Taken::Calls | Taken::Questions(_) => None,
+        };
+        endpoint.map_or_else(|| wire::method(*dialect, message, &expose.name), String::as_str)
+    }
+
     /// Whether calls come over it, and not questions about the service.
     pub(super) fn is_for_calls(&self) -> bool {
         !matches!(self.taken(), Taken::Questions(_))
@@ -283,7 +293,7 @@ impl Hosted {
     ) {
         // One that has been left already was answered for by the server.
         let Some(held) = self.subscribed().by_sid.get(&message.sid).map(Arc::clone) else { return };
-        if self.is_anothers(&held.service, &message) {
+        if held.taken() == Taken::Calls && self.is_anothers(&held.service, &message) {
             return;
         }
         let owed = Owed { _upstream: self.exposes.debts.call(), _connection: self.debts.call() };

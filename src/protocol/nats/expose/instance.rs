@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::super::wire::{self, Described, EndpointStats, Verb};
+use super::super::wire::{self, Described, Dialect, EndpointStats, Verb};
 use crate::fault::Fault;
 use crate::route::expose::Expose;
 use crate::token::random_uuid;
@@ -58,6 +58,7 @@ impl Instance {
         let done = self.done().clone();
         let endpoints = expose.methods.iter().zip(done).map(|(method, done)| EndpointStats {
             method,
+            subject: wire::endpoint(Dialect::Micro, expose, method),
             requests: done.requests,
             errors: done.errors,
             last_error: done.last_error,

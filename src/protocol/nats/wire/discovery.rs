@@ -45,11 +45,6 @@ pub(super) fn discovery(verb: Verb, name: &str, id: &str) -> [String; 3] {
     [format!("$SRV.{verb}"), format!("$SRV.{verb}.{name}"), format!("$SRV.{verb}.{name}.{id}")]
 }
 
-/// The subject of an endpoint, as a library makes it that has a group by the service's name.
-pub(super) fn endpoint(name: &str, method: &str) -> String {
-    [name, ".", method].concat()
-}
-
 /// An instance.
 pub(in crate::protocol::nats) struct Described<'a> {
     /// The name over there.
@@ -65,6 +60,7 @@ pub(in crate::protocol::nats) struct Described<'a> {
 /// An endpoint, and what it has done.
 pub(in crate::protocol::nats) struct EndpointStats<'a> {
     pub(in crate::protocol::nats) method: &'a str,
+    pub(in crate::protocol::nats) subject: String,
     pub(in crate::protocol::nats) requests: u64,
     pub(in crate::protocol::nats) errors: u64,
     /// `CODE:TEXT`.
@@ -94,7 +90,7 @@ struct Metadata {}
 #[derive(Serialize)]
 struct Endpoint<'a> {
     name: &'a str,
-    subject: String,
+    subject: &'a str,
     queue_group: &'static str,
     metadata: Metadata,
     #[serde(flatten)]
@@ -117,7 +113,7 @@ pub(in crate::protocol::nats) fn described(
 ) -> serde_json::Result<Vec<u8>> {
     let endpoints = instance.endpoints.iter().map(|endpoint| Endpoint {
         name: endpoint.method,
-        subject: self::endpoint(instance.name, endpoint.method),
+        subject: &endpoint.subject,
         queue_group: GROUP,
         metadata: Metadata {},
         done: (verb == Verb::Stats).then(|| done(endpoint)),
@@ -156,6 +152,7 @@ mod tests {
     fn answers() {
         let endpoint = EndpointStats {
             method: "send",
+            subject: "mailer.send".to_owned(),
             requests: 4,
             errors: 1,
             last_error: "422:no".to_owned(),

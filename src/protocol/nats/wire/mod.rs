@@ -50,12 +50,12 @@ pub(super) use offered::{inquiry_of_all, offers};
 pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe, unsubscribe};
 pub(super) use receipt::receipt;
 pub(super) use reply::{decode, is_no_responders};
-pub(super) use request::{NO_HEADERS, describe, headers, message, subject};
+pub(super) use request::{NO_HEADERS, describe, headers, message, subject, written};
 pub(super) use stored::{
     Ack, PullStatus, Stored, ack_subject, pull_status, push_ack, push_pull, stored,
 };
 pub(super) use stream::{Flaw, ShownStream};
-pub(super) use subscription::{Subscription, Taken, objections, reached, subscriptions};
+pub(super) use subscription::{Subscription, Taken, endpoint, objections, reached, subscriptions};
 pub(super) use violation::{Violation, violation};
 
 /// How the services behind an upstream speak.

@@ -50,8 +50,7 @@ pub(in crate::protocol::nats) fn subject(
     request: &Request<'_>,
 ) -> Result<String, Unsendable> {
     let subject = match request.subject {
-        Some(pattern) if dialect == Dialect::Nest => nest::subject(pattern),
-        Some(subject) => subject.to_owned(),
+        Some(subject) => written(dialect, subject),
         None => [request.service, ".", request.method].concat(),
     };
     if let Some((reason, flaw)) = flaw(&subject, inbox_prefix) {
@@ -72,6 +71,11 @@ pub(in crate::protocol::nats) fn subject(
         return Err(Unsendable { reason: "object_prototype", fault });
     }
     Ok(subject)
+}
+
+/// The subject that somebody wrote into a row: in Nest it may be an object.
+pub(in crate::protocol::nats) fn written(dialect: Dialect, subject: &str) -> String {
+    if dialect == Dialect::Nest { nest::subject(subject) } else { subject.to_owned() }
 }
 
 /// The token that Picom takes as the method.

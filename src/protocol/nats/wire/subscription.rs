@@ -1,11 +1,14 @@
 //! What a connection subscribes to for an exposed service, and which services and methods have no
 //! place in a dialect.
 
+use std::collections::HashMap;
+
 use super::Dialect;
-use super::discovery::{GROUP, Verb, discovery, endpoint};
-use super::request::flaw;
+use super::discovery::{GROUP, Verb, discovery};
+use super::request::{flaw, written};
 use crate::call::is_plain_name;
 use crate::route::expose::Expose;
+use crate::route::pattern::Pattern;
 
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +38,23 @@ pub(in crate::protocol::nats) fn subscriptions(
     id: &str,
 ) -> Vec<Subscription> {
     let name = &expose.name;
+    let group = if dialect == Dialect::Micro { GROUP } else { name };
     let calls =
-        |subject: String| Subscription { subject, group: Some(name.clone()), taken: Taken::Calls };
+        |subject: String, taken| Subscription { subject, group: Some(group.to_owned()), taken };
+    let endpoints =
+        expose.methods.iter().enumerate().map(|(index, method)| {
+            calls(endpoint(dialect, expose, method), Taken::Endpoint(index))
+        });
     match dialect {
-        Dialect::Picom => vec![calls(format!("{name}.>"))],
-        Dialect::Plain => vec![calls(format!("{name}.*"))],
-        // Nest's own servers subscribe to each pattern.
-        Dialect::Nest => {
-            expose.methods.iter().map(|method| calls(format!("{name}.{method}"))).collect()
+        Dialect::Picom | Dialect::Plain => {
+            let all = general(dialect, expose).map(|subject| calls(subject, Taken::Calls));
+            let own = endpoints
+                .filter(|it| matches!(it.taken, Taken::Endpoint(index) if has_own(expose, index)));
+            all.into_iter().chain(own).collect()
         }
+        // Nest's own servers subscribe to each pattern.
+        Dialect::Nest => endpoints.collect(),
         Dialect::Micro => {
-            let endpoints = expose.methods.iter().enumerate().map(|(index, method)| Subscription {
-                subject: endpoint(name, method),
-                group: Some(GROUP.to_owned()),
-                taken: Taken::Endpoint(index),
-            });
             let questions = Verb::ALL.into_iter().flat_map(|verb| {
                 discovery(verb, name, id).map(|subject| Subscription {
                     subject,
@@ -62,12 +67,52 @@ pub(in crate::protocol::nats) fn subscriptions(
     }
 }
 
-/// The method that a message to a subject is for, where it reaches the service. The method may be a glob.
+/// The subject by which a method is called: its own, or what the names make.
+pub(in crate::protocol::nats) fn endpoint(
+    dialect: Dialect,
+    expose: &Expose,
+    method: &str,
+) -> String {
+    match expose.own_subject(method) {
+        Some(subject) => written(dialect, subject),
+        None => [&expose.name, ".", method].concat(),
+    }
+}
+
+fn has_own(expose: &Expose, index: usize) -> bool {
+    expose.methods.get(index).is_some_and(|method| expose.own_subject(method).is_some())
+}
+
+/// Where all methods come in that have no subject of their own; `None` where there are none of them.
+fn general(dialect: Dialect, expose: &Expose) -> Option<String> {
+    let all = if dialect == Dialect::Picom { ".>" } else { ".*" };
+    let mut methods = 0..expose.methods.len();
+    let is_used = methods.is_empty() || methods.any(|index| !has_own(expose, index));
+    is_used.then(|| [&expose.name, all].concat())
+}
+
+/// The methods that a message to a subject is for, where it reaches the service. The subject may be a glob,
+/// and so may a method be.
 pub(in crate::protocol::nats) fn reached(
     dialect: Dialect,
     expose: &Expose,
     subject: &str,
-) -> Option<String> {
+) -> Vec<String> {
+    let by_name = general(dialect, expose).and_then(|_| by_name(dialect, expose, subject));
+    if expose.subjects.is_empty() {
+        return by_name.into_iter().collect();
+    }
+    let subject = written(dialect, subject);
+    let asked = Pattern::new(&subject);
+    let own = expose.subjects.iter().filter(|(method, _)| {
+        let own = endpoint(dialect, expose, method);
+        own == subject || asked.matches(&own)
+    });
+    own.map(|(method, _)| method.clone()).chain(by_name).collect()
+}
+
+/// The method by its name, where the subject says one.
+fn by_name(dialect: Dialect, expose: &Expose, subject: &str) -> Option<String> {
     let rest = subject.strip_prefix(expose.name.as_str())?.strip_prefix('.')?;
     let method = rest.rsplit_once('.').map_or(rest, |(_, method)| method);
     // Picom alone has more before its methods.
@@ -101,7 +146,7 @@ pub(in crate::protocol::nats) fn objections(
     }
     if dialect == Dialect::Nest && expose.methods.is_empty() {
         let message = "NestJS's servers subscribe to each pattern: list the methods, as in \
-                       `methods = [\"send\", \"outbox\"]`";
+                       `methods = [\"send\", \"outbox\"]`, or give `subjects`";
         objections.push(("methods", message.to_owned()));
     }
     let fits = |method: &&String| match dialect {
@@ -121,7 +166,34 @@ pub(in crate::protocol::nats) fn objections(
         );
         objections.push(("methods", message));
     }
+    objections.extend(
+        objection_to_subjects(dialect, inbox_prefix, expose).map(|message| ("subjects", message)),
+    );
     objections
+}
+
+fn objection_to_subjects(dialect: Dialect, inbox_prefix: &str, expose: &Expose) -> Option<String> {
+    let mut earlier: HashMap<String, &String> = HashMap::new();
+    for (method, written) in &expose.subjects {
+        let subject = endpoint(dialect, expose, method);
+        let shown: String = written.chars().take(80).collect();
+        if let Some((_, flaw)) = flaw(&subject, inbox_prefix) {
+            return Some(format!("{shown:?} of `{method}` can be no subject on NATS: {flaw}"));
+        }
+        if general(dialect, expose).is_some()
+            && let Some(by_name) = by_name(dialect, expose, &subject)
+        {
+            return Some(format!(
+                "{shown:?} of `{method}` is where `{by_name}` comes in by its name: write another subject"
+            ));
+        }
+        if let Some(other) = earlier.insert(subject, method) {
+            return Some(format!(
+                "{shown:?} is said of `{other}` and of `{method}`: leave one of them out"
+            ));
+        }
+    }
+    None
 }
 
 fn is_token(name: &str) -> bool {
@@ -137,6 +209,7 @@ mod tests {
             service: "mailer".to_owned(),
             name: name.to_owned(),
             methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+            subjects: Vec::new(),
             prefetch: None,
             dialect: None,
         }
@@ -163,6 +236,38 @@ mod tests {
             }
         }
         assert_eq!(micro.len(), 11);
+    }
+
+    #[test]
+    fn methods_with_subjects_of_their_own() {
+        let mut some = expose("sums", &["add", "sum"]);
+        some.subjects = vec![("sum".to_owned(), "legacy.sum".to_owned())];
+        let subjects = |dialect, expose: &Expose| -> Vec<(String, Taken)> {
+            let calls = subscriptions(dialect, expose, "id").into_iter();
+            let calls = calls.filter(|it| !matches!(it.taken, Taken::Questions(_)));
+            calls.map(|it| (it.subject, it.taken)).collect()
+        };
+        let of = |subject: &str, taken| (subject.to_owned(), taken);
+        let own = of("legacy.sum", Taken::Endpoint(1));
+        for dialect in [Dialect::Micro, Dialect::Nest] {
+            let expected = [of("sums.add", Taken::Endpoint(0)), own.clone()];
+            assert_eq!(subjects(dialect, &some), expected);
+        }
+        assert_eq!(subjects(Dialect::Plain, &some), [of("sums.*", Taken::Calls), own.clone()]);
+        assert_eq!(subjects(Dialect::Picom, &some), [of("sums.>", Taken::Calls), own]);
+        assert_eq!(reached(Dialect::Plain, &some, "legacy.sum"), ["sum"]);
+        assert_eq!(reached(Dialect::Plain, &some, "legacy.*"), ["sum"]);
+        assert_eq!(reached(Dialect::Plain, &some, "sums.add"), ["add"]);
+
+        some.methods.remove(0);
+        let own = of("legacy.sum", Taken::Endpoint(0));
+        assert_eq!(subjects(Dialect::Plain, &some), [own]);
+        assert_eq!(reached(Dialect::Plain, &some, "sums.sum"), [] as [&str; 0]);
+
+        some.subjects = vec![("sum".to_owned(), r#"{ "cmd": "sum" }"#.to_owned())];
+        let own = of(r#"{"cmd":"sum"}"#, Taken::Endpoint(0));
+        assert_eq!(subjects(Dialect::Nest, &some), [own]);
+        assert_eq!(reached(Dialect::Nest, &some, r#"{"cmd":"sum"}"#), ["sum"]);
     }
 
     #[test]
