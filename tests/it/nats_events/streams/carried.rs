@@ -171,3 +171,28 @@ async fn a_bridge_that_changes_goes_on_where_it_was() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_bridge_from_a_work_queue_changes_its_target_and_goes_on() {
+    let (nats, client) = orders().await;
+    make(&client, "WORK", json!({"retention": "workqueue"})).await;
+    make(&client, "COPIES", json!({})).await;
+    let row = |to: &str| bridge("bus:stream/WORK", to, "");
+    let gateway = taking(&toml(&nats, &row("bus:stream/COPIES/copies.one")), 1).await;
+    client.publish("work.a", r#"{"n":1}"#.into()).await.expect("published");
+    let copied = async |expected: u64| {
+        eventually(&format!("{expected} are copied"), async || {
+            (count(&client, "COPIES").await == expected).then_some(())
+        })
+        .await;
+    };
+    copied(1).await;
+    gateway.write_config(&toml(&nats, &row("bus:stream/COPIES/copies.two")));
+    gateway.hang_up();
+    crate::nameko_events::listened(&gateway, 2).await;
+    client.publish("work.a", r#"{"n":2}"#.into()).await.expect("published");
+    copied(2).await;
+    let copies: Vec<Value> = all(&client, "COPIES").await.iter().map(body_of).collect();
+    assert_eq!(copies, [json!({"n": 1}), json!({"n": 2})], "each once, in their order");
+    assert_eq!(consumers(&client, "WORK").await.len(), 1);
+}

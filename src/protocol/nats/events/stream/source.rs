@@ -88,6 +88,21 @@ struct Taking<'a> {
     stream: &'a Arc<StreamSource>,
 }
 
+/// Why there is no new consumer.
+enum Unmade {
+    Unanswered(Unanswered),
+    Refused(ApiFailure),
+}
+
+impl From<Unmade> for Complaint {
+    fn from(unmade: Unmade) -> Self {
+        match unmade {
+            Unmade::Unanswered(unanswered) => unanswered.into(),
+            Unmade::Refused(failure) => failure.into(),
+        }
+    }
+}
+
 impl Taking<'_> {
     /// Finds the stream, and the consumer, which is made where there is none.
     async fn set_up(&self) -> Result<(StreamInfo, ConsumerInfo), Complaint> {
@@ -107,14 +122,16 @@ impl Taking<'_> {
                 let is_durable = stream.source.shared;
                 let is_gap = known.is_none() && !is_durable && stream.source.resumes;
                 let unknown = if is_durable { Start::All } else { Start::New };
-                let (subject, body) = wire::create_consumer(&NewConsumer {
-                    of: name,
-                    filter: &stream.filter,
-                    description: &description(&stream.source.name),
-                    is_durable,
-                    start: known.unwrap_or(unknown),
-                });
-                let made = wire::api_answer(&ask(self.generation, &subject, body).await?)?;
+                let made = match self.make(known.unwrap_or(unknown)).await {
+                    // What the consumer before it had is no more in a work queue, which begins at its
+                    // beginning for whoever comes.
+                    Err(Unmade::Refused(ApiFailure::WorkQueue(_)))
+                        if known.is_some() && is_durable =>
+                    {
+                        self.make(Start::All).await
+                    }
+                    made => made,
+                }?;
                 if is_gap {
                     stream.source.taker.gap(REPLACED);
                 }
@@ -134,6 +151,19 @@ impl Taking<'_> {
             ));
         }
         Ok((here, consumer))
+    }
+
+    async fn make(&self, start: Start) -> Result<ConsumerInfo, Unmade> {
+        let stream = self.stream;
+        let (subject, body) = wire::create_consumer(&NewConsumer {
+            of: stream.name(),
+            filter: &stream.filter,
+            description: &description(&stream.source.name),
+            is_durable: stream.source.shared,
+            start,
+        });
+        let answer = ask(self.generation, &subject, body).await.map_err(Unmade::Unanswered)?;
+        wire::api_answer(&answer).map_err(Unmade::Refused)
     }
 
     /// Takes events: why no more, or `None` when told to stop.
