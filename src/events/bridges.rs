@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::complaints::Complaints;
-use super::pump::{Pump, Target, inlet};
+use super::inlet::inlet;
+use super::pump::{Pump, Target};
 use super::topics::{Lag, TopicRule, Topics};
 use crate::event::{Event, Undelivered, glob_of};
 use crate::event_port::{EventPort, Source, Taker};

@@ -3,5 +3,6 @@
 
 pub mod bridges;
 mod complaints;
+mod inlet;
 mod pump;
 pub mod topics;

@@ -14,21 +14,18 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tracing::warn;
 
 use super::complaints::Complaints;
+use super::inlet::Deliveries;
 use crate::backoff::Backoff;
 use crate::call::{Context, Payload};
 use crate::event::{Delivery, Event, Receipt, Undelivered, Unusable, fill};
-use crate::event_port::{EventPort, Taker};
+use crate::event_port::EventPort;
 use crate::metrics::{EventMetrics, EventOutcome};
 use crate::trace::TraceParent;
 
-/// How many events are with a bridge at once.
-const ROOM: usize = 512;
-/// How many of them are on their way to the targets together.
+/// How many events are on their way to the targets together.
 const BATCH: usize = 256;
 /// How many gateways and bridges an event may come through: one that comes back goes in a circle.
 const MOST_HOPS: u8 = 16;
@@ -53,45 +50,6 @@ pub(super) struct Pump {
     pub(super) complaints: Complaints,
 }
 
-/// Where a source hands its events in.
-pub(super) struct Inlet {
-    queue: mpsc::Sender<Delivery>,
-    metrics: EventMetrics,
-    on_gap: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Taker for Inlet {
-    fn take(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
-        self.queue.try_send(delivery).map_err(|refused| {
-            let delivery = refused.into_inner();
-            if delivery.receipt.is_none() {
-                self.metrics.count(EventOutcome::Lost);
-                (self.on_gap)();
-            }
-            Box::new(delivery)
-        })
-    }
-
-    fn room(&self) -> usize {
-        ROOM
-    }
-
-    fn gap(&self, reason: &str) {
-        self.metrics.count(EventOutcome::Gap);
-        warn!(bridge = self.metrics.bridge(), reason, "events may have been missed");
-        (self.on_gap)();
-    }
-}
-
-/// A way in, and what comes in by it. Where all handles to the way in are gone, the queue ends.
-pub(super) fn inlet(
-    metrics: EventMetrics,
-    on_gap: impl Fn() + Send + Sync + 'static,
-) -> (Inlet, mpsc::Receiver<Delivery>) {
-    let (queue, deliveries) = mpsc::channel(ROOM);
-    (Inlet { queue, metrics, on_gap: Box::new(on_gap) }, deliveries)
-}
-
 /// An event on its way, with what its source's wildcards matched.
 struct Carried {
     event: Event,
@@ -100,9 +58,9 @@ struct Carried {
 
 impl Pump {
     /// Carries what comes, until nobody can hand anything in any more.
-    pub(super) async fn run(self, mut deliveries: mpsc::Receiver<Delivery>) {
+    pub(super) async fn run(self, mut deliveries: Deliveries) {
         let mut batch = Vec::new();
-        while deliveries.recv_many(&mut batch, BATCH).await > 0 {
+        while deliveries.take(&mut batch, BATCH).await {
             self.carry(std::mem::take(&mut batch)).await;
         }
     }

@@ -13,9 +13,8 @@ use super::{Lag, TopicRule};
 use crate::caller::{Caller, Denial};
 use crate::route::pattern::Pattern;
 
-/// How many events wait for a listener that takes them slowly.
-const MOST_WAITING: usize = 256;
-/// How many bytes of them.
+/// How many bytes of events wait for a listener that takes them slowly. What waits is no copy, so that some
+/// thousand small ones cost little.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Where a listener that has been away goes on.
@@ -297,7 +296,7 @@ impl Listener {
         if waiting.too_slow {
             return;
         }
-        let is_full = waiting.events.len() >= MOST_WAITING || waiting.bytes >= MOST_BYTES;
+        let is_full = waiting.bytes >= MOST_BYTES;
         // Until it has heard that it has missed some, no more are kept for it.
         if !is_full && waiting.missed.is_empty() {
             waiting.bytes += told.size();

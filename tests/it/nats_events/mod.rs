@@ -1,5 +1,6 @@
 //! Events over core NATS: from its subjects to browsers and hooks, and back.
 
+mod bursts;
 mod carried;
 mod lifecycle;
 mod streams;
