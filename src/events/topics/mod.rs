@@ -429,12 +429,13 @@ impl State {
         self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
     }
 
-    /// Lets go of the oldest events of all, until what is kept fits.
+    /// Lets go of the oldest events of whichever topic keeps most, until what is kept fits: a noisy topic
+    /// costs a quiet one nothing.
     fn make_room(&mut self) {
         while self.kept > MOST_KEPT {
             let rings = self.topics.values_mut().map(|topic| &mut topic.ring);
-            let oldest = rings.filter(|ring| ring.bytes() > 0).min_by_key(|ring| ring.oldest());
-            let Some(ring) = oldest else { return };
+            let largest = rings.filter(|ring| ring.bytes() > 0).max_by_key(|ring| ring.bytes());
+            let Some(ring) = largest else { return };
             self.kept -= ring.let_go();
         }
     }

@@ -53,11 +53,6 @@ impl Ring {
         self.last_number
     }
 
-    /// The number of the oldest event that is kept.
-    pub(super) fn oldest(&self) -> u64 {
-        self.kept.front().map_or(u64::MAX, |told| told.number())
-    }
-
     pub(super) fn push(&mut self, told: Arc<Told>, keep: usize, keep_bytes: usize) {
         self.last_id = told.id();
         self.last_number = told.number();

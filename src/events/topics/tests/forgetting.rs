@@ -95,3 +95,20 @@ fn who_listens_to_what_is_forgotten_is_bounded() {
     let held = topics.state().absent.len();
     assert!(held <= 3 * MOST_TOPICS, "{held}");
 }
+
+#[test]
+fn what_noisy_topics_keep_makes_room_and_not_what_a_quiet_one_does() {
+    let row = TopicRule { keep_bytes: 16 << 20, ..rule_of("*", 100, Lag::Tell) };
+    let topics = Topics::new(vec![row]);
+    let first = listen(&topics, &["quiet"]);
+    publish(&topics, "quiet", 2);
+    let Some(Notice::Event(told)) = first.try_next() else { panic!("an event") };
+    let data = Payload::from_text(&"x".repeat(1 << 20));
+    for number in 0..100 {
+        assert!(topics.publish(&format!("noisy{}", number % 10), &data, UNIX_EPOCH));
+    }
+    let behind = Resume::Id(told.id());
+    let again = topics.subscribe(Caller::NOBODY, &patterns(&["quiet"]), &behind).expect("ok");
+    assert_eq!(heard(&again, told.id() - 1), ["quiet 2"]);
+    assert!(topics.state().kept <= MOST_KEPT);
+}
