@@ -49,24 +49,23 @@ pub(super) fn inlet(
 }
 
 impl Inlet {
-    fn enter(&self, delivery: Delivery) -> Result<(), Delivery> {
+    fn enter(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
         let size = size(&delivery);
         if self.waiting.fetch_add(size, Ordering::Relaxed) >= MOST_BYTES {
             self.waiting.fetch_sub(size, Ordering::Relaxed);
-            return Err(delivery);
+            return Err(Box::new(delivery));
         }
-        self.queue.send(delivery).map_err(|refused| refused.0)
+        self.queue.send(delivery).map_err(|refused| Box::new(refused.0))
     }
 }
 
 impl Taker for Inlet {
     fn take(&self, delivery: Delivery) -> Result<(), Box<Delivery>> {
-        self.enter(delivery).map_err(|delivery| {
+        self.enter(delivery).inspect_err(|delivery| {
             if delivery.receipt.is_none() {
                 self.metrics.count(EventOutcome::Lost);
                 (self.on_gap)();
             }
-            Box::new(delivery)
         })
     }
 
