@@ -157,7 +157,9 @@ impl Subscription {
 
     /// Whether it listens to anything, or is to be told why not any more.
     pub fn wants_any(&self) -> bool {
-        !self.0.wanted().is_empty() || !self.0.waiting().refused.is_empty()
+        // One lock after the other: who refuses takes them the other way round.
+        let wants = !self.0.wanted().is_empty();
+        wants || !self.0.waiting().refused.is_empty()
     }
 
     /// Whether it was too slow, and hears no more.
