@@ -162,6 +162,8 @@ pub(super) struct Ended<'a, T> {
     pub(super) kind: CallKind,
     pub(super) result: Result<T, &'a Fault>,
     pub(super) deadline: Deadline,
+    /// When it was sent: whoever waited for a turn has left its service less time.
+    pub(super) sent: Instant,
     /// What its row gives a call.
     pub(super) timeout: Duration,
 }
@@ -174,7 +176,9 @@ impl<T> Ended<'_, T> {
             FaultKind::Unavailable if fault.remote().is_none() => Verdict::Fails,
             FaultKind::Timeout if fault.remote().is_none() => {
                 let slow = rule.slow.unwrap_or(self.timeout).min(self.timeout);
-                let had_time = self.deadline.timeout() >= slow;
+                let had = self.deadline.at().saturating_duration_since(self.sent);
+                // What passes in Genkan itself takes a little of it.
+                let had_time = had >= slow - slow / 10;
                 if had_time { Verdict::Fails } else { Verdict::Nothing }
             }
             FaultKind::UnknownMethod | FaultKind::UnknownService => Verdict::Answers,
@@ -201,16 +205,26 @@ mod tests {
     const ROW: Duration = Duration::from_secs(30);
 
     fn verdict(rule: &BreakerRule, timeout: Duration, fault: &Fault) -> Verdict {
-        let deadline = Deadline::after(Instant::now(), timeout);
+        verdict_after(Duration::ZERO, rule, timeout, fault)
+    }
+
+    fn verdict_after(
+        waited: Duration,
+        rule: &BreakerRule,
+        timeout: Duration,
+        fault: &Fault,
+    ) -> Verdict {
+        let now = Instant::now();
+        let (deadline, sent) = (Deadline::after(now, timeout), now + waited);
         let result: Result<(), _> = Err(fault);
-        Ended { kind: CallKind::Call, result, deadline, timeout: ROW }.verdict(rule)
+        Ended { kind: CallKind::Call, result, deadline, sent, timeout: ROW }.verdict(rule)
     }
 
     fn fail(breaker: &Breaker, service: &str, probe: Option<Probe>, now: Instant) {
         let fault = Fault::new(FaultKind::Unavailable, Outcome::Unknown, "cut");
         let result: Result<(), _> = Err(&fault);
         let deadline = Deadline::after(now, ROW);
-        let ended = Ended { kind: CallKind::Call, result, deadline, timeout: ROW };
+        let ended = Ended { kind: CallKind::Call, result, deadline, sent: now, timeout: ROW };
         breaker.judge(service, probe, &ended, now);
     }
 
@@ -248,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_waits_for_its_turn_is_not_its_services_time() {
+        let fault = Fault::new(FaultKind::Timeout, Outcome::Unknown, "");
+        assert_eq!(verdict_after(ROW / 20, &RULE, ROW, &fault), Verdict::Fails);
+        assert_eq!(verdict_after(ROW / 2, &RULE, ROW, &fault), Verdict::Nothing);
+        let slow = BreakerRule { slow: Some(ROW / 4), ..RULE };
+        assert_eq!(verdict_after(ROW / 2, &slow, ROW, &fault), Verdict::Fails);
+    }
+
+    #[test]
     fn services_are_apart_and_their_table_is_bounded() {
         let (breaker, now) = (Breaker::new("nats", RULE), Instant::now());
         for service in 0..2 * SERVICES {
@@ -267,11 +290,11 @@ mod tests {
     #[test]
     fn notifications_do_not_open_it_and_can_close_it() {
         let (breaker, now) = (Breaker::new("nats", RULE), Instant::now());
-        let (deadline, timeout) = (Deadline::after(now, ROW), ROW);
+        let (deadline, timeout, sent) = (Deadline::after(now, ROW), ROW, now);
         let fault = Fault::not_sent(FaultKind::Unavailable, "away");
         for _ in 0..10 {
             let result: Result<(), _> = Err(&fault);
-            let ended = Ended { kind: CallKind::Notification, result, deadline, timeout };
+            let ended = Ended { kind: CallKind::Notification, result, deadline, sent, timeout };
             breaker.judge("s", None, &ended, now);
         }
         assert!(breaker.read().is_empty());
@@ -280,7 +303,8 @@ mod tests {
         let Met::Probe(probe) = breaker.meet("s", now + 2 * RULE.open_for) else {
             panic!("its turn")
         };
-        let ended = Ended { kind: CallKind::Notification, result: Ok(()), deadline, timeout };
+        let (kind, result) = (CallKind::Notification, Ok(()));
+        let ended = Ended { kind, result, deadline, sent, timeout };
         breaker.judge("s", Some(probe), &ended, now);
         assert_eq!(breaker.open(), []);
     }

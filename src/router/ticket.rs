@@ -210,12 +210,14 @@ impl Ticket {
 
     /// Sends the call once, and tells the upstream's breaker how that ended.
     pub(super) async fn attempt(&mut self, call: &Call) -> Result<Reply, Fault> {
+        let sent = Instant::now();
         let result = self.send(call).await;
         let probe = self.probe.take();
         let row = self.row();
         if let Some(breaker) = row.breaker() {
             let (kind, timeout) = (call.kind, row.rule.timeout);
-            let ended = Ended { kind, result: result.as_ref(), deadline: self.deadline, timeout };
+            let ended =
+                Ended { kind, result: result.as_ref(), deadline: self.deadline, sent, timeout };
             breaker.judge(row.rule.service(&call.name), probe, &ended, Instant::now());
         }
         result
