@@ -1,15 +1,13 @@
 // Who is at this end of a WebSocket, which can send no header: told when it opens, and before a token ends.
 
 import { GenkanError } from './error.js';
+import { LONGEST_WAIT } from './transport.js';
 
 /** Gives the token by which the gateway knows who calls. */
 export type Token = () => string | Promise<string>;
 
 /** Makes the call that a WebSocket begins with. */
 type Ask = (method: string, params: object) => Promise<unknown>;
-
-/** A timer's longest wait. */
-const LONGEST = 2 ** 31 - 1;
 
 export class Identity {
   readonly #token: Token;
@@ -29,7 +27,7 @@ export class Identity {
       if (!expires) return;
       const left = Math.max(expires * 1000 - Date.now(), 1000);
       // What fails is tried when the token has ended, and told to those who listen.
-      this.#timer = setTimeout(() => this.tell().catch(() => {}), Math.min(left * 0.8, LONGEST));
+      this.#timer = setTimeout(() => this.tell().catch(() => {}), Math.min(left * 0.8, LONGEST_WAIT));
     } catch (error) {
       // A gateway that asks nobody says so, and is as well over HTTP.
       if ((error as GenkanError).kind !== 'invalid_request') throw error;

@@ -27,7 +27,7 @@ export interface Options {
   /** Pauses between attempts to connect: 200 ms, and up to 10 s. */
   pauses?: Partial<Pauses>;
   /** Who calls: asked for each request over HTTP; over a WebSocket when it opens, and when the token is about to end. */
-  token?: Token;
+  token?: Token | string;
 }
 
 /** Limits of some calls: what is not said is as it was. */
@@ -48,32 +48,53 @@ export type Untyped = Record<string, Record<string, (...params: any[]) => any>>;
 
 /** Connects. Rejects where the gateway is not there within the time limit. */
 export async function connect<Api extends object = Untyped>(options: Options = {}): Promise<Rpc<Api>> {
-  const { timeout = 5000, token } = options;
+  const { timeout = 5000 } = options;
+  const limits = valid({ timeout });
   const platform = options.WebSocket ?? (globalThis as { WebSocket?: Options['WebSocket'] }).WebSocket;
   const transport = options.transport ?? (platform ? 'websocket' : 'http');
-  const refuse = (why: string) => fault('invalid_request', why, false);
   const url = new URL(options.url ?? '/api', globalThis.location?.href ?? 'http://127.0.0.1:8080');
   if (url.pathname === '/') url.pathname = '/api';
   url.protocol = url.protocol.replace(/^(http|ws)/, transport === 'http' ? 'http' : 'ws');
   const pauses = { first: 200, longest: 10_000, ...options.pauses };
+  const token = giver(options.token);
   let link: Transport;
   let streams: Streams | undefined;
   if (transport === 'http') {
     const http = link = new Http(url, token);
-    streams = new Streams(http, { timeout }, pauses);
+    streams = new Streams(http, limits, pauses);
   } else {
     if (!platform) throw refuse('there is no WebSocket here: give `WebSocket`, or say `transport: "http"`');
     link = new Socket(() => new platform(url.href), pauses, timeout);
   }
-  const rpc = new Rpc<Api>(link, { timeout }, streams, token);
+  const rpc = new Rpc<Api>(link, limits, streams, token);
   try {
-    await link.ready({ timeout });
+    await link.ready(limits);
   } catch (error) {
     rpc.close();
     if (!['unavailable', 'timeout'].includes((error as GenkanError).kind)) throw error;
     throw fault('unavailable', `${url.href} is not there: ${(error as Error).message}`, false);
   }
   return rpc;
+}
+
+/** What is asked for a token, of whatever a program has given for it. */
+function giver(token: Token | string | undefined): Token | undefined {
+  if (token === undefined) return;
+  if (typeof token !== 'function' && typeof token !== 'string') throw refuse('`token` must be a function or a text');
+  return async () => {
+    const text = typeof token === 'string' ? token : await token();
+    if (!text || typeof text !== 'string') throw fault('access_denied', '`token` has given no text', false);
+    return text;
+  };
+}
+
+function valid(limits: Limits): Limits {
+  if (!(typeof limits.timeout === 'number' && limits.timeout >= 0)) throw refuse('`timeout` must be milliseconds');
+  return limits;
+}
+
+function refuse(why: string): GenkanError {
+  return fault('invalid_request', why, false);
 }
 
 let lastId = 0;
@@ -130,7 +151,7 @@ export class Rpc<Api extends object = Untyped> {
 
   /** The same client with other limits: `rpc.with({ signal }).fetch(…)`. */
   with(options: CallOptions): Rpc<Api> {
-    return new Rpc(this.#link, { ...this.#limits, ...options }, this.#listening);
+    return new Rpc(this.#link, valid({ ...this.#limits, ...options }), this.#listening);
   }
 
   /** Listens to a topic, or to those that a glob names. Goes on when the connection was lost. */
@@ -139,6 +160,7 @@ export class Rpc<Api extends object = Untyped> {
     handler: (event: GenkanEvent<Data>) => void,
     options: SubscribeOptions = {},
   ): Promise<Subscription> {
+    if (typeof topic !== 'string') throw refuse('a topic is a text: subscribe to each of several');
     return this.#listening.add({ topic, handler, options });
   }
 

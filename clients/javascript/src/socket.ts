@@ -1,7 +1,7 @@
 // Calls over one WebSocket, which is opened anew when it is lost.
 
 import { fault } from './error.js';
-import { pause, within, type Limits, type Message, type Pauses, type Transport } from './transport.js';
+import { LONGEST_WAIT, pause, within, type Limits, type Message, type Pauses, type Transport } from './transport.js';
 
 /** What is used of a WebSocket; the package `ws` has it too. */
 export interface WebSocketLike {
@@ -92,7 +92,7 @@ export class Socket implements Transport {
 
   #connect(): void {
     const socket = this.#socket = this.#open();
-    const timer = setTimeout(() => socket.close(), this.#opening);
+    const timer = setTimeout(() => socket.close(), Math.min(this.#opening, LONGEST_WAIT));
     socket.onerror = () => {}; // A close follows.
     socket.onopen = () => {
       clearTimeout(timer);

@@ -30,11 +30,11 @@ export class Streams implements Listening {
   async add(listener: Listener): Promise<Subscription> {
     const { topic, options: { after } } = listener;
     // A stream of several topics counts through all of them.
-    if (after !== undefined && /[*?]/.test(topic)) {
+    if (after != null && /[*?]/.test(topic)) {
       throw fault('invalid_request', 'over HTTP `after` is for one topic: a glob has no ids', false);
     }
     const stream = new Stream(listener, this.#pauses, (last, ask) => {
-      const from = last === undefined ? '' : `&last_event_id=${last}`;
+      const from = last == null ? '' : `&last_event_id=${last}`;
       return this.#http.events(`topic=${encodeURIComponent(topic)}${from}`, this.#limits, ask);
     });
     this.#streams.add(stream);
@@ -73,7 +73,7 @@ class Stream {
     this.#listener = listener;
     this.#pauses = pauses;
     this.#open = open;
-    this.#last = typeof after === 'object' ? after[topic] : after;
+    this.#last = typeof after === 'object' ? after?.[topic] : after;
   }
 
   /** Resolves when it has begun. */
@@ -89,17 +89,21 @@ class Stream {
 
   async #go(first: Body): Promise<void> {
     let body: Body | undefined = first;
+    let isEnded = false;
     for (let attempts = 0; !this.#isOver; attempts++) {
       try {
         body ??= await this.#open(this.#last, this.#ask = new AbortController());
+        isEnded = false;
         for await (const { retry, id, event = 'event', data } of messages(body)) {
           // It has not only greeted us: the next pause is a short one.
           if (!retry) attempts = 0;
           this.#last = id ?? this.#last;
+          isEnded = event === 'ended';
           if (data && !this.#isOver) tell(this.#listener, event, JSON.parse(data));
         }
       } catch (error: any) {
-        if (error.kind && !PASSING.test(error.kind)) return this.#listener.options.onError?.(error);
+        // What the token threw has no kind: there is no new one, where the old one has ended.
+        if (error.kind ? !PASSING.test(error.kind) : isEnded) return this.#listener.options.onError?.(error);
       }
       body = undefined;
       if (!this.#isOver) {

@@ -21,7 +21,7 @@ export interface Gap {
 
 export interface SubscribeOptions {
   /** Behind which event to begin: an id, or an object of ids by topics. */
-  after?: number | Record<string, number>;
+  after?: number | Record<string, number> | null;
   /** Called when events are gone that came while the connection was away. */
   onGap?: (gap: Gap) => void;
   /** Called when this client has been too slow. */

@@ -9,6 +9,9 @@ export interface Limits {
   idempotencyKey?: string | undefined;
 }
 
+/** Milliseconds. A timer that is to wait for longer ends at once. */
+export const LONGEST_WAIT = 2 ** 31 - 1;
+
 /** The pauses between attempts, in milliseconds: each is twice the one before. */
 export interface Pauses {
   first: number;
@@ -50,8 +53,7 @@ export async function within<T>(
   const stopper = new AbortController();
   const stop = stopper.signal;
   const abort = () => stopper.abort(signal!.reason);
-  // Beyond this a timer would fire at once.
-  const timer = setTimeout(() => stopper.abort(late()), Math.min(timeout, 2 ** 31 - 1));
+  const timer = setTimeout(() => stopper.abort(late()), Math.min(timeout, LONGEST_WAIT));
   signal?.addEventListener('abort', abort);
   try {
     return await Promise.race([

@@ -191,6 +191,15 @@ test('what cannot be meant is refused at once', async () => {
   const rpc = await connect({ url, transport: 'http' });
   await rejects(rpc.subscribe('till.*', () => {}, { after: 7 }), refused);
   if (!globalThis.WebSocket) await rejects(connect({ url, transport: 'websocket' }), refused);
+  for (const options of Object.values(ways)) {
+    const rpc = await connect(options);
+    for (const topic of [null, undefined, 7, ['till.sold', 'till.paid']]) {
+      await rejects(rpc.subscribe(topic, () => {}), refused);
+    }
+    rpc.close();
+    for (const timeout of ['5s', NaN, null]) await rejects(connect({ ...options, timeout }), refused);
+    await rejects(connect({ ...options, token: { text: 'abc' } }), refused);
+  }
 });
 
 test('what is refused over HTTP without an envelope has the code of its kind', async () => {
@@ -216,6 +225,9 @@ test('a token is asked for each request', async (t) => {
   for (const _ of [1, 2]) await rejects(rpc.fetch('a', 'b'), { code: -1, kind: 'application', outcome: 'unknown' });
   await rejects(rpc.subscribe('a.?', () => {}), { kind: 'access_denied', message: 'not you', outcome: 'rejected' });
   assert.deepEqual(got, ['Bearer t1', 'Bearer t2', 'Bearer t3']);
+  const key = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token: 'key', transport: 'http' });
+  await rejects(key.fetch('a', 'b'), { code: -1 });
+  assert.equal(got.at(-1), 'Bearer key');
 });
 
 /** What a handler was given, to be waited for. */
@@ -274,6 +286,20 @@ for (const [way, options] of Object.entries(ways)) {
   });
 }
 
+for (const [way, options] of Object.entries(ways)) {
+  test(`${way}: nothing remembered, and no limit of time`, async (t) => {
+    const rpc = await connect({ ...options, timeout: Infinity });
+    t.after(() => rpc.close());
+    assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
+    const events = heard();
+    // What a storage gives that holds nothing.
+    await rpc.subscribe('till.first*', events.take, { after: null });
+    await rpc.subscribe('till.first', events.take, { after: null });
+    await till.trigger('first', { n: 1 });
+    await events.count(2);
+  });
+}
+
 /** A token of ada's that is good for so many seconds. */
 function adas(seconds) {
   const text = (json) => Buffer.from(JSON.stringify(json)).toString('base64url');
@@ -327,15 +353,25 @@ test('over a WebSocket, a token tells who calls', async (t) => {
     assert.equal(errors.all.length, 0);
   });
 
-  await t.test('one that is not renewed ends what is heard', async () => {
-    let turn = 0;
-    const rpc = await open(() => { if (turn++) throw new Error('signed out'); return adas(2); });
-    const errors = heard();
-    await rpc.subscribe('till.sold', () => {}, { onError: errors.take });
-    const [error] = await errors.count(1);
-    assert.match(error.message, /signed out/);
-    await rejects(rpc.fetch('till', 'echo'), { kind: 'access_denied' });
-  });
+  for (const way of Object.values({ websocket: {}, http: { transport: 'http' } })) {
+    await t.test(`one that is not renewed ends what is heard: ${way.transport ?? 'websocket'}`, async () => {
+      let isOut = false;
+      const token = () => { if (isOut) throw new Error('signed out'); return adas(2); };
+      const rpc = await connect({ ...guarded, ...way, pauses: { first: 20, longest: 50 }, token });
+      t.after(() => rpc.close());
+      const errors = heard();
+      await rpc.subscribe('till.sold', () => {}, { onError: errors.take });
+      isOut = true;
+      const [error] = await errors.count(1);
+      assert.match(error.message, /signed out/);
+      await assert.rejects(rpc.fetch('till', 'echo'), way.transport ? /signed out/ : { kind: 'access_denied' });
+    });
+
+    await t.test(`a text that is none is told: ${way.transport ?? 'websocket'}`, async () => {
+      const rpc = connect({ ...guarded, ...way, token: () => undefined });
+      await rejects(rpc.then((rpc) => rpc.fetch('till', 'echo')), { kind: 'access_denied', outcome: 'not_sent' });
+    });
+  }
 
   await t.test('a wrong one is refused at once, and none is let in as nobody', async () => {
     await rejects(connect({ ...guarded, token: () => 'wrong' }), { kind: 'access_denied', outcome: 'not_sent' });
