@@ -52,12 +52,16 @@ impl Places {
     }
 
     /// The key of a table that a part of a variable's name means: one that is there, else a new
-    /// one. Fails where it may mean two.
+    /// one. A shell's variable has no dash in its name, and means one by `_`. Fails where it may mean two.
     pub(super) fn key_for(&self, table: &str, part: &str) -> Result<String, String> {
         let small = part.to_lowercase();
+        let dashed = |key: &str| key.to_lowercase().replace('_', "-");
         let keys = self.keys.keys().filter_map(|path| key_of(table, path));
-        let mut alike: Vec<&str> = keys.filter(|key| key.to_lowercase() == small).collect();
+        let mut alike: Vec<&str> = keys.filter(|key| dashed(key) == dashed(part)).collect();
         alike.sort_unstable();
+        if alike.iter().any(|key| key.to_lowercase() == small) {
+            alike.retain(|key| key.to_lowercase() == small);
+        }
         if let Some(key) = [part, &small].into_iter().find(|key| alike.contains(key)) {
             return Ok(key.to_owned());
         }

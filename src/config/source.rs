@@ -74,7 +74,16 @@ impl Source {
             let shown = name.to_string_lossy().into_owned();
             (shown, name.into_string().is_ok().then(|| value.into_string().ok()).flatten())
         });
-        let mut ours: Vec<_> = named.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let (mut ours, others): (Vec<_>, Vec<_>) =
+            named.partition(|(name, _)| name.starts_with(PREFIX));
+        let mut meant: Vec<_> =
+            others.into_iter().filter_map(|(name, _)| Some((meant(&name)?, name))).collect();
+        meant.sort_unstable();
+        for (meant, variable) in meant {
+            let message = format!("{variable} sets nothing: its name must be {meant}");
+            let place = Place::Environment(variable);
+            problems.borrow_mut().push(Problem { severity: Severity::Warning, place, message });
+        }
         ours.sort_by_cached_key(|(name, _)| order(name));
         let mut overlay = Vec::new();
         for (variable, text) in ours {
@@ -104,6 +113,14 @@ impl Source {
     pub(super) fn is_set(&self, path: &str) -> bool {
         self.places.shape(path).is_some()
     }
+}
+
+/// The name of the variable that one may be meant for, which lacks an underscore or is not in capitals. What
+/// Kubernetes calls a service's (`GENKAN_PORT_80_TCP`) has two of them nowhere.
+fn meant(name: &str) -> Option<String> {
+    let name = name.to_uppercase();
+    let rest = name.strip_prefix("GENKAN_")?.trim_start_matches('_');
+    rest.contains(SEPARATOR).then(|| [PREFIX, rest].concat())
 }
 
 /// Lays variables over the file. Their text stays text, whatever it looks like.

@@ -99,6 +99,11 @@ impl<'a> Section<'a> {
         self.source.is_set(&self.child_path(path))
     }
 
+    /// Whether a variable of the environment set that key.
+    pub fn is_from_environment(&self, key: &str) -> bool {
+        matches!(self.source.place(&self.child_path(key)), Place::Environment(_))
+    }
+
     /// Whether all of the file could be read. Else what is named here may stand in a part of it
     /// that could not.
     pub fn is_of_a_whole(&self) -> bool {

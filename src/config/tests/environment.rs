@@ -59,6 +59,41 @@ fn a_variable_finds_the_files_name_whatever_its_case() {
 }
 
 #[test]
+fn a_variable_means_a_name_with_dashes_by_underscores() {
+    let text = NATS.replace("Bus", "my-Bus");
+    let servers = |variable| said(&text, &[(variable, "nats://h:1")]);
+    assert_eq!(servers("GENKAN__UPSTREAMS__MY_BUS__SERVERS"), Vec::<String>::new());
+    let two = format!("{text}[upstreams.my_bus]\nprotocol = \"nats\"\nservers = \"nats://h\"\n");
+    let said = said(&two, &[("GENKAN__UPSTREAMS__MY_BUS__SERVERS", "nats://h:1")]).join("\n");
+    assert!(said.contains("[upstreams.my-Bus] needs `servers`"), "the other one's: {said}");
+}
+
+#[test]
+fn a_variable_without_text_is_an_empty_list() {
+    let hosts = |variables: &[(&str, &str)]| {
+        let text = "hosts = [\"a.example\"]";
+        read_with(text, variables, |section| section.texts("hosts"))
+    };
+    assert_eq!(hosts(&[]), (vec!["a.example".to_owned()], vec![]));
+    assert_eq!(hosts(&[("GENKAN__HOSTS", " b , c ")]).0, ["b", "c"]);
+    for nothing in ["", " "] {
+        assert_eq!(hosts(&[("GENKAN__HOSTS", nothing)]), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_variable_whose_name_is_nearly_right_is_told() {
+    for name in ["GENKAN_HTTP__LISTEN", "genkan__http__listen", "Genkan__HTTP__LISTEN"] {
+        let said = said("", &[(name, "127.0.0.1:1")]).join("\n");
+        let words = format!("{name} sets nothing: its name must be GENKAN__HTTP__LISTEN");
+        assert!(said.contains(&words), "{said}");
+    }
+    // Kubernetes' own, where a service is called genkan or genkan-http.
+    let others = ["GENKAN_GATEWAY", "GENKAN_PORT_8080_TCP_ADDR", "GENKAN_HTTP_SERVICE_HOST"];
+    assert_eq!(said("", &others.map(|name| (name, "10.0.0.1"))), Vec::<String>::new());
+}
+
+#[test]
 fn a_variable_sets_a_key_of_a_row_by_its_number() {
     let servers = ("GENKAN__UPSTREAMS__BUS__SERVERS", "nats://h:1");
     let timeout = |text: &str, variables: &[(&str, &str)]| {

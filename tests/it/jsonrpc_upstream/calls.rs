@@ -268,6 +268,7 @@ fn explain_shows_the_request_without_credentials() {
     );
     let mut command = genkan();
     command.args(["explain", "--config"]).arg(file).args(["a.f", "b:=1.10"]);
+    command.env("GENKAN__UPSTREAMS__WEB__HEADERS__X_TENANT", "geheim");
     let (status, out, err) = run(&mut command);
     assert_eq!(status, 0, "{err}");
     let sent: Value = serde_json::from_str(&out).expect("JSON");
@@ -278,6 +279,7 @@ fn explain_shows_the_request_without_credentials() {
         "https://h.example/api",
         r#"\"method\":\"a.f\",\"params\":{\"b\":1.10},\"id\":1"#,
         "\"x-api-token\"",
+        "\"x-tenant\"",
         "\"authorization\"",
         "***",
         "\"host\"",

@@ -204,7 +204,10 @@ fn read_headers(
     for (name, value) in table.secrets_by_name() {
         let title = table.title();
         let fail = |what: String| table.problem(&name, format!("`{name}` in {title} {what}"));
-        let Ok(header) = name.parse::<HeaderName>() else {
+        // A variable's name has no dash.
+        let is_variable = table.is_from_environment(&name);
+        let written = if is_variable { name.replace('_', "-") } else { name.clone() };
+        let Ok(header) = written.parse::<HeaderName>() else {
             fail("is no name that a header can have".to_owned());
             continue;
         };
