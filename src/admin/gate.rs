@@ -25,11 +25,11 @@ pub(super) struct Gate {
 impl Gate {
     /// The one that the configuration asks for.
     pub(super) fn new(config: &AdminConfig) -> Self {
-        // Whoever asks over a Unix socket names the machine that it is on.
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        // No web page reaches a Unix socket by a name that leads here, and clients give it any.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = match config.listen {
             Listen::Tcp(address) => address,
-            Listen::Unix(_) => local,
+            Listen::Unix(_) => nowhere,
         };
         let policy = WebPolicy::new(address, false, &config.hosts, &[]);
         let token = config.token.as_ref().map(|token| hash(token.secret.expose().as_bytes()));
@@ -98,18 +98,31 @@ mod tests {
     use crate::config::secret::{FoundSecret, Secret};
     use crate::config::socket::SocketAccess;
 
-    #[test]
-    fn the_token_opens_what_is_not_free() {
-        let config = AdminConfig {
+    fn gate(token: Option<&str>) -> Gate {
+        let secret =
+            |token: &str| FoundSecret { secret: Secret::new(token.to_owned()), file: None };
+        Gate::new(&AdminConfig {
             listen: Listen::Unix("/run/genkan/admin.sock".into()),
             access: SocketAccess::default(),
             hosts: Vec::new(),
-            token: Some(FoundSecret {
-                secret: Secret::new("hunter2hunter2".to_owned()),
-                file: None,
-            }),
+            token: token.map(secret),
+        })
+    }
+
+    #[test]
+    fn a_unix_socket_has_any_name_and_no_foreign_page() {
+        let gate = gate(None);
+        let check = |name: &str, value: &str| {
+            let request = Request::get("/metrics").header("host", "x").header(name, value);
+            gate.check(&request.body(()).expect("a request")).is_ok()
         };
-        let gate = Gate::new(&config);
+        assert!(check("accept", "*/*"));
+        assert!(!check("origin", "https://evil.example"));
+    }
+
+    #[test]
+    fn the_token_opens_what_is_not_free() {
+        let gate = gate(Some("hunter2hunter2"));
         let status = |path: &str, shown: &[&str]| {
             let mut request = Request::get(path).header("host", "localhost");
             for value in shown {
