@@ -15,13 +15,15 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::closing::Closing;
 use super::give_way::give_way;
+use super::halves::ReadEnd;
 use super::hub::{Dealt, SessionId};
 use super::journal::Entry;
 use super::lines::{Lines, Unkept};
 use super::origin;
 use super::patience::Patience;
-use super::peer::{Closing, Peer, ReadEnd};
+use super::peer::Peer;
 use super::shared::Shared;
 use super::stranger::Spoken;
 use super::wire::{Head, Line, mend, scan};

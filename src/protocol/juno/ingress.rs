@@ -8,13 +8,14 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::NAME;
+use super::closing::Closing;
 use super::config::HubConfig;
 use super::egress::HubUpstream;
 use super::events::HubEvents;
 use super::journal::Entry;
 use super::open_sockets::{Bound, OpenSockets};
 use super::page;
-use super::peer::{Closing, Peer};
+use super::peer::Peer;
 use super::shared::Shared;
 use super::token_files::TokenFiles;
 use super::{deadlines, shadow};

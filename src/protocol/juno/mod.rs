@@ -7,7 +7,7 @@
 //! - `lines`, `outbox`: what has come in of a line, and what waits to be sent, pure.
 //! - `stranger`: who speaks to the hub and is no module, pure.
 //! - `shadow`: which modules the routing table takes calls from, pure.
-//! - `peer`, `connection`, `patience`, `socket`: connections; `give_way`: when their other ends run
+//! - `peer`, `halves`, `connection`, `patience`, `socket`, `closing`: connections; `give_way`: when their other ends run
 //!   first.
 //! - `shared`: the hub behind its lock; `world`: what it does to the world; `leaving`: its modules'
 //!   calls to other upstreams; `journal`: its log lines.
@@ -21,6 +21,7 @@
 //! `instances = "share"` allows it. No module may be called `genkan`: callees are told that name of
 //! callers from outside of the hub.
 
+mod closing;
 mod config;
 mod connection;
 mod deadlines;
@@ -29,6 +30,7 @@ mod events;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod give_way;
+mod halves;
 mod hub;
 mod ingress;
 mod journal;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::peer::ReadEnd;
+use super::halves::ReadEnd;
 use crate::caller::{Caller, Identity, Scheme};
 use crate::config::socket::USERS;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::closing::Closing;
 use super::config::HubConfig;
-use super::peer::Closing;
 
 /// What one connection is waited for.
 pub(super) struct Patience {

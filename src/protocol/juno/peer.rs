@@ -4,145 +4,22 @@
 //! that called writes to the callee's socket. That saves waking the callee's own task, which
 //! only steps in where the socket takes no more. Nobody waits here, ever.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
-use tokio::net::{tcp, unix};
-use tracing::debug;
 
+use super::closing::{Closing, OPEN};
+use super::halves::WriteEnd;
 use super::outbox::{Full, Outbox, Piece};
 use super::wire::{CallId, OutgoingFrame};
 use crate::budget::{Account, Exceeded, Share};
 
-/// How many pieces are written at once.
-const SLICES: usize = 64;
 /// A connection for which this part of the limit waits is read no further, and sent no calls.
 const PAUSE_AT: usize = 4;
-
-/// How soon, how often and how many times a machine is asked whether it still answers.
-const ASK: Duration = Duration::from_secs(1);
-const ASKS: u32 = 3;
-/// How long it has to acknowledge what was sent to it. While something is not acknowledged, the system
-/// sends that again and asks nothing else, for a quarter of an hour. A machine that lives acknowledges
-/// for a module that is stopped, until what the system keeps for the module is full.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-
-/// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closing {
-    /// The other side closed it, or it broke.
-    Gone,
-    /// The other side does not read.
-    Slow,
-    /// The other side does not read, and there is no memory for what waits.
-    NoMemory,
-    /// A line has no end.
-    EndlessLine,
-    /// The rest of a line does not come.
-    HalfLine,
-    /// No module has registered.
-    Unregistered,
-    /// No module speaks on it.
-    NoModule,
-    /// Genkan stops.
-    Shutdown,
-}
-
-const OPEN: u8 = 0;
-
-impl Closing {
-    fn code(self) -> u8 {
-        self as u8 + 1
-    }
-
-    fn of(code: u8) -> Option<Self> {
-        let all = [
-            Closing::Gone,
-            Closing::Slow,
-            Closing::NoMemory,
-            Closing::EndlessLine,
-            Closing::HalfLine,
-            Closing::Unregistered,
-            Closing::NoModule,
-            Closing::Shutdown,
-        ];
-        all.into_iter().find(|closing| closing.code() == code)
-    }
-}
-
-/// The half of a connection that is written to.
-pub(super) enum WriteEnd {
-    Tcp(tcp::OwnedWriteHalf),
-    Unix(unix::OwnedWriteHalf),
-}
-
-impl WriteEnd {
-    fn try_write(&self, pieces: &[Piece], offset: usize) -> io::Result<usize> {
-        if let [piece] = pieces {
-            let bytes = &piece.bytes()[offset..];
-            return match self {
-                WriteEnd::Tcp(half) => half.try_write(bytes),
-                WriteEnd::Unix(half) => half.try_write(bytes),
-            };
-        }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut skip = offset;
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(&piece.bytes()[skip..]);
-            skip = 0;
-        }
-        let slices = &slices[..pieces.len().min(SLICES)];
-        match self {
-            WriteEnd::Tcp(half) => half.try_write_vectored(slices),
-            WriteEnd::Unix(half) => half.try_write_vectored(slices),
-        }
-    }
-
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            WriteEnd::Tcp(half) => half.as_ref().poll_write_ready(cx),
-            WriteEnd::Unix(half) => half.as_ref().poll_write_ready(cx),
-        }
-    }
-
-    /// Whether the other side has ended the connection, perhaps behind bytes that have not been
-    /// read. The system mostly tells the end of one connection before what comes over the next.
-    fn is_ended(&self) -> bool {
-        let ready = match self {
-            WriteEnd::Tcp(half) => half.as_ref().ready(Interest::READABLE).now_or_never(),
-            WriteEnd::Unix(half) => half.as_ref().ready(Interest::READABLE).now_or_never(),
-        };
-        ready.is_some_and(|ready| ready.map_or(true, Ready::is_read_closed))
-    }
-}
-
-/// The half of a connection that is read from.
-pub(super) enum ReadEnd {
-    Tcp(tcp::OwnedReadHalf),
-    Unix(unix::OwnedReadHalf),
-}
-
-impl ReadEnd {
-    pub(super) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            ReadEnd::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
-            ReadEnd::Unix(half) => Pin::new(half).poll_read(cx, buffer),
-        }
-    }
-}
 
 struct Queue {
     outbox: Outbox,
@@ -374,17 +251,9 @@ impl Peer {
         }
     }
 
-    /// Lets the system find out within seconds whether the other machine still answers. It answers
-    /// for a module that is busy or stopped, so that none is ended that lives; a dead machine's
-    /// connection breaks, and ends as any other.
+    /// Lets the system find out within seconds whether the other machine still answers.
     pub(super) fn ask_after(&self) {
-        let WriteEnd::Tcp(half) = &self.write else { return };
-        let ask = TcpKeepalive::new().with_time(ASK).with_interval(ASK).with_retries(ASKS);
-        let socket = SockRef::from(half.as_ref());
-        let set = socket.set_tcp_keepalive(&ask);
-        if let Err(error) = set.and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))) {
-            debug!(%error, "cannot ask whether a module's machine still answers");
-        }
+        self.write.ask_after();
     }
 
     /// Whether the other side has hung up, or the connection is to end anyhow.
@@ -401,11 +270,7 @@ impl Peer {
     /// Whether the other side, which says no more, hears no more either. Over TCP that shows after it was
     /// sent something: a blank before the next line, which JSON has room for.
     pub(super) fn has_left(&self) -> bool {
-        let ready = match &self.write {
-            WriteEnd::Tcp(half) => half.as_ref().ready(Interest::WRITABLE).now_or_never(),
-            WriteEnd::Unix(half) => half.as_ref().ready(Interest::WRITABLE).now_or_never(),
-        };
-        if ready.is_some_and(|ready| ready.map_or(true, Ready::is_write_closed)) {
+        if self.write.is_shut() {
             return true;
         }
         if matches!(self.write, WriteEnd::Tcp(_)) && self.has_said_all() {
@@ -470,31 +335,5 @@ fn advance(batch: &mut Vec<Piece>, offset: &mut usize, written: usize, outbox: &
     *offset = left;
     for piece in batch.drain(..done) {
         outbox.recycle(piece);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-    use crate::budget::Budget;
-
-    #[tokio::test]
-    async fn a_machine_is_asked_within_seconds() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = listener.local_addr().expect("an address");
-        let (_module, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (_read, write) = accepted.expect("accepted").0.into_split();
-        let peer = Peer::new(WriteEnd::Tcp(write), 1_000, &Budget::new(1_000).connection());
-        peer.ask_after();
-        let WriteEnd::Tcp(half) = &peer.write else { panic!("TCP") };
-        let socket = SockRef::from(half.as_ref());
-        assert!(socket.keepalive().expect("an option"));
-        assert_eq!(socket.tcp_keepalive_time().expect("an option"), ASK);
-        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), ASK);
-        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), ASKS);
-        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(UNACKNOWLEDGED));
-        assert!(!peer.has_hung_up());
     }
 }

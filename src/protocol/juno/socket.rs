@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::Context as _;
 
-use super::peer::{ReadEnd, WriteEnd};
+use super::halves::{ReadEnd, WriteEnd};
 use crate::config::socket::{Listen, SocketAccess};
 use crate::listener::{self, Accept, Stream};
 

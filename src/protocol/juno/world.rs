@@ -10,12 +10,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::closing::Closing;
 use super::events::Carried;
 use super::hub::{End, Here, Hub, Note, Presence, Way, World};
 use super::journal::Entry;
 use super::late::Late;
 use super::leaving::{Leaving, payload};
-use super::peer::{Closing, Peer};
+use super::peer::Peer;
 use super::shadow;
 use super::shared::{Owed, Shared};
 use super::wire::{CallId, Frame, OutgoingFrame};
