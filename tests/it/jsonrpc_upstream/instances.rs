@@ -1,7 +1,9 @@
 //! Several instances of one service: calls go to those that work, and to the faster.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{config, config_of};
@@ -13,17 +15,22 @@ fn named(name: &'static str) -> impl Fn(&Asked) -> Say + Send + Sync + 'static {
 }
 
 /// How many of so many calls were answered by each.
-async fn shares(gateway: &Gateway, calls: usize) -> std::collections::BTreeMap<String, usize> {
-    let mut shares = std::collections::BTreeMap::new();
-    for _ in 0..calls {
+async fn shares(gateway: &Gateway, calls: usize) -> BTreeMap<String, usize> {
+    shares_of(gateway, calls, 1).await
+}
+
+/// The same of so many at a time.
+async fn shares_of(gateway: &Gateway, calls: usize, at_once: usize) -> BTreeMap<String, usize> {
+    let called = stream::iter(0..calls).map(async |_| {
         let answer = gateway.rpc("a.f", json!([])).await;
-        let name = match answer.get("result") {
-            Some(result) => result.as_str().expect("a name").to_owned(),
-            None => answer["error"]["data"]["kind"].as_str().expect("a kind").to_owned(),
-        };
+        let name = answer.get("result").unwrap_or(&answer["error"]["data"]["kind"]);
+        name.as_str().unwrap_or("an error").to_owned()
+    });
+    let count = async |mut shares: BTreeMap<String, usize>, name| {
         *shares.entry(name).or_default() += 1;
-    }
-    shares
+        shares
+    };
+    called.buffer_unordered(at_once).fold(BTreeMap::new(), count).await
 }
 
 #[tokio::test]
@@ -81,6 +88,80 @@ async fn one_that_errs_fast_does_not_attract_calls() {
     let gateway = Gateway::ready(&config_of(&[&slow.url, &erring.url], "")).await;
     let shares = shares(&gateway, 300).await;
     assert!(shares["slow"] > 150 && shares["application"] > 0, "{shares:?}");
+}
+
+/// One that works takes a while, and one whose database has gone, say, is always free.
+#[tokio::test]
+async fn one_that_errs_at_once_gets_no_more_than_its_share_of_calls_that_come_together() {
+    let error = |code: i32, asked: &Asked| {
+        asked.error(&format!(r#"{{"code":{code},"message":"db down","data":{{"class":"E"}}}}"#))
+    };
+    let told = |told: &str, asked: &Asked| {
+        let mark = asked.header("genkan-call").expect("a mark");
+        let headers = format!("Genkan-Call: {mark}\r\nGenkan-Fault: {told}\r\n");
+        let error = r#"{"code":-32004,"message":"rabbitmq is not connected"}"#;
+        let body = format!(r#"{{"jsonrpc":"2.0","error":{error},"id":{}}}"#, asked.id());
+        Say::status("200 OK", &headers, &body)
+    };
+    for kind in ["-32603", "-32601", "-32000", "500", "unavailable unknown", "application executed"]
+    {
+        let works =
+            Web::serve(|asked: &Asked| asked.result("\"works\"").after(Duration::from_millis(10)))
+                .await;
+        let errs = Web::serve(move |asked: &Asked| match kind {
+            "500" => {
+                let body = r#"{"jsonrpc":"2.0","error":{"code":1,"message":"down"},"id":null}"#;
+                Say::status("500 Oh", "Content-Type: application/json\r\n", body)
+            }
+            code if code.starts_with('-') => error(code.parse().expect("a code"), asked),
+            said => told(said, asked),
+        })
+        .await;
+        let gateway = Gateway::ready(&config_of(&[&works.url, &errs.url], "")).await;
+        let shares = shares_of(&gateway, 200, 4).await;
+        assert!(shares["works"] >= 100, "{kind}: {shares:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_gateway_has_certainly_not_sent_goes_to_the_next() {
+    let works =
+        Web::serve(|asked: &Asked| asked.result("\"works\"").after(Duration::from_millis(10)))
+            .await;
+    let down = Web::serve(|asked: &Asked| {
+        let mark = asked.header("genkan-call").expect("a mark");
+        let headers = format!("Genkan-Call: {mark}\r\nGenkan-Fault: unavailable not_sent\r\n");
+        let error = r#"{"code":-32004,"message":"rabbitmq is not connected"}"#;
+        let body = format!(r#"{{"jsonrpc":"2.0","error":{error},"id":{}}}"#, asked.id());
+        Say::status("200 OK", &headers, &body)
+    })
+    .await;
+    let gateway = Gateway::ready(&config_of(&[&works.url, &down.url], "")).await;
+    assert_eq!(shares_of(&gateway, 200, 4).await, [("works".to_owned(), 200)].into());
+    let asked = down.asked().len();
+    assert!((1..=100).contains(&asked), "{asked}");
+    // Where none takes it, the caller hears why.
+    let nobody = format!("http://127.0.0.1:{}/", free_port());
+    let gateway = Gateway::ready(&config_of(&[&nobody, &down.url], "")).await;
+    let fault = gateway.fault("a.f", json!([])).await;
+    assert!(fault.is("unavailable", "not_sent").message.contains("rabbitmq"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn errors_that_all_give_alike_leave_the_shares_as_they_are() {
+    let failing = |name: &'static str| {
+        move |asked: &Asked| match asked.json()["id"].as_u64().unwrap_or_default() % 2 {
+            0 => {
+                asked.error(&format!(r#"{{"code":-1,"message":"no","data":{{"kind":"{name}"}}}}"#))
+            }
+            _ => asked.result(&format!("\"{name}\"")).after(Duration::from_millis(5)),
+        }
+    };
+    let (one, two) = (Web::serve(failing("1")).await, Web::serve(failing("2")).await);
+    let gateway = Gateway::ready(&config_of(&[&one.url, &two.url], "")).await;
+    shares_of(&gateway, 300, 4).await;
+    let [one, two] = [&one, &two].map(|web| web.asked().len());
+    assert!(one.min(two) > 75, "{one} {two}");
 }
 
 #[tokio::test]

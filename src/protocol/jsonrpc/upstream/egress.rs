@@ -36,6 +36,8 @@ use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Sent, Up
 
 /// How often the files that hold headers are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// So many other gateways are asked one after the other that take no call: all may have had enough.
+const MOST_REFUSALS: usize = 3;
 
 /// The settings of a JSON-RPC upstream, ready to connect.
 pub(super) struct JsonRpcConnector {
@@ -192,7 +194,7 @@ impl Flight {
                 load.answered(now, took);
             }
             End::Error => load.erred(now, took, usual),
-            End::Failure => load.failed(now, took),
+            End::Failure => load.failed(now, took, usual),
         }
     }
 }
@@ -227,8 +229,9 @@ impl Egress {
     ) -> Result<Reply, Fault> {
         let mut tried: Vec<Arc<Instance>> = Vec::new();
         let mut why = self.roster.why_empty();
+        let (mut refusals, mut refused) = (0, None);
         while let Some(instance) = self.roster.pick(&tried) {
-            let flight = Flight::begin(instance);
+            let flight = Flight::begin(Arc::clone(&instance));
             match flight.instance.exchange(request, &self.headers, (&body, mark)).await {
                 Ok(answer) => {
                     let received = read(answer);
@@ -240,11 +243,22 @@ impl Egress {
                     if received.repaired {
                         self.metrics.repaired_reply();
                     }
-                    return received.result;
+                    match received.result {
+                        // So says another gateway, of this very call.
+                        Err(fault) if !received.is_own && fault.outcome() == Outcome::NotSent => {
+                            refusals += 1;
+                            if refusals == MOST_REFUSALS {
+                                return Err(fault);
+                            }
+                            refused = Some(fault);
+                            tried.push(instance);
+                        }
+                        result => return result,
+                    }
                 }
                 Err(Failure::Unsent(reason)) => {
                     why = reason;
-                    tried.push(Arc::clone(&flight.instance));
+                    tried.push(instance);
                     flight.end(End::Failure);
                 }
                 Err(failure) => {
@@ -257,7 +271,7 @@ impl Egress {
                 }
             }
         }
-        Err(nobody(why, tried.len()))
+        Err(refused.unwrap_or_else(|| nobody(why, tried.len())))
     }
 
     async fn call(&self, request: &Request<'_>, qualified: bool) -> Result<Reply, Fault> {

@@ -145,10 +145,13 @@ impl Roster {
             |nth: usize, out: bool| open().filter(|instance| out || !instance.is_out()).nth(nth);
         let all_out = count == 0;
         let count = if all_out { open().count() } else { count };
-        // One may be put out between two looks: then it is the last choice.
-        let score =
-            |nth| take(nth, all_out).map_or(f64::INFINITY, |instance| instance.load.score(now));
-        let nth = choose(count, score, |below| fastrand::usize(..below))?;
+        let usual = &self.shared.usual;
+        let is_better = |one, other| match (take(one, all_out), take(other, all_out)) {
+            (Some(one), Some(other)) => one.load.is_better_than(&other.load, now, usual),
+            // One may be put out between two looks: then it is the last choice.
+            (one, _) => one.is_some(),
+        };
+        let nth = choose(count, is_better, |below| fastrand::usize(..below))?;
         take(nth, all_out).or_else(|| open().next()).map(Arc::clone)
     }
 

@@ -24,7 +24,7 @@ pub(in super::super) struct Received {
     /// Whether `NaN` or `Infinity` had to become `null`.
     pub(in super::super) repaired: bool,
     /// Whether it is the service's own answer; else it is somebody's who stands for one that does
-    /// not work.
+    /// not work, or another gateway's that has none.
     pub(in super::super) is_own: bool,
 }
 
@@ -35,6 +35,23 @@ fn told(headers: &HeaderMap, mark: &str) -> Option<(FaultKind, Outcome)> {
     Some((FaultKind::of(kind)?, Outcome::of(outcome)?))
 }
 
+/// The answer that an error is.
+fn erred(
+    error: &Bytes,
+    (status, headers, mark): (StatusCode, &HeaderMap, &str),
+) -> (Result<Reply, Fault>, bool) {
+    let told = told(headers, mark);
+    let is_refusal = told
+        .is_some_and(|(kind, _)| matches!(kind, FaultKind::Unavailable | FaultKind::Overloaded));
+    (Err(error::fault(text(error), told, denied(status))), !is_refusal)
+}
+
+/// What a status says that lets nobody in, though it says why as an error.
+fn denied(status: StatusCode) -> Option<(FaultKind, Outcome)> {
+    let is_denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    is_denied.then_some((FaultKind::AccessDenied, Outcome::Unknown))
+}
+
 /// Reads the answer to the call `id` of `called`, which had a mark.
 pub(in super::super) fn decode(
     called: impl fmt::Display,
@@ -43,36 +60,36 @@ pub(in super::super) fn decode(
 ) -> Received {
     let mut repaired = false;
     let parts = split(&body, &mut repaired);
-    let received = |result, is_own| Received { result, repaired, is_own };
+    let received = |(result, is_own)| Received { result, repaired, is_own };
     if !status.is_success() {
         let own = parts.ok().and_then(|parts| parts.error);
         return match own.filter(|error| error::is_json_rpc(text(error))) {
-            Some(error) => received(Err(error::fault(text(&error), told(headers, mark))), true),
-            None => received(Err(by_status(called, status, headers)), false),
+            Some(error) => received(erred(&error, (status, headers, mark))),
+            None => received((Err(by_status(called, status, headers)), false)),
         };
     }
     let parts = match parts {
         Ok(parts) => parts,
         Err(complaint) => {
             let says = content_type(headers);
-            return received(Err(broken(called, &format!("{complaint}{says}"))), false);
+            return received((Err(broken(called, &format!("{complaint}{says}"))), false));
         }
     };
     if let Some(other) = parts.id.filter(|other| !is_id(text(other), id)) {
         // One that could not read the call cannot know its id either: `null`.
         if parts.error.is_none() || &*other != b"null" {
             let complaint = "the answer to another call: its id is not this one's";
-            return received(Err(broken(called, complaint)), false);
+            return received((Err(broken(called, complaint)), false));
         }
     }
     match (parts.error, parts.result) {
-        (Some(error), _) => received(Err(error::fault(text(&error), told(headers, mark))), true),
+        (Some(error), _) => received(erred(&error, (status, headers, mark))),
         (None, Some(result)) => {
             let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
             let payload = Payload::from_validated(result);
-            received(Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) }), true)
+            received((Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) }), true))
         }
-        (None, None) => received(Err(broken(called, "neither a result nor an error")), false),
+        (None, None) => received((Err(broken(called, "neither a result nor an error")), false)),
     }
 }
 
@@ -86,7 +103,7 @@ pub(in super::super) fn decode_receipt(
     let own = own.filter(|error| error::is_json_rpc(text(error)));
     let is_own = own.is_some() || status.is_success();
     let result = match own {
-        Some(error) => Err(error::fault(text(&error), None)),
+        Some(error) => Err(error::fault(text(&error), None, denied(status))),
         None if status.is_success() => Ok(Reply::new(Payload::NULL)),
         None => Err(by_status(called, status, headers)),
     };
@@ -316,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn another_gateway_that_takes_no_calls_is_no_service_that_answers() {
+        for (told, mark, is_own) in [
+            ("unavailable not_sent", "mark", false),
+            ("overloaded not_sent", "mark", false),
+            ("unavailable unknown", "mark", false),
+            ("unavailable not_sent", "another", true),
+            ("application executed", "mark", true),
+            ("invalid_params not_sent", "mark", true),
+        ] {
+            let headers = [("genkan-fault", told), ("genkan-call", mark)];
+            let error = br#"{"jsonrpc":"2.0","error":{"code":-32004,"message":"down"},"id":7}"#;
+            for status in [200, 503] {
+                assert_eq!(received(status, &headers, error).is_own, is_own, "{told} {mark}");
+            }
+        }
+    }
+
+    #[test]
     fn statuses() {
         for (status, kind, outcome, words) in [
             (301, "internal", "unknown", "redirects are not followed: write the final URL"),
@@ -341,10 +376,20 @@ mod tests {
                 let after = (outcome == "rejected").then_some(Duration::from_secs(3));
                 assert_eq!(fault.retry_after(), after, "{status}");
             }
-            let body = br#"{"jsonrpc":"2.0","error":{"code":5,"message":"mine"},"id":7}"#;
-            let received = received(status, &[], body);
-            assert!(received.is_own, "{status}");
-            assert_eq!(received.result.expect_err("an error").message(), "mine");
+            for id in ["7", "null"] {
+                let body = format!(
+                    r#"{{"jsonrpc":"2.0","error":{{"code":5,"message":"mine"}},"id":{id}}}"#
+                );
+                let received = received(status, &[], body.as_bytes());
+                assert!(received.is_own, "{status}");
+                let fault = received.result.expect_err("an error");
+                let found = (fault.message(), fault.kind().as_str(), fault.outcome().as_str());
+                let expected = match status {
+                    401 | 403 => ("mine", "access_denied", "unknown"),
+                    _ => ("mine", "application", "executed"),
+                };
+                assert_eq!(found, expected, "{status}");
+            }
         }
     }
 }

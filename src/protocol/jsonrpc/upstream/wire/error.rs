@@ -70,9 +70,14 @@ pub(super) fn is_json_rpc(error: &str) -> bool {
 }
 
 /// The fault for an answer's `error`, which is JSON and not null. `told` is what another gateway says of
-/// this very call. Words of one that are in the error alone speak of a call that the service made:
-/// it ran, and has passed them on.
-pub(super) fn fault(error: &str, told: Option<(FaultKind, Outcome)>) -> Fault {
+/// this very call, and `denied` what the answer's status does that lets nobody in. Words of a
+/// gateway that are in the error alone speak of a call that the service made: it ran, and has passed
+/// them on.
+pub(super) fn fault(
+    error: &str,
+    told: Option<(FaultKind, Outcome)>,
+    denied: Option<(FaultKind, Outcome)>,
+) -> Fault {
     // serde reads a list as an object's fields in order, too: that is not meant here.
     let object = error.starts_with('{').then(|| serde_json::from_str::<ErrorObject<'_>>(error));
     let Some(Ok(object)) = object else { return unstructured(error) };
@@ -82,7 +87,7 @@ pub(super) fn fault(error: &str, told: Option<(FaultKind, Outcome)>) -> Fault {
     let parts = parts.unwrap_or_default();
     let number = object.code.and_then(|code| code.get().parse().ok());
     let passed_on = told.is_none() && parts.is_a_gateways();
-    let (kind, outcome) = match told {
+    let (kind, outcome) = match told.or(denied) {
         Some(told) => told,
         None if passed_on => (FaultKind::Application, Outcome::Executed),
         None => kind(number.unwrap_or_default()),
@@ -170,7 +175,7 @@ mod tests {
 
     /// Kind, outcome, message, class, info and code.
     fn read(error: &str, told: Option<(FaultKind, Outcome)>) -> [String; 6] {
-        let fault = fault(error, told);
+        let fault = fault(error, told, None);
         let remote = fault.remote().expect("what the service said");
         let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let json = |value: &Option<Payload>| show(value.as_ref().map(|v| v.as_str().to_owned()));
@@ -257,7 +262,7 @@ mod tests {
         assert_eq!(read(down, told), expected.map(str::to_owned));
         let expected = ["application", "executed", "down", "-", data, "-32004"];
         assert_eq!(read(down, None), expected.map(str::to_owned));
-        let stated = fault(down, None).remote().and_then(|remote| remote.stated.clone());
+        let stated = fault(down, None, None).remote().and_then(|remote| remote.stated.clone());
         let shown = stated.and_then(|stated| stated.data).expect("data");
         assert_eq!(shown.as_str(), format!(r#"{{"info":{data}}}"#));
         let raised = r#"{"code":-32000,"message":"ValueError: bad","data":{"kind":"application","outcome":"executed","class":"ValueError","info":"bad","code":7}}"#;
@@ -304,7 +309,7 @@ mod tests {
     #[test]
     fn what_came_is_kept_as_it_came() {
         let error = r#"{"data":{"b":1e400,"a":1.10},"message":"\ud83d\ude00","code":-5}"#;
-        let fault = fault(error, None);
+        let fault = fault(error, None, None);
         let stated = fault.remote().and_then(|remote| remote.stated.as_ref()).expect("stated");
         assert_eq!(stated.code.as_str(), "-5");
         assert_eq!(stated.message.as_str(), r#""\ud83d\ude00""#);
@@ -317,12 +322,12 @@ mod tests {
             (r#"{"code":"ABC","message":"m"}"#, "\"ABC\""),
             (r#"{"code":-32000.5,"message":"m"}"#, "\"-32000.5\""),
         ] {
-            let fault = fault(error, None);
+            let fault = fault(error, None, None);
             let remote = fault.remote().expect("what the service said");
             assert!(remote.stated.is_none(), "{error}");
             assert_eq!(remote.code.as_ref().expect("a code").to_payload().as_str(), code);
         }
-        let worded = fault(r#"{"code":1,"message":{"de":"nein"}}"#, None);
+        let worded = fault(r#"{"code":1,"message":{"de":"nein"}}"#, None, None);
         let stated = worded.remote().and_then(|remote| remote.stated.as_ref()).expect("stated");
         assert_eq!(stated.message.as_str(), r#""{\"de\":\"nein\"}""#);
     }
