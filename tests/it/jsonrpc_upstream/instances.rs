@@ -106,7 +106,7 @@ async fn one_that_errs_at_once_gets_no_more_than_its_share_of_calls_that_come_to
     for kind in ["-32603", "-32601", "-32000", "500", "unavailable unknown", "application executed"]
     {
         let works =
-            Web::serve(|asked: &Asked| asked.result("\"works\"").after(Duration::from_millis(10)))
+            Web::serve(|asked: &Asked| asked.result("\"works\"").after(Duration::from_millis(40)))
                 .await;
         let errs = Web::serve(move |asked: &Asked| match kind {
             "500" => {
