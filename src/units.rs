@@ -31,12 +31,12 @@ pub fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)))
 }
 
-/// Writes a duration the same way, rounded to the unit's thousandth.
+/// Writes a duration the same way, rounded to the unit's thousandth: `90s`, not `1.5m`.
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1_000.0;
     let (number, unit) = match millis {
         m if m < 1_000.0 => (m, "ms"),
-        m if m < 60_000.0 => (m / 1_000.0, "s"),
+        m if m < 60_000.0 || m < 600_000.0 && m % 60_000.0 != 0.0 => (m / 1_000.0, "s"),
         m if m % 3_600_000.0 != 0.0 => (m / 60_000.0, "m"),
         m => (m / 3_600_000.0, "h"),
     };

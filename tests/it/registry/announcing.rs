@@ -227,6 +227,39 @@ async fn one_that_is_slow_to_begin_is_believed_when_it_has_begun() {
     assert_eq!(gateway.result("a.b.c", Value::Null).await, "1");
 }
 
+/// It announces itself, and a call of Genkan's own is under way there: nothing else is answered meanwhile.
+#[tokio::test]
+async fn one_that_is_busy_stays_in_service() {
+    let is_busy = Arc::new(AtomicBool::new(false));
+    let busy = Arc::clone(&is_busy);
+    let web = Web::serve(move |asked: &Asked| match busy.load(Ordering::SeqCst) {
+        true => Say::nothing(),
+        false => named("1")(asked),
+    })
+    .await;
+    let gateway = Gateway::start(&config("a.*", "ttl = \"6s\"")).await;
+    ping(&gateway, "a.b", &web.url).await;
+    in_state(&gateway, "a.b", "in_service").await;
+    is_busy.store(true, Ordering::SeqCst);
+    let service = eventually("it was asked, and has not answered", async || {
+        ping(&gateway, "a.b", &web.url).await;
+        shown(&gateway, "a.b").await.filter(|service| service.get("why").is_some())
+    })
+    .await;
+    assert_eq!(service["state"], "in_service", "{service}");
+    assert_eq!(located(&gateway, "a.*").await, [&*web.url]);
+    is_busy.store(false, Ordering::SeqCst);
+    assert_eq!(gateway.result("a.b.c", Value::Null).await, "1");
+    // One that is gone is gone, however lately it has announced itself.
+    web.end().await;
+    eventually("it is found gone", async || {
+        ping(&gateway, "a.b", "http://127.0.0.1:1/api").await;
+        let text = gateway.fault("a.b.c", Value::Null).await.message;
+        text.contains("was not found where it said").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_hundred_thousand_names_are_bounded_and_the_oldest_go() {
     let web = Web::serve(named("1")).await;

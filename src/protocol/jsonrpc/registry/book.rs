@@ -2,8 +2,12 @@
 //! brings the time.
 //!
 //! An entry is a name at a URL. It is unproven until somebody has asked the service there, and gone
-//! when nothing was heard of it for the `ttl`. Where there is no room the oldest goes: of those that
+//! when nothing was heard of it for the `ttl`. One that was found there and is busy the next time is
+//! there: it announces itself. Where there is no room the oldest goes: of those that
 //! are unproven, as long as there are any, so that a flood of invented names drives out itself.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -48,7 +52,9 @@ pub(super) enum Standing {
 pub(super) enum Finding {
     /// The service.
     Service,
-    /// Nobody, or nobody who answers in time; why.
+    /// Somebody, who does not answer in time; why.
+    Busy(String),
+    /// Nobody; why.
     Nobody(String),
     /// Something else.
     SomethingElse(String),
@@ -62,12 +68,25 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     /// When it was heard of last.
     pub(super) heard: Instant,
+    /// Why it has not answered when it was asked last, of one that is believed.
+    busy: Option<String>,
     id: u64,
     /// Its turn to go: the lower, the older.
     turn: u64,
     /// When it is probed next; `None` while it is, or where it is not to be until it is heard of.
     due: Option<Instant>,
     failed: u32,
+}
+
+impl Entry {
+    /// Why it is not believed, or has not answered when it was asked last.
+    pub(super) fn why(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Believed => self.busy.as_deref(),
+            Standing::Unproven(why) => why.as_deref(),
+            Standing::Refuted(why) => Some(why),
+        }
+    }
 }
 
 /// What came of an announcement.
@@ -150,6 +169,7 @@ impl Book {
             form,
             standing: Standing::Unproven(None),
             heard: now,
+            busy: None,
             id,
             turn,
             due: Some(now),
@@ -178,12 +198,17 @@ impl Book {
         let again = self.ttl / 3;
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.standing == Standing::Believed;
+        entry.busy = None;
         let next = match finding {
             Finding::Service => {
                 (entry.standing, entry.failed) = (Standing::Believed, 0);
                 Some(now + again)
             }
-            Finding::Nobody(why) => {
+            Finding::Busy(why) if before => {
+                entry.busy = Some(why);
+                Some(now + again)
+            }
+            Finding::Busy(why) | Finding::Nobody(why) => {
                 entry.standing = Standing::Unproven(Some(why));
                 entry.failed = entry.failed.saturating_add(1);
                 Some(now + pause(entry.failed).min(again))
@@ -307,156 +332,4 @@ impl Book {
 
 fn pause(failed: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const TTL: Duration = Duration::from_secs(90);
-
-    fn key(name: &str) -> Key {
-        Key { name: name.to_owned(), url: format!("http://h/{name}") }
-    }
-
-    fn book() -> (Book, Instant) {
-        (Book::new(TTL, 3), Instant::now())
-    }
-
-    fn hear(book: &mut Book, now: Instant, name: &str) -> (Heard, usize) {
-        book.hear(now, key(name), Form::Url)
-    }
-
-    /// Probes everything that is due.
-    fn probe(book: &mut Book, now: Instant, finding: &Finding) -> Vec<String> {
-        let mut probed = Vec::new();
-        while let Some(key) = book.take_due(now) {
-            book.probed(now, &key, finding.clone());
-            probed.push(key.name.clone());
-        }
-        probed
-    }
-
-    fn believed(book: &Book) -> Vec<&str> {
-        let believed = book.entries().filter(|entry| entry.standing == Standing::Believed);
-        let mut names: Vec<_> = believed.map(|entry| entry.key.name.as_str()).collect();
-        names.sort_unstable();
-        names
-    }
-
-    #[test]
-    fn an_entry_is_believed_when_it_was_probed() {
-        let (mut book, now) = book();
-        assert_eq!(hear(&mut book, now, "a"), (Heard::Noted, 0));
-        assert_eq!(believed(&book), [""; 0]);
-        assert!(!book.take_change());
-        assert_eq!(probe(&mut book, now, &Finding::Service), ["a"]);
-        assert_eq!(believed(&book), ["a"]);
-        assert!(book.take_change() && !book.take_change());
-        assert_eq!(book.next(), Some(now + TTL / 3), "and probed again");
-        let nobody = Finding::Nobody("nobody listens there".to_owned());
-        assert_eq!(probe(&mut book, now + TTL / 3, &nobody), ["a"]);
-        assert_eq!(believed(&book), [""; 0], "one that has gone is not believed any more");
-    }
-
-    #[test]
-    fn one_that_does_not_answer_is_asked_again_less_and_less_often() {
-        let (mut book, now) = book();
-        hear(&mut book, now, "a");
-        let nobody = Finding::Nobody("nobody listens there".to_owned());
-        let mut at = now;
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            assert_eq!(probe(&mut book, at, &nobody), ["a"]);
-            let next = book.next().expect("it is asked again");
-            pauses.push((next - at).as_millis());
-            at = next;
-        }
-        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        hear(&mut book, at - SECOND, "a");
-        assert_eq!(
-            probe(&mut book, at - SECOND, &Finding::Service),
-            ["a"],
-            "heard of, asked at once"
-        );
-    }
-
-    #[test]
-    fn what_is_being_probed_is_not_probed_twice() {
-        let (mut book, now) = book();
-        hear(&mut book, now, "a");
-        let first = book.take_due(now).expect("due");
-        hear(&mut book, now, "a");
-        assert_eq!(book.take_due(now), None);
-        book.probed(now, &first, Finding::Service);
-        assert_eq!(book.take_due(now), None);
-    }
-
-    #[test]
-    fn what_is_something_else_is_asked_again_when_it_is_heard_of_and_not_before() {
-        let (mut book, now) = book();
-        hear(&mut book, now, "a");
-        probe(&mut book, now, &Finding::SomethingElse("it is b".to_owned()));
-        assert_eq!(probe(&mut book, now + 80 * SECOND, &Finding::Service), [""; 0]);
-        let (heard, _) = hear(&mut book, now + 80 * SECOND, "a");
-        assert_eq!(heard, Heard::Refuted("it is b".to_owned()));
-        assert_eq!(probe(&mut book, now + 80 * SECOND, &Finding::Service), ["a"]);
-        assert_eq!(hear(&mut book, now + 81 * SECOND, "a").0, Heard::Noted);
-    }
-
-    #[test]
-    fn what_is_not_heard_of_any_more_goes() {
-        let (mut book, now) = book();
-        hear(&mut book, now, "a");
-        probe(&mut book, now, &Finding::Service);
-        hear(&mut book, now + SECOND, "b");
-        book.take_change();
-        assert_eq!(book.expire(now + TTL - SECOND), 0);
-        hear(&mut book, now + 2 * SECOND, "b");
-        assert_eq!(book.expire(now + TTL), 1);
-        assert!(book.take_change());
-        assert_eq!(book.expire(now + TTL + SECOND), 0, "`b` was heard of since");
-        assert_eq!(book.expire(now + TTL + 2 * SECOND), 1);
-        assert_eq!((book.next(), book.entries().count()), (None, 0));
-    }
-
-    #[test]
-    fn where_there_is_no_room_the_oldest_goes_and_first_who_is_not_believed() {
-        let (mut book, now) = book();
-        hear(&mut book, now, "a");
-        probe(&mut book, now, &Finding::Service);
-        for name in ["b", "c"] {
-            assert_eq!(hear(&mut book, now, name), (Heard::Noted, 0));
-        }
-        hear(&mut book, now, "b");
-        assert_eq!(hear(&mut book, now, "d"), (Heard::Noted, 1), "c, which is the oldest now");
-        let names = |book: &Book| {
-            let mut names: Vec<_> = book.entries().map(|e| e.key.name.clone()).collect();
-            names.sort_unstable();
-            names.concat()
-        };
-        assert_eq!(names(&book), "abd");
-        probe(&mut book, now, &Finding::Service);
-        hear(&mut book, now, "e");
-        assert_eq!(names(&book), "bde");
-        assert_eq!(book.set_limits(TTL, 1), 2);
-        assert_eq!(names(&book), "d", "e was not believed, b was older");
-    }
-
-    #[test]
-    fn a_flood_takes_no_more_than_its_room() {
-        let mut book = Book::new(TTL, 1_000);
-        let now = Instant::now();
-        for nth in 0..100_000 {
-            hear(&mut book, now, &format!("flood.{nth}"));
-            while let Some(key) = book.take_due(now) {
-                book.probed(now, &key, Finding::Nobody("no".to_owned()));
-            }
-        }
-        let held = (book.entries.len(), book.order.len(), book.due.len());
-        assert_eq!(held, (1_000, 1_000, 1_000));
-        book.retain(|_| false);
-        assert_eq!((book.order.len(), book.due.len(), book.next()), (0, 0, None));
-    }
 }

@@ -95,6 +95,11 @@ impl Registry {
         Arc::clone(&self.believed.borrow())
     }
 
+    /// Whether somebody has announced himself by such a name, believed or not.
+    pub(super) fn has_heard_of(&self, pattern: &Pattern) -> bool {
+        self.book().entries().any(|entry| pattern.matches(&entry.key.name))
+    }
+
     /// Tells whenever those that are believed have changed.
     pub(super) fn follow(&self) -> watch::Receiver<Services> {
         self.believed.subscribe()

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Registry;
-use super::book::{Entry, Standing};
+use super::book::{Entry, Key, Standing};
 use crate::units::format_duration;
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Service<'a> {
     name: &'a str,
     url: &'a str,
     state: &'static str,
-    /// Why it is in no service.
+    /// Why it is not in service, or has not answered lately.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
     /// How many seconds ago it was heard of.
@@ -28,13 +28,14 @@ struct Service<'a> {
 
 impl<'a> Service<'a> {
     fn new(entry: &'a Entry, now: Instant) -> Self {
-        let (state, why) = match &entry.standing {
-            Standing::Believed => ("in_service", None),
-            Standing::Unproven(why) => ("unproven", why.as_deref()),
-            Standing::Refuted(why) => ("refuted", Some(why.as_str())),
+        let state = match &entry.standing {
+            Standing::Believed => "in_service",
+            Standing::Unproven(_) => "unproven",
+            Standing::Refuted(_) => "refuted",
         };
         let heard = now.saturating_duration_since(entry.heard).as_secs();
-        Self { name: &entry.key.name, url: &entry.key.url, state, why, heard }
+        let Key { name, url } = &*entry.key;
+        Self { name, url, state, why: entry.why(), heard }
     }
 }
 

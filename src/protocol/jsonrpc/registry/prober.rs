@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::super::upstream::once::Asker;
+use super::super::upstream::once::{Asker, Unanswered};
 use super::Registry;
 use super::announcement::{self, excerpt};
 use super::book::{Finding, Key, Standing};
@@ -124,7 +124,9 @@ fn settle(registry: &Registry, key: &Key, finding: Finding) {
         Finding::Nobody(why) if before == Standing::Believed => {
             warn!(service, url, why, "a service that announced itself does not answer any more");
         }
-        Finding::Nobody(why) => debug!(service, url, why, "an announced service does not answer"),
+        Finding::Busy(why) | Finding::Nobody(why) => {
+            debug!(service, url, why, "an announced service does not answer");
+        }
         Finding::SomethingElse(why) if before != Standing::Refuted(why.clone()) => {
             warn!(service, url, why, "an announcement is not believed");
         }
@@ -139,7 +141,8 @@ async fn probe(registry: &Registry, asker: &Asker, key: &Key) -> Finding {
     };
     match asker.ask(&place, Bytes::from_static(QUESTION), PATIENCE).await {
         Ok((status, body)) => judge(&key.name, &registry.agent, status, &body),
-        Err(why) => Finding::Nobody(why),
+        Err(Unanswered { why, is_late: true }) => Finding::Busy(why),
+        Err(Unanswered { why, .. }) => Finding::Nobody(why),
     }
 }
 
@@ -179,10 +182,11 @@ fn judge(announced: &str, own: &str, status: StatusCode, body: &[u8]) -> Finding
         json.starts_with('{').then(|| serde_json::from_str(json).ok()).flatten();
     let Some(answer) = answer.filter(|it| it.result.is_some() || it.error.is_some()) else {
         return match status.as_u16() {
-            // It may be one that has not begun, or a proxy in front of it.
-            502..=504 => {
-                Finding::Nobody(format!("it answers with HTTP status {}", status.as_u16()))
+            // It has enough to do, or has not begun.
+            code @ (429 | 503 | 504) => {
+                Finding::Busy(format!("it answers with HTTP status {code}"))
             }
+            502 => Finding::Nobody("it answers with HTTP status 502".to_owned()),
             200..=299 => Finding::SomethingElse("what answers there is no JSON-RPC".to_owned()),
             code => Finding::SomethingElse(format!(
                 "what answers there is no JSON-RPC: HTTP status {code}"
@@ -270,7 +274,9 @@ mod tests {
             (200, r#"{"a":1}"#, no_json_rpc()),
             (404, "", something("what answers there is no JSON-RPC: HTTP status 404")),
             (301, "", something("what answers there is no JSON-RPC: HTTP status 301")),
-            (503, "", Finding::Nobody("it answers with HTTP status 503".to_owned())),
+            (502, "", Finding::Nobody("it answers with HTTP status 502".to_owned())),
+            (503, "", Finding::Busy("it answers with HTTP status 503".to_owned())),
+            (429, "", Finding::Busy("it answers with HTTP status 429".to_owned())),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             assert_eq!(

@@ -121,7 +121,8 @@ fn is_reached(router: &Router, service: &str) -> bool {
 async fn tell(asker: &Asker, place: &Place, name: &str, url: &str) -> Result<(), String> {
     let ping =
         json!({"jsonrpc": "2.0", "method": "ping", "params": {"name": name, "url": url}, "id": 1});
-    let (status, body) = asker.ask(place, Bytes::from(ping.to_string()), PATIENCE).await?;
+    let asked = asker.ask(place, Bytes::from(ping.to_string()), PATIENCE).await;
+    let (status, body) = asked.map_err(|unanswered| unanswered.why)?;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     match answer.get("error") {
         Some(error) if !error.is_null() => {

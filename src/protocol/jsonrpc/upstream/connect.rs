@@ -30,6 +30,9 @@ const PULSE: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// Why there is no connection, where all that is known is that none came in time.
+pub(super) const SILENT: &str = "it does not answer";
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct Unreachable {
@@ -91,9 +94,9 @@ pub(super) async fn open(
     tasks: &Tasks,
 ) -> Result<Opened, Unreachable> {
     let attempt = attempt(place, settings, certificates, tasks);
-    timeout(settings.connect_timeout, attempt).await.unwrap_or_else(|_| {
-        Err(Unreachable::passing("it does not answer", "`connect_timeout` has passed"))
-    })
+    timeout(settings.connect_timeout, attempt)
+        .await
+        .unwrap_or_else(|_| Err(Unreachable::passing(SILENT, "`connect_timeout` has passed")))
 }
 
 async fn attempt(
@@ -185,7 +188,7 @@ async fn secure(
 fn refused(error: &io::Error) -> Unreachable {
     let reason = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "nobody listens there",
-        io::ErrorKind::TimedOut => "it does not answer",
+        io::ErrorKind::TimedOut => SILENT,
         io::ErrorKind::PermissionDenied => "its socket may not be opened",
         _ => "it cannot be reached",
     };

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::config::Settings;
-use super::connect::{self, Certificates, Opened};
+use super::connect::{self, Certificates, Opened, SILENT, Unreachable};
 use super::exchange::{Answer, Failure, Limits};
 use super::place::Place;
 use crate::budget::Account;
@@ -19,6 +19,14 @@ use crate::tls::ClientFiles;
 use crate::units::format_duration;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Why a question has no answer.
+pub(in crate::protocol::jsonrpc) struct Unanswered {
+    /// For everybody: no address.
+    pub(in crate::protocol::jsonrpc) why: String,
+    /// Whether it is only that the time has passed: somebody may be there, and busy.
+    pub(in crate::protocol::jsonrpc) is_late: bool,
+}
 
 /// Asks places.
 pub(in crate::protocol::jsonrpc) struct Asker {
@@ -54,17 +62,25 @@ impl Asker {
         place: &Place,
         body: Bytes,
         patience: Duration,
-    ) -> Result<(StatusCode, Bytes), String> {
-        match timeout(patience, self.exchange(place, body)).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("it has not answered within {}", format_duration(patience))),
-        }
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
+        timeout(patience, self.exchange(place, body)).await.unwrap_or_else(|_| {
+            let why = format!("it has not answered within {}", format_duration(patience));
+            Err(Unanswered { why, is_late: true })
+        })
     }
 
-    async fn exchange(&self, place: &Place, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(
+        &self,
+        place: &Place,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
         let Self { settings, certificates, tasks, .. } = self;
         let opened = connect::open(place, settings, certificates, tasks).await;
-        let answered = match opened.map_err(|unreachable| unreachable.reason.to_owned())? {
+        let unreachable = |Unreachable { reason, .. }| Unanswered {
+            why: reason.to_owned(),
+            is_late: reason == SILENT,
+        };
+        let answered = match opened.map_err(unreachable)? {
             Opened::Http1(connection) => {
                 let outgoing = self.outgoing(place, body, Version::HTTP_11);
                 connection.exchange(outgoing, &self.limits, Duration::ZERO).await.0
@@ -83,7 +99,7 @@ impl Asker {
                 Failure::Refused(why) => why.reason,
                 Failure::Stale | Failure::Lost => "it breaks off calls",
             };
-            why.to_owned()
+            Unanswered { why: why.to_owned(), is_late: false }
         })?;
         Ok((status, body))
     }

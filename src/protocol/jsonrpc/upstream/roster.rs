@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub(super) struct Roster {
     shared: Arc<Shared>,
     /// Where they come from, if not from the configuration.
     announced: Option<(Arc<Registry>, Pattern)>,
+    /// Whether there are none, though somebody has announced himself.
+    none_believed: AtomicBool,
 }
 
 impl Roster {
@@ -37,7 +40,12 @@ impl Roster {
             .map(|place| Arc::new(Instance::new(Arc::clone(place), Arc::clone(&shared))));
         let instances: Vec<_> = made.collect();
         let shown = ArcSwap::from_pointee(instances.clone());
-        let roster = Arc::new(Self { instances: shown, shared, announced: None });
+        let roster = Arc::new(Self {
+            instances: shown,
+            shared,
+            announced: None,
+            none_believed: AtomicBool::new(false),
+        });
         for instance in instances {
             roster.look_after(instance, CancellationToken::new());
         }
@@ -51,7 +59,12 @@ impl Roster {
         pattern: Pattern,
     ) -> Arc<Self> {
         let announced = Some((Arc::clone(registry), pattern.clone()));
-        let roster = Arc::new(Self { instances: ArcSwap::default(), shared, announced });
+        let roster = Arc::new(Self {
+            instances: ArcSwap::default(),
+            shared,
+            announced,
+            none_believed: AtomicBool::new(false),
+        });
         let owner = Arc::clone(&roster);
         let (registry, shutdown) = (Arc::clone(registry), roster.shared.tasks.shutdown().clone());
         roster.shared.tasks.spawn("jsonrpc roster", async move {
@@ -108,6 +121,8 @@ impl Roster {
             info!(upstream, instance = url, "an instance is announced no more");
             member.gone.cancel();
         }
+        let none_believed = next.is_empty() && registry.has_heard_of(pattern);
+        self.none_believed.store(none_believed, Ordering::Relaxed);
         let instances = next.values().map(|member| Arc::clone(&member.instance)).collect();
         members.0 = next;
         self.instances.store(Arc::new(instances));
@@ -159,8 +174,12 @@ impl Roster {
     pub(super) fn why_empty(&self) -> &'static str {
         match &self.announced {
             None => "it has no instances",
+            Some(_) if self.none_believed.load(Ordering::Relaxed) => {
+                "what has announced itself to take its calls was not found where it said: \
+                 `genkan registry` tells why"
+            }
             Some((registry, _)) if registry.allows_any() => {
-                "no service that is to take its calls has announced itself, or none is believed yet"
+                "no service that is to take its calls has announced itself"
             }
             Some(_) => {
                 "no service may announce itself: `allow` under [registry] says which ones may"
