@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -350,18 +350,46 @@ impl<'a> Request<'a> {
 /// Whether a call can have left, told by the upstream to whoever drops its future at the deadline.
 /// Where the upstream says nothing, it can.
 #[derive(Debug, Default)]
-pub struct Departure(AtomicBool);
+pub struct Departure {
+    held: AtomicBool,
+    /// How long it has stood in lines of the gateway's own, in microseconds.
+    waited: AtomicU64,
+}
 
 impl Departure {
     /// To be held while the call waits in a queue or for a look-up, and nothing of it can have left.
     pub fn hold(&self) -> Held<'_> {
-        self.0.store(false, Ordering::Relaxed);
+        self.held.store(false, Ordering::Relaxed);
         Held(self)
+    }
+
+    /// To be held while the call stands in a line of the gateway's own: that time is not its service's.
+    pub fn wait(&self) -> Waits<'_> {
+        Waits { departure: self, since: Instant::now() }
+    }
+
+    /// How long it has stood in such lines.
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited.load(Ordering::Relaxed))
     }
 
     /// Whether the upstream let go of the call while it still held it: then it cannot have run.
     pub fn was_held(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+/// The call stands in a line until this is dropped.
+#[derive(Debug)]
+pub struct Waits<'a> {
+    departure: &'a Departure,
+    since: Instant,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.departure.waited.fetch_add(waited, Ordering::Relaxed);
     }
 }
 
@@ -378,7 +406,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.held.store(true, Ordering::Relaxed);
     }
 }
 

@@ -25,6 +25,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod usual;
 
 use std::sync::Arc;
 

@@ -184,6 +184,18 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Since when it is held; `None` where nobody asks.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Gives it back as one that was not used: it says nothing of how long others hold theirs.
+    pub(super) fn leave_unused(mut self) {
+        self.since = None;
+    }
+}
+
 /// A place that is taken, given back when dropped.
 pub(super) struct Place {
     places: Arc<Places>,

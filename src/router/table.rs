@@ -10,6 +10,7 @@ use super::ledger::{Counters, IngressLabel, Ledger};
 use super::limits::{KeyLimits, LimitsInForce, LimitsOfKeys, Whose};
 use super::retries::RetryBudget;
 use super::target::Target;
+use super::usual::Usual;
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::CallOutcome;
@@ -39,6 +40,7 @@ pub struct Row {
     breaker: Option<Arc<Breaker>>,
     retry_budget: Option<Arc<RetryBudget>>,
     answers: Option<Arc<Answers>>,
+    usual: Usual,
 }
 
 impl Row {
@@ -59,6 +61,7 @@ impl Row {
             breaker: None,
             retry_budget: None,
             answers: None,
+            usual: Usual::default(),
         }
     }
 
@@ -94,6 +97,11 @@ impl Row {
     /// What is known of calls that have keys; `None` where keys mean nothing to it.
     pub(super) fn answers(&self) -> Option<&Arc<Answers>> {
         self.answers.as_ref()
+    }
+
+    /// How long its calls run, where some may have to wait.
+    pub(super) fn usual(&self) -> &Usual {
+        &self.usual
     }
 
     /// What its retries are taken from; `None` where it has none.

@@ -1,6 +1,8 @@
 //! The router over a fake upstream: matching, renaming, deadlines, limits, and what is handed
 //! back.
 
+mod lines;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::Router;
 use super::answers::Answers;
@@ -38,6 +40,10 @@ pub(super) struct Fake {
     pub(super) asked: AtomicUsize,
     /// Holds what it is given until the gate opens, instead of sending it first.
     pub(super) holds: AtomicBool,
+    /// How long a call stands in a line of its own.
+    pub(super) line: Mutex<Duration>,
+    /// How long it runs.
+    pub(super) run: Mutex<Duration>,
     notified: Mutex<Vec<String>>,
 }
 
@@ -48,12 +54,20 @@ impl Fake {
             return Err(fault);
         }
         let held = request.departure.hold();
+        let (line, run) = (*self.line.lock().expect("whole"), *self.run.lock().expect("whole"));
+        if !line.is_zero() {
+            let _waits = request.departure.wait();
+            sleep(line).await;
+        }
         if !self.holds.load(Ordering::Relaxed) {
             held.release();
             drop(self.gate.acquire().await);
         } else {
             drop(self.gate.acquire().await);
             held.release();
+        }
+        if !run.is_zero() {
+            sleep(run).await;
         }
         match self.fault.lock().expect("whole").clone() {
             Some(fault) => Err(fault),
@@ -108,6 +122,8 @@ impl Fixture {
             faults: Mutex::default(),
             asked: AtomicUsize::new(0),
             holds: AtomicBool::new(false),
+            line: Mutex::default(),
+            run: Mutex::default(),
             notified: Mutex::default(),
         });
         let metrics = UpstreamMetrics::new("fake");

@@ -53,6 +53,13 @@ pub(super) struct Ran {
     at: Instant,
 }
 
+/// How one attempt has ended.
+struct Sent {
+    result: Result<Reply, Fault>,
+    /// How long of that it stood in a line of the upstream's, before it could leave.
+    waited: Duration,
+}
+
 impl Ran {
     /// Of a call that was not sent.
     pub(super) fn not(fault: Fault) -> Self {
@@ -153,14 +160,32 @@ impl Ticket {
         Ok(entered)
     }
 
-    /// Gives the call's place back. Its end is still to be written.
-    pub fn release(self) -> Ending {
-        self.ending
+    /// Gives the place of a call that has failed back. Its end is still to be written.
+    pub fn release(self, fault: &Fault) -> Ending {
+        self.learn(Instant::now(), Err(fault));
+        self.into_ending()
     }
 
     /// The call has ended.
     pub fn end(self, name: &str, result: Result<(), &Fault>) {
-        self.release().write(name, result);
+        self.learn(Instant::now(), result);
+        self.into_ending().write(name, result);
+    }
+
+    fn into_ending(self) -> Ending {
+        self.ending
+    }
+
+    /// How long it ran, where others may have to wait: so they know whether it is worth it.
+    fn learn(&self, at: Instant, result: Result<(), &Fault>) {
+        let Some(Standing::Seated(seats)) = &self.standing else { return };
+        let (Some(since), usual) = (seats.since(), self.row().usual()) else { return };
+        let ran = at.saturating_duration_since(since);
+        match result {
+            Ok(()) => usual.answered(ran),
+            Err(fault) if fault.outcome() == Outcome::Unknown => usual.given_up(ran),
+            Err(_) => {}
+        }
     }
 
     /// Sends the call to the upstream that its row names, waits for the end under the deadline,
@@ -179,7 +204,7 @@ impl Ticket {
         let Ran { result, service_time, at } = self.run(call).await;
         let result = result.and_then(|reply| fits(&reply).map(|()| reply));
         let (dialect, allowance) = (Some(self.row().rule.dialect), self.allowance);
-        self.release().write_at(at, call.name.as_str(), result.as_ref().map(|_| ()));
+        self.into_ending().write_at(at, call.name.as_str(), result.as_ref().map(|_| ()));
         Dispatched { result, service_time, dialect, allowance, replayed: false }
     }
 
@@ -204,29 +229,34 @@ impl Ticket {
             result => result,
         };
         let at = Instant::now();
+        // Nobody waits for what a notification sets off.
+        if call.kind == CallKind::Call {
+            self.learn(at, result.as_ref().map(|_| ()));
+        }
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
         Ran { result, service_time: was_sent.then(|| at - sent), at }
     }
 
     /// Sends the call once, and tells the upstream's breaker how that ended.
     pub(super) async fn attempt(&mut self, call: &Call) -> Result<Reply, Fault> {
-        let sent = Instant::now();
-        let result = self.send(call).await;
+        let tried = Instant::now();
+        let Sent { result, waited } = self.send(call).await;
         let probe = self.probe.take();
         let row = self.row();
         if let Some(breaker) = row.breaker() {
             let (kind, timeout) = (call.kind, row.rule.timeout);
-            let ended =
-                Ended { kind, result: result.as_ref(), deadline: self.deadline, sent, timeout };
+            let (result, deadline) = (result.as_ref(), self.deadline);
+            let ended = Ended { kind, result, deadline, sent: tried + waited, timeout };
             breaker.judge(row.rule.service(&call.name), probe, &ended, Instant::now());
         }
         result
     }
 
-    async fn send(&self, call: &Call) -> Result<Reply, Fault> {
+    async fn send(&self, call: &Call) -> Sent {
         let rule = &self.row().rule;
         let Some(Standing::Seated(seats)) = &self.standing else {
-            return Err(timed_out(call.name.as_str(), self.deadline, true));
+            let fault = timed_out(call.name.as_str(), self.deadline, true);
+            return Sent { result: Err(fault), waited: Duration::ZERO };
         };
         let upstream = &seats.target().upstream;
         let request = Request {
@@ -252,6 +282,8 @@ impl Ticket {
         let ended = ended.map(|ended| {
             ended.map_err(|fault| if fault.remote().is_some() { fault.scrubbed() } else { fault })
         });
-        ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline, held)))
+        let result =
+            ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline, held)));
+        Sent { result, waited: request.departure.waited() }
     }
 }

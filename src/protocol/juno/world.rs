@@ -276,7 +276,7 @@ impl World for Io<'_> {
     fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {
         match (owed, end) {
             (Owed::Router(ticket) | Owed::Late(ticket, _), End::Fault(fault)) => {
-                let (ending, name) = (ticket.release(), name.to_owned());
+                let (ending, name) = (ticket.release(&fault), name.to_owned());
                 self.faults.push(Failed { ending, name, fault: fault.into_owned() });
             }
             (Owed::Router(ticket) | Owed::Late(ticket, _), End::Answer(_)) => {

@@ -25,13 +25,18 @@ const LIMITS: usize = 3;
 /// The places of a call that is under way, given back when dropped.
 pub(in crate::router) struct Seats {
     permit: Permit,
-    _places: [Option<Place>; LIMITS],
+    places: [Option<Place>; LIMITS],
 }
 
 impl Seats {
     /// The upstream that it goes to.
     pub(in crate::router) fn target(&self) -> &Target {
         self.permit.target()
+    }
+
+    /// Since when the call can be sent; `None` where none waits.
+    pub(in crate::router) fn since(&self) -> Option<Instant> {
+        self.places.iter().flatten().filter_map(Place::since).max()
     }
 }
 
@@ -85,9 +90,17 @@ impl Waiting {
         let entrant = Entrant { row, key: key.as_ref(), name, deadline };
         loop {
             let Self { turn, at, .. } = &mut self;
-            match timeout_at(deadline.at(), turn.comes()).await {
-                Err(_) => return Err(entrant.waited_too_long(turn, *at)),
+            match timeout_at(entrant.latest(), turn.comes()).await {
+                Err(_) if entrant.usual().is_zero() => {
+                    return Err(entrant.waited_too_long(turn, *at));
+                }
+                Err(_) => return Err(entrant.comes_too_late(turn, *at)),
                 Ok(None) => return Err(entrant.refused(*at, &Full::Closed)),
+                // How long calls run may be known only now.
+                Ok(Some(place)) if Instant::now() > entrant.latest() => {
+                    place.leave_unused();
+                    return Err(entrant.comes_too_late(turn, *at));
+                }
                 Ok(Some(place)) => self.places[*at] = Some(place),
             }
             let Self { at, places, target, .. } = self;
@@ -112,7 +125,7 @@ impl Entrant<'_> {
     ) -> Result<Standing, Fault> {
         for at in from..LIMITS {
             let (Some(in_flight), _) = self.limit(at) else { continue };
-            match in_flight.enter(now, self.deadline.at()) {
+            match in_flight.enter(now, self.latest()) {
                 Ok(Entered::Place(place)) => places[at] = Some(place),
                 Ok(Entered::Turn(turn)) => {
                     let _count = WaitingCall::new(self.row.label(None));
@@ -128,7 +141,17 @@ impl Entrant<'_> {
             let doing = format!("wait for the upstream `{}`", target.name);
             self.full(target.max_in_flight(), &doing)
         })?;
-        Ok(Standing::Seated(Seats { permit, _places: places }))
+        Ok(Standing::Seated(Seats { permit, places }))
+    }
+
+    /// How long calls of its row run lately.
+    fn usual(&self) -> Duration {
+        self.row.usual().run()
+    }
+
+    /// Until when it can be sent, and have its answer in time.
+    fn latest(&self) -> Instant {
+        self.deadline.at().checked_sub(self.usual()).unwrap_or_else(Instant::now)
     }
 
     /// One of the limits, where it is set, and whose it is.
@@ -165,9 +188,10 @@ impl Entrant<'_> {
                 let wait = (*wait).max(RETRY_AFTER);
                 let message = format!(
                     "`{name}` was not sent: {most} calls of {of} are under way, its limit \
-                     (max_in_flight), and {ahead} wait: its turn would come after its deadline \
-                     ({}): try again in {}",
+                     (max_in_flight), and {ahead} wait: its turn would come too late for its deadline \
+                     ({}){}: try again in {}",
                     format_duration(self.deadline.timeout()),
+                    self.takes(),
                     format_duration(whole_seconds(wait))
                 );
                 self.limited("queue", message).with_retry_after(wait)
@@ -194,6 +218,31 @@ impl Entrant<'_> {
     fn limited(&self, limit: &'static str, message: String) -> Fault {
         metrics::limited(self.row.label(None), limit);
         Fault::not_sent(FaultKind::Overloaded, message)
+    }
+
+    /// How long calls run, for a message.
+    fn takes(&self) -> String {
+        let usual = self.usual();
+        if usual.is_zero() {
+            return String::new();
+        }
+        let about =
+            Duration::from_millis(u64::try_from(usual.as_millis()).unwrap_or(u64::MAX).max(1));
+        format!(", as its calls take {} of late", format_duration(about))
+    }
+
+    /// Its turn has not come, or comes so late that it would not be answered in time.
+    fn comes_too_late(&self, turn: &Turn, at: usize) -> Fault {
+        let message = format!(
+            "`{}` was not sent: {} calls of {} were under way, its limit (max_in_flight), until too little \
+             of its time ({}) was left{}: try again in a moment",
+            self.name,
+            turn.most(),
+            self.of(at),
+            format_duration(self.deadline.timeout()),
+            self.takes()
+        );
+        self.limited("queue", message).with_retry_after(RETRY_AFTER)
     }
 
     fn waited_too_long(&self, turn: &Turn, at: usize) -> Fault {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::http1::Http1;
 use super::http2::Http2;
+use crate::call::Departure;
 
 /// The connections to one instance.
 pub(super) struct Pool {
@@ -33,7 +34,11 @@ impl Pool {
     }
 
     /// Waits until there is room for one connection more in use.
-    pub(super) async fn room(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn room(&self, departure: &Departure) -> Option<SemaphorePermit<'_>> {
+        if let Ok(room) = self.room.try_acquire() {
+            return Some(room);
+        }
+        let _waits = departure.wait();
         self.room.acquire().await.ok()
     }
 
@@ -88,5 +93,23 @@ impl Pool {
     #[expect(clippy::vec_box, reason = "they are handed around as boxes")]
     fn idle(&self) -> MutexGuard<'_, Vec<Box<Http1>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_is_known_to_have_waited() {
+        let (pool, departure) = (Pool::new(1), Departure::default());
+        let room = pool.room(&departure).await;
+        assert!(room.is_some());
+        assert_eq!(departure.waited(), Duration::ZERO);
+        let given_up = Duration::from_millis(300);
+        assert!(tokio::time::timeout(given_up, pool.room(&departure)).await.is_err());
+        assert!(departure.waited() >= given_up, "{:?}", departure.waited());
     }
 }
