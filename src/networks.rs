@@ -87,6 +87,27 @@ impl Networks {
         Self { ranges }
     }
 
+    /// The addresses at which those begin that hold more of the internet than proxies that one person runs: of IPv4
+    /// more than a /8, of IPv6 more than a /16. Networks that are nobody's out there may be as large as they are.
+    pub fn wide(&self) -> Vec<IpAddr> {
+        const LARGEST: [u128; 2] = [1 << 24, 1 << 112];
+        // Unique local addresses (RFC 4193), and those of a link.
+        const LOCAL: [(u128, u8); 2] = [(0xfc << 120, 7), (0xfe80 << 112, 10)];
+        let is_local = |first: u128, last: u128| {
+            let within = |(network, prefix): (u128, u8)| {
+                let network = Network { first: network, prefix };
+                first >= network.first && last <= network.first | !network.mask()
+            };
+            LOCAL.into_iter().any(within)
+        };
+        let is_wide = |&&(first, last): &&(u128, u128)| {
+            let is_ipv4 = first >> 32 == IPV4 >> 32 && last >> 32 == IPV4 >> 32;
+            last - first >= LARGEST[usize::from(!is_ipv4)] && !is_local(first, last)
+        };
+        let wide = self.ranges.iter().filter(is_wide);
+        wide.map(|(first, _)| IpAddr::V6(Ipv6Addr::from(*first)).to_canonical()).collect()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -113,6 +134,22 @@ mod tests {
 
     fn networks(list: &[&str]) -> Networks {
         Networks::new(list.iter().map(|text| Network::parse(text).expect(text)))
+    }
+
+    #[test]
+    fn networks_that_hold_much_of_the_internet_are_wide() {
+        let wide = |text: &str| {
+            let networks = Networks::new([Network::parse(text).expect(text)]);
+            networks.wide().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for text in ["0.0.0.0/1", "128.0.0.0/1", "4.0.0.0/7", "2000::/3", "2400::/12", "::/0"] {
+            let first = text.split('/').next().unwrap_or_default();
+            assert_eq!(wide(text), [first], "{text}");
+        }
+        let apart = ["10.0.0.0/8", "104.16.0.0/13", "172.16.0.0/12", "fc00::/7", "fd00::/8"];
+        for text in apart.into_iter().chain(["fe80::/10", "2606:4700::/32", "::1", "192.0.2.1"]) {
+            assert!(wide(text).is_empty(), "{text}");
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Certificates and private keys in PEM: what is wrong with a file that cannot be used, in words that follow
 //! its name.
 
+use std::time::SystemTime;
+
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::validity;
 
 /// The certificates in a file's content: one at least, and all of them. The complaint says which is bad.
 pub fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -34,6 +38,16 @@ pub fn authorities(content: &[u8]) -> Result<RootCertStore, String> {
         })?;
     }
     Ok(roots)
+}
+
+/// What is to be said of certificates that are shown to others and out of their time, or soon are.
+pub fn out_of_time(chain: &[CertificateDer<'_>]) -> Option<String> {
+    validity::of_chain(chain, SystemTime::now()).map(|(_, told)| told)
+}
+
+/// The same of authorities in a file's content: one that is good is enough.
+pub fn authorities_out_of_time(content: &[u8]) -> Option<String> {
+    validity::of_authorities(&certificates(content).ok()?, SystemTime::now())
 }
 
 /// The private key in a file's content.

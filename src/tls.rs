@@ -34,10 +34,11 @@ impl ClientFiles {
         let ca_file = section.path("ca_file");
         let (cert, key) = (section.path("cert_file"), section.path("key_file"));
         if let Some(file) = &ca_file {
-            check_file(section, "ca_file", file, pem::authorities);
+            check_authorities(section, file);
         }
         if let Some(file) = &cert {
-            check_file(section, "cert_file", file, pem::certificates);
+            let chain = check_file(section, "cert_file", file, pem::certificates);
+            warn(section, "cert_file", file, chain.and_then(|chain| pem::out_of_time(&chain)));
         }
         if let Some(file) = &key {
             check_file(section, "key_file", file, pem::private_key);
@@ -49,7 +50,7 @@ impl ClientFiles {
     pub fn read_authority(section: &mut Section<'_>) -> Self {
         let ca_file = section.path("ca_file");
         if let Some(file) = &ca_file {
-            check_file(section, "ca_file", file, pem::authorities);
+            check_authorities(section, file);
         }
         Self { ca_file, ..Self::default() }
     }
@@ -128,14 +129,30 @@ fn identity(
     None
 }
 
-/// Reports a file that cannot be used.
+/// Reports a file that cannot be used. What it holds, if it can.
 fn check_file<T>(
     section: &Section<'_>,
     key: &str,
     file: &Path,
     held: impl Fn(&[u8]) -> Result<T, String>,
-) {
-    if let Err(complaint) = read(file, held) {
+) -> Option<T> {
+    let complain = |complaint| {
         section.problem(key, format!("`{key}` in {}: {complaint}", section.title()));
+    };
+    read(file, held).map_err(complain).ok()
+}
+
+fn check_authorities(section: &Section<'_>, file: &Path) {
+    let told =
+        |content: &[u8]| pem::authorities(content).map(|_| pem::authorities_out_of_time(content));
+    let told = check_file(section, "ca_file", file, told).flatten();
+    warn(section, "ca_file", file, told);
+}
+
+/// Warns of certificates that are out of their time, or soon are.
+fn warn(section: &Section<'_>, key: &str, file: &Path, told: Option<String>) {
+    if let Some(told) = told {
+        let title = section.title();
+        section.warn(key, format!("`{key}` in {title}: {} {told}", shown_path(file)));
     }
 }

@@ -4,11 +4,9 @@
 //! e-mail address, else its common name. A name that no person could read is none, and nothing takes
 //! its place.
 
-use std::time::SystemTime;
-
-use super::der::{self, CONTEXT_3, OBJECT_ID, OCTET_STRING, SEQUENCE, SET, Value};
 use crate::caller::{Identity, Scheme};
-use crate::units::parse_date;
+use crate::der::{self, CONTEXT_3, OBJECT_ID, OCTET_STRING, SEQUENCE, SET, Value};
+use crate::validity::Validity;
 
 /// 2.5.29.17
 const ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 0x11];
@@ -23,8 +21,6 @@ const EMAIL: u8 = 0x81;
 const UTF8: u8 = 0x0c;
 const PRINTABLE: u8 = 0x13;
 const IA5: u8 = 0x16;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
 
 /// The longest name that is one, in bytes.
 const LONGEST: usize = 1_024;
@@ -48,7 +44,7 @@ pub(crate) fn identity(certificate: &[u8]) -> Option<Identity> {
     };
     Some(Identity {
         user_id: Some(format!("cert:{subject}")),
-        until: Some(end(validity)?),
+        until: Some(Validity::read(validity)?.until()),
         ..Identity::new(Scheme::Certificate, subject)
     })
 }
@@ -90,23 +86,6 @@ fn text(name: &Value<'_>) -> Option<String> {
         && !text.contains(char::is_control)
         && text.trim() == text;
     is_name.then(|| text.to_owned())
-}
-
-/// When it ends.
-fn end(validity: &[u8]) -> Option<SystemTime> {
-    let end = der::read(der::read(validity)?.rest)?;
-    let digits = std::str::from_utf8(end.content).ok()?.strip_suffix('Z')?;
-    let (century, digits) = match (end.tag, digits.len()) {
-        (GENERALIZED_TIME, 14) => digits.split_at_checked(2)?,
-        // RFC 5280, section 4.1.2.5.1.
-        (UTC_TIME, 12) => (if digits < "50" { "20" } else { "19" }, digits),
-        _ => return None,
-    };
-    let part = |at: usize| digits.get(at..at + 2);
-    let (year, month, day) = (part(0)?, part(2)?, part(4)?);
-    let (hour, minute, second) = (part(6)?, part(8)?, part(10)?);
-    let date = format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z");
-    parse_date(&date).map(|(end, _)| end)
 }
 
 /// Values that stand one behind the other, as far as they can be read.
@@ -160,6 +139,8 @@ mod tests {
         der(SEQUENCE, &der(SEQUENCE, &signed.concat()))
     }
 
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
     const LATE: (u8, &[u8]) = (UTC_TIME, b"491231235959Z");
 
     fn subject(parts: &[Vec<u8>], names: &[(u8, &[u8])]) -> Option<String> {

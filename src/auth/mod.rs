@@ -5,7 +5,6 @@
 //! says no more of a bad one than [`Denial`] does.
 
 pub(crate) mod certificate;
-pub(crate) mod der;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod keys;

@@ -54,9 +54,11 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
                 let user = known(Scheme::SystemUser, what);
                 caller = caller.connected_as(Arc::new(user));
             }
-            upstream if config.upstreams.iter().any(|known| known.name == upstream) => {
+            upstream if has_upstream(upstream, config) => {
                 let way = Caller::by_way_of(upstream);
-                caller = if what.is_empty() { way } else { way.vouched_for(what) };
+                // What nobody vouches for, nobody looks at in a call either.
+                let is_nobody = what.is_empty() || !is_believed(upstream, config);
+                caller = if is_nobody { way } else { way.vouched_for(what) };
             }
             _ => return usage(format!("`--as {word}`: there is no upstream `{kind}`")),
         }
@@ -73,6 +75,23 @@ pub(super) fn read(words: &[String], config: &Config) -> Result<Caller, CommandE
 fn known(scheme: Scheme, subject: &str) -> Identity {
     let user_id = Some(format!("{}:{subject}", scheme.word()));
     Identity { user_id, ..Identity::new(scheme, subject) }
+}
+
+fn has_upstream(name: &str, config: &Config) -> bool {
+    config.upstreams.iter().any(|known| known.name == name)
+}
+
+/// Whether what callers by way of an upstream say of themselves is believed.
+fn is_believed(name: &str, config: &Config) -> bool {
+    let mut upstreams = config.upstreams.iter().filter(|known| known.name == name);
+    upstreams.any(|known| known.connector.vouches_for_callers())
+}
+
+/// The upstream whose caller the words name, where nobody believes its name.
+fn unbelieved<'a>(words: &'a [String], config: &Config) -> Option<&'a str> {
+    let names = words.iter().filter_map(|word| word.split_once(':'));
+    let mut names = names.filter(|(_, what)| !what.is_empty()).map(|(upstream, _)| upstream);
+    names.find(|name| has_upstream(name, config) && !is_believed(name, config))
 }
 
 /// Whether the configuration names a claim, so that it counts.
@@ -101,11 +120,15 @@ pub(super) fn why_not(
             let calls = if calls.is_empty() { "nothing" } else { &calls };
             format!("`routes` of [[auth.keys]] `{subject}` let it call {calls}, and nothing else")
         }
-        _ => match unnamed.next() {
-            Some(claim) => format!(
+        _ => match (unnamed.next(), unbelieved(words, config)) {
+            (Some(claim), _) => format!(
                 "`claims` in [auth.jwt] does not name `{claim}`, so that nobody looks at it in a token"
             ),
-            None => format!("no word of `allow` of {row} fits it"),
+            (None, Some(upstream)) => format!(
+                "[upstreams.{upstream}] has no `trust_context = true`, so that nobody believes what its \
+                 callers say of themselves"
+            ),
+            (None, None) => format!("no word of `allow` of {row} fits it"),
         },
     }
 }
@@ -121,6 +144,7 @@ mod tests {
         let text = format!(
             "[auth.jwt]\nsecret = \"{hash}\"\nclaims = \"tenant\"\n[[auth.keys]]\nname = \"web\"\nhash = \
              \"{hash}\"\n[upstreams.bus]\nprotocol = \
+             \"nats\"\nservers = \"nats://h\"\ntrust_context = true\n[upstreams.open]\nprotocol = \
              \"nats\"\nservers = \"nats://h\"\n"
         );
         let readers = crate::protocol::readers();
@@ -144,6 +168,8 @@ mod tests {
             (vec!["unix:root", "hub:x"], "unix:root", true),
             (vec!["bus:"], "bus:", true),
             (vec!["bus:alice"], "sub:alice", true),
+            (vec!["open:alice"], "open:alice", false),
+            (vec!["open:alice"], "open:", true),
         ] {
             let row = Access::Only(vec![Grant::parse(grant).expect("a word")]);
             let caller = caller(&words).expect("a caller");

@@ -16,6 +16,11 @@ pub fn site(host: &str, port: u16) -> String {
     format!("{}:{port}", if own { "localhost" } else { host })
 }
 
+/// Whether a [site] is this machine's.
+pub fn is_own(site: &str) -> bool {
+    site.starts_with("localhost:")
+}
+
 /// A listener's; `None` where the system chooses its port.
 pub(super) fn of_listener(address: SocketAddr) -> Option<String> {
     (address.port() != 0).then(|| site(&address.ip().to_string(), address.port()))
@@ -31,6 +36,7 @@ mod tests {
         {
             assert_eq!(site(host, 5), "localhost:5", "{host}");
         }
+        assert!(is_own(&site("127.0.0.1", 5)) && !is_own(&site("localhost.example", 5)));
         assert_eq!(site("Rabbit.Example", 5), "rabbit.example:5");
         assert_ne!(site("rabbit", 5), site("rabbit", 6));
         assert_eq!(site("::ffff:127.0.0.1", 5), "localhost:5");

@@ -86,7 +86,7 @@ pub async fn run(
     info!(ingress, %address, "listening");
 
     let mut supervisor = Supervisor::default();
-    supervisor.ready();
+    supervisor.ready(config.routes.len());
     let mut reload = Reload::new(config, origin, protocols.readers());
     let mut upkeep = upkeep();
     let reason = loop {

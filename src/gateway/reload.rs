@@ -39,6 +39,8 @@ pub(super) struct Reload {
     watch: Watch,
     reading: Option<Reading>,
     next: Option<Next>,
+    /// How many reloads have ended, and how the last one did, in a few words.
+    ended: (u64, String),
 }
 
 /// A configuration that is being read, beside the calls: a large one takes its time.
@@ -77,7 +79,21 @@ impl Reload {
     /// Nothing to do yet: `running` is what was read of `origin`.
     pub(super) fn new(running: Config, origin: Origin, readers: Readers) -> Self {
         let watch = Watch::new(origin.read_again());
-        Self { running, origin, readers: Arc::new(readers), watch, reading: None, next: None }
+        let (readers, ended) = (Arc::new(readers), Default::default());
+        Self { running, origin, readers, watch, reading: None, next: None, ended }
+    }
+
+    /// How many reloads have ended, and how the last one did: for whoever supervises the process.
+    pub(super) fn ended(&self) -> (u64, &str) {
+        (self.ended.0, &self.ended.1)
+    }
+
+    fn end(&mut self, how: String) {
+        self.ended = (self.ended.0.wrapping_add(1), how);
+    }
+
+    fn refuse(&mut self) {
+        self.end(format!("{REFUSED}; the log says why"));
     }
 
     /// The configuration in force.
@@ -132,6 +148,7 @@ impl Reload {
             Step::Refuse(problem) => {
                 let config = self.origin.name();
                 error!(config, problem, "{REFUSED}");
+                self.refuse();
             }
         }
     }
@@ -150,6 +167,7 @@ impl Reload {
         let Some(Reading { reason, found }) = self.reading.take() else { return };
         let Some(Ok(found)) = found.now_or_never() else {
             error!(reason, "{REFUSED}: reading it has failed, which is a fault of Genkan");
+            self.refuse();
             return;
         };
         let (config, problems) = match found {
@@ -159,6 +177,7 @@ impl Reload {
                     error!(place = %problem.place, problem = problem.message, "bad configuration");
                 }
                 error!(reason, "{REFUSED}");
+                self.refuse();
                 return;
             }
         };
@@ -209,6 +228,7 @@ impl Reload {
                 upstreams.give_up(next);
                 let problem = format!("{problem:#}");
                 error!(reason, problem, "{REFUSED}");
+                self.refuse();
                 return;
             }
         }
@@ -229,5 +249,6 @@ impl Reload {
         let (name, routes) = (self.origin.name(), config.routes.len());
         info!(reason, config = name, routes, "reloaded: the new routing table is in force");
         self.running = config;
+        self.end(format!("reloaded: calls are taken, by {routes} rows"));
     }
 }

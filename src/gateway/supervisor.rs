@@ -10,12 +10,17 @@ use super::reload::Reload;
 #[derive(Default)]
 pub(super) struct Supervisor {
     is_reloading: bool,
+    /// Which of the reload's ends was told last.
+    told: u64,
 }
 
 impl Supervisor {
-    /// Calls are taken.
-    pub(super) fn ready(&self) {
-        tell(&[NotifyState::Ready]);
+    /// Calls are taken, by so many rows.
+    pub(super) fn ready(&self, rows: usize) {
+        tell(&[
+            NotifyState::Ready,
+            NotifyState::Status(&format!("calls are taken, by {rows} rows")),
+        ]);
     }
 
     /// SIGHUP came: it waits to be told how that ends.
@@ -28,17 +33,29 @@ impl Supervisor {
         }
     }
 
-    /// Tells that the reload is over, when it is: the configuration was put in force, or refused.
+    /// Tells that a reload is over, when it is, and whether the configuration was put in force, or refused:
+    /// of one, too, for which nobody sent a signal.
     pub(super) fn look(&mut self, reload: &Reload) {
-        if self.is_reloading && reload.is_over() {
+        let (ended, status) = reload.ended();
+        let status = (ended != self.told).then_some(NotifyState::Status(status));
+        self.told = ended;
+        let is_over = self.is_reloading && reload.is_over();
+        if is_over {
             self.is_reloading = false;
-            self.ready();
+        }
+        let states: Vec<_> =
+            is_over.then_some(NotifyState::Ready).into_iter().chain(status).collect();
+        if !states.is_empty() {
+            tell(&states);
         }
     }
 
     /// No new calls are taken.
     pub(super) fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
+        tell(&[
+            NotifyState::Stopping,
+            NotifyState::Status("ending: calls in flight get their answers"),
+        ]);
     }
 }
 

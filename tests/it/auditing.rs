@@ -102,6 +102,58 @@ allow = ["any"] # "any": whoever reaches 0.0.0.0:8080 may call
 }
 
 #[test]
+fn what_can_be_read_on_the_way_and_who_is_believed_is_told() {
+    expect(
+        r#"[http]
+trusted_proxies = ["10.0.0.0/8", "128.0.0.0/1"] # begins at 128.0.0.0 holds
+[limits]
+rate = "100/s"
+[upstreams.far]
+protocol = "jsonrpc"
+url = "http://u:hunter2@far.example/api" # the password in the URL can be read on the way
+forward_headers = ["Cookie", "X-API-Key"] # callers' headers that go on # whoever has the service can call
+[upstreams.far.headers] # what [headers] adds to each call can be read
+x-key = { file = "/nowhere" }
+[upstreams.rabbit]
+protocol = "nameko"
+url = "amqp://u:hunter2@far.example/%2f" # the password goes to amqp://far.example
+[upstreams.nats]
+protocol = "nats"
+servers = ["nats://far.example:4222"] # a password or token goes to nats://far.example:4222
+user = "u"
+password = "hunter2"
+"#
+        .replace("x-key = { file = \"/nowhere\" }", "x-key = \"hunter2\"")
+        .as_str(),
+    );
+    // Nothing of this is told of a place on this machine, of TLS, nor of keys that tell nothing.
+    let near = r#"[limits]
+rate = "100/s"
+[upstreams.near]
+protocol = "jsonrpc"
+url = "http://localhost:1/api"
+forward_headers = ["Cookie"]
+[upstreams.far]
+protocol = "jsonrpc"
+url = "https://far.example/api"
+forward_headers = ["Cookie"]
+[upstreams.nats]
+protocol = "nats"
+servers = ["nats://far.example:4222"]
+[[routes]]
+match = "a.*"
+upstream = "near"
+[[routes]]
+match = "b.*"
+upstream = "far"
+[[routes]]
+match = "c.*"
+upstream = "nats"
+"#;
+    assert_eq!(audit(near, &[]), (0, Vec::new()));
+}
+
+#[test]
 fn who_has_mended_all_is_told_of_nothing() {
     let sound = "[limits]\nrate = \"100/s\"\nmax_in_flight = 1000\n\
                  [upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:4222\"]\n\

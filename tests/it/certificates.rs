@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::harness::certs::Certs;
+use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, program, run};
 use crate::harness::{Gateway, eventually};
 
@@ -69,4 +70,67 @@ async fn a_replaced_certificate_serves_new_connections_and_one_that_does_not_fit
     assert!(https.answers_who_trusts(&new).await);
     let said = https.gateway.logged("the new certificate cannot be used: the old one stays");
     assert_eq!(said.len(), 3, "once for each change: {said:?}");
+}
+
+/// What `check` says of a file: the messages.
+fn checked(arguments: &[&str], text: &str) -> (i32, String) {
+    let folder = Folder::new();
+    let file = folder.write("genkan.toml", text);
+    let (status, out, err) = run(genkan().arg("check").args(arguments).arg("--config").arg(file));
+    (status, format!("{out}{err}"))
+}
+
+#[test]
+fn a_certificate_that_has_ended_or_soon_will_is_told_wherever_one_is_named() {
+    let certs = Certs::new();
+    certs.issue_for(-1, "old", "subjectAltName=DNS:localhost");
+    let path = |file: &str| certs.path(file);
+    let shown = |name: &str| {
+        let (cert, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        format!("cert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
+    };
+    let limits = "[limits]\nrate = \"9/s\"\n";
+    let row = "[[routes]]\nmatch = \"a.*\"\nupstream = \"x\"\n";
+    let upstream = |protocol: &str, at: &str, keys: &str| {
+        format!("{limits}[upstreams.x]\nprotocol = \"{protocol}\"\n{at}\n{keys}{row}")
+    };
+    for (at, keys) in [
+        ("https", format!("{limits}[http.tls]\nCERT")),
+        ("jsonrpc", upstream("jsonrpc", "url = \"https://h/api\"", "CERT")),
+        ("nats", upstream("nats", "servers = \"tls://h:4222\"", "CERT")),
+        ("nameko", upstream("nameko", "url = \"amqps://h/%2f\"", "CERT")),
+    ] {
+        let (status, said) = checked(&[], &keys.replace("CERT", &shown("old")));
+        assert_eq!(status, 0, "{at}: {said}");
+        assert!(said.contains("old.pem") && said.contains("that ended 20"), "{at}: {said}");
+        let (status, said) = checked(&["--audit"], &keys.replace("CERT", &shown("old")));
+        assert!(status == 1 && said.contains("that ended 20"), "{at}: {said}");
+        let (_, said) = checked(&[], &keys.replace("CERT", &shown("server")));
+        assert!(!said.contains("holds a certificate"), "{at}: {said}");
+        // Nobody vouches for anybody with an authority that has ended.
+        let ca = format!("ca_file = \"{}\"\n", path("old.pem"));
+        let ca = if at == "https" { format!("{}client_{ca}", shown("server")) } else { ca };
+        let (status, said) = checked(&[], &keys.replace("CERT", &ca));
+        assert!(status == 0 && said.contains("ended 20"), "{at}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_ended_certificate_is_told_when_the_gateway_starts_and_when_it_is_replaced_by_one() {
+    let certs = Certs::new();
+    certs.issue_for(-1, "old", "subjectAltName=IP:127.0.0.1");
+    let https = Https::start(&certs).await;
+    for kind in ["pem", "key"] {
+        let to = https.folder.path().join(format!("server.{kind}"));
+        std::fs::copy(certs.file(&format!("old.{kind}")), to).expect("copied");
+    }
+    let said =
+        https.gateway.wait_for_log(0, "HTTPS has a certificate that is out of its time").await;
+    assert_eq!(said["level"], "WARN");
+    assert!(said["problem"].as_str().is_some_and(|what| what.contains("that ended 20")), "{said}");
+    let (cert, key) = (certs.path("old.pem"), certs.path("old.key"));
+    let toml = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n");
+    let gateway = Gateway::start(&toml).await;
+    let said = gateway.wait_for_log(0, "dubious configuration").await;
+    assert!(said["problem"].as_str().is_some_and(|what| what.contains("that ended 20")), "{said}");
 }

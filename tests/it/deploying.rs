@@ -147,9 +147,15 @@ async fn systemd_is_told_when_calls_are_taken_and_how_a_reload_ended() {
     let environment = [("NOTIFY_SOCKET", place.to_str().expect("UTF-8"))];
     let gateway = Gateway::start_with("", &environment).await;
     let next = || tokio::task::block_in_place(|| told.next());
-    assert_eq!(next().trim(), "READY=1");
+    assert_eq!(next().trim(), "READY=1\nSTATUS=calls are taken, by 0 rows");
     let config = fs::read_to_string(gateway.config()).expect("a file");
-    for text in [format!("timeout = \"9s\"\n{config}"), "nonsense".to_owned(), config] {
+    let refused = "STATUS=reload refused: the old configuration stays in force; the log says why";
+    let row = "\n[[routes]]\nmatch = \"a.*\"\nupstream = \"hub\"\n";
+    for (text, status) in [
+        (format!("{config}{row}"), "STATUS=reloaded: calls are taken, by 1 rows"),
+        ("nonsense".to_owned(), refused),
+        (config, "STATUS=reloaded: calls are taken, by 0 rows"),
+    ] {
         gateway.write_config(&text);
         gateway.hang_up();
         let reloading = next();
@@ -159,9 +165,9 @@ async fn systemd_is_told_when_calls_are_taken_and_how_a_reload_ended() {
             lines.next().is_some_and(|line| line.starts_with("MONOTONIC_USEC=")),
             "{reloading}"
         );
-        assert_eq!(next().trim(), "READY=1", "whether it was put in force or refused");
+        assert_eq!(next().trim(), format!("READY=1\n{status}"));
     }
     gateway.terminate();
-    assert_eq!(next().trim(), "STOPPING=1");
+    assert!(next().starts_with("STOPPING=1\nSTATUS=ending"));
     assert_eq!(gateway.exit_status().await, 0);
 }

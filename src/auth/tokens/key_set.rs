@@ -11,8 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::auth::der::{self, BIT_STRING, INTEGER, OBJECT_ID, SEQUENCE};
 use crate::caller::Standing;
+use crate::der::{self, BIT_STRING, INTEGER, OBJECT_ID, SEQUENCE};
 
 /// More keys than any issuer has.
 const MOST_KEYS: usize = 1_000;

@@ -123,6 +123,14 @@ impl IngressSettings for HttpConfig {
                         that browser, and so from its network: name the origins that may";
             advice.push(Advice::new("cors.origins", what));
         }
+        if let Some(first) = self.trusted_proxies.wide().first() {
+            let what = format!(
+                "`trusted_proxies` in [http]: the network that begins at {first} holds a good part of the \
+                 internet: whoever calls from there says himself from which address, and passes limits by \
+                 that: name your proxies' own networks"
+            );
+            advice.push(Advice::new("trusted_proxies", what));
+        }
         advice
     }
 }

@@ -94,7 +94,15 @@ impl Connector for NamekoConnector {
                         RabbitMQ lets nobody publish there but services that verify their callers";
             Advice::new("trust_context", what)
         });
-        trusts.into_iter().collect()
+        let nodes = self.0.nodes();
+        let clear = nodes.iter().find(|node| node.is_read_on_the_way()).map(|node| {
+            let what = format!(
+                "the password goes to {} without TLS: it can be read on the way, and all calls: write amqps://",
+                node.address
+            );
+            Advice::new("url", what)
+        });
+        trusts.into_iter().chain(clear).collect()
     }
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {

@@ -104,7 +104,14 @@ impl Connector for NatsConnector {
                         NATS lets nobody publish there but services that verify their callers";
             Advice::new("trust_context", what)
         });
-        trusts.into_iter().collect()
+        let clear = self.0.tells_a_secret_to().map(|server| {
+            let what = format!(
+                "a password or token goes to {server} without TLS, unless the server insists on it: it can be \
+                 read on the way, and all calls: write tls://, or add `tls = true`"
+            );
+            Advice::new("servers", what)
+        });
+        trusts.into_iter().chain(clear).collect()
     }
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {

@@ -163,11 +163,34 @@ fn explain_shows_as_whom_a_service_would_know_the_caller() {
     for (whom, header) in [
         ("key:web", Some("u-7")),
         ("sub:a@example.com", Some("a@example.com")),
-        ("bus:bob", Some("bob")),
+        // Nobody would believe it.
+        ("bus:bob", None),
         ("nobody", None),
     ] {
         let (_, told) = explained(&text, &["orders.create", "--as", whom]);
         assert_eq!(told["sent"]["headers"]["X-User-Id"].as_str(), header, "{whom}: {told}");
+    }
+}
+
+#[test]
+fn explain_believes_of_callers_by_way_of_an_upstream_what_a_call_of_theirs_is_believed() {
+    for (upstream, table) in [
+        ("bus", "protocol = \"nats\"\nservers = \"nats://127.0.0.1:4222\"\n"),
+        ("rabbit", "protocol = \"nameko\"\nurl = \"amqp://u:p@127.0.0.1/%2f\"\n"),
+    ] {
+        let row = format!(
+            "[[routes]]\nmatch = \"orders.*\"\nupstream = \"hub\"\nallow = [\"{upstream}:bob\"]\n"
+        );
+        let config = |trust: &str| format!("{TOKENS}[upstreams.{upstream}]\n{table}{trust}{row}");
+        let whom = format!("{upstream}:bob");
+        let (status, told) = explained(&config(""), &["orders.create", "--as", &whom]);
+        assert_eq!((status, &told["may_call"]), (1, &Value::Bool(false)), "{told}");
+        let said = told["denied"]["message"].as_str().unwrap_or_default();
+        let why = format!("[upstreams.{upstream}] has no `trust_context = true`");
+        assert!(said.contains(&why), "{told}");
+        let trusted = config("trust_context = true\n");
+        let (status, told) = explained(&trusted, &["orders.create", "--as", &whom]);
+        assert_eq!((status, &told["may_call"]), (0, &Value::Bool(true)), "{told}");
     }
 }
 

@@ -35,13 +35,18 @@ impl Certs {
 
     /// Makes a further one, `NAME.pem` with `NAME.key`, with that common name and an extension.
     pub fn issue(&self, name: &str, extension: &str) {
+        self.issue_for(2, name, extension);
+    }
+
+    /// The same, for so many days from now on; it has ended where those are fewer than none.
+    pub fn issue_for(&self, days: i32, name: &str, extension: &str) {
         self.folder.write(&format!("{name}.ext"), extension);
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
              -keyout {name}.key -out {name}.csr"
         ));
         self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
              -extfile {name}.ext -out {name}.pem"
         ));
     }

@@ -64,6 +64,9 @@ impl TlsConfig {
         let complain = |name: &str, file: &str, complaint: String| {
             section.problem(name, format!("`{name}` in [http.tls]: {file} {complaint}"));
         };
+        if let Some(told) = chain.as_ref().ok().and_then(|chain| pem::out_of_time(chain)) {
+            section.warn("cert_file", format!("`cert_file` in [http.tls]: {cert_file} {told}"));
+        }
         match (chain, key) {
             (Ok(chain), Ok(key)) => {
                 let provider = rustls::crypto::ring::default_provider();
@@ -103,12 +106,16 @@ impl ClientCerts {
         let content = file::read(&ca_file, LARGEST_PEM);
         let content = content.map_err(|error| format!(": {}", file::complaint(&error)));
         let read = content.and_then(|content| {
-            pem::authorities(&content).map_err(|complaint| format!(" {complaint}"))
+            let authorities = pem::authorities(&content);
+            let told = authorities.map(|_| pem::authorities_out_of_time(&content));
+            told.map_err(|complaint| format!(" {complaint}"))
         });
-        if let Err(complaint) = read {
-            let shown = shown_path(&ca_file);
-            let message = format!("`client_ca_file` in [http.tls]: {shown}{complaint}");
-            section.problem("client_ca_file", message);
+        let message =
+            |what| format!("`client_ca_file` in [http.tls]: {}{what}", shown_path(&ca_file));
+        match read {
+            Err(complaint) => section.problem("client_ca_file", message(complaint)),
+            Ok(Some(told)) => section.warn("client_ca_file", message(format!(" {told}"))),
+            Ok(None) => {}
         }
         Some(Self { ca_file, required })
     }

@@ -1,13 +1,15 @@
 //! HTTP as an ingress: how it is bound, run, changed and ended.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tracing::{error, info};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use super::super::config::HttpConfig;
 use super::super::discovery::Discovery;
@@ -16,7 +18,7 @@ use super::Inside;
 use super::NAME;
 use super::server::Server;
 use super::session::Session;
-use super::tls::{Files, Tls, Watch};
+use super::tls::{Files, Reminder, Tls, Watch};
 use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
 use crate::events::topics::Topics;
@@ -56,6 +58,15 @@ fn read_tls(config: &HttpConfig) -> anyhow::Result<Watched> {
     Ok(Some((files.tls(tls, config.http2)?, Watch::new(files.fingerprint()))))
 }
 
+/// What the log is told as a problem of the configuration, a reminder need not say once more.
+fn reminder(tls: Option<&Tls>) -> Reminder {
+    let mut reminder = Reminder::default();
+    if let Some((standing, _)) = tls.and_then(Tls::out_of_time) {
+        reminder.is_due(standing, Instant::now());
+    }
+    reminder
+}
+
 /// The listener, before it takes calls.
 struct BoundHttp {
     registry: Arc<Registry>,
@@ -77,6 +88,7 @@ impl Bound for BoundHttp {
         let (tls, watch) = tls.unzip();
         let (router, topics) = (Arc::clone(router), Arc::clone(topics));
         let (auth, discovery) = (Arc::clone(auth), Arc::new(Discovery::new()));
+        let reminder = Mutex::new(reminder(tls.as_ref()));
         let inside = Inside { router, registry, discovery, topics, auth };
         let server = Server::new(config, tls, inside.clone(), tasks.clone());
         let in_force = Arc::new(ArcSwap::from_pointee(server));
@@ -90,7 +102,8 @@ impl Bound for BoundHttp {
                 });
             });
         inside.registry.guard().set_own(vec![listening.address()]);
-        Box::new(HttpIngress { inside, in_force, listening, certificate: Mutex::new(watch), tasks })
+        let certificate = Mutex::new(watch);
+        Box::new(HttpIngress { inside, in_force, listening, certificate, reminder, tasks })
     }
 }
 
@@ -100,11 +113,22 @@ struct HttpIngress {
     in_force: Arc<ArcSwap<Server>>,
     listening: Listening,
     certificate: Mutex<Option<Watch>>,
+    reminder: Mutex<Reminder>,
     /// The sessions, and the notifications that outlive them.
     tasks: Tasks,
 }
 
 impl HttpIngress {
+    /// Tells of a certificate that ends while it is shown.
+    fn remind(&self, tls: Option<&Tls>, cert_file: &Path) {
+        let Some((standing, told)) = tls.and_then(Tls::out_of_time) else { return };
+        let mut reminder = self.reminder.lock().unwrap_or_else(PoisonError::into_inner);
+        if reminder.is_due(standing, Instant::now()) {
+            let cert_file = cert_file.display();
+            warn!(%cert_file, problem = told, "HTTPS has a certificate that is out of its time, or soon is");
+        }
+    }
+
     fn certificate(&self) -> MutexGuard<'_, Option<Watch>> {
         self.certificate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +150,7 @@ impl Ingress for HttpIngress {
             let (listen, limit) = (config.listen, config.max_connections);
             let (tls, watch) = tls.unzip();
             *self.certificate() = watch;
+            *self.reminder.lock().unwrap_or_else(PoisonError::into_inner) = reminder(tls.as_ref());
             let (inside, tasks) = (self.inside.clone(), self.tasks.clone());
             self.in_force.store(Arc::new(Server::new(config, tls, inside, tasks)));
             self.listening.change(listen, new, limit);
@@ -137,6 +162,7 @@ impl Ingress for HttpIngress {
     fn look(&self) {
         let server = self.in_force.load_full();
         let Some(tls) = &server.config().tls else { return };
+        self.remind(server.tls.as_ref(), &tls.cert_file);
         let files = Files::read(tls);
         let mut watch = self.certificate();
         if !watch.as_mut().is_some_and(|watch| watch.is_other(files.fingerprint())) {

@@ -4,15 +4,19 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::config::{LARGEST_PEM, TlsConfig};
 use super::client_certs::Authorities;
 use crate::config::file;
 use crate::pem;
+use crate::validity::{self, Standing};
 
 /// What speaks TLS.
 #[derive(Clone)]
@@ -21,6 +25,15 @@ pub(super) struct Tls {
     pub(super) acceptor: TlsAcceptor,
     /// Who vouches for clients; none where they are not asked for a certificate.
     pub(super) authorities: Option<Arc<Authorities>>,
+    /// What clients are shown.
+    chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Tls {
+    /// How what clients are shown stands, and what an operator is told; none where it is good.
+    pub(super) fn out_of_time(&self) -> Option<(Standing, String)> {
+        validity::of_chain(&self.chain, SystemTime::now())
+    }
 }
 
 /// The files as they are, or why they cannot be read.
@@ -70,6 +83,7 @@ impl Files {
         let key = self.key.as_ref().map_err(|e| anyhow!("[http.tls] key_file {key_file}: {e}"))?;
         let chain = pem::certificates(cert)
             .map_err(|complaint| anyhow!("[http.tls] cert_file {cert_file} {complaint}"))?;
+        let shown = Arc::from(chain.as_slice());
         let key = pem::private_key(key)
             .map_err(|complaint| anyhow!("[http.tls] key_file {key_file} {complaint}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -86,7 +100,23 @@ impl Files {
             })?;
         let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), authorities })
+        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), authorities, chain: shown })
+    }
+}
+
+/// When an operator is told again of a certificate that ends.
+#[derive(Default)]
+pub(super) struct Reminder(Option<(Standing, Instant)>);
+
+impl Reminder {
+    /// Whether to tell how it stands now: at once where it stands otherwise than was told, and else once a day.
+    pub(super) fn is_due(&mut self, standing: Standing, now: Instant) -> bool {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let due = self.0.is_none_or(|(told, at)| told != standing || now - at >= DAY);
+        if due {
+            self.0 = Some((standing, now));
+        }
+        due
     }
 }
 
@@ -120,6 +150,18 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_is_reminded_once_a_day_and_when_it_has_ended() {
+        let (mut reminder, hour) = (Reminder::default(), Duration::from_secs(3_600));
+        let told = |reminder: &mut Reminder, standing, hours: u32| {
+            reminder.is_due(standing, Instant::now() + hour * hours)
+        };
+        let hours = [0, 1, 23, 24, 25, 48].map(|at| told(&mut reminder, Standing::Ending, at));
+        assert_eq!(hours, [true, false, false, true, false, true]);
+        assert!(told(&mut reminder, Standing::Ended, 49));
+        assert!(!told(&mut reminder, Standing::Ended, 50));
+    }
 
     #[test]
     fn files_are_taken_once_when_they_hold_still() {

@@ -7,6 +7,7 @@ use http::{HeaderName, header};
 
 use super::super::mark;
 use super::place::Place;
+use crate::config::audit::Advice;
 use crate::config::secret::{FoundSecret, quoted, url_without_credentials};
 use crate::config::section::Section;
 use crate::route::pattern::Pattern;
@@ -36,7 +37,7 @@ const OWN: [HeaderName; 12] = [
 ];
 
 /// Headers that say something of the caller's request or connection, or that Genkan has verified and sets.
-const BETWEEN: [HeaderName; 11] = [
+const BETWEEN: [HeaderName; 17] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::EXPECT,
@@ -46,6 +47,12 @@ const BETWEEN: [HeaderName; 11] = [
     header::RANGE,
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-request-timeout"),
     HeaderName::from_static("x-user-id"),
 ];
@@ -93,6 +100,36 @@ impl Settings {
             max_connections: 1,
             qualified: false,
         }
+    }
+}
+
+impl Settings {
+    /// What an operator should mend whom the world can reach.
+    pub(super) fn advise(&self) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        let goes_on = |name: &str| self.forwarded.iter().any(|forwarded| **forwarded == *name);
+        if goes_on("x-api-key") {
+            let what = "callers' `X-API-Key` goes on to the service: where it is a key of [[auth.keys]], whoever \
+                        has the service can call with it: leave it out, services learn who calls as X-User-Id";
+            advice.push(Advice::new("forward_headers", what));
+        }
+        let clear = self.places.iter().find(|place| place.is_read_on_the_way());
+        let login =
+            self.places.iter().any(|place| place.login.is_some() && place.is_read_on_the_way());
+        let carried = [
+            ("headers", !self.headers.is_empty(), "what [headers] adds to each call"),
+            ("forward_headers", !self.forwarded.is_empty(), "callers' headers that go on to it"),
+            ("url", login, "the password in the URL"),
+        ];
+        let Some(place) = clear else { return advice };
+        for (key, _, what) in carried.into_iter().filter(|(_, is_carried, _)| *is_carried) {
+            let what = format!(
+                "{place} is reached without TLS: {what} can be read on the way: write https://, or reach it \
+                 by a proxy on this machine that speaks TLS"
+            );
+            advice.push(Advice::new(key, what));
+        }
+        advice
     }
 }
 

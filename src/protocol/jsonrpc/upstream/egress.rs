@@ -23,6 +23,7 @@ use super::roster::Roster;
 use super::wire::{self, Received};
 use crate::budget::Budget;
 use crate::call::{Context, Deadline, Params, Reply, Request};
+use crate::config::audit::Advice;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
@@ -111,6 +112,10 @@ impl Connector for JsonRpcConnector {
         });
         let body = String::from_utf8_lossy(&body).into_owned();
         Ok(Envelope { address, headers: rows.collect(), body })
+    }
+
+    fn advise(&self) -> Vec<Advice> {
+        self.settings.advise()
     }
 
     fn look<'a>(&'a self, rows: &'a [&'a Rule], tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {

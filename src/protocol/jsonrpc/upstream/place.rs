@@ -12,7 +12,7 @@ use http::{HeaderName, Uri, header};
 
 use super::super::guard::Guard;
 use crate::config::secret::Secret;
-use crate::config::sites::site;
+use crate::config::sites::{is_own, site};
 use crate::config::url;
 
 /// The form of a Unix socket's URL, for messages.
@@ -79,6 +79,11 @@ impl Place {
             Target::Tcp(host, port) => Some(site(host, *port)),
             Target::Unix(_) => None,
         }
+    }
+
+    /// Whether what is sent there can be read on the way: it is another machine's, and TLS is not spoken.
+    pub(super) fn is_read_on_the_way(&self) -> bool {
+        !self.tls && self.site().is_some_and(|site| !is_own(&site))
     }
 
     /// The path, as requests name it, without its query.

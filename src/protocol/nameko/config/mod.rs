@@ -169,7 +169,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     last.nodes = nodes;
     match read {
         None => {}
-        Some(Ok(config)) => last.tls = Some(config),
+        Some(Ok(config)) => {
+            last.tls = Some(config);
+            for (key, told) in settings.tls.iter().flat_map(Files::out_of_time) {
+                section.warn(key, format!("`{key}` in {}: {told}", section.title()));
+            }
+        }
         Some(Err((key, complaint))) => {
             section.problem(key, format!("`{key}` in {}: {complaint}", section.title()));
         }

@@ -83,6 +83,21 @@ impl Files {
     }
 }
 
+impl Files {
+    /// What is to be said of certificates that are out of their time, or soon are, and under which key.
+    pub(super) fn out_of_time(&self) -> Vec<Complaint> {
+        let told = |key, path: &Path, told: fn(&[u8]) -> Option<String>| {
+            let told = told(&file::read(path, LARGEST_PEM).ok()?)?;
+            Some((key, format!("{} {told}", shown_path(path))))
+        };
+        let of_chain = |content: &[u8]| pem::out_of_time(&pem::certificates(content).ok()?);
+        let (ca, cert) = (self.ca.as_ref(), self.identity.as_ref().map(|(cert, _)| cert));
+        let ca = ca.and_then(|path| told("ca_file", path, pem::authorities_out_of_time));
+        let cert = cert.and_then(|path| told("cert_file", path, of_chain));
+        ca.into_iter().chain(cert).collect()
+    }
+}
+
 /// What a file holds, or what is wrong with it.
 fn read<T>(
     key: &'static str,

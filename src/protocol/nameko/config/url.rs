@@ -2,9 +2,10 @@
 //!
 //! No complaint repeats more of a URL than its scheme and a key's name: the rest may be the password. Must not: do I/O.
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 
 use crate::config::secret::Secret;
+use crate::config::sites::{is_own, site};
 use crate::config::url;
 
 /// The largest frame, unless the URL names another. lapin keeps 32 frames of buffer for each
@@ -35,6 +36,14 @@ pub(in super::super) struct Node {
     pub(in super::super) uri: AMQPUri,
     /// The same to show, without credentials.
     pub(in super::super) address: String,
+}
+
+impl Node {
+    /// Whether what is sent there can be read on the way: it is another machine's, and TLS is not spoken.
+    pub(in super::super) fn is_read_on_the_way(&self) -> bool {
+        let authority = &self.uri.authority;
+        self.uri.scheme == AMQPScheme::AMQP && !is_own(&site(&authority.host, authority.port))
+    }
 }
 
 /// Reads one URL, or several as other clients take them: one behind the other, with commas or

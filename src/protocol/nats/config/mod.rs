@@ -14,6 +14,7 @@ use super::login;
 use super::wire::Dialect;
 use crate::config::secret::{Secret, SecretSource, url_without_credentials};
 use crate::config::section::Section;
+use crate::config::sites::{is_own, site};
 use crate::exposer::Credence;
 use crate::tls::ClientFiles;
 
@@ -66,6 +67,16 @@ impl Settings {
     /// What of an event's own words about its maker goes on.
     pub(super) fn credence_of_events(&self) -> Credence {
         Credence::of(self.forward_authorization, self.trust_context, false)
+    }
+
+    /// A server on another machine that is told a password or token without TLS.
+    pub(super) fn tells_a_secret_to(&self) -> Option<&Server> {
+        let is_told = |server: &Server| {
+            let tells = matches!(self.auth(server), Auth::User(..) | Auth::Token(_));
+            tells && !server.tls && !is_own(&site(&server.host, server.port))
+        };
+        let mut servers = self.servers.iter().filter(|_| !self.tls);
+        servers.find(|server| is_told(server)).map(|server| &**server)
     }
 
     /// What is proven to a server.

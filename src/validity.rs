@@ -1,0 +1,172 @@
+//! How long certificates are good (RFC 5280, section 4.1.2.5), and what an operator is told before they end.
+//!
+//! Pure: whoever asks says what time it is. A certificate that cannot be read is nobody's here.
+
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+
+use crate::der::{self, SEQUENCE};
+use crate::units::{format_timestamp, parse_date};
+
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// So long before the end somebody should know, and earlier than in the last quarter of its time nobody:
+/// what lives for a day is made anew each day.
+const AHEAD: Duration = Duration::from_secs(14 * 86_400);
+const LAST_PART: u32 = 4;
+
+/// From when until when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Validity {
+    from: SystemTime,
+    until: SystemTime,
+}
+
+/// What is to be said of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// Nothing.
+    Good,
+    /// It ends soon.
+    Ending,
+    /// It has not begun.
+    Early,
+    /// It has ended.
+    Ended,
+}
+
+impl Validity {
+    /// That of a certificate in DER.
+    pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
+        let (certificate, _) = der::expect(certificate, SEQUENCE)?;
+        let (signed, _) = der::expect(certificate, SEQUENCE)?;
+        // The version is left out where it is the first.
+        let first = der::read(signed)?;
+        let serial = if first.tag == 0xa0 { first.rest } else { signed };
+        let algorithm = der::read(serial)?.rest;
+        let issuer = der::read(algorithm)?.rest;
+        let (validity, _) = der::expect(der::read(issuer)?.rest, SEQUENCE)?;
+        Self::read(validity)
+    }
+
+    /// That which stands in a certificate.
+    pub(crate) fn read(validity: &[u8]) -> Option<Self> {
+        let from = der::read(validity)?;
+        let until = der::read(from.rest)?;
+        Some(Self { from: time(&from)?, until: time(&until)? })
+    }
+
+    /// When it ends.
+    pub(crate) fn until(&self) -> SystemTime {
+        self.until
+    }
+
+    /// How it stands now.
+    pub(crate) fn standing(&self, now: SystemTime) -> Standing {
+        let lifetime = self.until.duration_since(self.from).unwrap_or_default();
+        match self.until.duration_since(now) {
+            Err(_) => Standing::Ended,
+            Ok(_) if self.from > now => Standing::Early,
+            Ok(left) if left < AHEAD.min(lifetime / LAST_PART) => Standing::Ending,
+            Ok(_) => Standing::Good,
+        }
+    }
+
+    fn said(&self, now: SystemTime) -> String {
+        let date = |at| format_timestamp(at).replace(".000Z", "Z");
+        let left = self.until.duration_since(now).unwrap_or_default();
+        match self.standing(now) {
+            Standing::Good => format!("is good until {}", date(self.until)),
+            Standing::Ended => format!("ended {}", date(self.until)),
+            Standing::Early => format!("is good from {} on, and not yet", date(self.from)),
+            Standing::Ending => match left.as_secs() / DAY.as_secs() {
+                0 => format!("ends within a day, {}", date(self.until)),
+                1 => format!("ends in one day, {}", date(self.until)),
+                days => format!("ends in {days} days, {}", date(self.until)),
+            },
+        }
+    }
+}
+
+/// How a chain stands that is shown to others, by the one in it that is worst off, and what an operator is told,
+/// in words that follow the name of its file; none where all is well.
+pub(crate) fn of_chain(
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Option<(Standing, String)> {
+    let read = chain.iter().enumerate().filter_map(|(at, one)| Some((at, Validity::of(one)?)));
+    let (at, worst) = read.max_by_key(|(_, validity)| validity.standing(now))?;
+    let standing = worst.standing(now);
+    let which = if chain.len() > 1 { format!(", number {},", at + 1) } else { String::new() };
+    let mend =
+        "those who are shown it do not take one that is out of its time: put its successor there";
+    let told = format!("holds a certificate{which} that {}: {mend}", worst.said(now));
+    (standing != Standing::Good).then_some((standing, told))
+}
+
+/// What an operator is told of authorities, of whom one that is good is enough.
+pub(crate) fn of_authorities(all: &[CertificateDer<'_>], now: SystemTime) -> Option<String> {
+    let read = all.iter().filter_map(|one| Validity::of(one));
+    let best = read.min_by_key(|validity| (validity.standing(now), validity.from))?;
+    let which = if all.len() > 1 { "authorities, of whom the last" } else { "an authority that" };
+    let mend = "others do not believe it when it is out of its time: add its successor";
+    let told = format!("holds {which} {}: {mend}", best.said(now));
+    (best.standing(now) != Standing::Good).then_some(told)
+}
+
+/// An instant in a certificate.
+fn time(value: &der::Value<'_>) -> Option<SystemTime> {
+    let digits = std::str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
+    let (century, digits) = match (value.tag, digits.len()) {
+        (GENERALIZED_TIME, 14) => digits.split_at_checked(2)?,
+        // RFC 5280, section 4.1.2.5.1.
+        (UTC_TIME, 12) => (if digits < "50" { "20" } else { "19" }, digits),
+        _ => return None,
+    };
+    let part = |at: usize| digits.get(at..at + 2);
+    let (year, month, day) = (part(0)?, part(2)?, part(4)?);
+    let (hour, minute, second) = (part(6)?, part(8)?, part(10)?);
+    let date = format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    parse_date(&date).map(|(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    /// One that is good from a day of 1970 until another.
+    fn good(from: u32, until: u32) -> Validity {
+        Validity { from: UNIX_EPOCH + DAY * from, until: UNIX_EPOCH + DAY * until }
+    }
+
+    #[test]
+    fn the_end_is_told_ahead_and_not_of_what_is_made_anew_each_day() {
+        let now = UNIX_EPOCH + DAY * 100;
+        for (from, until, standing, said) in [
+            (50, 200, Standing::Good, "is good until 1970-07-20T00:00:00Z"),
+            (50, 110, Standing::Ending, "ends in 10 days, 1970-04-21T00:00:00Z"),
+            (99, 101, Standing::Good, "is good until"),
+            (90, 101, Standing::Ending, "ends in one day, "),
+            (101, 200, Standing::Early, "is good from 1970-04-12T00:00:00Z on, and not yet"),
+            (1, 99, Standing::Ended, "ended 1970-04-10T00:00:00Z"),
+        ] {
+            let validity = good(from, until);
+            assert_eq!(validity.standing(now), standing, "{from} {until}");
+            assert!(validity.said(now).starts_with(said), "{}", validity.said(now));
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_told_nothing_of() {
+        let none = [CertificateDer::from(&b"\x30\x03abc"[..])];
+        assert_eq!(
+            (of_chain(&none, SystemTime::now()), of_authorities(&none, UNIX_EPOCH)),
+            (None, None)
+        );
+    }
+}
