@@ -373,6 +373,14 @@ impl Caller {
         identity.ended(SystemTime::now).is_none().then_some(identity)
     }
 
+    /// Whether it is known by the upstream alone by way of which it calls: so are all others there.
+    pub fn is_one_of_many(&self) -> bool {
+        let is_way = |known: &Arc<Identity>| {
+            matches!(known.scheme, Scheme::Upstream(_)) && known.subject.is_empty()
+        };
+        self.in_force().is_some_and(is_way)
+    }
+
     /// Who it is to services now.
     pub fn user_id(&self) -> Option<&str> {
         self.in_force()?.user_id.as_deref()

@@ -44,7 +44,7 @@ use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;
 pub use policy::rate::Allowance;
 use policy::{Admitted, Declined};
-use table::Table;
+use table::{NO_ROUTE, Table};
 pub use ticket::{Dispatched, Ticket, Unadmitted};
 
 /// The routing table at work.
@@ -129,6 +129,19 @@ impl Router {
                 Err(Box::new(Unadmitted { ending, fault, allowance }))
             }
         }
+    }
+
+    /// Counts a call that Genkan answers itself against the rate of its caller: what that has left, or that it
+    /// has no more, and when it has.
+    pub fn charge(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Option<Allowance>, (Fault, Option<Allowance>)> {
+        let table = self.table.load();
+        let (row, key) = (table.last(), table.limits_of(caller));
+        let charged = policy::rate::charge((row, NO_ROUTE), key.map(|key| &**key), (caller, name));
+        charged.map_err(|Declined { fault, allowance }| (fault, allowance))
     }
 
     /// Lets nobody wait for a turn any more: whoever does is told that the gateway shuts down.

@@ -1,6 +1,7 @@
 //! The router over a fake upstream: matching, renaming, deadlines, limits, and what is handed
 //! back.
 
+mod charging;
 mod lines;
 
 use std::collections::VecDeque;

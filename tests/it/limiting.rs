@@ -40,6 +40,73 @@ async fn a_caller_is_held_to_the_rate_of_a_row_and_told_of_it() {
     echo.gateway.wait_for_metric("genkan_limited_total", &labels, 3.0).await;
 }
 
+/// What a caller is told of its rate: the status, what it has left, and whether it may come again.
+fn told(answer: &crate::harness::http::Response) -> (u16, Option<&str>, bool) {
+    let left = answer.header("ratelimit").and_then(|told| told.split(';').nth(1));
+    (answer.status, left, answer.header("retry-after").is_some())
+}
+
+#[tokio::test]
+async fn genkans_own_methods_count_for_their_caller_too() {
+    let topic = "[[topics]]\nmatch = \"orders.*\"\nfrom = \"nats:orders.*\"\n";
+    for method in ["rpc.discover", "locate_service", "get_service_specs", "genkan.subscribe"] {
+        let echo = Echo::with(&format!("[limits]\nrate = \"2/d\"\n{topic}")).await;
+        let call = format!(r#"{{"jsonrpc":"2.0","method":"{method}","id":1}}"#);
+        for left in ["r=1", "r=0"] {
+            let answer = echo.gateway.post("/api", &[], &call).await;
+            assert_eq!(told(&answer), (200, Some(left), false), "{method}: {}", answer.text());
+        }
+        let answer = echo.gateway.post("/api", &[], format!("[{call},{CALL}]")).await;
+        for one in answer.json().as_array().expect("a batch") {
+            as_fault(one).is("overloaded", "not_sent");
+        }
+        assert_eq!(told(&answer).1, Some("r=0"));
+        let events = crate::harness::http::send(
+            &echo.gateway.http,
+            "GET",
+            "/events?topic=orders.x",
+            &[],
+            b"",
+        )
+        .await;
+        assert_eq!(told(&events), (429, Some("r=0"), true), "{}", events.text());
+        assert_eq!(echo.called(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_is_held_to_a_rate_and_costs_nobody_else_his() {
+    let (key, keys) = crate::auth::new_key(&["web"]);
+    let (other, others) = crate::auth::new_key(&["other"]);
+    let limits = "[limits]\nrate = \"2/d\"\ntotal_rate = \"3/d\"\n";
+    let allow = "allow = [\"key:web\"]";
+    let echo = Echo::with_row(&format!("{keys}{others}{limits}"), allow).await;
+    let post = async |key: &str, path: &str, body: &str| {
+        echo.gateway.post(path, &[("X-API-Key", key)], body).await
+    };
+    // An address guesses keys, one by one and in batches.
+    let guessed =
+        [post("guess", "/call/echo/x", "[1]").await, post("guess", "/call/no/x", "[1]").await];
+    assert_eq!(
+        guessed.each_ref().map(told),
+        [(401, Some("r=1"), false), (401, Some("r=0"), false)]
+    );
+    assert_eq!(told(&post("guess", "/call/echo/x", "[1]").await), (429, Some("r=0"), true));
+    let batch = post("guess", "/api", &format!("[{CALL},{CALL}]")).await.json();
+    for refused in batch.as_array().expect("a batch") {
+        as_fault(refused).is("overloaded", "not_sent");
+    }
+    // Somebody who is known may not call.
+    for (status, left, again) in [(403, "r=1", false), (403, "r=0", false), (429, "r=0", true)] {
+        let answer = post(&other, "/call/echo/x", "[1]").await;
+        assert_eq!(told(&answer), (status, Some(left), again), "{}", answer.text());
+    }
+    // From the same address, who may: what all may together has not been spent by those who may not.
+    assert_eq!(told(&post(&key, "/call/echo/x", "[1]").await), (200, Some("r=1"), false));
+    assert_eq!(told(&post(&key, "/call/echo/x", "[1]").await), (200, Some("r=0"), false));
+    assert_eq!(echo.called(), ["x", "x"]);
+}
+
 #[tokio::test]
 async fn a_rate_lives_over_a_reload_that_does_not_change_it() {
     let echo = Echo::with_row("", "rate = \"2/d\"").await;

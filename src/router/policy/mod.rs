@@ -24,6 +24,7 @@ use super::circuit::Probe;
 use super::ledger::IngressLabel;
 use super::limits::KeyLimits;
 use super::table::Row;
+use super::target::Target;
 use crate::call::Deadline;
 use crate::caller::Caller;
 use crate::fault::Fault;
@@ -75,14 +76,18 @@ impl From<Fault> for Declined {
     }
 }
 
-/// The policies, in their order. Beside the call's row there may be that of what its name may be taken for, and
-/// limits of its caller's key.
-pub(super) fn admit(
-    (row, shorter): (&Row, Option<&Row>),
-    key: Option<&Arc<KeyLimits>>,
+/// A call that its caller may make, and that somebody may serve.
+struct Entry<'a> {
+    target: &'a Arc<Target>,
+    is_keyed: bool,
+}
+
+/// Whether it may be made at all, however often.
+fn may_be_made<'a>(
+    row: &'a Row,
+    shorter: Option<&Row>,
     arrival: &Arrival<'_>,
-    deadline: Deadline,
-) -> Result<Admitted, Declined> {
+) -> Result<Entry<'a>, Fault> {
     hops::check(arrival)?;
     access::check(row, arrival)?;
     if let Some(shorter) = shorter {
@@ -93,6 +98,28 @@ pub(super) fn admit(
     if !is_keyed {
         once::check(row, (arrival.name, arrival.may_have_run))?;
     }
+    Ok(Entry { target, is_keyed })
+}
+
+/// The policies, in their order. Beside the call's row there may be that of what its name may be taken for, and
+/// limits of its caller's key.
+pub(super) fn admit(
+    (row, shorter): (&Row, Option<&Row>),
+    key: Option<&Arc<KeyLimits>>,
+    arrival: &Arrival<'_>,
+    deadline: Deadline,
+) -> Result<Admitted, Declined> {
+    let may = may_be_made(row, shorter, arrival);
+    let Entry { target, is_keyed } = match may {
+        Ok(entry) => entry,
+        Err(fault) => {
+            // Whoever guesses keys, or names, is held to a limit too.
+            let label = row.label(Some(&fault));
+            let whose = (arrival.caller, arrival.name);
+            let allowance = rate::charge((row, label), key.map(|key| &**key), whose)?;
+            return Err(Declined { fault, allowance });
+        }
+    };
     let allowance = rate::check(row, key.map(|key| &**key), arrival)?;
     if is_keyed {
         let standing = in_flight::Standing::Keyed(key.cloned());

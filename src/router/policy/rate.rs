@@ -173,7 +173,13 @@ pub(super) fn check(
     let mut tightest: Option<Allowance> = None;
     if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
         let left = limiter.take().map_err(|spent| Declined {
-            fault: refused(row, arrival, (Whose::Key(key.name()), "rate"), limiter.rate, &spent),
+            fault: refused(
+                (row, row.label(None)),
+                (arrival.name, "sent"),
+                (Whose::Key(key.name()), "rate"),
+                limiter.rate,
+                &spent,
+            ),
             allowance: Some(Allowance::none(limiter.rate, &spent)),
         })?;
         tightest = Some(left);
@@ -181,7 +187,13 @@ pub(super) fn check(
     for (limits, whose) in row.limits() {
         if let Some(limiter) = &limits.rate {
             let left = limiter.take(arrival.caller).map_err(|spent| Declined {
-                fault: refused(row, arrival, (whose, "rate"), limiter.rate, &spent),
+                fault: refused(
+                    (row, row.label(None)),
+                    (arrival.name, "sent"),
+                    (whose, "rate"),
+                    limiter.rate,
+                    &spent,
+                ),
                 allowance: Some(Allowance::none(limiter.rate, &spent)),
             })?;
             if tightest.is_none_or(|known| left.remaining < known.remaining) {
@@ -190,7 +202,13 @@ pub(super) fn check(
         }
         if let Some(limiter) = &limits.total_rate {
             limiter.take().map_err(|spent| Declined {
-                fault: refused(row, arrival, (whose, "total_rate"), limiter.rate, &spent),
+                fault: refused(
+                    (row, row.label(None)),
+                    (arrival.name, "sent"),
+                    (whose, "total_rate"),
+                    limiter.rate,
+                    &spent,
+                ),
                 allowance: None,
             })?;
         }
@@ -198,20 +216,54 @@ pub(super) fn check(
     Ok(tightest)
 }
 
+/// The same of a call in which its row has no part: one that is not let in, or that Genkan answers itself. It counts
+/// for its caller, by the rate of its key and that of the whole gateway, and not for what all callers together
+/// may: whoever may not call is not to spend that.
+///
+/// Whoever is known only by the upstream by way of which it calls is one with all its neighbours there: it could
+/// spend what is theirs, so that its refused calls count for nobody.
+pub(in crate::router) fn charge(
+    (row, label): (&Row, &str),
+    key: Option<&KeyLimits>,
+    (caller, name): (&Caller, &str),
+) -> Result<Option<Allowance>, Declined> {
+    if caller.is_one_of_many() {
+        return Ok(None);
+    }
+    let mut tightest: Option<Allowance> = None;
+    let declined = |whose, rate, spent: &Spent| Declined {
+        fault: refused((row, label), (name, "answered"), (whose, "rate"), rate, spent),
+        allowance: Some(Allowance::none(rate, spent)),
+    };
+    if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
+        let left = limiter.take();
+        tightest =
+            Some(left.map_err(|spent| declined(Whose::Key(key.name()), limiter.rate, &spent))?);
+    }
+    let [_, (gateway, whose)] = row.limits();
+    if let Some(limiter) = &gateway.rate {
+        let left = limiter.take(caller);
+        let left = left.map_err(|spent| declined(whose, limiter.rate, &spent))?;
+        if tightest.is_none_or(|known| left.remaining < known.remaining) {
+            tightest = Some(left);
+        }
+    }
+    Ok(tightest)
+}
+
 fn refused(
-    row: &Row,
-    arrival: &Arrival<'_>,
+    (row, label): (&Row, &str),
+    (name, done): (&str, &str),
     (whose, key): (Whose<'_>, &'static str),
     rate: Rate,
     spent: &Spent,
 ) -> Fault {
-    metrics::limited(row.label(None), key);
-    let name = arrival.name;
+    metrics::limited(label, key);
     let who = if key == "rate" { "its caller has" } else { "all callers together have" };
     let way = if matches!(whose, Whose::Key(_)) { "with" } else { "to" };
     let place = whose.said(row);
     let message = format!(
-        "`{name}` was not sent: {who} made {rate} calls {way} {place} already, its limit ({key}): try \
+        "`{name}` was not {done}: {who} made {rate} calls {way} {place} already, its limit ({key}): try \
          again later"
     );
     Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(spent.0)

@@ -12,8 +12,8 @@ use super::Http;
 use super::ears::{self, Ears};
 use crate::call::{Call, Payload, Reply};
 use crate::fault::{Fault, FaultKind};
-use crate::router::Dispatched;
 use crate::router::ledger::IngressLabel;
+use crate::router::{Allowance, Dispatched};
 use crate::upstream::Readiness;
 
 /// Carries a call out, and tells whether its method was Genkan's own. What is so goes in a box: calls that
@@ -36,15 +36,19 @@ pub(super) async fn dispatch(
         }
     };
     if is_discovery {
+        let allowance = match charge(http, ingress, &call) {
+            Ok(allowance) => allowance,
+            Err(limited) => return (*limited, false),
+        };
         // It tells each caller of what that one may call: who is known for nobody is told why.
         if call.caller.denial().is_some()
             && let Err(fault) = may(http, ingress, &call)
         {
-            return (answer(Err(fault)), false);
+            return (answer(Err(fault), allowance), false);
         }
         let whom = (service, &call.caller);
         let document = Box::pin(http.discovery.document(http.router.table(), whom)).await;
-        return (answer(Ok(document)), false);
+        return (answer(Ok(document), allowance), false);
     }
     match (service, Method::of(call.name.method())) {
         (None, Some(method)) if call.name.service().is_empty() => {
@@ -75,6 +79,19 @@ fn may(http: &Http, ingress: IngressLabel, call: &Call) -> Result<(), Fault> {
     })
 }
 
+/// Counts it against its caller's rate, as a call that a row decides about is: what that has left; the answer
+/// where it has nothing.
+fn charge(
+    http: &Http,
+    ingress: IngressLabel,
+    call: &Call,
+) -> Result<Option<Allowance>, Box<Dispatched>> {
+    http.router.charge(&call.caller, call.name.as_str()).map_err(|(fault, allowance)| {
+        refuse(http, ingress, call, &fault);
+        Box::new(answer(Err(fault), allowance))
+    })
+}
+
 /// Counts and logs the fault of a call that no row has to do with.
 fn refuse(http: &Http, ingress: IngressLabel, call: &Call, fault: &Fault) {
     http.router.refuse(ingress, (&call.caller, &call.context.trace), call.received, fault);
@@ -88,6 +105,10 @@ async fn events(
     ears: Option<&Ears>,
     call: &Call,
 ) -> Dispatched {
+    let allowance = match charge(http, ingress, call) {
+        Ok(allowance) => allowance,
+        Err(limited) => return *limited,
+    };
     let answered = match ears {
         Some(ears) if method == ears::Method::Authenticate => {
             ears.authenticate(&http.auth, call).await
@@ -98,7 +119,7 @@ async fn events(
     if let Err(fault) = &answered {
         refuse(http, ingress, call, fault);
     }
-    answer(answered)
+    answer(answered, allowance)
 }
 
 async fn own(http: &Http, ingress: IngressLabel, method: Method, call: Call) -> (Dispatched, bool) {
@@ -106,12 +127,16 @@ async fn own(http: &Http, ingress: IngressLabel, method: Method, call: Call) -> 
     if table.names(method.as_str()) {
         return (http.router.dispatch(ingress, call).await, false);
     }
+    let allowance = match charge(http, ingress, &call) {
+        Ok(allowance) => allowance,
+        Err(limited) => return (*limited, false),
+    };
     let admitted = http.auth.lets_call_own(&call.caller, call.name.as_str());
     let answered = admitted.and_then(|()| http.registry.answer(method, &call.params, &table));
     if let Err(fault) = &answered {
         refuse(http, ingress, &call, fault);
     }
-    (answer(answered), true)
+    (answer(answered, allowance), true)
 }
 
 /// What is to be called at a service's own address.
@@ -127,8 +152,12 @@ async fn specs(
     }
     let probed = http.registry.answer_probe(&call.name, call.context.user_agent.as_deref());
     if let Some((known, is_own)) = probed {
+        let allowance = match charge(http, ingress, &call) {
+            Ok(allowance) => allowance,
+            Err(limited) => return (*limited, false),
+        };
         let is_reached = if is_own { Ok(()) } else { is_reached(http, &call) };
-        return (answer(is_reached.map(|()| known)), true);
+        return (answer(is_reached.map(|()| known), allowance), true);
     }
     let dispatched = http.router.dispatch(ingress, call).await;
     // Where rows name methods to the letter, none may lead this one anywhere.
@@ -137,7 +166,7 @@ async fn specs(
     });
     let known = has_none.then(|| http.registry.specs_of(service, &http.router.table())).flatten();
     match known {
-        Some(known) => (answer(Ok(known)), true),
+        Some(known) => (answer(Ok(known), dispatched.allowance), true),
         None => (dispatched, false),
     }
 }
@@ -155,8 +184,8 @@ fn is_reached(http: &Http, call: &Call) -> Result<(), Fault> {
     }
 }
 
-fn answer(result: Result<Payload, Fault>) -> Dispatched {
+fn answer(result: Result<Payload, Fault>, allowance: Option<Allowance>) -> Dispatched {
     let result = result.map(Reply::new);
-    let (service_time, dialect, allowance) = (None, None, None);
+    let (service_time, dialect) = (None, None);
     Dispatched { result, service_time, dialect, allowance, replayed: false }
 }

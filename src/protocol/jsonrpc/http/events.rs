@@ -24,7 +24,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::super::answer;
 use super::super::envelope::invalid;
 use super::progress::Progress;
-use super::{HttpRequest, HttpState, bare, body};
+use super::{HttpRequest, HttpState, bare, body, headers};
 use crate::call::Payload;
 use crate::events::topics::{Notice, Resume, Subscription};
 use crate::fault::Fault;
@@ -49,6 +49,15 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     let progress = request.extensions().get::<Arc<Progress>>().cloned();
     let parts = body::leave(&http, request).await;
     let caller = http.identify_stream(&caller, &parts.headers).await;
+    let allowance = match http.router.charge(&caller, "GET /events") {
+        Ok(allowance) => allowance,
+        Err((fault, allowance)) => {
+            let (whom, status) = ((&caller, &parts.headers), answer::status(&fault));
+            let mut response = bare::refuse(&http, whom, status, &fault);
+            headers::write_allowance(response.headers_mut(), allowance);
+            return response;
+        }
+    };
     let asked = read(&parts.uri, parts.headers.get(LAST_EVENT_ID));
     let subscription = asked.and_then(|(wanted, resume)| {
         Ok((http.topics.subscribe(caller.clone(), &wanted, &resume)?, !is_one_topic(&wanted)))
@@ -57,7 +66,9 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
         Ok(subscription) => subscription,
         Err(fault) => {
             let whom = (&caller, &parts.headers);
-            return bare::refuse(&http, whom, answer::status(&fault), &fault);
+            let mut response = bare::refuse(&http, whom, answer::status(&fault), &fault);
+            headers::write_allowance(response.headers_mut(), allowance);
+            return response;
         }
     };
     let listener = Listener {
@@ -86,6 +97,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     for (name, value) in fields {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    headers::write_allowance(response.headers_mut(), allowance);
     response
 }
 
