@@ -166,6 +166,52 @@ pub fn reached(source: &str, place: &str) -> Option<Vec<String>> {
     }
 }
 
+/// What comes from two sources alike, as an address: of a wildcard that both leave open, there are so many stars as
+/// make it another word than those before it. `None` where nothing does.
+pub fn meeting(one: &str, other: &str) -> Option<String> {
+    let holds = |folder: &str, place: &str| {
+        place.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let (folder, (one, other)) = match (one.rsplit_once('/'), other.rsplit_once('/')) {
+        _ if holds(one, other) => ("", (other, other)),
+        _ if holds(other, one) => ("", (one, one)),
+        (Some((folder, one)), Some((same, other))) if folder == same => (folder, (one, other)),
+        (None, None) => ("", (one, other)),
+        _ => return None,
+    };
+    let (ones, others): (Vec<_>, Vec<_>) = (one.split('.').collect(), other.split('.').collect());
+    let mut words = Vec::new();
+    if !meet(&ones, &others, &mut words) {
+        return None;
+    }
+    let mut open = 0;
+    let words = words.into_iter().map(|word| match word {
+        "*" | ">" | "#" => {
+            open += 1;
+            "*".repeat(open)
+        }
+        word => word.to_owned(),
+    });
+    let words = words.collect::<Vec<_>>().join(".");
+    Some(if folder.is_empty() { words } else { format!("{folder}/{words}") })
+}
+
+/// The words that two patterns have in common.
+fn meet<'a>(one: &[&'a str], other: &[&'a str], words: &mut Vec<&'a str>) -> bool {
+    match (one, other) {
+        ([], []) => true,
+        ([">"], rest @ [_, ..]) | (rest @ [_, ..], [">"]) | (["#"], rest) | (rest, ["#"]) => {
+            words.extend(rest);
+            true
+        }
+        ([a, one @ ..], [b, other @ ..]) if a == b || *a == "*" || *b == "*" => {
+            words.push(if *a == "*" { b } else { a });
+            meet(one, other, words)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +239,36 @@ mod tests {
         assert_eq!(reached("stream/A/x.*", "stream/B/x.y"), None);
         assert_eq!(reached("stream/A", "stream/AB"), None);
         assert_eq!(reached("a.*", "a.b"), Some(vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn sources_that_bring_the_same() {
+        for (one, other, both) in [
+            ("a.b", "a.b", "a.b"),
+            ("a.*", "a.b", "a.b"),
+            ("a.*", "*.b", "a.b"),
+            ("*.*", "*.*", "*.**"),
+            ("a.>", "a.*.c", "a.*.c"),
+            ("a.>", "a.b.>", "a.b.*"),
+            ("stream/A", "stream/A", "stream/A"),
+            ("stream/A", "stream/A/x.*", "stream/A/x.*"),
+            ("stream/A/>", "stream/A/x.*", "stream/A/x.*"),
+        ] {
+            assert_eq!(meeting(one, other).as_deref(), Some(both), "{one} {other}");
+            assert_eq!(meeting(other, one).as_deref(), Some(both), "{other} {one}");
+        }
+        for (one, other) in [
+            ("a.*", "b.*"),
+            ("a.*", "a"),
+            ("a.>", "a"),
+            ("a.*", "a.b.c"),
+            ("stream/A/x", "stream/B/x"),
+            ("stream/A", "stream/AB"),
+            ("a.*", "stream/A/a.*"),
+        ] {
+            assert_eq!(meeting(one, other), None, "{one} {other}");
+            assert_eq!(meeting(other, one), None, "{other} {one}");
+        }
     }
 
     #[test]

@@ -40,15 +40,15 @@ pub struct Source {
     pub name: Arc<str>,
     /// Whether those gateways that want them by the same name share them; else each gets all.
     pub shared: bool,
-    /// Whether somebody has heard them before, over a port that this one replaces: what nobody kept meanwhile
-    /// is a gap.
+    /// Whether somebody has heard them before, over a port that this one replaces, or for another row of topics:
+    /// what nobody kept meanwhile is a gap.
     pub resumes: bool,
     /// Who takes them.
     pub taker: Arc<dyn Taker>,
 }
 
 /// Why there is a gap where a source resumes.
-pub const REPLACED: &str = "its upstream has new settings, and was connected to anew";
+pub const REPLACED: &str = "its upstream or its row was changed, and it is taken anew";
 
 impl Source {
     /// Whether another one asks for the same, and hands it to the same taker.

@@ -88,6 +88,9 @@ struct Heard {
     row: usize,
     r#match: String,
     promise: &'static str,
+    /// By how many ways it comes there: by more than one it is heard more than once.
+    #[serde(skip_serializing_if = "is_one")]
+    times: usize,
     /// Whether whoever was asked about may listen; none where nobody was.
     #[serde(skip_serializing_if = "Option::is_none")]
     may_listen: Option<bool>,
@@ -96,7 +99,15 @@ struct Heard {
     denied: Option<String>,
 }
 
+fn is_one(times: &usize) -> bool {
+    *times == 1
+}
+
 impl Heard {
+    fn is(&self, topic: &str, row: usize) -> bool {
+        self.topic == topic && self.row == row + 1
+    }
+
     fn may_listen(&self) -> bool {
         self.may_listen == Some(true)
     }
@@ -142,7 +153,11 @@ impl Way {
     /// Finds the topics that browsers hear it by.
     fn hear(&mut self, place: &Place, whom: Option<&Caller>, config: &Config) {
         for (number, row) in config.topics.iter().enumerate() {
-            if let Some(topic) = topic(row, place) {
+            if let Some(topic) = topic(row, place, &config.topics[..number]) {
+                if let Some(known) = self.topics.iter_mut().find(|it| it.is(&topic, number)) {
+                    known.times += 1;
+                    continue;
+                }
                 let may = whom.map(|whom| {
                     let may = row.access.lets_listen(whom);
                     may.map_err(|refusal| refusal.fault("listen to", &topic, whom))
@@ -152,21 +167,13 @@ impl Way {
                 self.topics.push(Heard {
                     topic,
                     row: number + 1,
+                    times: 1,
                     r#match: row.pattern.to_string(),
                     promise: words(false),
                     may_listen: may.map(|may| may.is_ok()),
                     denied,
                 });
             }
-        }
-        if place.upstream == WEB {
-            // The first row that names a topic has it.
-            let mut before: Vec<String> = Vec::new();
-            self.topics.retain(|heard| {
-                let is_new = !before.contains(&heard.topic);
-                before.push(heard.topic.clone());
-                is_new
-            });
         }
     }
 
@@ -175,18 +182,23 @@ impl Way {
     }
 }
 
-/// The topic by which a row shows what happens at a place.
-fn topic(row: &Topic, place: &Place) -> Option<String> {
-    if place.upstream == WEB {
-        let topic = Pattern::new(&glob_of(&place.address));
-        return row.pattern.meets(&topic).then(|| place.address.clone());
-    }
-    let from = row.from.as_ref()?;
-    captured(from, place)?;
+/// The topic by which a row shows what happens at a place. A topic is its first row's.
+fn topic(row: &Topic, place: &Place, earlier: &[Topic]) -> Option<String> {
     // It keeps the name that it has there.
-    let name = place.address.rsplit('/').next().unwrap_or_default();
-    let is_shown = row.pattern.matches(name) || place.address == from.address;
-    is_shown.then(|| name.to_owned())
+    let (name, is_all) = match place.upstream == WEB {
+        true => (place.address.as_str(), false),
+        false => {
+            let from = row.from.as_ref()?;
+            captured(from, place)?;
+            let name = place.address.rsplit('/').next().unwrap_or_default();
+            (name, place.address == from.address)
+        }
+    };
+    let topics = Pattern::new(&glob_of(name).replace('>', "*"));
+    let covers =
+        |earlier: &Topic| earlier.pattern.covers(&topics) || earlier.pattern.covers(&row.pattern);
+    let is_its = (is_all || row.pattern.meets(&topics)) && !earlier.iter().any(covers);
+    is_its.then(|| name.to_owned())
 }
 
 fn captured(from: &Place, place: &Place) -> Option<Vec<String>> {
@@ -246,6 +258,9 @@ fn human(way: &Way, paint: Paint) -> String {
                 heard.topic, heard.row, heard.r#match, heard.promise
             ),
         );
+        if heard.times > 1 {
+            line("", &format!("it comes there by {} ways, and is heard as often", heard.times));
+        }
         match &heard.denied {
             Some(why) => line("as asked", &format!("access_denied: {why}")),
             None if heard.may_listen() => line("as asked", "may listen"),

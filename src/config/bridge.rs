@@ -7,6 +7,7 @@ use super::access;
 use super::problem::did_you_mean;
 use super::secret::quoted;
 use super::section::Section;
+use super::twice::named;
 use crate::event::{glob_of, highest_capture, reached};
 use crate::event_port::{EventAddresses, Promise};
 use crate::route::bridge::{Bridge, Place, Topic, WEB};
@@ -90,8 +91,7 @@ pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) ->
     let slow = [("tell", false), ("disconnect", true)];
     let disconnects_slow = section.choice("slow", &slow, false);
     let pattern = Pattern::new(&pattern?);
-    // What is in a folder has names of its own.
-    let named = from.as_ref().map(|from| from.address.as_str()).filter(|from| !from.contains('/'));
+    let named = from.as_ref().and_then(named);
     if let Some(named) = named.filter(|named| !pattern.meets(&Pattern::new(&globbed(named)))) {
         let title = section.title();
         let message = format!(
@@ -105,7 +105,7 @@ pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) ->
 }
 
 /// An address with wildcards as a glob: `>` stands for all that is left, and so does `#`.
-fn globbed(address: &str) -> String {
+pub(super) fn globbed(address: &str) -> String {
     let words = address.split('.');
     words
         .map(|word| if matches!(word, ">" | "#") { "*" } else { word })
@@ -174,7 +174,7 @@ pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic
                 "[[bridges]] #{} sends events to `{place}`, and no [[topics]] row names that topic: \
                  nobody could hear them: add `[[topics]]` with `match = \"{}\"`",
                 number + 1,
-                place.address
+                glob_of(&place.address)
             );
             root.warn("bridges", message);
         }
@@ -206,7 +206,8 @@ pub(super) fn kept_once(root: &Section<'_>, bridges: &[Bridge], places: &EventPl
             let Some(Some(addresses)) = places.get(to.upstream.as_str()) else { continue };
             let Some(keeper) = (addresses.keeps_one)(&to.address) else { continue };
             let before = known.insert((&bridge.from, to.upstream.as_str(), keeper), to);
-            if let Some(before) = before {
+            // What is named twice comes twice anyway, and is told of so.
+            if let Some(before) = before.filter(|before| *before != to) {
                 let message = format!(
                     "[[bridges]] send events of `{}` to `{before}` and to `{to}`: `{keeper}` keeps each \
                      event once, and would drop the other: name one of them, or another stream",

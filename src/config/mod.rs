@@ -27,6 +27,7 @@ pub mod socket;
 mod source;
 #[cfg(test)]
 mod tests;
+mod twice;
 pub mod url;
 mod validate;
 mod value;
@@ -353,9 +354,14 @@ fn read_events(
     let bridges = root.sections("bridges").into_iter();
     let bridges: Vec<_> =
         bridges.filter_map(|mut section| bridge::read_bridge(&mut section, &places)).collect();
-    let topics = root.sections("topics").into_iter();
-    let topics: Vec<_> =
-        topics.filter_map(|mut section| bridge::read_topic(&mut section, &places)).collect();
+    let mut topics = twice::TopicRows::default();
+    for mut section in root.sections("topics") {
+        if let Some(row) = bridge::read_topic(&mut section, &places) {
+            topics.add(&section, row);
+        }
+    }
+    let topics = topics.into_rows();
+    twice::check(root, &bridges, &topics);
     bridge::lead_round(root, &bridges, &topics);
     bridge::kept_once(root, &bridges, &places);
     (bridges, topics)

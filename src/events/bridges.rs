@@ -1,6 +1,6 @@
 //! Which bridges run: they come and go with the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::complaints::Complaints;
 use super::inlet::inlet;
 use super::pump::{Pump, Target};
 use super::topics::{Lag, TopicRule, Topics};
-use crate::event::{Event, Undelivered, glob_of};
+use crate::event::{Event, Undelivered, glob_of, meeting};
 use crate::event_port::{EventPort, Source, Taker};
 use crate::metrics::EventMetrics;
 use crate::route::bridge::{Bridge, Place, Topic, WEB};
@@ -48,9 +48,10 @@ struct Plan {
 }
 
 impl Plan {
-    /// Whether it brings a topic's own events, which keep their names.
-    fn is_of_topic(&self) -> bool {
-        self.bridge.to.iter().any(|place| place.address.is_empty())
+    /// The topics row whose own events it brings, which keep their names; `None` for a bridge.
+    fn row(&self) -> Option<Pattern> {
+        let is_of_row = self.bridge.to.iter().any(|place| place.address.is_empty());
+        self.heard.first().filter(|_| is_of_row).map(|pattern| Pattern::new(pattern))
     }
 }
 
@@ -70,7 +71,10 @@ impl Bridges {
     /// configuration was read, and is left out.
     pub fn apply(&mut self, bridges: &[Bridge], topics: &[Topic], ports: &Ports) {
         self.topics.set_rules(topics.iter().map(rule).collect());
-        let topics = topics.iter().filter_map(of_topic);
+        // Of rows that are alike, the first one has the topics.
+        let mut seen = HashSet::new();
+        let first = topics.iter().filter(|topic| seen.insert(topic.pattern.as_str()));
+        let topics: Vec<Plan> = first.filter_map(of_topic).collect();
         let plans = bridges.iter().flat_map(of_bridge);
         let mut before = std::mem::take(&mut self.running);
         for plan in plans.chain(topics) {
@@ -79,7 +83,9 @@ impl Bridges {
             let running = match same {
                 Some(place) => before.swap_remove(place),
                 None => {
-                    let resumes = before.iter().any(|running| running.goes_on_as(&plan, &ports));
+                    let resumes = before.iter().any(|running| {
+                        running.goes_on_as(&plan, &ports) || running.had_topics_of(&plan)
+                    });
                     self.start(plan, ports, resumes)
                 }
             };
@@ -142,8 +148,11 @@ impl Bridges {
             metrics: metrics.clone(),
             complaints: Complaints::new(&name),
         };
-        let (heard, topics) = (plan.heard.clone(), Arc::clone(&self.topics));
-        let on_gap = move || heard.iter().for_each(|topic| topics.gap(topic));
+        let (heard, row, topics) = (plan.heard.clone(), plan.row(), Arc::clone(&self.topics));
+        let on_gap = move || match &row {
+            Some(row) => topics.gap_of(row),
+            None => heard.iter().for_each(|topic| topics.gap(topic)),
+        };
         let (inlet, deliveries) = inlet(metrics, on_gap);
         self.tasks.spawn("bridge", pump.run(deliveries));
         let taker: Arc<dyn Taker> = Arc::new(inlet);
@@ -174,13 +183,22 @@ impl Running {
     fn goes_on_as(&self, plan: &Plan, ports: &[Arc<dyn EventPort>]) -> bool {
         self.plan == *plan && !Arc::ptr_eq(&self.ports[0], &ports[0])
     }
+
+    /// Whether topics that it brought are brought by another row from now on.
+    fn had_topics_of(&self, plan: &Plan) -> bool {
+        let (from, other) = (&self.plan.bridge.from, &plan.bridge.from);
+        let rows = self.plan.row().zip(plan.row());
+        rows.is_some_and(|(row, other)| row.meets(&other))
+            && from.upstream == other.upstream
+            && meeting(&from.address, &other.address).is_some()
+    }
 }
 
 /// A name that a bridge has as long as it carries the same to the same places: what waits for it in
 /// a queue is found again by it. Two rows of topics may have one source.
 fn source_name(plan: &Plan) -> String {
     let targets: Vec<String> = plan.bridge.to.iter().map(ToString::to_string).collect();
-    let heard = if plan.is_of_topic() { plan.heard.join(",") } else { String::new() };
+    let heard = plan.row().map_or(String::new(), |_| plan.heard.join(","));
     format!("{}->{}{heard}", plan.bridge.from, targets.join(","))
 }
 
@@ -221,15 +239,13 @@ fn of_topic(topic: &Topic) -> Option<Plan> {
 /// The way to the topics.
 struct Web {
     topics: Arc<Topics>,
-    /// Events without an address keep the name that they have, and are those of one row alone: what
-    /// else its source brings is not that row's to show.
+    /// Its own events keep the name that they have. What else its source brings is not that row's to show.
     row: Option<Pattern>,
 }
 
 impl Web {
     fn new(topics: &Arc<Topics>, plan: &Plan) -> Self {
-        let row = plan.heard.first().filter(|_| plan.is_of_topic());
-        Self { topics: Arc::clone(topics), row: row.map(|pattern| Pattern::new(pattern)) }
+        Self { topics: Arc::clone(topics), row: plan.row() }
     }
 }
 
@@ -237,14 +253,17 @@ impl EventPort for Web {
     fn listen(&self, _sources: &[Source]) {}
 
     fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
-        let topic = if address.is_empty() { &*event.topic } else { address };
-        let of_others = self.row.as_ref().is_some_and(|row| !row.matches(topic));
-        let result = if of_others || self.topics.publish(topic, &event.data, event.time) {
-            Ok(())
-        } else {
-            let reason =
-                format!("no [[topics]] row names `{topic}`: add one, or send it elsewhere");
-            Err(Undelivered::Refused(reason))
+        let result = match &self.row {
+            Some(row) => {
+                if row.matches(&event.topic) {
+                    self.topics.publish_of(row, &event.topic, &event.data, event.time);
+                }
+                Ok(())
+            }
+            None if self.topics.publish(address, &event.data, event.time) => Ok(()),
+            None => Err(Undelivered::Refused(format!(
+                "no [[topics]] row names `{address}`: add one, or send it elsewhere"
+            ))),
         };
         std::future::ready(result).boxed()
     }

@@ -8,12 +8,13 @@ mod absent;
 mod admission;
 mod ring;
 mod silence;
+mod state;
 mod subscription;
 mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::call::Payload;
 use crate::caller::Caller;
@@ -23,17 +24,11 @@ use crate::route::pattern::Pattern;
 use absent::Absent;
 pub use admission::MOST_WANTED;
 use admission::{admit, narrow, rule};
-use ring::{Ring, Since};
-use silence::{Look, Silence};
+use silence::Silence;
+use state::State;
 use subscription::Listener;
 pub use subscription::{Notice, Resume, Subscription};
 pub use told::Told;
-
-/// How many topics are known at once; one that nobody listens to makes room, or else any, the one that has been
-/// silent for longest.
-const MOST_TOPICS: usize = 10_000;
-/// What all rings hold together, in bytes.
-const MOST_KEPT: usize = 64 << 20;
 
 /// Which topics there are, and what is kept of them: a `[[topics]]` row.
 #[derive(Clone, Debug)]
@@ -61,37 +56,6 @@ pub enum Lag {
 
 /// The topics.
 pub struct Topics(Mutex<State>);
-
-struct State {
-    rules: Arc<[TopicRule]>,
-    topics: HashMap<Arc<str>, Topic>,
-    /// Which of them makes room.
-    silence: Silence,
-    /// Who listens to topics by their names that had to make room.
-    absent: Absent,
-    /// Those whose patterns may fit topics to come.
-    globs: Vec<Weak<Listener>>,
-    /// Bytes in all rings.
-    kept: usize,
-    /// The number of the last event of all.
-    last: u64,
-    /// The number of the last event of a topic that is not known any more.
-    forgotten: u64,
-    /// Where the numbers of this process begin: behind those of any before it.
-    base: u64,
-}
-
-struct Topic {
-    rule: TopicRule,
-    ring: Ring,
-    listeners: Vec<Weak<Listener>>,
-}
-
-impl Topic {
-    fn leave(&mut self, listener: &Arc<Listener>) {
-        self.listeners.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
-    }
-}
 
 impl Default for Topics {
     fn default() -> Self {
@@ -158,9 +122,25 @@ impl Topics {
 
     /// Tells everybody who listens to the topic. False where no row names it.
     pub fn publish(&self, topic: &str, data: &Payload, time: SystemTime) -> bool {
+        self.tell(None, topic, data, time)
+    }
+
+    /// The same for what a row's own source brings. What is another row's topic is told by that row alone, or
+    /// it would come twice.
+    pub fn publish_of(&self, row: &Pattern, topic: &str, data: &Payload, time: SystemTime) {
+        self.tell(Some(row), topic, data, time);
+    }
+
+    fn tell(&self, row: Option<&Pattern>, topic: &str, data: &Payload, time: SystemTime) -> bool {
         let mut state = self.state();
         let state = &mut *state;
-        if !state.topics.contains_key(topic) && !state.add_topic(topic) {
+        let known = state.topics.get(topic).map(|topic| &topic.rule);
+        let is_known = known.is_some();
+        let is_anothers = |row: &Pattern| {
+            let owner = known.or_else(|| rule(&state.rules, topic));
+            owner.is_none_or(|owner| owner.pattern != *row)
+        };
+        if row.is_some_and(is_anothers) || !(is_known || state.add_topic(topic)) {
             return false;
         }
         state.last += 1;
@@ -172,7 +152,7 @@ impl Topics {
         let told = Arc::new(Told::new(name, topic.ring.next_id(), number, data, time));
         topic.listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {
-                if is_first && listener.was_away_before(told.topic()) {
+                if is_first && listener.was_elsewhere(told.topic()) {
                     listener.tell_gap(told.topic(), None);
                 }
                 listener.tell(&told, topic.rule.lag);
@@ -187,12 +167,25 @@ impl Topics {
         true
     }
 
-    /// Some events of a topic were missed before they came here: everybody hears that.
+    /// Some events of a topic, or of what a glob fits, were missed before they came here: everybody hears that.
     pub fn gap(&self, topic: &str) {
+        let glob = Pattern::new(topic);
+        self.tell_gap(|_, name| name == topic || glob.matches(name));
+    }
+
+    /// The same of all topics that are a row's own.
+    pub fn gap_of(&self, row: &Pattern) {
+        let is_its = |rules: &[TopicRule], name: &str| {
+            row.matches(name) && rule(rules, name).is_some_and(|rule| rule.pattern == *row)
+        };
+        self.tell_gap(is_its);
+    }
+
+    fn tell_gap(&self, is_meant: impl Fn(&[TopicRule], &str) -> bool) {
         let state = self.state();
-        let fits = |name: &str| name == topic || Pattern::new(topic).matches(name);
         let known = state.topics.iter().map(|(name, topic)| (name, &topic.listeners));
-        for (name, listeners) in known.chain(state.absent.iter()).filter(|(name, _)| fits(name)) {
+        let all = known.chain(state.absent.iter());
+        for (name, listeners) in all.filter(|(name, _)| is_meant(&state.rules, name)) {
             for listener in listeners.iter().filter_map(Weak::upgrade) {
                 listener.tell_gap(name, None);
             }
@@ -262,8 +255,8 @@ impl Topics {
         if !is_known && has_globs {
             state.globs.push(Arc::downgrade(listener));
         }
-        if has_globs && since.is_before(state.base) {
-            listener.comes_from_before();
+        if has_globs && since.is_anothers(state.base..=state.last) {
+            listener.comes_from_elsewhere();
         }
         for name in names.filter(|name| !hears(name)) {
             if !state.topics.contains_key(name) {
@@ -310,144 +303,14 @@ impl Topics {
     }
 }
 
-impl State {
-    /// All who listen to something, each once.
-    fn listeners(&self) -> Vec<Arc<Listener>> {
-        let named = self.topics.values().flat_map(|topic| &topic.listeners);
-        let absent = self.absent.iter().flat_map(|(_, listeners)| listeners);
-        let all = named.chain(&self.globs).chain(absent).filter_map(Weak::upgrade);
-        let mut seen = HashSet::new();
-        all.filter(|listener| seen.insert(Arc::as_ptr(listener))).collect()
-    }
-
-    /// The topics that are known and wanted, each once.
-    fn fitting(&self, wanted: &[Pattern]) -> HashSet<Arc<str>> {
-        let (names, globs): (Vec<_>, Vec<_>) =
-            wanted.iter().partition(|pattern| pattern.is_literal());
-        let named = names.into_iter().filter_map(|name| self.topics.get_key_value(name.as_str()));
-        let mut fitting: HashSet<_> = named.map(|(name, _)| Arc::clone(name)).collect();
-        if !globs.is_empty() {
-            let fits = |name: &&Arc<str>| globs.iter().any(|glob| glob.matches(name));
-            fitting.extend(self.topics.keys().filter(fits).cloned());
-        }
-        fitting
-    }
-
-    /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
-    /// them. Where its topic is not named, and several of the `count` have an event by that id, the earliest is meant:
-    /// better twice than never. Whether there is such an event in what the listener may not hear, it does not
-    /// learn.
-    fn of_all(
-        &self,
-        since: &Resume,
-        listener: &Listener,
-        (fitting, count): (&HashSet<Arc<str>>, usize),
-    ) -> Resume {
-        let number = |name: &str, id| {
-            let topic = self.topics.get(name).filter(|topic| listener.may_hear(&topic.rule))?;
-            topic.ring.number_of(id)
-        };
-        let found = match since {
-            Resume::Event(topic, id) => number(topic, *id),
-            Resume::Id(id) if count > 1 => {
-                fitting.iter().filter_map(|name| number(name, *id)).min()
-            }
-            _ => None,
-        };
-        found.map_or_else(|| since.clone(), Resume::Number)
-    }
-
-    /// Makes a topic known. False where no row names it.
-    fn add_topic(&mut self, name: &str) -> bool {
-        let Some(rule) = rule(&self.rules, name).cloned() else { return false };
-        if self.topics.len() >= MOST_TOPICS {
-            self.forget_one();
-        }
-        let name: Arc<str> = name.into();
-        let fits = |listener: &Arc<Listener>| listener.wants(&name) && listener.may_hear(&rule);
-        let by_globs = self.globs.iter().filter_map(Weak::upgrade).filter(fits);
-        let mut listeners: Vec<_> =
-            by_globs.map(|listener| (Arc::as_ptr(&listener), listener)).collect();
-        let back = self.absent.take(&name);
-        for listener in back.into_iter().filter(fits) {
-            // Its ids do not go on where they were.
-            listener.tell_gap(&name, None);
-            listeners.push((Arc::as_ptr(&listener), listener));
-        }
-        listeners.sort_unstable_by_key(|(place, _)| *place);
-        listeners.dedup_by_key(|(place, _)| *place);
-        let listeners = listeners.iter().map(|(_, listener)| Arc::downgrade(listener)).collect();
-        // A topic that was forgotten may come back: its numbers go on, too.
-        let ring = Ring::new(self.last.max(self.base), self.forgotten);
-        self.silence.enter(&name);
-        self.topics.insert(name, Topic { rule, ring, listeners });
-        true
-    }
-
-    /// Lets somebody listen to a topic that is known, where it may: what it has missed.
-    fn join(&mut self, listener: &Arc<Listener>, name: &str, since: &Resume) -> Vec<Arc<Told>> {
-        let base = self.base;
-        let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
-        let name = Arc::clone(name);
-        let Some(topic) = self.topics.get_mut(&name) else { return Vec::new() };
-        if !listener.may_hear(&topic.rule) {
-            return Vec::new();
-        }
-        topic.listeners.push(Arc::downgrade(listener));
-        let Since::Events { gap, events } = topic.ring.since(since.of(&name), base) else {
-            return Vec::new();
-        };
-        if let Some(missing) = gap {
-            listener.tell_gap(&name, missing);
-        }
-        events
-    }
-
-    /// Somebody does not listen to these any more, by the names or globs that it gave.
-    fn left(&mut self, listener: &Arc<Listener>, patterns: &[Pattern]) {
-        self.absent.leave(listener, patterns);
-        if !listener.has_globs() {
-            self.globs.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
-        }
-        self.silence.departures().count();
-    }
-
-    fn forget_one(&mut self) {
-        let topics = &self.topics;
-        let look = |name: &str| {
-            topics.get(name).map(|topic| Look {
-                last_number: topic.ring.last_number(),
-                is_heard: topic.listeners.iter().any(|listener| listener.strong_count() > 0),
-            })
-        };
-        let Some(name) = self.silence.take(look) else { return };
-        let Some(topic) = self.topics.remove(&name) else { return };
-        self.kept -= topic.ring.bytes();
-        self.forgotten = self.forgotten.max(topic.ring.last_number());
-        let names =
-            |listener: &&Weak<Listener>| listener.upgrade().is_some_and(|it| it.names(&name));
-        self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
-    }
-
-    /// Lets go of the oldest events of whichever topic keeps most, until what is kept fits: a noisy topic
-    /// costs a quiet one nothing.
-    fn make_room(&mut self) {
-        while self.kept > MOST_KEPT {
-            let rings = self.topics.values_mut().map(|topic| &mut topic.ring);
-            let largest = rings.filter(|ring| ring.bytes() > 0).max_by_key(|ring| ring.bytes());
-            let Some(ring) = largest else { return };
-            self.kept -= ring.let_go();
-        }
-    }
-}
-
 /// A number that no earlier process has reached, at up to a million events a second, and that
-/// JavaScript can count on from.
+/// JavaScript can count on from. Processes that start one after the other have other ones.
 fn first_number(now: SystemTime) -> u64 {
     /// The beginning of 2024.
-    const BEGIN: u64 = 1_704_067_200;
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(BEGIN, |since| since.as_secs());
-    seconds.saturating_sub(BEGIN) << 20
+    const BEGIN: Duration = Duration::from_secs(1_704_067_200);
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(BEGIN).saturating_sub(BEGIN);
+    let fraction = (u64::from(since.subsec_nanos()) << 20) / 1_000_000_000;
+    (since.as_secs() << 20) + fraction
 }
 
 #[cfg(test)]

@@ -78,17 +78,19 @@ impl Ring {
         told.size()
     }
 
-    /// What there is behind a point. Ids before `base` are an earlier process's.
-    pub(super) fn since(&self, point: Point, base: u64) -> Since {
+    /// What there is behind a point. The numbers of this process go from `base` on, and so far to `last`: others
+    /// are another's, before this one or beside it, and nothing is known of what that has told.
+    pub(super) fn since(&self, point: Point, (base, last): (u64, u64)) -> Since {
         let (gap, skip) = match point {
             Point::Now => return Since::Nothing,
             // There was nothing to miss. An id is never above its event's number.
-            Point::Id(id) if self.last_number == 0 && id >= self.gone.max(base) => {
+            Point::Id(id)
+                if self.last_number == 0 && (self.gone.max(base)..=last).contains(&id) =>
+            {
                 return Since::Nothing;
             }
             Point::Id(id) if id == self.last_id => return Since::Nothing,
-            // Somebody else's count.
-            Point::Id(id) if id > self.last_id => (Some(None), self.kept.len()),
+            Point::Id(id) if id > self.last_id => (Some(None), 0),
             Point::Id(id) => {
                 let oldest = self.last_id + 1 - self.kept.len() as u64;
                 // Before the topic's beginning nobody knows how many there were.
@@ -97,6 +99,7 @@ impl Ring {
                 let gap = if known { (missing > 0).then_some(Some(missing)) } else { Some(None) };
                 (gap, self.kept.partition_point(|told| told.id() <= id))
             }
+            Point::Number(number) if number > last => (Some(None), 0),
             Point::Number(number) => {
                 let known = number >= base && number >= self.gone;
                 let gap = if known { None } else { Some(None) };

@@ -1,6 +1,7 @@
 //! A listener, and what waits for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -51,12 +52,13 @@ impl Resume {
         ids.into_iter().flatten()
     }
 
-    /// Whether it is a place among all topics that lies before this one: then nobody knows which there were.
-    pub(super) fn is_before(&self, base: u64) -> bool {
+    /// Whether it is a place among all topics, and none of this process's numbers: then nobody knows which topics
+    /// there were.
+    pub(super) fn is_anothers(&self, numbers: RangeInclusive<u64>) -> bool {
         match self {
             Resume::Now | Resume::Ids(_) => false,
             Resume::Id(number) | Resume::Event(_, number) | Resume::Number(number) => {
-                *number < base
+                !numbers.contains(number)
             }
         }
     }
@@ -180,8 +182,8 @@ impl Subscription {
 
 #[derive(Default)]
 pub(super) struct Listener {
-    /// It listened by globs to an earlier process, whose topics nobody knows.
-    was_away: AtomicBool,
+    /// It listened by globs to another process, whose topics nobody knows.
+    was_elsewhere: AtomicBool,
     caller: Mutex<Caller>,
     wanted: Mutex<Vec<Pattern>>,
     waiting: Mutex<Waiting>,
@@ -240,15 +242,15 @@ impl Listener {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It goes on where it was with an earlier process, by globs.
-    pub(super) fn comes_from_before(&self) {
-        self.was_away.store(true, Ordering::Relaxed);
+    /// It goes on where it was with another process, by globs.
+    pub(super) fn comes_from_elsewhere(&self) {
+        self.was_elsewhere.store(true, Ordering::Relaxed);
     }
 
     /// Whether it may have missed events of a topic that had none here yet, unless it named that: then it
     /// has been told.
-    pub(super) fn was_away_before(&self, topic: &str) -> bool {
-        self.was_away.load(Ordering::Relaxed) && !self.names(topic)
+    pub(super) fn was_elsewhere(&self, topic: &str) -> bool {
+        self.was_elsewhere.load(Ordering::Relaxed) && !self.names(topic)
     }
 
     pub(super) fn wants(&self, topic: &str) -> bool {

@@ -3,9 +3,11 @@ use crate::fault::FaultKind;
 use crate::route::access::Grant;
 use std::time::Duration;
 
+use super::state::{MOST_KEPT, MOST_TOPICS};
 use super::*;
 
 mod forgetting;
+mod rows;
 
 fn rule_of(pattern: &str, keep: usize, lag: Lag) -> TopicRule {
     TopicRule {
@@ -112,7 +114,9 @@ fn who_was_away_hears_what_it_missed_or_how_much() {
     assert_eq!(resumed(Resume::Id(base + 5)), [""; 0]);
     assert_eq!(resumed(Resume::Id(base + 1)), ["a gap Some(1)", "a 3", "a 4", "a 5"]);
     assert_eq!(resumed(Resume::Id(7)), ["a gap None", "a 3", "a 4", "a 5"]);
-    assert_eq!(resumed(Resume::Id(u64::MAX)), ["a gap None"]);
+    // Another gateway's: nobody knows where that was.
+    assert_eq!(resumed(Resume::Id(u64::MAX)), ["a gap None", "a 3", "a 4", "a 5"]);
+    assert_eq!(resumed(Resume::Number(u64::MAX)), ["a gap None", "a 3", "a 4", "a 5"]);
     assert_eq!(resumed(Resume::Ids([("a".to_owned(), base + 4)].into())), ["a 5"]);
     publish(&topics, "b", 1);
     publish(&topics, "a", 1);
@@ -159,11 +163,12 @@ fn one_id_for_several_topics_is_the_place_of_its_event_in_all_of_them() {
 }
 
 #[test]
-fn globs_that_go_on_behind_an_earlier_process_hear_of_a_gap_in_each_topic() {
+fn globs_that_go_on_behind_another_process_hear_of_a_gap_in_each_topic() {
     let topics = Topics::new(vec![rule_of("?", 3, Lag::Tell)]);
     let resumed =
         |resume| topics.subscribe(Caller::NOBODY, &patterns(&["?"]), &resume).expect("admitted");
     let by_number = resumed(Resume::Number(7));
+    let by_later_number = resumed(Resume::Number(u64::MAX));
     let by_ids = resumed(Resume::Ids([("a".to_owned(), 7)].into()));
     let now = resumed(Resume::Now);
     publish(&topics, "a", 2);
@@ -173,6 +178,7 @@ fn globs_that_go_on_behind_an_earlier_process_hear_of_a_gap_in_each_topic() {
         heard.iter().map(|told| told[..5].to_owned()).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(words(&by_number).matches("gap").count(), 2, "each once");
+    assert_eq!(words(&by_later_number).matches("gap").count(), 2, "each once");
     assert_eq!(words(&by_ids).matches("a gap").count(), 1, "of what it has heard");
     assert_eq!(words(&now).matches("gap").count(), 0);
 }

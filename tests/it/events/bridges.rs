@@ -59,15 +59,17 @@ async fn a_circle_that_the_table_does_not_show_ends() {
     assert!(gateway.metric("genkan_events_total", &[]).await <= 18.0);
 }
 
+/// What `genkan check` says of rows.
+fn checked(rows: &str) -> String {
+    let folder = Folder::new();
+    let file = folder.path().join("genkan.toml");
+    std::fs::write(&file, rows).expect("written");
+    let output = genkan().args(["check", "--config"]).arg(&file).output().expect("it runs");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
 #[test]
 fn what_is_wrong_with_a_row_is_told_with_its_mend() {
-    let checked = |rows: &str| {
-        let folder = Folder::new();
-        let file = folder.path().join("genkan.toml");
-        std::fs::write(&file, rows).expect("written");
-        let output = genkan().args(["check", "--config"]).arg(&file).output().expect("it runs");
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-    };
     for (row, expected) in [
         ("from = \"hub:a.b\"\nto = [\"hub:a.b\"]", "in a circle"),
         ("from = \"hub:a.*\"\nto = [\"hub:a.$1\"]", "in a circle"),
@@ -84,6 +86,20 @@ fn what_is_wrong_with_a_row_is_told_with_its_mend() {
         ("from = \"hub:a.*\"\nto = [\"hub:b.$2\"]", "`$2`"),
         ("from = \"hub:a.b\"\nto = [\"hub:juno.activated\"]", "the hub's own hook"),
         ("from = \"hub:a.b\"\nto = [\"web:nobody\"]", "no [[topics]] row names that topic"),
+        ("from = \"hub:a.*\"\nto = [\"web:nobody.$1\"]", "with `match = \"nobody.*\"`"),
+        (
+            "from = \"hub:a.*\"\nto = [\"hub:b.$1\"]\n[[bridges]]\nfrom = \"hub:a.*\"\nto = [\"hub:b.$1\"]",
+            "[[bridges]] #1 and #2 would bring each event of `hub:a.*` to `hub:b.$1` twice",
+        ),
+        ("from = \"hub:a.b\"\nto = [\"hub:b.c\", \"hub:b.c\"]", "[[bridges]] #1 would bring"),
+        (
+            "from = \"hub:a.*\"\nto = [\"hub:b.$1\"]\n[[bridges]]\nfrom = \"hub:a.c\"\nto = [\"hub:b.c\"]",
+            "[[bridges]] #1 and #2 bring some events to `hub:b.$1` twice",
+        ),
+        (
+            "from = \"hub:pp.*\"\nto = [\"web:pp.$1\"]\n[[topics]]\nmatch = \"pp.*\"\nfrom = \"hub:pp.*\"",
+            "[[bridges]] #1 and [[topics]] #1 both bring what comes from `hub:pp.*` to `web:pp.$1`",
+        ),
         ("from = \"hub:a\"\nto = [\"web:nobody\"]", "MODULE.HOOK"),
         ("from = \"hub:a.b\"", "needs `to`"),
         ("to = [\"hub:a.b\"]", "needs `from`"),
@@ -91,5 +107,54 @@ fn what_is_wrong_with_a_row_is_told_with_its_mend() {
     ] {
         let said = checked(&format!("[[bridges]]\n{row}\n"));
         assert!(said.contains(expected), "{row}:\n{said}");
+    }
+    for row in [
+        "from = \"hub:a.*\"\nto = [\"web:x.$1\"]\n[[bridges]]\nfrom = \"hub:*.b\"\nto = [\"web:x.$1\"]",
+        "from = \"hub:a.*\"\nto = [\"web:x.$1\"]\n[[topics]]\nmatch = \"a.*\"\nfrom = \"hub:a.*\"",
+        "from = \"hub:a.b\"\nto = [\"web:a.b\"]\n[[topics]]\nmatch = \"a.b\"\n\
+         [[topics]]\nmatch = \"a.*\"\nfrom = \"hub:a.*\"",
+    ] {
+        let said = checked(&format!("[[bridges]]\n{row}\n[[topics]]\nmatch = \"x.*\"\n"));
+        assert!(!said.contains("twice"), "{row}:\n{said}");
+    }
+}
+
+#[test]
+fn rows_whose_topics_are_all_an_earlier_rows_are_told() {
+    for (rows, expected) in [
+        (
+            "match = \"a.*\"\n[[topics]]\nmatch = \"a.b\"",
+            "[[topics]] #2 has no topics: [[topics]] #1 with \"a.*\" names all that \"a.b\" does",
+        ),
+        (
+            "match = \"a.*\"\nfrom = \"hub:a.*\"\n[[topics]]\nmatch = \"a.*\"\nfrom = \"hub:a.*\"",
+            "has no topics",
+        ),
+        (
+            "match = \"a.b*\"\n[[topics]]\nmatch = \"a.*\"\nfrom = \"hub:a.b\"",
+            "events of \"hub:a.b\" are topics of [[topics]] #1 with \"a.b*\"",
+        ),
+    ] {
+        let said = checked(&format!("[[topics]]\n{rows}\n"));
+        assert!(said.contains(expected), "{rows}:\n{said}");
+    }
+    let rows =
+        "match = \"a.b*\"\nfrom = \"hub:a.*\"\n[[topics]]\nmatch = \"a.*\"\nfrom = \"hub:a.*\"";
+    let said = checked(&format!("[[topics]]\n{rows}\n"));
+    assert!(!said.contains("topics]]"), "{said}");
+}
+
+#[tokio::test]
+async fn a_row_in_front_of_one_for_the_rest_has_its_topics_alone() {
+    let rows = "[[topics]]\nmatch = \"shop.secret*\"\nfrom = \"hub:shop.*\"\n\
+                [[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{rows}")).await;
+    let mut shop = module(&gateway, "shop").await;
+    let mut listener = Listener::listen(&gateway, "?topic=shop.*").await;
+    for (number, hook) in ["secret1", "sold", "secret1", "sold"].into_iter().enumerate() {
+        trigger(&mut shop, hook, json!({ "n": number })).await;
+    }
+    for number in 0..4 {
+        assert_eq!(listener.event().await.data["data"]["n"], number, "each once");
     }
 }

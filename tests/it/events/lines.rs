@@ -137,8 +137,17 @@ retries = 3
 [[bridges]]
 from = "bus:orders.created"
 to = ["rabbit:queue/copies"]
+[[bridges]]
+from = "bus:secret.plan"
+to = ["web:secret.plan"]
 [[topics]]
 match = "orders.*"
+[[topics]]
+match = "secret.p*"
+from = "bus:secret.*"
+[[topics]]
+match = "secret.*"
+from = "bus:secret.*"
 "#;
 
 async fn explained(arguments: &[&str]) -> (i32, String, String) {
@@ -171,6 +180,16 @@ async fn explain_shows_where_an_event_goes_and_what_is_promised() {
     assert_eq!(second["to"][0]["promise"], "at most once", "its source keeps nothing");
     assert_eq!(way["topics"][0]["topic"], "orders.created");
     assert_eq!(way["topics"].as_array().map(Vec::len), Some(1));
+    assert_eq!(way["topics"][0]["times"], json!(null), "by one way");
+    let (_, out, _) = explained(&["--json", "--event", "bus:secret.plan"]).await;
+    let way: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        way["topics"],
+        json!([
+            {"topic": "secret.plan", "row": 2, "times": 2, "match": "secret.p*", "promise": "at most once"},
+        ]),
+        "a topic is its first row's"
+    );
     let (status, out, _) = explained(&["--event", "bus:nobody.asks"]).await;
     assert_eq!((status, out.contains(r#""bridges":[]"#)), (1, true), "{out}");
     for (place, words) in [

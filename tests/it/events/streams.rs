@@ -69,6 +69,23 @@ async fn who_comes_back_hears_what_it_missed_or_that_it_is_gone() {
 }
 
 #[tokio::test]
+async fn who_comes_from_another_gateway_hears_of_a_gap_and_what_is_kept() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut first = Listener::listen(&gateway, "?topic=shop.sold").await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    let id: u64 = first.event().await.id.parse().expect("a number");
+    let later = format!("Last-Event-ID: {}\r\n", id + 1_000_000);
+    for query in ["?topic=shop.sold", "?topic=shop.*"] {
+        let mut back = Listener::open(&gateway, query, &later).await;
+        back.greeted().await;
+        let gap = back.next().await.expect("a gap");
+        assert_eq!((&*gap.kind, &gap.data["missed"]), ("gap", &json!(null)), "{query}");
+        assert_eq!(back.event().await.data["data"]["n"], 1, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn who_says_no_more_and_reads_hears_what_comes() {
     let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
     let left = Listener::listen(&gateway, "?topic=shop.sold").await;

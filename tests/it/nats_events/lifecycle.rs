@@ -76,6 +76,29 @@ async fn who_listens_is_told_of_what_new_settings_of_the_upstream_may_have_cost(
 }
 
 #[tokio::test]
+async fn whoever_listens_is_told_where_a_new_row_takes_its_topic() {
+    let nats = Nats::start();
+    let gateway = gateway(&nats, TOPIC).await;
+    let client = nats.client().await;
+    carries(&gateway, &client, "shop.probe", "bus:shop.*").await;
+    let mut sold = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let mut other = Listener::listen(&gateway, "?topic=shop.other").await;
+    let front = "[[topics]]\nmatch = \"shop.s*\"\nfrom = \"bus:shop.*\"\n";
+    gateway.write_config(&config(&nats, &format!("{front}{TOPIC}")));
+    gateway.hang_up();
+    let heard = sold.next().await.expect("a gap");
+    assert_eq!((heard.kind.as_str(), &heard.data["missed"]), ("gap", &json!(null)));
+    for subject in ["shop.sold", "shop.other", "shop.sold"] {
+        client.publish(subject, "7".into()).await.expect("published");
+    }
+    assert_eq!(other.event().await.data["data"], 7, "no gap, since its row has stayed");
+    let (first, second) = (sold.event().await.data, sold.event().await.data);
+    assert_eq!(second["id"].as_u64(), first["id"].as_u64().map(|id| id + 1));
+    client.publish("shop.sold", "8".into()).await.expect("published");
+    assert_eq!(sold.event().await.data["data"], 8, "each once");
+}
+
+#[tokio::test]
 async fn two_gateways_share_a_bridge_and_each_has_its_topics() {
     let nats = Nats::start();
     let rows = format!("[[bridges]]\nfrom = \"bus:in\"\nto = [\"bus:out\"]\n{TOPIC}");

@@ -1,0 +1,153 @@
+//! Rows that bring the same events to the same place, where they would come twice, and topics rows whose
+//! topics are all an earlier row's.
+
+use std::collections::HashMap;
+
+use super::bridge::globbed;
+use super::secret::quoted;
+use super::section::Section;
+use crate::event::{fill, meeting, reached};
+use crate::route::bridge::{Bridge, Place, Topic, WEB};
+use crate::route::first_words::FirstWords;
+use crate::route::index::RowIndex;
+use crate::route::pattern::Pattern;
+
+/// The `[[topics]]` rows as they are read.
+#[derive(Default)]
+pub(super) struct TopicRows {
+    rows: Vec<Topic>,
+    index: RowIndex,
+}
+
+impl TopicRows {
+    /// Adds the row that was read next. Warns of one that an earlier one leaves nothing to.
+    pub(super) fn add(&mut self, section: &Section<'_>, row: Topic) {
+        let title = section.title();
+        if let Some(earlier) = self.covering(&row.pattern) {
+            let message = format!(
+                "{title} has no topics: {earlier} names all that {} does, and a topic is its first row's: \
+                 move this row above it",
+                quoted(row.pattern.as_str())
+            );
+            section.warn("match", message);
+        } else if let Some((from, name)) =
+            row.from.as_ref().and_then(|from| Some((from, named(from)?)))
+            && let Some(earlier) = self.covering(&Pattern::new(&globbed(name)))
+        {
+            let message = format!(
+                "{title}: events of {} are topics of {earlier}, which come by that row's `from` and by bridges \
+                 alone: nobody would hear any: move this row above it, or give that row this `from`",
+                quoted(&from.to_string())
+            );
+            section.warn("from", message);
+        }
+        self.index.add(self.rows.len(), &row.pattern);
+        self.rows.push(row);
+    }
+
+    /// All of them, in the order of the file.
+    pub(super) fn into_rows(self) -> Vec<Topic> {
+        self.rows
+    }
+
+    /// The first row that has all topics that a glob fits.
+    fn covering(&self, topics: &Pattern) -> Option<String> {
+        let covers = |row: usize| self.rows[row].pattern.covers(topics);
+        let row = self.index.first(topics.as_str(), covers)?;
+        let pattern = quoted(self.rows[row].pattern.as_str());
+        Some(format!("[[topics]] #{} with {pattern}", row + 1))
+    }
+}
+
+/// The names of a source's events; `None` where they have names of their own, as in a folder.
+pub(super) fn named(from: &Place) -> Option<&str> {
+    Some(from.address.as_str()).filter(|from| !from.contains('/'))
+}
+
+/// Reports bridges that are alike, and warns of those that have some events in common, with each other or with
+/// a row of topics.
+pub(super) fn check(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
+    let mut known: HashMap<(&Place, &Place), usize> = HashMap::new();
+    for (number, bridge) in bridges.iter().enumerate() {
+        for to in &bridge.to {
+            if let Some(before) = known.insert((&bridge.from, to), number) {
+                let message = format!(
+                    "{} would bring each event of `{}` to `{to}` twice: name it once",
+                    both(before, number),
+                    bridge.from
+                );
+                root.problem("bridges", message);
+            }
+        }
+    }
+    let sources = FirstWords::of(bridges.iter().map(|bridge| bridge.from.address.as_str()));
+    for (number, bridge) in bridges.iter().enumerate() {
+        let others = sources.may_meet(&bridge.from.address).into_iter();
+        for other in others.filter(|other| *other > number) {
+            if let Some(to) = common(bridge, &bridges[other]) {
+                let message = format!(
+                    "{} bring some events to `{to}` twice, what comes from `{}` and from `{}`: \
+                     let one of them leave out what the other brings",
+                    both(number, other),
+                    bridge.from,
+                    bridges[other].from
+                );
+                root.warn("bridges", message);
+            }
+        }
+    }
+    let sources = topics.iter().map(|row| row.from.as_ref().map_or("", |from| &from.address));
+    let sources = FirstWords::of(sources);
+    for (number, bridge) in bridges.iter().enumerate() {
+        for row in sources.may_meet(&bridge.from.address) {
+            let earlier = &topics[..row];
+            if let Some(to) = shown(bridge, &topics[row], earlier) {
+                let message = format!(
+                    "[[bridges]] #{} and [[topics]] #{} both bring what comes from `{}` to `{to}`: browsers \
+                     would hear it twice: leave the bridge to `{to}` out, or that row's `from`",
+                    number + 1,
+                    row + 1,
+                    bridge.from
+                );
+                root.warn("bridges", message);
+            }
+        }
+    }
+}
+
+fn both(one: usize, other: usize) -> String {
+    match one == other {
+        true => format!("[[bridges]] #{}", one + 1),
+        false => format!("[[bridges]] #{} and #{}", one + 1, other + 1),
+    }
+}
+
+/// A place to which two bridges bring the same event. Those that are alike are told of otherwise.
+fn common<'a>(one: &'a Bridge, other: &Bridge) -> Option<&'a Place> {
+    let event = common_event(&one.from, &other.from)?;
+    let filled = |bridge: &Bridge, to: &Place| {
+        Some(fill(&to.address, &reached(&bridge.from.address, &event)?))
+    };
+    one.to.iter().find(|to| {
+        let mut others = other.to.iter().filter(|there| there.upstream == to.upstream);
+        let is_alike = |there: &Place| one.from == other.from && *there == **to;
+        others.any(|there| !is_alike(there) && filled(one, to) == filled(other, there))
+    })
+}
+
+/// A topic to which a bridge brings what a row brings too.
+fn shown<'a>(bridge: &'a Bridge, row: &Topic, earlier: &[Topic]) -> Option<&'a Place> {
+    let event = common_event(&bridge.from, row.from.as_ref()?)?;
+    let name = event.rsplit('/').next().unwrap_or(&event);
+    let topics = Pattern::new(name);
+    let is_its = row.pattern.meets(&topics)
+        && !earlier.iter().any(|earlier| earlier.pattern.covers(&topics));
+    let captures = reached(&bridge.from.address, &event)?;
+    let mut shown = bridge.to.iter().filter(|to| is_its && to.upstream == WEB);
+    shown.find(|to| fill(&to.address, &captures) == name)
+}
+
+/// What comes from two places alike.
+fn common_event(one: &Place, other: &Place) -> Option<String> {
+    (one.upstream == other.upstream).then(|| meeting(&one.address, &other.address))?
+}

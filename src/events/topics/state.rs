@@ -1,0 +1,186 @@
+//! Which topics there are, what they keep, and who listens to them: what every use of them holds the lock of.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use super::absent::Absent;
+use super::admission::rule;
+use super::ring::{Ring, Since};
+use super::silence::{Look, Silence};
+use super::subscription::Listener;
+use super::told::Told;
+use super::{Resume, TopicRule};
+use crate::route::pattern::Pattern;
+
+/// How many topics are known at once; one that nobody listens to makes room, or else any, the one that has been
+/// silent for longest.
+pub(super) const MOST_TOPICS: usize = 10_000;
+/// What all rings hold together, in bytes.
+pub(super) const MOST_KEPT: usize = 64 << 20;
+
+pub(super) struct State {
+    pub(super) rules: Arc<[TopicRule]>,
+    pub(super) topics: HashMap<Arc<str>, Topic>,
+    /// Which of them makes room.
+    pub(super) silence: Silence,
+    /// Who listens to topics by their names that had to make room.
+    pub(super) absent: Absent,
+    /// Those whose patterns may fit topics to come.
+    pub(super) globs: Vec<Weak<Listener>>,
+    /// Bytes in all rings.
+    pub(super) kept: usize,
+    /// The number of the last event of all.
+    pub(super) last: u64,
+    /// The number of the last event of a topic that is not known any more.
+    pub(super) forgotten: u64,
+    /// Where the numbers of this process begin: behind those of any before it.
+    pub(super) base: u64,
+}
+
+pub(super) struct Topic {
+    pub(super) rule: TopicRule,
+    pub(super) ring: Ring,
+    pub(super) listeners: Vec<Weak<Listener>>,
+}
+
+impl Topic {
+    pub(super) fn leave(&mut self, listener: &Arc<Listener>) {
+        self.listeners.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
+    }
+}
+
+impl State {
+    /// All who listen to something, each once.
+    pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
+        let named = self.topics.values().flat_map(|topic| &topic.listeners);
+        let absent = self.absent.iter().flat_map(|(_, listeners)| listeners);
+        let all = named.chain(&self.globs).chain(absent).filter_map(Weak::upgrade);
+        let mut seen = HashSet::new();
+        all.filter(|listener| seen.insert(Arc::as_ptr(listener))).collect()
+    }
+
+    /// The topics that are known and wanted, each once.
+    pub(super) fn fitting(&self, wanted: &[Pattern]) -> HashSet<Arc<str>> {
+        let (names, globs): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|pattern| pattern.is_literal());
+        let named = names.into_iter().filter_map(|name| self.topics.get_key_value(name.as_str()));
+        let mut fitting: HashSet<_> = named.map(|(name, _)| Arc::clone(name)).collect();
+        if !globs.is_empty() {
+            let fits = |name: &&Arc<str>| globs.iter().any(|glob| glob.matches(name));
+            fitting.extend(self.topics.keys().filter(fits).cloned());
+        }
+        fitting
+    }
+
+    /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
+    /// them. Where its topic is not named, and several of the `count` have an event by that id, the earliest is meant:
+    /// better twice than never. Whether there is such an event in what the listener may not hear, it does not
+    /// learn.
+    pub(super) fn of_all(
+        &self,
+        since: &Resume,
+        listener: &Listener,
+        (fitting, count): (&HashSet<Arc<str>>, usize),
+    ) -> Resume {
+        let number = |name: &str, id| {
+            let topic = self.topics.get(name).filter(|topic| listener.may_hear(&topic.rule))?;
+            topic.ring.number_of(id)
+        };
+        let found = match since {
+            Resume::Event(topic, id) => number(topic, *id),
+            Resume::Id(id) if count > 1 => {
+                fitting.iter().filter_map(|name| number(name, *id)).min()
+            }
+            _ => None,
+        };
+        found.map_or_else(|| since.clone(), Resume::Number)
+    }
+
+    /// Makes a topic known. False where no row names it.
+    pub(super) fn add_topic(&mut self, name: &str) -> bool {
+        let Some(rule) = rule(&self.rules, name).cloned() else { return false };
+        if self.topics.len() >= MOST_TOPICS {
+            self.forget_one();
+        }
+        let name: Arc<str> = name.into();
+        let fits = |listener: &Arc<Listener>| listener.wants(&name) && listener.may_hear(&rule);
+        let by_globs = self.globs.iter().filter_map(Weak::upgrade).filter(fits);
+        let mut listeners: Vec<_> =
+            by_globs.map(|listener| (Arc::as_ptr(&listener), listener)).collect();
+        let back = self.absent.take(&name);
+        for listener in back.into_iter().filter(fits) {
+            // Its ids do not go on where they were.
+            listener.tell_gap(&name, None);
+            listeners.push((Arc::as_ptr(&listener), listener));
+        }
+        listeners.sort_unstable_by_key(|(place, _)| *place);
+        listeners.dedup_by_key(|(place, _)| *place);
+        let listeners = listeners.iter().map(|(_, listener)| Arc::downgrade(listener)).collect();
+        // A topic that was forgotten may come back: its numbers go on, too.
+        let ring = Ring::new(self.last.max(self.base), self.forgotten);
+        self.silence.enter(&name);
+        self.topics.insert(name, Topic { rule, ring, listeners });
+        true
+    }
+
+    /// Lets somebody listen to a topic that is known, where it may: what it has missed.
+    pub(super) fn join(
+        &mut self,
+        listener: &Arc<Listener>,
+        name: &str,
+        since: &Resume,
+    ) -> Vec<Arc<Told>> {
+        let numbers = (self.base, self.last);
+        let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
+        let name = Arc::clone(name);
+        let Some(topic) = self.topics.get_mut(&name) else { return Vec::new() };
+        if !listener.may_hear(&topic.rule) {
+            return Vec::new();
+        }
+        topic.listeners.push(Arc::downgrade(listener));
+        let Since::Events { gap, events } = topic.ring.since(since.of(&name), numbers) else {
+            return Vec::new();
+        };
+        if let Some(missing) = gap {
+            listener.tell_gap(&name, missing);
+        }
+        events
+    }
+
+    /// Somebody does not listen to these any more, by the names or globs that it gave.
+    pub(super) fn left(&mut self, listener: &Arc<Listener>, patterns: &[Pattern]) {
+        self.absent.leave(listener, patterns);
+        if !listener.has_globs() {
+            self.globs.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
+        }
+        self.silence.departures().count();
+    }
+
+    pub(super) fn forget_one(&mut self) {
+        let topics = &self.topics;
+        let look = |name: &str| {
+            topics.get(name).map(|topic| Look {
+                last_number: topic.ring.last_number(),
+                is_heard: topic.listeners.iter().any(|listener| listener.strong_count() > 0),
+            })
+        };
+        let Some(name) = self.silence.take(look) else { return };
+        let Some(topic) = self.topics.remove(&name) else { return };
+        self.kept -= topic.ring.bytes();
+        self.forgotten = self.forgotten.max(topic.ring.last_number());
+        let names =
+            |listener: &&Weak<Listener>| listener.upgrade().is_some_and(|it| it.names(&name));
+        self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
+    }
+
+    /// Lets go of the oldest events of whichever topic keeps most, until what is kept fits: a noisy topic
+    /// costs a quiet one nothing.
+    pub(super) fn make_room(&mut self) {
+        while self.kept > MOST_KEPT {
+            let rings = self.topics.values_mut().map(|topic| &mut topic.ring);
+            let largest = rings.filter(|ring| ring.bytes() > 0).max_by_key(|ring| ring.bytes());
+            let Some(ring) = largest else { return };
+            self.kept -= ring.let_go();
+        }
+    }
+}
