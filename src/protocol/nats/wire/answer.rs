@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::request::names;
+use super::block::names;
 use super::{Dialect, nest, told};
 use crate::call::Reply;
 use crate::fault::{Fault, FaultKind, RemoteCode};

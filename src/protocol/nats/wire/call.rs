@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::block::{is_header_value, names};
 use super::headers::Headers;
-use super::request::{is_falsy, is_header_value, last_token, names};
+use super::request::is_falsy;
+use super::subject::last_token;
 use super::{Dialect, Message};
 use crate::call::{Context, Params, Payload};
 use crate::exposer::Credence;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Message;
-use super::request::flaw;
+use super::subject::flaw;
 
 /// More than any service has.
 const MOST: usize = 4096;

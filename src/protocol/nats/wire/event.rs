@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::block::{Block, is_header_value, names, travelling};
 use super::call::context;
 use super::confirm::EXPECTED_STREAM;
 use super::headers::Headers;
-use super::request::{block, flaw, is_header_value, names, travelling};
 use super::stored::Stored;
+use super::subject::flaw;
 use super::{Message, Unkept};
 use crate::call::{Context, Payload};
 use crate::event::{Event, Unusable};
@@ -115,10 +116,16 @@ fn id(message: &Message) -> Option<Arc<str>> {
 
 /// The block of an event's headers, with the stream that it is for.
 pub(in crate::protocol::nats) fn event_headers(event: &Event, stream: Option<&str>) -> String {
-    let id = Some((MESSAGE_ID, (&*event.id).into())).filter(|_| is_header_value(&event.id));
-    let hops = (names::HOPS, event.context.next_hop().to_string().into());
-    let stream = stream.map(|stream| (EXPECTED_STREAM, stream.into()));
-    block(id.into_iter().chain(stream).chain([hops]).chain(travelling(&event.context)))
+    let mut block = Block::new();
+    if is_header_value(&event.id) {
+        block.push(MESSAGE_ID, &event.id);
+    }
+    if let Some(stream) = stream {
+        block.push(EXPECTED_STREAM, stream);
+    }
+    block.push(names::HOPS, itoa::Buffer::new().format(event.context.next_hop()));
+    travelling(&event.context, |name, value| block.push(name, value));
+    block.end()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! The wire format: no I/O. `incoming` and `outgoing` are NATS's own lines, `request` and `reply`
-//! what a call that leaves and its answer look like in them, `call` and `answer` those that come in.
+//! The wire format: no I/O. `incoming` and `outgoing` are NATS's own lines, `subject`, `block`, `request`
+//! and `reply` what a call that leaves and its answer look like in them, `call` and `answer` those that come in;
+//! `headers` reads what `block` writes.
 //!
 //! A call is a request on the subject `service.method`, with the message as its body. What the
 //! body and the reply look like is the dialect's (WIRE, section 2; ADR-32 for micro).
 
 mod answer;
+mod block;
 mod call;
 mod confirm;
 mod consumer;
@@ -23,6 +25,7 @@ mod reply;
 mod request;
 mod stored;
 mod stream;
+mod subject;
 mod subscription;
 #[cfg(test)]
 mod testing;
@@ -30,6 +33,7 @@ mod told;
 mod violation;
 
 pub(super) use answer::{Answer, Asked, fault, last_error, result};
+pub(super) use block::{NO_HEADERS, describe, headers};
 pub(super) use call::{context, idempotency_key, limit, method, read};
 pub(super) use confirm::{Unstored, confirmed};
 pub(super) use consumer::{
@@ -50,11 +54,12 @@ pub(super) use offered::{inquiry_of_all, offers};
 pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe, unsubscribe};
 pub(super) use receipt::receipt;
 pub(super) use reply::{decode, is_no_responders};
-pub(super) use request::{NO_HEADERS, describe, headers, message, subject, written};
+pub(super) use request::message;
 pub(super) use stored::{
     Ack, PullStatus, Stored, ack_subject, pull_status, push_ack, push_pull, stored,
 };
 pub(super) use stream::{Flaw, ShownStream};
+pub(super) use subject::{subject, written};
 pub(super) use subscription::{Subscription, Taken, endpoint, objections, reached, subscriptions};
 pub(super) use violation::{Violation, violation};
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::reply::{bad_reply, unreadable};
-use super::request::{is_falsy, last_token};
+use super::request::is_falsy;
+use super::subject::last_token;
 use crate::call::{Payload, Request};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 use crate::json::REPLY_DEPTH;

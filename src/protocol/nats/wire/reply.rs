@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
+use super::block::names;
 use super::headers::Headers;
-use super::request::names;
 use super::{Dialect, Message, micro, nest, picom, told};
 use crate::call::{Payload, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Dialect;
 use super::discovery::{GROUP, Verb, discovery};
-use super::request::{flaw, written};
+use super::subject::{flaw, written};
 use crate::call::is_plain_name;
 use crate::route::expose::Expose;
 use crate::route::pattern::Pattern;
