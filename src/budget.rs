@@ -109,7 +109,12 @@ struct Owner {
 impl Account {
     /// A share for one message, with nothing in it.
     pub fn share(&self) -> Share {
-        Share { owner: Arc::clone(&self.0), held: 0 }
+        Share { owner: Arc::clone(&self.0), held: 0, is_queue: false }
+    }
+
+    /// A share for what waits, which may be any number of messages.
+    pub fn queue(&self) -> Share {
+        Share { owner: Arc::clone(&self.0), held: 0, is_queue: true }
     }
 
     /// The bytes that it holds now, in all of its shares.
@@ -150,14 +155,21 @@ fn add(held: &AtomicUsize, bytes: usize, limit: usize) -> bool {
 pub struct Share {
     owner: Arc<Owner>,
     held: usize,
+    is_queue: bool,
 }
 
 impl Share {
     /// Counts bytes that have come, before they are kept. Refused, they must not be kept; what
     /// was counted before stays counted.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Exceeded> {
-        self.owner.take(bytes)?;
-        self.held += bytes;
+        let size = self.held.saturating_add(bytes);
+        self.owner.take(bytes).map_err(|exceeded| match exceeded {
+            Exceeded::Connection { cap } if size > cap && !self.is_queue => {
+                Exceeded::Message { cap }
+            }
+            exceeded => exceeded,
+        })?;
+        self.held = size;
         Ok(())
     }
 
@@ -199,6 +211,11 @@ impl AsRef<[u8]> for Kept {
 /// Why a share could not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exceeded {
+    /// The message alone is more than the connection may hold: there is never room for it.
+    Message {
+        /// That part, in bytes.
+        cap: usize,
+    },
     /// The connection holds its part already.
     Connection {
         /// That part, in bytes.
@@ -215,21 +232,41 @@ impl Exceeded {
     /// As the caller is told. `outcome` is what its call had come to: one that may have run is not to be
     /// called again.
     pub fn fault(self, outcome: Outcome) -> Fault {
-        let fault = |message| Fault::new(FaultKind::Overloaded, outcome, message);
+        let fault = |message| Fault::new(self.kind(), outcome, message);
         if outcome.may_have_run() {
-            return fault(format!("{self}: there is no room for what the call has come to"));
+            return match self {
+                Exceeded::Message { .. } => fault(format!(
+                    "what the call has come to has no room: {self}: answer less, or raise `max_memory`"
+                )),
+                _ => fault(format!("{self}: there is no room for what the call has come to")),
+            };
         }
         let mend = match self {
+            Exceeded::Message { .. } => {
+                return fault(format!("{self}: send less, or raise `max_memory`"));
+            }
             Exceeded::Connection { .. } => "wait for answers before sending more",
             Exceeded::Process { .. } => "try again in a moment",
         };
         fault(format!("{self}: {mend}")).with_retry_after(RETRY_AFTER)
+    }
+
+    fn kind(self) -> FaultKind {
+        match self {
+            Exceeded::Message { .. } => FaultKind::TooLarge,
+            Exceeded::Connection { .. } | Exceeded::Process { .. } => FaultKind::Overloaded,
+        }
     }
 }
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Exceeded::Message { cap } => write!(
+                f,
+                "it is larger than {}, which is all that one connection may hold (max_memory)",
+                format_size(*cap)
+            ),
             Exceeded::Connection { cap } => write!(
                 f,
                 "this connection holds {} of payloads already, its part of max_memory",
@@ -263,6 +300,28 @@ mod tests {
     }
 
     #[test]
+    fn what_never_has_room_is_too_large_and_not_to_be_sent_again() {
+        let account = Budget::new(1_000).connection();
+        let mut share = account.share();
+        assert_eq!(share.grow(200), Ok(()));
+        let exceeded = share.grow(51).expect_err("more than a part");
+        assert_eq!(exceeded, Exceeded::Message { cap: 250 });
+        for (outcome, words) in [
+            (Outcome::NotSent, "it is larger than 250B, which is all that one connection may hold"),
+            (Outcome::Executed, "what the call has come to has no room: it is larger than 250B"),
+        ] {
+            let fault = exceeded.fault(outcome);
+            assert_eq!((fault.kind(), fault.outcome()), (FaultKind::TooLarge, outcome));
+            assert!(fault.message().starts_with(words), "{}", fault.message());
+            assert!(!fault.retryable() && fault.retry_after().is_none());
+        }
+        drop(share);
+        let mut waiting = account.queue();
+        assert_eq!(waiting.grow(200), Ok(()));
+        assert_eq!(waiting.grow(51), Err(Exceeded::Connection { cap: 250 }), "of several");
+    }
+
+    #[test]
     fn all_together_hold_the_limit_and_no_more() {
         let budget = Budget::new(1_000);
         let mut shares: Vec<Share> = (0..5).map(|_| budget.connection().share()).collect();
@@ -283,7 +342,7 @@ mod tests {
         let mut share = budget.upstream().share();
         assert_eq!(share.grow(500), Ok(()));
         budget.set_limit(600);
-        assert_eq!(share.grow(1), Err(Exceeded::Connection { cap: 300 }));
+        assert_eq!(share.grow(1), Err(Exceeded::Message { cap: 300 }));
         share.shrink(300);
         assert_eq!(share.grow(100), Ok(()));
         share.shrink(usize::MAX);

@@ -142,6 +142,12 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// The largest request to what is exposed there, or event, likewise; and of how many parts of the
+    /// memory all of them may take one. `None` where such come by replies' rules, or not at all.
+    fn largest_request(&self) -> Option<(usize, &'static str, usize)> {
+        None
+    }
+
     /// Whether [`Request::subject`] means something to it: else no route may have one.
     fn has_subjects(&self) -> bool {
         false

@@ -292,7 +292,7 @@ impl Config {
         validate::apart(root, &listeners(&admin, &ingresses));
         let max_memory = root.size("max_memory", budget::DEFAULT);
         validate::holds_messages(root, max_memory, &ingresses);
-        validate::upstreams(root, max_memory, &upstreams, &ingresses);
+        validate::upstreams(root, max_memory, (&upstreams, &exposes), &ingresses);
         Self {
             drain_timeout: root.duration("drain_timeout", DRAIN_TIMEOUT),
             timeout,

@@ -183,31 +183,68 @@ pub(super) fn holds_messages(root: &Section<'_>, max_memory: usize, ingresses: &
     }
 }
 
-/// Warns of upstreams that cannot do what they are there for beside the rest.
+/// Tells of upstreams that cannot do what they are there for beside the rest.
 pub(super) fn upstreams(
     root: &Section<'_>,
     max_memory: usize,
-    upstreams: &[UpstreamConfig],
+    (upstreams, exposes): (&[UpstreamConfig], &[ExposeConfig]),
     ingresses: &[IngressConfig],
 ) {
     holds_replies(root, max_memory, upstreams);
+    holds_requests(root, max_memory, upstreams, exposes);
     announced(root, upstreams, ingresses);
 }
 
-/// Warns of an upstream of which the largest reply never fits into the memory that it may hold.
+/// Warns of an upstream of which the largest reply does not fit into the memory that it may hold, or its
+/// caller's connection.
 fn holds_replies(root: &Section<'_>, max_memory: usize, upstreams: &[UpstreamConfig]) {
     for UpstreamConfig { name, connector, .. } in upstreams {
         let Some((largest, key)) = connector.largest_reply() else { continue };
-        if largest > max_memory / UPSTREAM_PART {
-            let path = format!("upstreams.{name}.{key}");
+        let least = largest.saturating_mul(CONNECTION_PART);
+        if least <= max_memory {
+            continue;
+        }
+        let path = format!("upstreams.{name}.{key}");
+        let place = if root.is_set("max_memory") { "max_memory" } else { &path };
+        let (whose, by) = match largest > max_memory / UPSTREAM_PART {
+            true => ("an upstream's replies may hold half", ""),
+            false => ("a caller's connection may hold a quarter", " by HTTP and WebSocket"),
+        };
+        let message = format!(
+            "{whose} of `max_memory` ({}), and `{path}` allows {} for one reply: such a one would be \
+             `too_large`{by}, though its call has run: set `max_memory` to {} at least, or `{path}` \
+             lower",
+            format_size(max_memory),
+            format_size(largest),
+            format_size(least),
+        );
+        root.warn(place, message);
+    }
+}
+
+/// Reports an upstream of which the largest request to what is exposed there has no room.
+fn holds_requests(
+    root: &Section<'_>,
+    max_memory: usize,
+    upstreams: &[UpstreamConfig],
+    exposes: &[ExposeConfig],
+) {
+    for UpstreamConfig { name, connector, .. } in upstreams {
+        let Some((largest, key, part)) = connector.largest_request() else { continue };
+        let path = format!("upstreams.{name}.{key}");
+        let is_used = root.is_set(&path) || exposes.iter().any(|row| row.is_on(name));
+        let least = largest.saturating_mul(part);
+        if least > max_memory && is_used {
             let place = if root.is_set("max_memory") { "max_memory" } else { &path };
             let message = format!(
-                "an upstream's replies may hold half of `max_memory` ({}), and `{path}` allows {} for \
-                 one: such a reply would be `overloaded`: raise `max_memory`, or lower `{path}`",
+                "requests that come in over `{name}` may hold {} of `max_memory` ({}), and `{path}` \
+                 allows {} for one: set `max_memory` to {} at least, or `{path}` lower",
+                if part == CONNECTION_PART { "a quarter" } else { "half" },
                 format_size(max_memory),
                 format_size(largest),
+                format_size(least),
             );
-            root.warn(place, message);
+            root.problem(place, message);
         }
     }
 }

@@ -131,14 +131,18 @@ async fn answers_that_nobody_reads_fill_no_memory() {
 
 /// What ran is not to be repeated, which 429 and `Retry-After` would have every client do.
 #[tokio::test]
-async fn an_answer_that_has_no_place_asks_for_no_repetition() {
+async fn an_answer_that_never_has_a_place_asks_for_no_repetition() {
     let limits =
         "max_memory = \"128KiB\"\n[http]\nmax_body = \"16KiB\"\n[hub]\nmax_line = \"16KiB\"\n";
     let echo = Echo::with(limits).await;
     let answer = echo.gateway.post("/call/echo/large", &[], "").await;
     let problem = answer.json();
-    assert_eq!((&problem["kind"], &problem["outcome"]), (&json!("overloaded"), &json!("executed")));
-    assert_eq!((answer.status, answer.header("retry-after")), (503, None), "{problem}");
+    assert_eq!((&problem["kind"], &problem["outcome"]), (&json!("too_large"), &json!("executed")));
+    assert_eq!((answer.status, answer.header("retry-after")), (413, None), "{problem}");
+    assert!(
+        problem["detail"].as_str().is_some_and(|text| text.contains("`max_memory`")),
+        "{problem}"
+    );
     assert_eq!(echo.called(), ["large"]);
 }
 

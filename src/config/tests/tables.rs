@@ -103,6 +103,40 @@ fn a_connections_part_of_the_memory_holds_a_message() {
 }
 
 #[test]
+fn an_upstreams_part_of_the_memory_holds_a_request() {
+    for (protocol, url, most, over, part) in [
+        ("nameko", "url = \"amqp://h\"", "32MiB", "33MiB", "a quarter"),
+        ("nats", "servers = [\"nats://h\"]", "64MiB", "65MiB", "half"),
+    ] {
+        let text = |size: &str| {
+            format!(
+                "[upstreams.x]\nprotocol = \"{protocol}\"\n{url}\nmax_request = \"{size}\"\n\
+                 [[routes]]\nmatch = \"a.*\"\nupstream = \"x\"\n"
+            )
+        };
+        assert_eq!(said(&text(most), &[]), [] as [&str; 0]);
+        let problems = said(&text(over), &[]);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        let least = if part == "half" { "130MiB" } else { "132MiB" };
+        assert_eq!(
+            problem,
+            &format!(
+                "genkan.toml:4: requests that come in over `x` may hold {part} of `max_memory` (128MiB), and \
+                 `upstreams.x.max_request` allows {over} for one: set `max_memory` to {least} at least, or \
+                 `upstreams.x.max_request` lower"
+            )
+        );
+    }
+    let exposed = "max_memory = \"3MiB\"\n[http]\nmax_body = \"64KiB\"\n[hub]\nmax_line = \"64KiB\"\n\
+                   [upstreams.x]\nprotocol = \"nameko\"\nurl = \"amqp://h\"\nmax_reply = \"64KiB\"\n\
+                   [[routes]]\nmatch = \"a.*\"\nupstream = \"hub\"\n";
+    assert_eq!(said(exposed, &[]).len(), 1, "nothing comes in over it");
+    let exposed = format!("{exposed}[[expose]]\nservice = \"a\"\non = \"x\"\n");
+    let problems = said(&exposed, &[]).join("");
+    assert!(problems.contains("`upstreams.x.max_request` allows 1MiB for one"), "{problems}");
+}
+
+#[test]
 fn what_works_and_is_hardly_meant_is_told() {
     let upstream = "[upstreams.rabbit]\nprotocol = \"nameko\"\n";
     let route = "[[routes]]\nmatch = \"a.*\"\nupstream = \"rabbit\"";
@@ -114,6 +148,16 @@ fn what_works_and_is_hardly_meant_is_told() {
         (
             format!("{upstream}url = \"amqp://h\"\nmax_reply = \"96MiB\"\n{route}"),
             "half of `max_memory`",
+        ),
+        (
+            format!("{upstream}url = \"amqp://h\"\nmax_reply = \"33MiB\"\n{route}"),
+            "a quarter of `max_memory`",
+        ),
+        (
+            "[upstreams.rabbit]\nprotocol = \"jsonrpc\"\nurl = \"http://h/\"\nmax_reply = \"64MiB\"\n"
+                .to_owned()
+                + route,
+            "set `max_memory` to 256MiB at least",
         ),
         (
             format!("{upstream}urls = [\"amqp://h/a\", \"amqp://i/b\"]\n{route}"),

@@ -134,7 +134,7 @@ mod tests {
         assert!(lines.take(&[b'x'; 20], 1_000, |_| {}));
         assert_eq!(account.held(), 0);
         lines.take(end, 1_000, |line| told.push(line.map(<[u8]>::to_vec).map_err(|(why, _)| why)));
-        assert_eq!(told, [Err(Unkept::NoRoom(Exceeded::Connection { cap: 100 }))]);
+        assert_eq!(told, [Err(Unkept::NoRoom(Exceeded::Message { cap: 100 }))]);
         // The next line fits again.
         let mut heads = Vec::new();
         assert!(lines.take(b"}\n", 1_000, |line| heads.push(line.is_ok())));

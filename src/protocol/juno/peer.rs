@@ -84,7 +84,7 @@ impl Peer {
     pub(super) fn new(write: WriteEnd, limit: usize, account: &Account) -> Self {
         let queue = Mutex::new(Queue {
             outbox: Outbox::default(),
-            share: account.share(),
+            share: account.queue(),
             batch: Vec::new(),
             offset: 0,
             writing: false,

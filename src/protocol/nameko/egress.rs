@@ -21,7 +21,7 @@ use super::wire::compression::is_packed;
 use super::wire::header_size;
 use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
-use crate::budget::Budget;
+use crate::budget::{Budget, CONNECTION_PART};
 use crate::call::{Reply, Request};
 use crate::config::audit::Advice;
 use crate::config::sites::site;
@@ -52,6 +52,10 @@ impl Connector for NamekoConnector {
 
     fn largest_reply(&self) -> Option<(usize, &'static str)> {
         Some((self.0.max_reply, "max_reply"))
+    }
+
+    fn largest_request(&self) -> Option<(usize, &'static str, usize)> {
+        Some((self.0.max_request, "max_request", CONNECTION_PART))
     }
 
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {

@@ -24,6 +24,8 @@ struct Inner {
     shares: VecDeque<Share>,
     /// Why there was no room, the last time.
     refusal: Option<Exceeded>,
+    /// More than which there is never room for.
+    largest: Option<usize>,
     closed: bool,
 }
 
@@ -47,6 +49,10 @@ impl Intake {
                 inner.shares.push_back(share);
                 true
             }
+            Err(Exceeded::Message { cap }) => {
+                inner.largest = Some(cap);
+                false
+            }
             Err(exceeded) => {
                 inner.refusal = Some(exceeded);
                 false
@@ -54,9 +60,11 @@ impl Intake {
         }
     }
 
-    /// Why a reply has lost its body for want of room; `None` where none has.
-    pub(super) fn refusal(&self) -> Option<Exceeded> {
-        self.lock().refusal
+    /// Why a reply of that size has lost its body for want of room; `None` where none has.
+    pub(super) fn refusal_of(&self, size: u64) -> Option<Exceeded> {
+        let inner = self.lock();
+        let never = inner.largest.filter(|cap| size > *cap as u64);
+        never.map(|cap| Exceeded::Message { cap }).or(inner.refusal)
     }
 
     /// The share of a reply that has come whole; `None` for one that takes none.
@@ -97,9 +105,12 @@ mod tests {
         let budget = Budget::new(40_000);
         let intake = Intake::new(budget.upstream());
         assert!(intake.admit(10_000) && intake.admit(100) && intake.admit(5_000));
-        assert_eq!((budget.held(), intake.refusal()), (15_000, None));
+        assert_eq!((budget.held(), intake.refusal_of(100)), (15_000, None));
         assert!(!intake.admit(5_001), "half of the whole is taken");
-        assert_eq!(intake.refusal(), Some(Exceeded::Connection { cap: 20_000 }));
+        assert_eq!(intake.refusal_of(5_001), Some(Exceeded::Connection { cap: 20_000 }));
+        assert!(!intake.admit(20_001), "it never has room");
+        assert_eq!(intake.refusal_of(20_001), Some(Exceeded::Message { cap: 20_000 }));
+        assert_eq!(intake.refusal_of(5_001), Some(Exceeded::Connection { cap: 20_000 }));
         let first = intake.claim(10_000).expect("its share");
         assert!(intake.claim(100).is_none(), "it takes none");
         assert_eq!((first.held(), budget.held()), (10_000, 15_000));

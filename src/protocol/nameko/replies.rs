@@ -49,8 +49,8 @@ pub(super) async fn run(
 
 /// A reply, with its share of the memory.
 fn received(intake: &Intake, properties: BasicProperties, mut data: Vec<u8>) -> Answer {
-    if lacked_room(&properties)
-        && let Some(exceeded) = intake.refusal()
+    if let Some(size) = lacked_room(&properties)
+        && let Some(exceeded) = intake.refusal_of(size)
     {
         return Answer::Overfull(exceeded);
     }

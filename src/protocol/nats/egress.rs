@@ -16,7 +16,7 @@ use super::open::Accounts;
 use super::outbox::Publication;
 use super::pending::{Answer, Closed};
 use super::wire::{self, Dialect, Unkept};
-use crate::budget::Budget;
+use crate::budget::{Budget, UPSTREAM_PART};
 use crate::call::{Deadline, Held, Reply, Request};
 use crate::config::audit::Advice;
 use crate::config::sites::site;
@@ -52,6 +52,10 @@ impl Connector for NatsConnector {
 
     fn largest_reply(&self) -> Option<(usize, &'static str)> {
         Some((self.0.max_reply, "max_reply"))
+    }
+
+    fn largest_request(&self) -> Option<(usize, &'static str, usize)> {
+        Some((self.0.max_request, "max_request", UPSTREAM_PART))
     }
 
     fn explain(&self, request: &Request<'_>) -> Result<upstream::Envelope, Fault> {

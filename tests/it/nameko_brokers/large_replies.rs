@@ -59,7 +59,7 @@ async fn one_that_exceeds_max_memory_is_never_held() {
     let gateway = gateway(&vhost, "1GiB").await;
     let before = peak(&gateway);
     for answer in calls(&gateway, "orders.huge", 3).await {
-        as_fault(&answer).is("overloaded", "executed");
+        as_fault(&answer).is("too_large", "executed");
     }
     let grown = peak(&gateway) - before;
     println!("three replies of 60 MiB: {} KiB more", grown / 1024);

@@ -173,6 +173,6 @@ async fn an_answer_without_a_place_is_a_fault() {
     let mut socket = WebSocket::open(&echo.gateway.http).await;
     let answer = socket.ask(call(1, "large")).await;
     let fault = as_fault(&answer);
-    fault.is("overloaded", "executed");
+    fault.is("too_large", "executed");
     assert_eq!(socket.ask(call(2, "x")).await["result"], 2, "the socket goes on");
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::envelope::invalid;
 use super::Http;
-use crate::budget::{Account, Exceeded, Share};
+use crate::budget::{Account, Share};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
 
@@ -84,11 +84,7 @@ pub(super) fn place(account: &Account, size: usize) -> Result<Option<Share>, Fau
         return Ok(None);
     }
     let mut share = account.share();
-    let no_place = |exceeded: Exceeded| {
-        let message = format!("the call ran, and its answer has no place: {exceeded}");
-        Fault::new(FaultKind::Overloaded, Outcome::Executed, message)
-    };
-    share.grow(size).map_err(no_place)?;
+    share.grow(size).map_err(|exceeded| exceeded.fault(Outcome::Executed))?;
     Ok(Some(share))
 }
 

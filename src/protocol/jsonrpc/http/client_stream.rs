@@ -68,7 +68,7 @@ impl<S> ClientStream<S> {
             blocked: false,
             unflushed: false,
             head: 0,
-            share: account.share(),
+            share: account.queue(),
             last_said: 0,
             search: None,
             ahead: 0,

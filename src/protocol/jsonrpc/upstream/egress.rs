@@ -78,6 +78,10 @@ impl Connector for JsonRpcConnector {
         self.settings.places.iter().filter_map(|place| place.site()).collect()
     }
 
+    fn largest_reply(&self) -> Option<(usize, &'static str)> {
+        Some((self.settings.max_reply, "max_reply"))
+    }
+
     fn comes_in_as(&self, sent: &Sent<'_>) -> Vec<String> {
         let method = match self.settings.qualified {
             true => format!("{}.{}", sent.service, sent.method),

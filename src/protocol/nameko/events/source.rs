@@ -394,10 +394,8 @@ impl Listening {
             None => data.into(),
         };
         let payload = match wire::left_out(&properties) {
-            Some(LeftOut::NoRoom(size)) => match intake.refusal() {
-                Some(Exceeded::Connection { cap }) if size > cap as u64 => Err(format!(
-                    "it is {size} bytes, and there is never more room than {cap}: raise `max_memory`"
-                )),
+            Some(LeftOut::NoRoom(size)) => match intake.refusal_of(size) {
+                Some(Exceeded::Message { cap }) => Err(wire::never_fits(size, cap)),
                 _ => return None,
             },
             Some(LeftOut::TooLarge(size)) => Err(format!(
@@ -407,9 +405,16 @@ impl Listening {
             None if is_packed(&properties) => match self.unpack(&properties, body.clone()).await {
                 Ok(plain) => {
                     let mut share = self.events.account.share();
-                    share.grow(plain.len()).ok()?;
-                    body = share.keep_with(plain);
-                    wire::payload(&body).map_err(str::to_owned)
+                    match share.grow(plain.len()) {
+                        Ok(()) => {
+                            body = share.keep_with(plain);
+                            wire::payload(&body).map_err(str::to_owned)
+                        }
+                        Err(Exceeded::Message { cap }) => {
+                            Err(wire::never_fits(plain.len() as u64, cap))
+                        }
+                        Err(_) => return None,
+                    }
                 }
                 Err(reason) => Err(reason),
             },

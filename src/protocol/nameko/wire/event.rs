@@ -97,6 +97,11 @@ pub(in super::super) fn left_out(properties: &BasicProperties) -> Option<LeftOut
     size(TOO_LARGE).map(LeftOut::TooLarge).or_else(|| size(NO_ROOM).map(LeftOut::NoRoom))
 }
 
+/// Why an event is never taken for which there is never room.
+pub(in super::super) fn never_fits(size: u64, cap: usize) -> String {
+    format!("it is {size} bytes, and there is never more room than {cap}: raise `max_memory`")
+}
+
 /// Unpacks a body that its properties call compressed, to `largest` bytes at the most.
 pub(in super::super) fn unpack(
     properties: &BasicProperties,

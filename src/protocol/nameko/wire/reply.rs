@@ -130,9 +130,9 @@ fn too_large(service: &str, method: &str, size: &str, largest: usize) -> Fault {
     Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
 }
 
-/// Whether a reply has lost its body because there was no room for it.
-pub(in super::super) fn lacked_room(properties: &BasicProperties) -> bool {
-    odd(properties).is_some_and(|odd| odd.starts_with(NO_ROOM))
+/// How large the body was that a reply has lost because there was no room for it.
+pub(in super::super) fn lacked_room(properties: &BasicProperties) -> Option<u64> {
+    odd(properties)?.strip_prefix(NO_ROOM)?.parse().ok()
 }
 
 fn odd(properties: &BasicProperties) -> Option<String> {

@@ -60,7 +60,7 @@ impl Outgoing {
             written: 0,
             bytes: 0,
             small: 0,
-            share: account.share(),
+            share: account.queue(),
             unflushed: false,
             blocked_since: None,
         }

@@ -39,7 +39,7 @@ impl Reading {
         Self {
             incoming: Incoming::new(account),
             held: Bytes::new(),
-            share: account.share(),
+            share: account.queue(),
             discarded: 0,
         }
     }

@@ -9,6 +9,7 @@ use super::super::super::wire::{self, Ack, Message, PullStatus, Stored, Unkept};
 use super::super::Events;
 use super::ledger::{Place, Taken};
 use super::{Hold, StreamSource};
+use crate::budget::Exceeded;
 use crate::event::{Delivery, captures};
 
 /// One connection's subscription for a stream.
@@ -89,7 +90,9 @@ impl Session {
         if !self.counts() {
             return;
         }
-        if let Some(Unkept::NoRoom(_)) = unkept {
+        // What never has room is as unusable as what is too large.
+        if let Some(Unkept::NoRoom(Exceeded::Connection { .. } | Exceeded::Process { .. })) = unkept
+        {
             return self.end("there is no room for its events (max_memory)");
         }
         let size = message.headers.len() + message.payload.len();
