@@ -29,6 +29,8 @@ use crate::upstream::Amiss;
 /// How long the first instance of a service has to answer, and how long each further one after that.
 const FIRST: Duration = Duration::from_secs(2);
 const FURTHER: Duration = Duration::from_millis(200);
+/// How many of one service's subjects are looked for in streams.
+const MOST: usize = 100;
 /// What answers may take of the memory.
 const MEMORY: usize = 64 << 20;
 
@@ -51,13 +53,18 @@ pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks
     let Some(looking) = first else { return amiss };
     let generation = looking.generation();
     for (row, rule) in rows.iter().enumerate() {
-        if let Some(subject) = subject(settings.dialect, rule) {
-            let streams = streams(generation, &subject).await;
-            amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
-        }
+        let mut subjects: Vec<Arc<str>> =
+            subject(settings.dialect, rule).into_iter().map(Arc::from).collect();
         if settings.dialect == Dialect::Micro && rule.subject.is_none() {
-            let unserved = unserved(generation, rule, &settings.inbox_prefix).await;
-            amiss.extend(unserved.map(|what| Amiss::of_row(row, &what)));
+            match served(generation, rule, &settings.inbox_prefix).await {
+                Ok(Some(served)) => subjects = served,
+                Ok(None) => {}
+                Err(unserved) => amiss.push(Amiss::of_row(row, &unserved)),
+            }
+        }
+        for subject in subjects.iter().take(MOST) {
+            let streams = streams(generation, subject).await;
+            amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
         }
     }
     amiss
@@ -153,22 +160,27 @@ fn subject(dialect: Dialect, rule: &Rule) -> Option<String> {
     Some(format!("{service}.{}", rule.known_method().unwrap_or(">")))
 }
 
-/// What is wrong where no instance of a micro service answers, or none has the endpoint.
-async fn unserved(generation: &Generation, rule: &Rule, inbox_prefix: &str) -> Option<String> {
-    let service = rule.known_service()?;
+/// The subjects of a micro service's endpoints that a row's calls go to: those that its instances tell, where
+/// they do. Else what is wrong where none answers, or none has the endpoint.
+async fn served(
+    generation: &Generation,
+    rule: &Rule,
+    inbox_prefix: &str,
+) -> Result<Option<Vec<Arc<str>>>, String> {
+    let Some(service) = rule.known_service() else { return Ok(None) };
     let name = wire::split(service).map_or(service, |(name, _)| name);
     let asked: Arc<str> = wire::inquiry(name).into();
-    let mut answers = generation.pending().gather(Arc::clone(&asked)).ok()?;
+    let Ok(mut answers) = generation.pending().gather(Arc::clone(&asked)) else { return Ok(None) };
     let headers = wire::NO_HEADERS.to_owned();
     let question = Publication { subject: asked, headers, payload: Bytes::new() };
     if !generation.send(answers.key(), question, true).await {
-        return None;
+        return Ok(None);
     }
     let mut known: Option<Endpoints> = None;
     let mut until = Instant::now() + FIRST;
     while let Ok(Some(Answer::Reply(message))) = timeout_at(until, answers.next()).await {
         if wire::is_no_responders(&message) {
-            return Some(format!(
+            return Err(format!(
                 "nobody answers: no NATS service calls itself `{name}`: start it, or name the right one \
                  with `service` in the row"
             ));
@@ -178,15 +190,16 @@ async fn unserved(generation: &Generation, rule: &Rule, inbox_prefix: &str) -> O
         }
         until = Instant::now() + FURTHER;
     }
-    let (known, method) = (known?, rule.known_method()?);
-    if known.subject(&format!("{service}.{method}"), inbox_prefix).is_some() {
-        return None;
+    let Some(known) = known else { return Ok(None) };
+    let Some(method) = rule.known_method() else { return Ok(Some(known.subjects())) };
+    if let Some(subject) = known.subject(&format!("{service}.{method}"), inbox_prefix) {
+        return Ok(Some(vec![subject]));
     }
     let names = match known.names() {
         names if names.is_empty() => "it has none".to_owned(),
         names => format!("it has {names}"),
     };
-    Some(format!(
+    Err(format!(
         "nobody answers: `{name}` has no endpoint `{method}`: {names}: name the right one with `method` \
          in the row, or its `subject`"
     ))

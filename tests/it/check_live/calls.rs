@@ -127,6 +127,35 @@ async fn a_stream_that_swallows_a_subject() {
     tells(&problems, "error", &["#2 \"mailer.*\"", "`acmes`"]);
 }
 
+/// Its calls go to the subject that the endpoint tells, and not to the service's name.
+#[tokio::test]
+async fn a_stream_over_the_subject_of_a_micro_services_endpoint() {
+    let nats = Nats::with_streams();
+    let _calc = MicroService::calc(&nats);
+    let client = nats.client().await;
+    for (name, subject) in [("means", "statistics.v2.*"), ("sums", "calc.sum")] {
+        let settings = json!({"name": name, "subjects": [subject], "storage": "memory",
+            "retention": "limits", "num_replicas": 1});
+        stream(&client, settings).await;
+    }
+    let patterns = ["calc.average", "calc.fail", "calc.*"];
+    let toml = format!("{}\n{}", nats.upstream("nats", "micro"), rows("nats", &patterns));
+    let problems = eventually("calc answers", async || {
+        let (_, problems) = check(&toml).await;
+        (!format!("{problems:?}").contains("calls itself")).then_some(problems)
+    })
+    .await;
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    let mean = ["`means` stores", "`statistics.v2.mean`"];
+    tells(&problems, "error", &["#3 \"calc.*\"", mean[0], mean[1]]);
+    tells(&problems, "error", &["#3 \"calc.*\"", "`sums` stores", "`calc.sum`"]);
+    tells(&problems, "error", &["#1 \"calc.average\"", mean[0], mean[1]]);
+    // Of a stream that is narrower than what it is looked for by, its own subject is told.
+    let toml = format!("{}\n{}", nats.upstream("nats", "plain"), rows("nats", &["calc.*"]));
+    let (_, problems) = check(&toml).await;
+    tells(&problems, "error", &["`sums` stores what is sent to `calc.sum`,"]);
+}
+
 #[tokio::test]
 async fn endpoints_that_a_micro_service_does_not_have() {
     let nats = Nats::start();

@@ -120,6 +120,11 @@ impl Endpoints {
         subjects.filter(is_taken).map(Arc::from).next()
     }
 
+    /// Their subjects.
+    pub(in crate::protocol::nats) fn subjects(&self) -> Vec<Arc<str>> {
+        self.0.iter().map(|endpoint| Arc::clone(&endpoint.subject)).collect()
+    }
+
     /// These before those of an older answer.
     pub(in crate::protocol::nats) fn before(&self, older: Self) -> Self {
         let mut all = self.clone();

@@ -76,6 +76,16 @@ impl ShownStream {
         !self.config.no_ack
     }
 
+    /// Those of its subjects that are spelt out and meant by `subject`, which may have wildcards; the first
+    /// few of them, and `None` where it takes more in.
+    pub(in crate::protocol::nats) fn spelt_out(&self, subject: &str) -> Option<Vec<&str>> {
+        let met = self.config.subjects.iter().filter(|taken| meets(taken, subject));
+        let spelt = |taken: &&String| !taken.split('.').any(|token| matches!(token, "*" | ">"));
+        met.clone()
+            .all(|taken| spelt(&taken))
+            .then(|| met.take(NAMED).map(String::as_str).collect())
+    }
+
     /// Why nothing comes out of it under a subject, which may have wildcards; all subjects where that is empty.
     pub(in crate::protocol::nats) fn flaw_of_source(&self, subject: &str) -> Option<Flaw> {
         let Config { name, subjects, mirror, sources, subject_transform, .. } = &self.config;
@@ -175,6 +185,19 @@ fn meets(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_takes_in_of_wildcards() {
+        for (subjects, subject, expected) in [
+            (r#"["ne.echo","x"]"#, "ne.>", Some(vec!["ne.echo"])),
+            (r#"["ne.echo"]"#, "ne.echo", Some(vec!["ne.echo"])),
+            (r#"["ne.*"]"#, "ne.>", None),
+            (r#"["ne.a",">"]"#, "ne.>", None),
+        ] {
+            let stream = stream(&format!("\"subjects\":{subjects}"), "");
+            assert_eq!(stream.spelt_out(subject), expected, "{subjects}");
+        }
+    }
 
     fn stream(config: &str, state: &str) -> ShownStream {
         let text = format!(
