@@ -72,6 +72,10 @@ pub trait Taker: Send + Sync {
 
     /// Some may have been missed, because of that.
     fn gap(&self, reason: &str);
+
+    /// The source cannot be listened to now, because of that, with the mend where there is one; `None` where it is.
+    /// For operators: no credentials.
+    fn unheard(&self, why: Option<&str>);
 }
 
 /// What a protocol's addresses of events are.

@@ -11,6 +11,7 @@ use axum::routing::get;
 
 use super::routes::{self, RoutesPage};
 use crate::auth::Auth;
+use crate::events::board::{self, Unheard};
 use crate::exposer::Extent;
 use crate::exposer::board::{Board, Unexposed};
 use crate::ingress::Page;
@@ -27,6 +28,8 @@ pub struct Overview {
     pub pages: Vec<Page>,
     /// Services that are not exposed.
     pub exposes: Arc<Board>,
+    /// Places that no events come from.
+    pub events: Arc<board::Board>,
     /// The metrics.
     pub exporter: Exporter,
     /// Who calls is known by.
@@ -65,7 +68,8 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
         }
     }
     remarks.extend(overview.exposes.shown().iter().map(unexposed));
-    // A service that does not answer, or is not exposed, is no reason to keep the calls of others away.
+    remarks.extend(overview.events.shown().iter().map(unheard));
+    // A service that does not answer, or is not exposed, and events that do not come, are no reason to keep the calls of others away.
     let (status, word) = match missing.is_empty() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -81,6 +85,10 @@ fn unexposed(Unexposed { on, name, extent, why }: &Unexposed) -> String {
         Extent::Unlisted => "is exposed, but tools do not find it",
     };
     format!("{on}: `{}` {extent}: {}", printable_line(name), printable_line(why))
+}
+
+fn unheard(Unheard { from, why }: &Unheard) -> String {
+    format!("{}: its events are not taken: {}", printable_line(from), printable_line(why))
 }
 
 async fn table(State(overview): State<Arc<Overview>>) -> Response {

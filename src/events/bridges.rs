@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
+use super::board::Board;
 use super::complaints::Complaints;
 use super::inlet::inlet;
 use super::pump::{Pump, Target};
@@ -25,6 +26,7 @@ pub type Ports = HashMap<String, Arc<dyn EventPort>>;
 /// The bridges at work, and the topics.
 pub struct Bridges {
     topics: Arc<Topics>,
+    board: Arc<Board>,
     running: Vec<Running>,
     tasks: Tasks,
 }
@@ -48,6 +50,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// Where its events go, for operators.
+    fn goal(&self) -> String {
+        let places = self.bridge.to.iter().map(ToString::to_string);
+        let topics = self.row().map(|row| format!("{WEB}:{row}"));
+        topics.unwrap_or_else(|| places.collect::<Vec<_>>().join(","))
+    }
+
     /// The topics row whose own events it brings, which keep their names; `None` for a bridge.
     fn row(&self) -> Option<Pattern> {
         let is_of_row = self.bridge.to.iter().any(|place| place.address.is_empty());
@@ -58,12 +67,17 @@ impl Plan {
 impl Bridges {
     /// None yet. Each runs in a task of the group.
     pub fn new(tasks: Tasks) -> Self {
-        Self { topics: Arc::default(), running: Vec::new(), tasks }
+        Self { topics: Arc::default(), board: Arc::default(), running: Vec::new(), tasks }
     }
 
     /// What browsers may hear.
     pub fn topics(&self) -> &Arc<Topics> {
         &self.topics
+    }
+
+    /// The places that no events come from now.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Puts the bridges and topics of a configuration in force. What has not changed is not
@@ -135,7 +149,7 @@ impl Bridges {
     fn start(&self, plan: Plan, ports: Vec<Arc<dyn EventPort>>, resumes: bool) -> Running {
         let Bridge { from, to, dead_letter, retries } = &plan.bridge;
         let name = from.to_string();
-        let metrics = EventMetrics::new(&name);
+        let metrics = EventMetrics::new(&name, &plan.goal());
         let target = |(place, port): (&Place, &Arc<dyn EventPort>)| Target {
             name: place.to_string(),
             address: place.address.clone(),
@@ -153,7 +167,7 @@ impl Bridges {
             Some(row) => topics.gap_of(row),
             None => heard.iter().for_each(|topic| topics.gap(topic)),
         };
-        let (inlet, deliveries) = inlet(metrics, on_gap);
+        let (inlet, deliveries) = inlet(metrics, &self.board, on_gap);
         self.tasks.spawn("bridge", pump.run(deliveries));
         let taker: Arc<dyn Taker> = Arc::new(inlet);
         let source = Source {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::board::{Board, Seat};
 use crate::event::Delivery;
 use crate::event_port::Taker;
 use crate::metrics::{EventMetrics, EventOutcome};
@@ -27,6 +28,7 @@ pub(super) struct Inlet {
     /// How many bytes are in the queue.
     waiting: Arc<AtomicUsize>,
     metrics: EventMetrics,
+    seat: Seat,
     on_gap: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -39,13 +41,15 @@ pub(super) struct Deliveries {
 /// A way in, and what comes in by it. Where all handles to the way in are gone, the queue ends.
 pub(super) fn inlet(
     metrics: EventMetrics,
+    board: &Arc<Board>,
     on_gap: impl Fn() + Send + Sync + 'static,
 ) -> (Inlet, Deliveries) {
     // Bounded by what waits.
     let (sender, queue) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let deliveries = Deliveries { queue, waiting: Arc::clone(&waiting) };
-    (Inlet { queue: sender, waiting, metrics, on_gap: Box::new(on_gap) }, deliveries)
+    let seat = board.seat(&metrics);
+    (Inlet { queue: sender, waiting, metrics, seat, on_gap: Box::new(on_gap) }, deliveries)
 }
 
 impl Inlet {
@@ -77,6 +81,10 @@ impl Taker for Inlet {
         self.metrics.count(EventOutcome::Gap);
         warn!(bridge = self.metrics.bridge(), reason, "events may have been missed");
         (self.on_gap)();
+    }
+
+    fn unheard(&self, why: Option<&str>) {
+        self.seat.show(why);
     }
 }
 
@@ -125,7 +133,7 @@ mod tests {
         let on_gap = move || {
             told.fetch_add(1, Ordering::Relaxed);
         };
-        let (inlet, mut deliveries) = inlet(EventMetrics::new("test"), on_gap);
+        let (inlet, mut deliveries) = inlet(EventMetrics::new("test", ""), &Arc::default(), on_gap);
         let large = Payload::from_text(&"x".repeat((1 << 20) - ENVELOPE - 2));
         let mut batch = Vec::new();
         for (data, count) in [(&Payload::NULL, 60_000), (&large, 32)] {

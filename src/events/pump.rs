@@ -247,7 +247,7 @@ mod tests {
             targets: vec![target(there)],
             dead_letter: Some(target(dead)),
             retries,
-            metrics: EventMetrics::new("test"),
+            metrics: EventMetrics::new("test", ""),
             complaints: Complaints::new("test"),
         }
     }

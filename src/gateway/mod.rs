@@ -80,7 +80,7 @@ pub async fn run(
     let ingresses = bound.run(&router, bridges.topics(), &auth);
     upstreams.expose(&config, &router);
     bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
-    let overview = overview(&router, (&ingresses, &auth), &upstreams, &exporter);
+    let overview = overview(&router, (&ingresses, &auth), (&upstreams, &bridges), &exporter);
     let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
     let (ingress, address) = admin.address();
     info!(ingress, %address, "listening");
@@ -156,13 +156,14 @@ fn wanted_headers(config: &Config) -> Vec<Arc<str>> {
 fn overview(
     router: &Arc<Router>,
     (ingresses, auth): (&Ingresses, &Arc<Auth>),
-    upstreams: &Upstreams,
+    (upstreams, bridges): (&Upstreams, &Bridges),
     exporter: &Exporter,
 ) -> Arc<Overview> {
     Arc::new(Overview {
         router: Arc::clone(router),
         pages: ingresses.pages(),
         exposes: Arc::clone(upstreams.board()),
+        events: Arc::clone(bridges.board()),
         exporter: exporter.clone(),
         auth: Arc::clone(auth),
         draining: AtomicBool::new(false),

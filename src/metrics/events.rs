@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{EVENTS, SUBSCRIBERS};
+use super::{EVENTS, SOURCES_FAILING, SUBSCRIBERS};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +36,15 @@ pub struct EventMetrics(Arc<EventSeries>);
 
 struct EventSeries {
     bridge: String,
+    to: String,
     delivered: OnceLock<Counter>,
 }
 
 impl EventMetrics {
-    /// Those of the bridge by that name, which an operator gave.
-    pub fn new(bridge: &str) -> Self {
-        Self(Arc::new(EventSeries { bridge: bridge.to_owned(), delivered: OnceLock::new() }))
+    /// Those of the bridge by that name, which an operator gave, and with these targets.
+    pub fn new(bridge: &str, to: &str) -> Self {
+        let (bridge, to) = (bridge.to_owned(), to.to_owned());
+        Self(Arc::new(EventSeries { bridge, to, delivered: OnceLock::new() }))
     }
 
     /// The bridge's name.
@@ -53,13 +55,22 @@ impl EventMetrics {
     /// Counts an event.
     pub fn count(&self, outcome: EventOutcome) {
         let counter = || {
-            let bridge = self.0.bridge.clone();
-            counter!(EVENTS, "bridge" => bridge, "outcome" => outcome.as_str())
+            let (bridge, to) = (self.0.bridge.clone(), self.0.to.clone());
+            counter!(EVENTS, "bridge" => bridge, "to" => to, "outcome" => outcome.as_str())
         };
         match outcome {
             EventOutcome::Delivered => self.0.delivered.get_or_init(counter).increment(1),
             _ => counter().increment(1),
         }
+    }
+}
+
+impl EventMetrics {
+    /// Its source is not listened to any more, or is again.
+    pub fn source_fails(&self, fails: bool) {
+        let (bridge, to) = (self.0.bridge.clone(), self.0.to.clone());
+        let gauge = gauge!(SOURCES_FAILING, "bridge" => bridge, "to" => to);
+        gauge.increment(if fails { 1.0 } else { -1.0 });
     }
 }
 

@@ -56,6 +56,7 @@ const REGISTRY_REQUESTS: &str = "genkan_registry_requests_total";
 const REGISTRY_GONE: &str = "genkan_registry_gone_total";
 const REGISTRY_ANNOUNCED: &str = "genkan_registry_announced_total";
 const EVENTS: &str = "genkan_events_total";
+const SOURCES_FAILING: &str = "genkan_event_sources_failing";
 const SUBSCRIBERS: &str = "genkan_subscribers";
 const MEMORY_HELD: &str = "genkan_memory_held_bytes";
 const MEMORY_REFUSED: &str = "genkan_memory_refused_total";
@@ -168,6 +169,7 @@ fn describe() {
     describe_counter!(REGISTRY_GONE, "Announced services that are forgotten, by reason");
     describe_counter!(REGISTRY_ANNOUNCED, "Announcements to other registries, by outcome");
     describe_counter!(EVENTS, "Events of a bridge, by what became of them");
+    describe_gauge!(SOURCES_FAILING, "Sources of events that are not listened to");
     describe_gauge!(SUBSCRIBERS, "Who listens to topics now");
     describe_gauge!(MEMORY_HELD, Unit::Bytes, "Payloads that are held, of max_memory");
     describe_counter!(

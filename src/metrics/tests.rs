@@ -87,7 +87,9 @@ fn move_all() {
     upstream.unsent_reply();
     upstream.receipt();
     upstream.refused("blank");
-    EventMetrics::new("hub:a.b").count(EventOutcome::Delivered);
+    let events = EventMetrics::new("hub:a.b", "web:x");
+    events.count(EventOutcome::Delivered);
+    events.source_fails(true);
     drop(SubscriberCount::new("sse"));
     let memory = MemoryMetrics::new();
     memory.set_held(1);

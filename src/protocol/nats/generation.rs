@@ -136,6 +136,11 @@ impl Generation {
         &self.hosted
     }
 
+    /// The subjects that the server does not let events come from.
+    pub(super) fn refused_events(&self) -> Vec<String> {
+        self.events.refused_subjects()
+    }
+
     /// What the server has said of itself last.
     pub(super) fn info(&self) -> Info {
         lock(&self.info).clone()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::{Server, Settings};
 use super::connection::Link;
@@ -19,7 +19,7 @@ use super::pending::Answer;
 use super::streams::streams;
 use super::wire::{self, Dialect, Endpoints};
 use crate::budget::Budget;
-use crate::event_port::Way;
+use crate::event_port::{EventPort as _, Source, Way};
 use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
 use crate::route::expose::Expose;
@@ -39,7 +39,7 @@ pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks
     let mut amiss = Vec::new();
     let mut first = None;
     for server in &settings.servers {
-        match connect(settings, server, tasks).await {
+        match connect(settings, server, &[], tasks).await {
             Ok(opened) => {
                 first.get_or_insert(opened);
             }
@@ -80,12 +80,17 @@ pub(super) async fn look_at_exposes(
     if exposes.is_empty() {
         return amiss;
     }
-    let Some(looking) = connect_any(settings, tasks).await else { return amiss };
-    for (row, expose) in exposes.iter().enumerate() {
-        for subject in expose::subjects(settings, expose) {
-            let streams = streams(looking.generation(), &subject).await;
+    let subjects: Vec<Vec<String>> =
+        exposes.iter().map(|expose| expose::subjects(settings, expose)).collect();
+    let probes = events::probes(subjects.iter().flatten().map(String::as_str));
+    let Some(looking) = connect_any(settings, &probes, tasks).await else { return amiss };
+    let denied = looking.denied().await;
+    for (row, subjects) in subjects.iter().enumerate() {
+        for subject in subjects {
+            let streams = streams(looking.generation(), subject).await;
             amiss.extend(streams.map(|what| Amiss::error_of_row(row, &what)));
         }
+        amiss.extend(subjects.iter().find_map(|subject| denial(row, subject, &denied)));
     }
     amiss
 }
@@ -99,29 +104,60 @@ pub(super) async fn look_at_events(
     if ways.is_empty() {
         return Vec::new();
     }
-    let Some(looking) = connect_any(settings, tasks).await else { return Vec::new() };
-    events::look(looking.generation(), ways).await
+    let probes = events::probes(events::subjects(ways));
+    let Some(looking) = connect_any(settings, &probes, tasks).await else { return Vec::new() };
+    let denied = looking.denied().await;
+    let mut amiss = events::look(looking.generation(), ways).await;
+    for (row, way) in ways.iter().enumerate() {
+        let subject = events::subjects(std::slice::from_ref(way)).next();
+        amiss.extend(subject.and_then(|subject| denial(row, subject, &denied)));
+    }
+    amiss
+}
+
+/// What is wrong with a row where the server does not let Genkan's user subscribe to a subject.
+fn denial(row: usize, subject: &str, denied: &[String]) -> Option<Amiss> {
+    let is_denied = denied.iter().any(|denied| denied == subject);
+    is_denied.then(|| {
+        let what =
+            format!("NATS does not permit to subscribe to `{subject}`: allow it for Genkan's user");
+        Amiss::error_of_row(row, &what)
+    })
 }
 
 /// A connection to look around by, until that is dropped.
-struct Looking(Arc<Generation>);
+struct Looking {
+    generation: Arc<Generation>,
+    events: Arc<Events>,
+}
 
 impl Looking {
     fn generation(&self) -> &Generation {
-        &self.0
+        &self.generation
+    }
+
+    /// Which of the probes it was opened with the server does not permit.
+    async fn denied(&self) -> Vec<String> {
+        // A server that does not answer is told of by those who ask it more.
+        drop(timeout(FIRST, self.events.is_settled()).await);
+        self.generation.refused_events()
     }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.0.end();
+        self.generation.end();
     }
 }
 
 /// The first server that there is; why there is none, [`look`] tells.
-async fn connect_any(settings: &Arc<Settings>, tasks: &Tasks) -> Option<Looking> {
+async fn connect_any(
+    settings: &Arc<Settings>,
+    probes: &[Source],
+    tasks: &Tasks,
+) -> Option<Looking> {
     for server in &settings.servers {
-        if let Ok(looking) = connect(settings, server, tasks).await {
+        if let Ok(looking) = connect(settings, server, probes, tasks).await {
             return Some(looking);
         }
     }
@@ -131,6 +167,7 @@ async fn connect_any(settings: &Arc<Settings>, tasks: &Tasks) -> Option<Looking>
 async fn connect(
     settings: &Arc<Settings>,
     server: &Server,
+    probes: &[Source],
     tasks: &Tasks,
 ) -> Result<Looking, Failure> {
     let (budget, metrics) = (Budget::new(MEMORY), UpstreamMetrics::new("check"));
@@ -142,13 +179,14 @@ async fn connect(
     let link = Link::new();
     let exposes = Exposes::new(settings, &link, &metrics, tasks);
     let events = Events::new(settings, &link, &metrics);
+    events.listen(probes);
     let opened = open::open(settings, server, &accounts, (&exposes, &events), &metrics).await;
     let (generation, io) = opened?;
     let running = Arc::clone(&generation);
     tasks.spawn_session(async move {
         running.run(io).await;
     });
-    Ok(Looking(generation))
+    Ok(Looking { generation, events })
 }
 
 /// The subject, or the subjects, that calls of a row go to.

@@ -12,6 +12,7 @@
 //! next one. Where its server has said goodbye, the next one carries its inbox too, and the calls
 //! live on. NATS's protocol is spoken here, without a client library (ARCHITECTURE, decisions).
 
+mod again;
 mod ask;
 mod config;
 mod connection;

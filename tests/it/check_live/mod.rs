@@ -11,7 +11,7 @@ use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, run};
 
 /// Checks a configuration: the status, and the problems.
-async fn check(toml: &str) -> (i32, Vec<Value>) {
+pub async fn check(toml: &str) -> (i32, Vec<Value>) {
     let folder = Folder::new();
     let config = folder.write("genkan.toml", toml);
     let mut command = genkan();
@@ -23,7 +23,7 @@ async fn check(toml: &str) -> (i32, Vec<Value>) {
 }
 
 #[track_caller]
-fn tells(problems: &[Value], severity: &str, words: &[&str]) {
+pub fn tells(problems: &[Value], severity: &str, words: &[&str]) {
     let fits = |problem: &&Value| {
         let message = problem["message"].as_str().unwrap_or_default();
         problem["severity"] == severity && words.iter().all(|words| message.contains(words))

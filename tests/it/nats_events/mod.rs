@@ -3,6 +3,7 @@
 mod bursts;
 mod carried;
 mod lifecycle;
+mod permissions;
 mod streams;
 
 use std::time::Duration;

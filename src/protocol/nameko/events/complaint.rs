@@ -25,6 +25,10 @@ const MORE_CHANNELS: &str = "raise `channel_max`, in rabbitmq.conf or where the 
 /// the node is down on which it is.
 const OUTAGES: [u16; 2] = [320, 541];
 
+/// What a broker says of a name that it keeps for itself, and of what it has delivered and nobody acks.
+const RESERVED: &str = "reserved prefix";
+const UNACKED: &str = "delivery acknowledgement on channel";
+
 /// What is wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
@@ -75,6 +79,14 @@ impl Complaint {
                  the service that publishes once",
             ),
             (Step::Queue, 406) if is_queue_limit(&said) => (NO_QUEUES, MORE_QUEUES),
+            (Step::Queue, 403) if said.contains(RESERVED) => (
+                "rabbitmq keeps queues whose names begin with `amq.` for itself",
+                "name another queue",
+            ),
+            (Step::Consume, 406) if said.contains(UNACKED) => (
+                "events were with the bridge for longer than rabbitmq waits for acks (consumer_timeout)",
+                "see why its targets do not take them, or raise `consumer_timeout` in rabbitmq.conf",
+            ),
             (Step::Queue | Step::Bind, 403) => (
                 "rabbitmq does not let this user make its queue",
                 "give the user permissions to configure, write and read `genkan.…` and to read the \
@@ -123,6 +135,24 @@ mod tests {
             assert!(complaint.told().contains(words), "{step:?} {code}: {complaint:?}");
             assert_eq!(complaint.mend.is_some(), mend, "{step:?} {code}");
             assert!(!complaint.is_outage, "{step:?} {code}");
+        }
+        for (step, code, said, words) in [
+            (
+                Step::Queue,
+                403,
+                "queue name 'amq.x' contains reserved prefix 'amq.*'",
+                "another queue",
+            ),
+            (
+                Step::Consume,
+                406,
+                "PRECONDITION_FAILED - delivery acknowledgement on channel 3 timed out. Timeout value used",
+                "consumer_timeout",
+            ),
+        ] {
+            let complaint = Complaint::of(step, code, said.to_owned());
+            assert!(complaint.told().contains(words), "{complaint:?}");
+            assert_eq!((complaint.said.as_str(), complaint.is_outage), (said, false));
         }
         for (step, code) in [(Step::Exchange, 320), (Step::Queue, 541), (Step::Queue, 404)] {
             assert!(Complaint::of(step, code, String::new()).is_outage, "{step:?} {code}");

@@ -78,7 +78,7 @@ enum Left {
     Gone,
     /// Nothing has come for a while.
     Idle,
-    Ended(Cow<'static, str>),
+    Ended(Complaint),
     /// There was no room for what came, and all that had come before is settled.
     Full,
     /// There may be room for more at once.
@@ -159,6 +159,7 @@ impl Listening {
                         tracing::info!(upstream, address, queue = open.queue, "taking events");
                     }
                     said = None;
+                    self.wanted.source.taker.unheard(None);
                     let left = self.take(open, purpose, prefetch < most).await;
                     backoff.lived(since.elapsed());
                     let is_gap = !self.wanted.keeps() && !self.stop.is_cancelled();
@@ -178,11 +179,11 @@ impl Listening {
                             prefetch = prefetch.saturating_mul(SMALLER).min(most);
                             continue;
                         }
-                        Left::Ended(reason) => {
+                        Left::Ended(complaint) => {
                             if is_gap {
-                                self.wanted.source.taker.gap(&reason);
+                                self.wanted.source.taker.gap(&complaint.reason);
                             }
-                            Some(Complaint::plain(reason))
+                            Some(complaint)
                         }
                     }
                 }
@@ -217,7 +218,9 @@ impl Listening {
     }
 
     /// Each new reason is said once, at a level that fits who must act.
-    fn tell(&self, Complaint { reason, said, mend, .. }: &Complaint) {
+    fn tell(&self, complaint: &Complaint) {
+        self.wanted.source.taker.unheard(Some(&complaint.told()));
+        let Complaint { reason, said, mend, .. } = complaint;
         let (upstream, address) = self.names();
         match mend {
             Some(mend) => tracing::error!(
@@ -250,7 +253,7 @@ impl Listening {
         purpose: Purpose,
         cautious: bool,
     ) -> Left {
-        let lost = || Left::Ended(LOST.into());
+        let lost = || Left::Ended(Complaint::plain(LOST));
         let taker = &self.wanted.source.taker;
         let (told, mut done) = mpsc::unbounded_channel();
         let mut out = Outstanding::default();
@@ -276,7 +279,7 @@ impl Listening {
                 () = self.stop.cancelled() => break Left::Stopped,
                 () = &mut departs, if takes_all => break Left::Gone,
                 complaint = &mut keep_bound, if takes_all => {
-                    return Left::Ended(complaint.reason);
+                    return Left::Ended(complaint);
                 }
                 () = self.room(), if waiting.is_some() => {
                     waiting = waiting.and_then(|delivery| taker.take(*delivery).err());
@@ -290,9 +293,12 @@ impl Listening {
             let message = match message {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
-                    return Left::Ended(Complaint::new(Step::Consume, &error).reason);
+                    return Left::Ended(Complaint::new(Step::Consume, &error));
                 }
-                None => return Left::Ended("rabbitmq has cancelled the consumer".into()),
+                None => {
+                    let reason = "rabbitmq has cancelled the consumer";
+                    return Left::Ended(Complaint::plain(reason));
+                }
             };
             let tag = message.delivery_tag;
             let read = self.read(message, intake, &told).await;
@@ -336,7 +342,7 @@ impl Listening {
                     self.ack(channel, out, done).await;
                     return Err(Left::Stopped);
                 }
-                () = self.lost.cancelled() => return Err(Left::Ended(LOST.into())),
+                () = self.lost.cancelled() => return Err(Left::Ended(Complaint::plain(LOST))),
                 Some((tag, fate)) = done.recv() => {
                     out.done(tag, fate);
                     self.ack(channel, out, done).await;

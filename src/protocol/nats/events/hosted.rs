@@ -1,9 +1,11 @@
 //! The subscriptions to events that one connection has, and what comes in over them.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::error;
+use tokio::sync::Notify;
+use tracing::{error, info};
 
 use super::super::generation::MORE_SUBSCRIPTIONS;
 use super::super::wire::{self, FIRST_EVENT, FIRST_STREAM, Message, Unkept};
@@ -16,6 +18,8 @@ pub(in super::super) struct Hosted {
     /// Which of the upstream's generations this one is.
     pub(super) host: u64,
     subscribed: Mutex<Subscribed>,
+    /// Something was refused.
+    pub(super) refusal: Notify,
 }
 
 struct Subscribed {
@@ -56,7 +60,8 @@ impl Hosted {
             next_sid: FIRST_EVENT,
         };
         let host = events.next_host();
-        Self { events: Arc::clone(events), host, subscribed: Mutex::new(subscribed) }
+        let (subscribed, refusal) = (Mutex::new(subscribed), Notify::new());
+        Self { events: Arc::clone(events), host, subscribed, refusal }
     }
 
     /// What inboxes' names begin with.
@@ -106,7 +111,7 @@ impl Hosted {
 
     /// The server has read the lines: over what is left nothing comes any more, over what is new all does.
     pub(super) fn settle(&self, left: &[u64]) {
-        let mut interrupted = Vec::new();
+        let (mut new, mut interrupted) = (Vec::new(), Vec::new());
         {
             let mut subscribed = self.subscribed();
             for sid in left {
@@ -116,9 +121,20 @@ impl Hosted {
             }
             for held in subscribed.by_sid.values_mut().filter(|held| !held.is_settled) {
                 held.is_settled = true;
+                new.push(Arc::clone(&held.wanted));
                 if held.wanted.begins() {
                     interrupted.push(Arc::clone(&held.wanted));
                 }
+            }
+        }
+        for wanted in new {
+            wanted.source.taker.unheard(None);
+            let subject = &wanted.source.address;
+            if self.events.is_refused_no_more(subject) {
+                info!(
+                    upstream = self.events.upstream(),
+                    subject, "NATS lets events be taken again"
+                );
             }
         }
         for wanted in interrupted {
@@ -145,9 +161,29 @@ impl Hosted {
                     "NATS takes no more subscriptions: events are not taken"
                 );
             }
-            subscribed.refused.push(wanted);
+            self.refuse(
+                &mut subscribed,
+                wanted,
+                "NATS takes no more subscriptions",
+                MORE_SUBSCRIPTIONS,
+            );
         }
         lines
+    }
+
+    /// Nothing comes of it: what is missed until it does is a gap.
+    fn refuse(&self, subscribed: &mut Subscribed, wanted: Arc<Wanted>, why: &str, mend: &str) {
+        wanted.was_interrupted.store(true, Ordering::Release);
+        wanted.source.taker.unheard(Some(&format!("{why}: {mend}")));
+        subscribed.refused.push(wanted);
+        self.refusal.notify_one();
+    }
+
+    /// The subjects that the server does not let us subscribe to.
+    pub(in super::super) fn refused_subjects(&self) -> Vec<String> {
+        let subscribed = self.subscribed();
+        let refused = subscribed.refused.iter().map(|wanted| wanted.source.address.clone());
+        refused.collect()
     }
 
     /// Whether the server does not permit something.
@@ -165,15 +201,13 @@ impl Hosted {
         if held.is_settled {
             held.wanted.ends(true);
         }
-        subscribed.refused.push(held.wanted);
+        let mend = "allow Genkan's user to subscribe to it";
         if self.events.tell_refused(subject) {
-            error!(
-                upstream = self.events.metrics.upstream(),
-                subject,
-                mend = "allow Genkan's user to subscribe to it",
-                "NATS does not permit to take events"
-            );
+            let upstream = self.events.upstream();
+            error!(upstream, subject, mend, "NATS does not permit to take events");
         }
+        let why = format!("NATS does not permit to subscribe to `{subject}`");
+        self.refuse(&mut subscribed, held.wanted, &why, "allow it for Genkan's user");
         true
     }
 

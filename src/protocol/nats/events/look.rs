@@ -2,6 +2,7 @@
 //! `genkan check --live`. Must not: make anything.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,8 +10,49 @@ use super::super::ask::{Unanswered, ask};
 use super::super::generation::Generation;
 use super::super::wire::{self, ApiFailure, Flaw, ShownStream};
 use super::address::{Place, Stream};
-use crate::event_port::Way;
+use crate::event::Delivery;
+use crate::event_port::{Source, Taker, Way};
 use crate::upstream::Amiss;
+
+/// What is subscribed to, to see whether that is permitted: what comes meanwhile is a copy, which nobody gets.
+pub(in super::super) fn probes<'a>(subjects: impl Iterator<Item = &'a str>) -> Vec<Source> {
+    let source = |subject: &str| Source {
+        address: subject.to_owned(),
+        name: "check".into(),
+        shared: false,
+        resumes: false,
+        taker: Arc::new(Nobody),
+    };
+    subjects.map(source).collect()
+}
+
+/// Whoever takes what is only looked at.
+struct Nobody;
+
+impl Taker for Nobody {
+    fn take(&self, _delivery: Delivery) -> Result<(), Box<Delivery>> {
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        1
+    }
+
+    fn gap(&self, _reason: &str) {}
+
+    fn unheard(&self, _why: Option<&str>) {}
+}
+
+/// The subjects that events come from.
+pub(in super::super) fn subjects<'a>(ways: &'a [Way<'_>]) -> impl Iterator<Item = &'a str> {
+    ways.iter().filter_map(|way| match way {
+        Way::From(address) => match Place::read(address) {
+            Place::Subject(subject) => Some(subject),
+            Place::Stream(_) => None,
+        },
+        Way::To(_) => None,
+    })
+}
 
 /// Looks at the streams that addresses name. Who publishes or subscribes to a subject, the server tells nobody.
 pub(in super::super) async fn look(generation: &Generation, ways: &[Way<'_>]) -> Vec<Amiss> {

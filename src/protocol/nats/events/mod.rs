@@ -41,7 +41,7 @@ use absent::Absences;
 pub(super) use address::ADDRESSES;
 use address::{Place, Stream};
 pub(super) use hosted::Hosted;
-pub(super) use look::look;
+pub(super) use look::{look, probes, subjects};
 use stream::StreamSource;
 
 /// The events of one upstream, over all of its generations.
@@ -114,8 +114,22 @@ impl Events {
     /// Whether it has not been told yet that a subject is not permitted.
     fn tell_refused(&self, subject: &str) -> bool {
         // Configured subjects alone; every use leaves the set whole.
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.insert(subject.to_owned())
+        self.refused().insert(subject.to_owned())
+    }
+
+    /// Whether it had been told that it is not, and is now.
+    fn is_refused_no_more(&self, subject: &str) -> bool {
+        self.refused().remove(subject)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a generation has subscribed to what is wanted, or been refused.
+    pub(super) async fn is_settled(&self) {
+        // The sender is here.
+        let _is_settled = self.settled.subscribe().wait_for(|host| *host > 0).await.is_ok();
     }
 
     /// Hands an event over: its connection vouches for it later.

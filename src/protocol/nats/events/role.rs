@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::super::again::Again;
 use super::super::generation::Generation;
 use super::stream::{self, StreamSource};
 use super::{Hosted, Wanted};
@@ -17,8 +18,6 @@ use super::{Hosted, Wanted};
 /// How long two connections take events that are shared before the older one leaves: servers of a cluster
 /// tell each other in their own time who subscribes, and one of both alone gets each event.
 const OVERLAP: Duration = Duration::from_millis(500);
-/// The pause before what was not permitted is tried again.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// How far a generation has given way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +39,7 @@ pub(in super::super) async fn run(
     let events = &hosted.events;
     let mut wanted = events.wanted.subscribe();
     let mut stage = Stage::Latest;
+    let mut again = Again::new();
     let mut streams =
         Streams { hosted, generation, running: Vec::new(), work: FuturesUnordered::new() };
     let mut followed = std::pin::pin!(async {
@@ -69,7 +69,7 @@ pub(in super::super) async fn run(
             () = sleep(OVERLAP), if stage == Stage::Followed => stage = Stage::Left,
             // The sender is in what `hosted` holds.
             _changed = wanted.changed() => {}
-            () = sleep(RETRY), if hosted.has_refused() => {}
+            () = again.is_due(|| hosted.has_refused(), &hosted.refusal) => {}
             () = streams.until_retired(retired) => {}
         }
     }

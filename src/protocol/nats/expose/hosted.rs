@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tracing::error;
 
 use super::super::generation::{Generation, MORE_SUBSCRIPTIONS};
@@ -19,6 +20,8 @@ pub(in super::super) struct Hosted {
     subscribed: Mutex<Subscribed>,
     /// What this connection owes.
     debts: Debts,
+    /// Something was refused.
+    pub(super) refusal: Notify,
 }
 
 struct Subscribed {
@@ -106,6 +109,7 @@ impl Hosted {
             host: exposes.next_host(),
             subscribed: Mutex::new(subscribed),
             debts: Debts::default(),
+            refusal: Notify::new(),
         }
     }
 
@@ -185,6 +189,7 @@ impl Hosted {
             wire::unsubscribe(&mut lines, sid);
             self.tell(&held, Why::TooMany);
             subscribed.refused.push((held, Why::TooMany));
+            self.refusal.notify_one();
         }
         lines
     }
@@ -269,6 +274,7 @@ impl Hosted {
         let Some(held) = subscribed.by_sid.remove(&sid) else { return false };
         self.tell(&held, Why::Denied);
         subscribed.refused.push((held, Why::Denied));
+        self.refusal.notify_one();
         true
     }
 

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::super::again::Again;
 use super::super::generation::Generation;
 use super::super::outbox::Outbox;
 use super::super::streams::streams;
@@ -17,9 +18,6 @@ use super::{Hosted, Service, Settled, Wanted, subjects};
 /// How long two connections take calls before the older one leaves: servers of a cluster tell each other
 /// in their own time who subscribes.
 const OVERLAP: Duration = Duration::from_millis(500);
-/// The pause before what was not permitted is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
 /// Of how many of a service's subjects it is looked whether a stream stores them.
 const MOST_LOOKED_AT: usize = 64;
 
@@ -39,7 +37,7 @@ pub(in super::super) async fn run(
         let _is_followed = settled.wait_for(|it| it.host > hosted.host).await.is_ok();
         sleep(OVERLAP).await;
     });
-    let mut is_leaving = false;
+    let (mut is_leaving, mut again) = (false, Again::new());
     loop {
         let Wanted { version, services } = wanted.borrow_and_update().clone();
         let services = if is_leaving { Vec::new() } else { services };
@@ -60,7 +58,7 @@ pub(in super::super) async fn run(
             () = &mut leaves, if !is_leaving => is_leaving = true,
             // The sender is in what `hosted` holds.
             _changed = wanted.changed() => {}
-            () = sleep(RETRY), if hosted.has_refused() => {}
+            () = again.is_due(|| hosted.has_refused(), &hosted.refusal) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::json as body_of;
 use super::{all, api, bridge, count, make, orders, store, taking, toml};
+use crate::events::Listener;
 use crate::harness::{Gateway, Nats, eventually};
 
 #[tokio::test]
@@ -98,6 +99,39 @@ async fn a_stream_or_a_consumer_that_is_deleted_under_way_is_found_again() {
     let copies: Vec<Value> = all(&client, "COPIES").await.iter().map(body_of).collect();
     let expected: Vec<Value> = (0..300).map(|number| json!({"n": number})).collect();
     assert_eq!(copies, expected, "each once, in their order");
+}
+
+#[tokio::test]
+async fn a_topic_of_a_stream_that_is_made_again_hears_all_of_the_new_one_behind_a_gap() {
+    let (nats, client) = orders().await;
+    let topic = "[[topics]]\nmatch = \"orders.*\"\nfrom = \"bus:stream/ORDERS\"\n";
+    let gateway = taking(&toml(&nats, topic), 1).await;
+    let mut listener = Listener::listen(&gateway, "?topic=orders.created").await;
+    store(&client, "ORDERS", "orders.created", 0..2).await;
+    for number in 0..2 {
+        assert_eq!(listener.event().await.data["data"]["n"], number);
+    }
+    // Its consumer goes: it goes on where it was, and nothing is lost.
+    let name = super::consumers(&client, "ORDERS").await.remove(0);
+    api(&client, &format!("CONSUMER.DELETE.ORDERS.{name}"), Value::Null).await;
+    store(&client, "ORDERS", "orders.created", 2..3).await;
+    assert_eq!(listener.event().await.data["data"]["n"], 2);
+    api(&client, "STREAM.DELETE.ORDERS", Value::Null).await;
+    let page = eventually("its page tells", async || {
+        let page = gateway.page("/readyz").await;
+        page.text().contains("nats stream add").then_some(page)
+    })
+    .await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("\nbus:stream/ORDERS: its events are not taken: "), "{page:?}");
+    make(&client, "ORDERS", json!({})).await;
+    store(&client, "ORDERS", "orders.created", 3..5).await;
+    let gap = listener.next().await.expect("a gap");
+    assert_eq!((&*gap.kind, &gap.data["missed"]), ("gap", &json!(null)));
+    for number in 3..5 {
+        assert_eq!(listener.event().await.data["data"]["n"], number);
+    }
+    assert_eq!(gateway.page("/readyz").await.text(), "ready\n");
 }
 
 #[tokio::test]

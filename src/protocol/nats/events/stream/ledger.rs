@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::super::super::wire::{Ack, ConsumerInfo, Start, Stored, StreamInfo};
+use super::super::super::wire::{Ack, ConsumerInfo, Stored, StreamInfo};
 
 /// How many that are settled are remembered: a server that was killed has forgotten the latest acks.
 const MOST_SETTLED: usize = 16_384;
@@ -42,6 +42,19 @@ pub(super) enum Taken {
     Held,
     /// It is settled: it is to be acked again.
     Settled,
+}
+
+/// Where a consumer that is made anew has to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resumed {
+    /// Nothing of the stream has come yet.
+    Begins,
+    /// With that message.
+    At(u64),
+    /// The stream is another one by the same name, or has lost its messages: with the first one that it has.
+    Another,
+    /// Something has come, and nobody says whether it was of this stream.
+    Unknown,
 }
 
 #[derive(Debug, Default)]
@@ -76,17 +89,38 @@ impl Ledger {
         held.filter_map(|entry| entry.reply.as_ref())
     }
 
-    /// Where a consumer that is made anew has to begin; `None` where nothing is known of this stream.
-    pub(super) fn resume(&mut self, stream: &StreamInfo) -> Option<Start> {
-        let is_known = self.stream.as_ref() == Some(&stream.created);
-        if !is_known || self.last > stream.state.last_seq {
-            *self = Self { held: self.held, held_bytes: self.held_bytes, ..Self::default() };
-            self.stream = Some(stream.created.clone());
-            return None;
+    /// Where a consumer that is made anew has to begin.
+    pub(super) fn resume(&self, stream: &StreamInfo) -> Resumed {
+        let has_come = self.last > 0;
+        match &self.stream {
+            _ if stream.created.is_empty() && has_come => Resumed::Unknown,
+            Some(known) if *known == stream.created && self.last <= stream.state.last_seq => {
+                let next = self.first_open().unwrap_or(self.last + 1);
+                if has_come { Resumed::At(next) } else { Resumed::Begins }
+            }
+            Some(_) if !stream.created.is_empty() => Resumed::Another,
+            None if has_come => Resumed::Unknown,
+            _ => Resumed::Begins,
         }
-        // What was acked over the old one is acked by nobody now.
-        self.entries.values_mut().for_each(|entry| entry.reply = None);
-        (self.last > 0).then(|| Start::At(self.first_open().unwrap_or(self.last + 1)))
+    }
+
+    /// A consumer was made that begins there.
+    pub(super) fn begin(&mut self, stream: &StreamInfo, resumed: Resumed) {
+        if let Resumed::At(_) = resumed {
+            // What was acked over the old one is acked by nobody now.
+            self.entries.values_mut().for_each(|entry| entry.reply = None);
+        } else {
+            let known = self.stream.take();
+            let (held, held_bytes) = (self.held, self.held_bytes);
+            *self = Self { held, held_bytes, stream: known, ..Self::default() };
+        }
+        self.see(stream);
+    }
+
+    fn see(&mut self, stream: &StreamInfo) {
+        if !stream.created.is_empty() {
+            self.stream = Some(stream.created.clone());
+        }
     }
 
     /// What another consumer begins with that goes on where this one is.
@@ -108,11 +142,15 @@ impl Ledger {
         stream: &StreamInfo,
         consumer: &ConsumerInfo,
     ) -> Vec<(u64, Ack)> {
-        self.stream = Some(stream.created.clone());
+        self.see(stream);
         let (floor, last) = (consumer.ack_floor.stream_seq, consumer.delivered.stream_seq);
         self.missing.clear();
         self.swept = last;
         if consumer.num_ack_pending == 0 {
+            // One that began with what is new goes on from there, though nothing has come yet.
+            if self.last == 0 {
+                self.last = last;
+            }
             return Vec::new();
         }
         let mut told = Vec::new();
@@ -211,6 +249,13 @@ mod tests {
         Place { number, time: number * 10 }
     }
 
+    /// Makes a consumer anew.
+    fn resume(ledger: &mut Ledger, stream: &StreamInfo) -> Resumed {
+        let resumed = ledger.resume(stream);
+        ledger.begin(stream, resumed);
+        resumed
+    }
+
     #[test]
     fn what_comes_again_is_told_from_what_is_new() {
         let mut ledger = Ledger::default();
@@ -240,28 +285,57 @@ mod tests {
         // The connection is lost, and with it an ack and two messages.
         let told = ledger.sweep(&here, &consumer(1, 5));
         assert_eq!(told, [(2, Ack::Done), (4, Ack::Again), (5, Ack::Again)]);
-        assert_eq!(ledger.resume(&here), Some(Start::At(3)), "the first that is open");
+        assert_eq!(resume(&mut ledger, &here), Resumed::At(3), "the first that is open");
         assert_eq!(take(&mut ledger, 4, 2), Taken::New);
         ledger.settle(place(3), 100);
         ledger.settle(place(4), 100);
-        assert_eq!(ledger.resume(&here), Some(Start::At(5)));
-        assert_eq!(ledger.successor().resume(&here), Some(Start::At(5)));
+        assert_eq!(resume(&mut ledger, &here), Resumed::At(5));
+        assert_eq!(resume(&mut ledger.successor(), &here), Resumed::At(5));
         assert_eq!(take(&mut ledger, 6, 1), Taken::New);
         ledger.settle(place(6), 100);
-        assert_eq!(ledger.resume(&here), Some(Start::At(7)), "5 was not there any more");
+        assert_eq!(resume(&mut ledger, &here), Resumed::At(7), "5 was not there any more");
     }
 
     #[test]
     fn another_stream_of_that_name_begins_anew() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.resume(&stream("a", 20)), None);
+        assert_eq!(resume(&mut ledger, &stream("a", 20)), Resumed::Begins);
         take(&mut ledger, 8, 1);
-        assert_eq!(ledger.resume(&stream("a", 20)), Some(Start::At(8)));
-        assert_eq!(ledger.resume(&stream("b", 20)), None);
+        assert_eq!(resume(&mut ledger, &stream("a", 20)), Resumed::At(8));
+        assert_eq!(resume(&mut ledger, &stream("b", 20)), Resumed::Another);
         assert_eq!(ledger.held(), 1, "the bridge still has one of the old one");
         assert_eq!(ledger.settle(place(8), 100), None);
         take(&mut ledger, 8, 1);
-        assert_eq!(ledger.resume(&stream("b", 3)), None, "it has lost its messages");
+        assert_eq!(
+            resume(&mut ledger, &stream("b", 3)),
+            Resumed::Another,
+            "it has lost its messages"
+        );
+        assert_eq!(
+            resume(&mut ledger, &stream("c", 3)),
+            Resumed::Another,
+            "of which nothing has come"
+        );
+    }
+
+    #[test]
+    fn where_nobody_says_which_stream_it_is_nobody_knows_where_to_go_on() {
+        let nameless = StreamInfo { created: String::new(), state: StreamState::default() };
+        let mut ledger = Ledger::default();
+        assert_eq!(resume(&mut ledger, &nameless), Resumed::Begins);
+        take(&mut ledger, 8, 1);
+        assert_eq!(resume(&mut ledger, &nameless), Resumed::Unknown);
+        take(&mut ledger, 9, 1);
+        assert_eq!(resume(&mut ledger, &stream("a", 20)), Resumed::Unknown);
+        assert_eq!(resume(&mut ledger, &nameless), Resumed::Begins);
+        assert_eq!(resume(&mut ledger, &stream("a", 20)), Resumed::Begins);
+    }
+
+    #[test]
+    fn one_that_began_with_what_is_new_goes_on_from_there() {
+        let mut ledger = Ledger::default();
+        ledger.sweep(&stream("a", 20), &consumer(20, 20));
+        assert_eq!(resume(&mut ledger, &stream("a", 25)), Resumed::At(21));
     }
 
     #[test]
@@ -272,7 +346,7 @@ mod tests {
         take(&mut ledger, 1, 1);
         take(&mut ledger, 2, 1);
         ledger.abandon(place(1), 100);
-        assert_eq!(ledger.resume(&here), Some(Start::At(1)));
+        assert_eq!(resume(&mut ledger, &here), Resumed::At(1));
         assert_eq!(ledger.sweep(&here, &consumer(0, 2)), [(1, Ack::Again)]);
         assert_eq!(take(&mut ledger, 1, 2), Taken::New);
     }

@@ -16,6 +16,7 @@ use super::super::super::wire::{
 };
 use super::super::Hosted;
 use super::complaint::Complaint;
+use super::ledger::Resumed;
 use super::{Session, StreamSource};
 use crate::backoff::Backoff;
 use crate::event_port::REPLACED;
@@ -39,6 +40,11 @@ const MOST_PULLS: usize = 2;
 const PULL_BYTES: usize = 8 << 20;
 /// From so much on that is with the bridge, no more is asked for.
 const MOST_HELD: usize = 16 << 20;
+
+/// Why something may have been missed.
+const ANOTHER: &str = "its stream was deleted and made again, or has lost its messages";
+const UNKNOWN: &str =
+    "its consumer was deleted, and JetStream does not show the stream: nobody knows where it was";
 
 /// Takes a stream's events over a connection until it is told to stop.
 pub(in super::super) async fn run(
@@ -65,6 +71,7 @@ pub(in super::super) async fn run(
                 let address = &stream.source.address;
                 info!(upstream, address, consumer = consumer_name, "taking events");
                 said = None;
+                stream.source.taker.unheard(None);
                 let since = Instant::now();
                 let Some(reason) = taking.take(&here, &consumer, &stop).await else { return };
                 backoff.lived(since.elapsed());
@@ -118,22 +125,29 @@ impl Taking<'_> {
         let found = ask(self.generation, &wire::consumer_info(&name), Bytes::new()).await?;
         let consumer = match wire::api_answer(&found) {
             Err(ApiFailure::NoConsumer) => {
-                let known = stream.ledger().resume(&here);
+                let resumed = stream.ledger().resume(&here);
                 let is_durable = stream.source.shared;
-                let is_gap = known.is_none() && !is_durable && stream.source.resumes;
-                let unknown = if is_durable { Start::All } else { Start::New };
-                let made = match self.make(known.unwrap_or(unknown)).await {
+                let (start, gap) = match resumed {
+                    Resumed::At(number) => (Start::At(number), None),
+                    Resumed::Another => (Start::All, Some(ANOTHER)),
+                    Resumed::Unknown if is_durable => (Start::All, Some(UNKNOWN)),
+                    Resumed::Unknown => (Start::New, Some(UNKNOWN)),
+                    Resumed::Begins if is_durable => (Start::All, None),
+                    Resumed::Begins => (Start::New, stream.source.resumes.then_some(REPLACED)),
+                };
+                let made = match self.make(start).await {
                     // What the consumer before it had is no more in a work queue, which begins at its
                     // beginning for whoever comes.
                     Err(Unmade::Refused(ApiFailure::WorkQueue(_)))
-                        if known.is_some() && is_durable =>
+                        if is_durable && start != Start::All =>
                     {
                         self.make(Start::All).await
                     }
                     made => made,
                 }?;
-                if is_gap {
-                    stream.source.taker.gap(REPLACED);
+                stream.ledger().begin(&here, resumed);
+                if let Some(reason) = gap {
+                    stream.source.taker.gap(reason);
                 }
                 made
             }
@@ -275,6 +289,8 @@ impl Taking<'_> {
 
     /// Each new reason is said once, at a level that fits who must act.
     fn tell(&self, Complaint { reason, mend }: &Complaint) {
+        let why = mend.map_or_else(|| reason.to_string(), |mend| format!("{reason}: {mend}"));
+        self.stream.source.taker.unheard(Some(&why));
         let (upstream, address) = (self.hosted.events.upstream(), &self.stream.source.address);
         match mend {
             Some(mend) => {
