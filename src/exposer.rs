@@ -84,6 +84,14 @@ pub trait Exposer: Send + Sync {
     fn owed(&self) -> usize;
 }
 
+/// How a call has ended that was handed in.
+pub struct Handled {
+    /// The result or the fault.
+    pub result: Result<Reply, Fault>,
+    /// It is the answer of another call under the same key.
+    pub replayed: bool,
+}
+
 /// Looks whether a result can be an answer.
 pub type Fits<'a> = &'a (dyn Fn(&Reply) -> Result<(), Fault> + Send + Sync);
 
@@ -91,7 +99,7 @@ pub type Fits<'a> = &'a (dyn Fn(&Reply) -> Result<(), Fault> + Send + Sync);
 pub trait Entrance: Send + Sync {
     /// Routes a call, carries it out, and counts and logs its end, which is a fault where `fits` has one
     /// for its result: an answer that its caller cannot be given. A caller who leaves drops the future.
-    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Result<Reply, Fault>>;
+    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Handled>;
 
     /// Whether callers have to be known: then what they say of themselves is believed only where
     /// their upstream is trusted.

@@ -11,15 +11,19 @@ use crate::printable::printable;
 
 /// A method of JSON-RPC's own, which no row can have.
 const DISCOVER: &str = "rpc.discover";
+/// What answers the methods that are about topics.
+const TOPICS: &str = "topics";
 
 /// What of Genkan answers a call of which the routing table is not asked.
 pub(super) fn answers_itself(config: &Config, name: &str) -> Option<&'static str> {
-    config.answers_itself(name).or((name == DISCOVER).then_some("rpc.discover"))
+    let topics = || config.is_about_topics(name).then_some(TOPICS);
+    config.answers_itself(name).or_else(topics).or((name == DISCOVER).then_some("rpc.discover"))
 }
 
-/// Whether somebody may call what Genkan answers itself. Everybody is told what there is to call.
+/// Whether somebody may call what Genkan answers itself. Everybody is told what there is to call, and to
+/// whom topics are open, each of them says.
 fn may_call(config: &Config, whom: &Caller, name: &str) -> Result<(), Fault> {
-    if name == DISCOVER {
+    if name == DISCOVER || config.is_about_topics(name) {
         return Ok(());
     }
     let admitted = config.auth.own_methods.lets_call(whom, name);
@@ -43,6 +47,11 @@ pub(super) fn run(
             if let Some(may) = &may {
                 let label = paint.paint(Role::Faint, format!("{:<17}", "as asked"));
                 text.push_str(&format!("  {label} {}\n", said(paint, may)));
+            }
+            if owner == TOPICS {
+                let label = paint.paint(Role::Faint, format!("{:<17}", "who may listen"));
+                let told = "as `allow` of [[topics]] says: `genkan explain --event UPSTREAM:ADDRESS --as WHOM`";
+                text.push_str(&format!("  {label} {told}\n"));
             }
             output.print(&text)?;
         }

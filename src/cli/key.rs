@@ -58,7 +58,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     let readers = crate::protocol::readers();
     let read = crate::config::parse("genkan key", &lines, Default::default(), &readers);
     if let Some(problem) = read.problems.first() {
-        return Err(CommandError::Usage(problem.message.clone()).into());
+        return Err(CommandError::Usage(without_place(&problem.message)).into());
     }
     match output.form() {
         Form::Human => {
@@ -76,6 +76,17 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
         }
     }
     Ok(Status::Done)
+}
+
+/// What is wrong, without the line of a file that nobody has written.
+fn without_place(message: &str) -> String {
+    let Some((before, rest)) = message.split_once(" in [[auth.keys]] #1") else {
+        return message.to_owned();
+    };
+    let rest = rest
+        .strip_prefix(", line ")
+        .map_or(rest, |rest| rest.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+    format!("{before}{rest}")
 }
 
 /// A text as TOML writes it: a string of JSON is one of TOML's too.

@@ -33,6 +33,11 @@ pub trait IngressSettings: Any + Send + Sync {
         &[]
     }
 
+    /// Those by which topics are listened to: whom the topics let.
+    fn topic_methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether it knows callers by what they show when they connect: a certificate.
     fn knows_callers(&self) -> bool {
         false

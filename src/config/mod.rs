@@ -377,6 +377,14 @@ impl Config {
         (!is_taken).then_some(ingress.name)
     }
 
+    /// Whether a call is about topics: then no row is asked, but for one that names it to the letter.
+    pub fn is_about_topics(&self, name: &str) -> bool {
+        let is_its = |ingress: &IngressConfig| ingress.settings.topic_methods().contains(&name);
+        let row = self.routes.iter().find(|rule| rule.matches(name));
+        let is_taken = row.is_some_and(|rule| rule.pattern.is_literal());
+        !is_taken && self.ingresses.iter().any(is_its)
+    }
+
     /// What the addresses of events are at an upstream; `None` where it has none.
     pub fn event_addresses(&self, upstream: &str) -> Option<EventAddresses> {
         let resident = self.resident().filter(|resident| resident.name == upstream);

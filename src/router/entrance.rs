@@ -7,11 +7,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Router;
 use super::ledger::IngressLabel;
-use crate::call::{Call, Reply};
+use super::{Dispatched, Router};
+use crate::call::Call;
 use crate::caller::Caller;
-use crate::exposer::{Entrance, Fits};
+use crate::exposer::{Entrance, Fits, Handled};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::trace::TraceParent;
 
@@ -32,13 +32,14 @@ impl RouterEntrance {
 }
 
 impl Entrance for RouterEntrance {
-    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Result<Reply, Fault>> {
+    fn dispatch<'a>(&'a self, call: Call, fits: Fits<'a>) -> BoxFuture<'a, Handled> {
         let dispatch = async move {
-            let result = self.router.dispatch_fitting(self.ingress, call, fits).await.result;
+            let dispatched = self.router.dispatch_fitting(self.ingress, call, fits).await;
+            let Dispatched { result, replayed, .. } = dispatched;
             if result.as_ref().is_err_and(was_refused) {
                 self.doubts.notify_one();
             }
-            result
+            Handled { result, replayed }
         };
         dispatch.boxed()
     }

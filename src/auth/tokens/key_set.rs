@@ -70,6 +70,8 @@ impl KeySet {
 
     /// What stands in a file: public keys in PEM, or a document of JSON.
     pub fn of_file(content: &[u8]) -> Result<Self, String> {
+        // As some editors begin a text.
+        let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         if content.trim_ascii_start().starts_with(b"{") {
             return Self::of_document(content);
         }
@@ -81,9 +83,10 @@ impl KeySet {
             None => Err("it holds a key that is none of RSA of 2048 bits or more, P-256 and \
                          Ed25519"
                 .to_owned()),
-            Some(keys) if keys.is_empty() => {
-                Err("it holds no `PUBLIC KEY` in PEM, and is no set of keys in JSON".to_owned())
-            }
+            Some(keys) if keys.is_empty() => Err(format!(
+                "it holds no `PUBLIC KEY` in PEM, and is no set of keys in JSON{}",
+                other_form(content)
+            )),
             Some(keys) => Ok(Self::of(keys, 0)),
         }
     }
@@ -212,7 +215,8 @@ impl Key {
     fn rsa(id: Option<String>, n: &[u8], e: &[u8]) -> Option<Self> {
         let n = &n[n.iter().position(|byte| *byte != 0)?..];
         let e = &e[e.iter().position(|byte| *byte != 0)?..];
-        let fits = (256..=1_024).contains(&n.len()) && e.len() <= 4;
+        let bits = n.len() * 8 - n.first()?.leading_zeros() as usize;
+        let fits = (2_048..=8_192).contains(&bits) && e.len() <= 4;
         let key = || DecodingKey::from_rsa_raw_components(n, e);
         fits.then(|| Self::new(id, Algorithm::RS256, key(), [n, b"/", e].concat()))
     }
@@ -226,6 +230,34 @@ impl Key {
     fn ed25519(id: Option<String>, point: &[u8]) -> Option<Self> {
         let key = || DecodingKey::from_ed_der(point);
         (point.len() == 32).then(|| Self::new(id, Algorithm::EdDSA, key(), point.to_vec()))
+    }
+}
+
+/// What it holds instead, as far as that can be seen, and how to make a public key of it.
+fn other_form(content: &[u8]) -> &'static str {
+    let forms = [
+        (
+            "PRIVATE KEY-----",
+            ", but a private key, which its issuer alone should have: `openssl pkey -in FILE -pubout`",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----",
+            ", but a certificate: `openssl x509 -in FILE -noout -pubkey`",
+        ),
+        (
+            "-----BEGIN RSA PUBLIC KEY-----",
+            ", but a key of RSA alone (PKCS #1): `openssl rsa -RSAPublicKey_in -in FILE -pubout`",
+        ),
+    ];
+    let held =
+        forms.iter().find(|(word, _)| memchr::memmem::find(content, word.as_bytes()).is_some());
+    match held {
+        Some((_, told)) => told,
+        // How a SEQUENCE begins.
+        None if content.starts_with(&[SEQUENCE]) => {
+            ", but looks like DER: `openssl pkey -pubin -inform DER -in FILE`"
+        }
+        None => "",
     }
 }
 
@@ -394,17 +426,26 @@ mod tests {
         };
         let read = KeySet::of_file(pem(&der).as_bytes()).expect("a key");
         assert_eq!(read.find(None, Algorithm::EdDSA).count(), 1);
+        let block = |word: &str| format!("-----BEGIN {word}-----\nAA==\n-----END {word}-----\n");
         for (text, words) in [
             (String::new(), "no `PUBLIC KEY`"),
-            (
-                "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".to_owned(),
-                "no `PUBLIC",
-            ),
+            (block("CERTIFICATE"), "`openssl x509 -in FILE -noout -pubkey`"),
+            (block("RSA PUBLIC KEY"), "`openssl rsa -RSAPublicKey_in -in FILE -pubout`"),
+            (block("EC PRIVATE KEY"), "which its issuer alone should have"),
+            ("0\u{1}x".to_owned(), "looks like DER"),
             (pem(&der[..der.len() - 1]), "none of RSA"),
             ("{\"keys\": []}".to_owned(), "can be used"),
         ] {
             let complaint = KeySet::of_file(text.as_bytes()).expect_err(&text);
             assert!(complaint.contains(words), "{complaint}");
+        }
+        let marked = format!("\u{feff}{}", json!({ "keys": [p256()] }));
+        assert_eq!(KeySet::of_file(marked.as_bytes()).map(|read| read.len()), Ok(1));
+        for (first, length, fits) in
+            [(0x80, 256, true), (0x40, 256, false), (0x80, 1_024, true), (1, 1_025, false)]
+        {
+            let n = [&[0, first][..], &vec![7; length - 1]].concat();
+            assert_eq!(Key::rsa(None, &n, &[1, 0, 1]).is_some(), fits, "{first:x} {length}");
         }
         assert!(KeySet::of_secret(&[7; 31]).is_err() && KeySet::of_secret(&[7; 32]).is_ok());
         let public = b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n";

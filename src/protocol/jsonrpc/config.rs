@@ -93,6 +93,10 @@ impl IngressSettings for HttpConfig {
         (self.max_body, "max_body")
     }
 
+    fn topic_methods(&self) -> &'static [&'static str] {
+        &super::http::TOPIC_METHODS
+    }
+
     fn knows_callers(&self) -> bool {
         self.clients().is_some()
     }

@@ -22,7 +22,7 @@ use super::shared::{Owed, Shared};
 use super::wire::{CallId, Frame, OutgoingFrame};
 use crate::call::Payload;
 use crate::caller::Caller;
-use crate::fault::{Fault, FaultKind, Outcome};
+use crate::fault::{Challenge, Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::params;
 use crate::route::{HUB, service_of};
@@ -174,6 +174,18 @@ impl<'a> Io<'a> {
     }
 }
 
+/// A module cannot show what others can by whom nobody knows: its token is the one that it registers with.
+fn in_its_words(fault: Fault, name: &str) -> Fault {
+    if fault.challenge() != Some(Challenge::Missing) {
+        return fault;
+    }
+    let message = format!(
+        "not everybody may call `{name}`: it is not known which module wants to: give it a token in [hub.tokens], \
+         and register with that"
+    );
+    Fault::not_sent(fault.kind(), message).with_challenge(Challenge::Missing)
+}
+
 impl World for Io<'_> {
     type Peer = Arc<Peer>;
     type Ticket = Owed;
@@ -240,6 +252,7 @@ impl World for Io<'_> {
             Ok(ticket) => ticket,
             Err(unadmitted) => {
                 let Unadmitted { ending, fault, .. } = *unadmitted;
+                let fault = in_its_words(fault, name);
                 let (name, told) = (name.to_owned(), fault.clone());
                 self.faults.push(Failed { ending, name, fault });
                 return Way::Refused(told);

@@ -139,6 +139,9 @@ fn explain_tells_who_may_and_why_not() {
         ("ping", "nobody", false, "it is not known who wants to"),
         ("ping", "sub:ops", true, ""),
         ("rpc.discover", "nobody", true, ""),
+        // To whom they are open, topics say.
+        ("genkan.subscribe", "nobody", true, ""),
+        ("genkan.authenticate", "sub:a", true, ""),
     ] {
         let (status, told) = explained(&text, &[name, "--as", whom]);
         assert_eq!((status == 0, told["may_call"] == true), (may, may), "{name} {whom}: {told}");
@@ -213,6 +216,7 @@ fn a_key_s_name_is_one() {
     for name in ["a b", "", "a\"\nhash = \"x"] {
         let (status, out, err) = run(genkan().args(["key", "new", name]));
         assert_eq!((status, out.as_str()), (2, ""), "{name:?}: {err}");
+        assert!(!err.contains("[[auth.keys]]") && !err.contains("line"), "{err}");
     }
     let (status, out, err) = run(genkan().args(["key", "new", "web", "--expires", "soon"]));
     assert_eq!((status, out.as_str()), (2, ""), "{err}");

@@ -56,6 +56,7 @@ async fn a_module_is_known_by_its_token_or_by_whose_process_it_is() {
     // An id that nobody verifies is only said.
     let said = call(&mut Peer::connect(gateway).await, "other", None).await;
     assert_eq!((&said["type"], &said["error"]), (&json!(0), &json!(3)), "{said}");
+    assert!(said.to_string().contains("give it a token in [hub.tokens]"), "{said}");
     assert_eq!(guarded.calls(), 1);
     let local = call(&mut Peer::unix(&path).await, "local", None).await;
     assert_eq!(local["data"], json!({"a": 1}), "{local}");

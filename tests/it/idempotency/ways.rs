@@ -123,14 +123,22 @@ async fn callers_on_nats_have_keys() {
         headers.insert("X-User-Id", user);
         let body = r#"{"sum":10}"#.into();
         let answer = client.request_with_headers("till.pay", headers, body).await;
-        String::from_utf8(answer.expect("an answer").payload.to_vec()).expect("text")
+        let answer = answer.expect("an answer");
+        let headers = answer.headers.unwrap_or_default();
+        let mark = headers.get("Idempotency-Replayed").map(|mark| mark.as_str().to_owned());
+        (String::from_utf8(answer.payload.to_vec()).expect("text"), mark)
     };
-    for (key, user, answer) in
-        [("k", "ada", "1"), ("\"k\"", "ada", "1"), ("k", "bob", "2"), ("l", "ada", "3")]
-    {
-        assert_eq!(pay(key, user).await, answer, "{key} {user}");
+    for (key, user, answer, mark) in [
+        ("k", "ada", "1", None),
+        ("\"k\"", "ada", "1", Some("true")),
+        ("k", "bob", "2", None),
+        ("l", "ada", "3", None),
+        ("l", "ada", "3", Some("true")),
+    ] {
+        let (told, marked) = pay(key, user).await;
+        assert_eq!((told.as_str(), marked.as_deref()), (answer, mark), "{key} {user}");
     }
-    let refused: Value = serde_json::from_str(&pay("a b", "ada").await).expect("JSON");
+    let refused: Value = serde_json::from_str(&pay("a b", "ada").await.0).expect("JSON");
     assert!(refused.to_string().contains("the header Idempotency-Key"), "{refused}");
     assert_eq!(service.asked().len(), 3);
 }
@@ -156,17 +164,22 @@ async fn callers_of_nameko_have_keys_and_those_that_services_make_of_a_call_do_n
         headers
             .insert("nameko.call_id_stack".into(), AMQPValue::FieldArray(FieldArray::from(calls)));
         let properties = caller.properties("1").with_headers(headers);
-        caller.call("till.pay", properties, NONE).await.body
+        let reply = caller.call("till.pay", properties, NONE).await;
+        let headers = reply.properties.headers().clone().unwrap_or_default();
+        let mark = headers.inner().get("nameko.idempotency_replayed").cloned();
+        (reply.body, mark == Some(AMQPValue::Boolean(true)))
     };
     let own = ["standalone_rpc_proxy.call.1"];
-    assert_eq!(pay(&mut caller, "k", &own).await["result"], 1);
-    assert_eq!(pay(&mut caller, "k", &own).await["result"], 1);
+    let (first, marked) = pay(&mut caller, "k", &own).await;
+    assert_eq!((&first["result"], marked), (&json!(1), false));
+    let (again, marked) = pay(&mut caller, "k", &own).await;
+    assert_eq!((&again["result"], marked), (&json!(1), true));
     assert_eq!(service.last().header("idempotency-key"), Some("\"k\""));
     // Nameko hands the context on to what a service calls in turn.
     let nested = ["standalone_rpc_proxy.call.1", "shop.order.2"];
-    assert_eq!(pay(&mut caller, "k", &nested).await["result"], 2);
+    assert_eq!(pay(&mut caller, "k", &nested).await.0["result"], 2);
     assert_eq!(service.last().header("idempotency-key"), None);
-    let refused = pay(&mut caller, " ", &own).await;
+    let (refused, _) = pay(&mut caller, " ", &own).await;
     let said = refused["error"]["value"].as_str().unwrap_or_default().to_owned();
     assert!(said.contains("nameko.idempotency_key"), "{refused}");
     assert_eq!(service.asked().len(), 2);

@@ -169,10 +169,22 @@ impl Ingress for HttpIngress {
             return;
         }
         let cert_file = tls.cert_file.display();
+        let client_ca_file = tls.clients.as_ref().map(|clients| clients.ca_file.display());
         match files.tls(tls, server.config().http2) {
             Ok(tls) => {
+                let before = server.tls.as_ref();
+                let has_new_chain = before.is_none_or(|before| !before.shows_the_same_as(&tls));
                 self.in_force.store(Arc::new(server.with_tls(tls)));
-                info!(%cert_file, "the certificate was replaced: new connections get the new one");
+                match client_ca_file {
+                    Some(client_ca_file) if !has_new_chain => info!(
+                        %client_ca_file,
+                        "the authorities of clients' certificates were replaced: those in force decide now"
+                    ),
+                    _ => info!(
+                        %cert_file,
+                        "the certificate was replaced: new connections get the new one"
+                    ),
+                }
             }
             Err(error) => {
                 let problem = format!("{error:#}");

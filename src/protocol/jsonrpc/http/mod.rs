@@ -53,6 +53,9 @@ use crate::tasks::Tasks;
 pub(super) use ingress::bind;
 pub(super) use websocket::LABEL as WEBSOCKET;
 
+/// The methods by which topics are listened to.
+pub(super) const TOPIC_METHODS: [&str; 3] = ears::Method::NAMES;
+
 /// The ingress's name.
 pub(super) const NAME: &str = "http";
 

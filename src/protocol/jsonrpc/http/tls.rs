@@ -30,6 +30,11 @@ pub(super) struct Tls {
 }
 
 impl Tls {
+    /// Whether clients are shown the same certificates.
+    pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.chain == other.chain
+    }
+
     /// How what clients are shown stands, and what an operator is told; none where it is good.
     pub(super) fn out_of_time(&self) -> Option<(Standing, String)> {
         validity::of_chain(&self.chain, SystemTime::now())

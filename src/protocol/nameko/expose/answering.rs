@@ -22,7 +22,7 @@ use super::replier::{Outgoing, Refused, Sent};
 use crate::budget::Share;
 use crate::call::{Call, CallKind, CallName, Context, Params, Reply};
 use crate::exposer::debts::Debt;
-use crate::exposer::{Credence, Entrance};
+use crate::exposer::{Credence, Entrance, Handled};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::route::expose::Expose;
@@ -47,6 +47,8 @@ struct ReplyTo {
     came_by: Option<ShortString>,
     trace: TraceParent,
     received: Instant,
+    /// What goes there is another call's under the same key.
+    replayed: bool,
 }
 
 impl ReplyTo {
@@ -73,18 +75,21 @@ impl Desk {
         let (forwards, trusts) = (settings.forward_authorization, settings.trust_context);
         let credence = Credence::of(forwards, trusts, self.entrance.is_guarded());
         let context = context::read(&properties, credence);
-        let asked = ReplyTo {
+        let mut asked = ReplyTo {
             queue: properties.reply_to().clone().filter(|key| !key.as_str().is_empty()),
             correlation_id: properties.correlation_id().clone(),
             came_by: Some(exchange).filter(|exchange| exposes.is_foreign(exchange)),
             trace: context.trace,
             received,
+            replayed: false,
         };
         let method = incoming::method(routing_key.as_str(), &self.expose.name);
         let called = || self.expose.called(method);
         let body = match self.read(method, &properties, data.into()).await {
             Ok(arrived) => {
-                let outcome = self.carry_out(arrived, context, &asked, redelivered).await;
+                let carried = self.carry_out(arrived, context, &asked, redelivered).await;
+                let (outcome, replayed) = carried;
+                asked.replayed = replayed;
                 outcome.unwrap_or_else(|fault| asked.exception(&fault, method))
             }
             Err(fault) => {
@@ -158,14 +163,14 @@ impl Desk {
         Fault::not_sent(FaultKind::UnknownMethod, message)
     }
 
-    /// Hands a call in: the body of its reply.
+    /// Hands a call in: the body of its reply, and whether it is another call's under the same key.
     async fn carry_out(
         &self,
         arrived: Arrived,
         mut context: Context,
         asked: &ReplyTo,
         redelivered: bool,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> (Result<Vec<u8>, Fault>, bool) {
         let Arrived { name, params, timeout, key } = arrived;
         context.idempotency_key = key;
         let kind = if asked.queue.is_some() { CallKind::Call } else { CallKind::Notification };
@@ -181,8 +186,8 @@ impl Desk {
         };
         let written = OnceLock::new();
         let fits = |reply: &Reply| written.set(self.result(reply)?).map_err(|_| unwritten());
-        self.entrance.dispatch(call, &fits).await?;
-        written.into_inner().ok_or_else(unwritten)
+        let Handled { result, replayed } = self.entrance.dispatch(call, &fits).await;
+        (result.and_then(|_| written.into_inner().ok_or_else(unwritten)), replayed)
     }
 
     /// The body of the reply for a result.
@@ -259,6 +264,7 @@ impl Desk {
         let (exchange, key) = answer::address(exchange.as_str(), reply_to.as_str());
         let id = asked.correlation_id.clone();
         let properties = answer::properties(reply_to.as_str(), id, &exposes.nobody);
+        let properties = if asked.replayed { answer::replayed(properties) } else { properties };
         let reply = Outgoing { exchange, key, properties, body, sent };
         let handed = async {
             self.replies.send(reply).await.ok()?;

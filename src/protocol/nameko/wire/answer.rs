@@ -2,12 +2,15 @@
 //! Nameko client can raise (CONTRACT 5, WIRE 1.3, 1.6).
 
 use lapin::BasicProperties;
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::json;
 
 use super::tagged;
 use crate::call::Payload;
 use crate::fault::{Fault, FaultKind, RemoteError};
+
+/// What says that a reply is another call's under the same key.
+const REPLAYED: &str = "nameko.idempotency_replayed";
 
 /// AMQP's delivery mode of what survives the broker. So Nameko's own replies go.
 const PERSISTENT: u8 = 2;
@@ -46,6 +49,13 @@ pub(in super::super) fn properties(
         properties = properties.with_reply_to(nobody.into());
     }
     properties
+}
+
+/// The properties of a reply that is another call's under the same key.
+pub(in super::super) fn replayed(properties: BasicProperties) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(REPLAYED.into(), AMQPValue::Boolean(true));
+    properties.with_headers(headers)
 }
 
 /// The body for a result; `None` where a Nameko client would read something else than what is there,

@@ -14,7 +14,7 @@ use super::super::wire::{self, Answer, Asked, Message, Taken, Unkept, Verb};
 use super::hosted::Held;
 use super::{Exposes, Owed, Service};
 use crate::call::{Call, CallKind, Context, Reply};
-use crate::exposer::Credence;
+use crate::exposer::{Credence, Handled};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::format_size;
 
@@ -155,18 +155,24 @@ impl Arrival {
             Some(_) => written.set(self.result(reply, &asked)?).map_err(|_| twice()),
             None => Ok(()),
         };
-        let outcome = match call {
-            Ok(call) => service.entrance.dispatch(call, &fits).await.map(drop),
+        let (outcome, replayed) = match call {
+            Ok(call) => {
+                let Handled { result, replayed } = service.entrance.dispatch(call, &fits).await;
+                (result.map(drop), replayed)
+            }
             Err(fault) => {
                 let called = service.expose.called(method);
                 service.entrance.refuse(&called, &asked.trace, self.received, &fault);
-                Err(fault)
+                (Err(fault), false)
             }
         };
         self.count(outcome.as_ref().err());
         let Some(subject) = reply_subject else { return };
         let written = outcome.and_then(|()| written.into_inner().ok_or_else(twice));
         let answer = written.unwrap_or_else(|fault| self.fault(&fault, method, &asked));
+        let is_told =
+            replayed && answer.size() + wire::REPLAYED.len() <= self.generation.max_payload();
+        let answer = if is_told { answer.replayed() } else { answer };
         self.answer(subject, answer, owed).await;
         drop(permit);
     }

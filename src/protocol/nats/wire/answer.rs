@@ -19,6 +19,8 @@ use crate::trace::TraceParent;
 pub(super) const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// Its code.
 pub(super) const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+/// What says that an answer is another call's, and the end of the block.
+pub(in crate::protocol::nats) const REPLAYED: &str = "Idempotency-Replayed: true\r\n\r\n";
 /// How much of a text is put into a header. All of it is in the body.
 const LONGEST_HEADER: usize = 512;
 
@@ -34,6 +36,14 @@ impl Answer {
     /// What a server counts.
     pub(in crate::protocol::nats) fn size(&self) -> usize {
         self.headers.len() + self.body.len()
+    }
+
+    /// The same, that says that it is another call's under the same key.
+    pub(in crate::protocol::nats) fn replayed(mut self) -> Self {
+        // Before the line that ends the block.
+        self.headers.truncate(self.headers.len().saturating_sub(2));
+        self.headers.push_str(REPLAYED);
+        self
     }
 }
 
@@ -186,6 +196,8 @@ mod tests {
         }
         let headers = format!("NATS/1.0\r\ntraceparent: {}\r\n\r\n", asked.trace.as_str());
         assert_eq!(answer(Dialect::Micro, "1").headers, headers);
+        let marked = headers.replacen("\r\n\r\n", "\r\nIdempotency-Replayed: true\r\n\r\n", 1);
+        assert_eq!(answer(Dialect::Micro, "1").replayed().headers, marked);
     }
 
     #[test]

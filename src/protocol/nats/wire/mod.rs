@@ -32,7 +32,7 @@ mod testing;
 mod told;
 mod violation;
 
-pub(super) use answer::{Answer, Asked, fault, last_error, result};
+pub(super) use answer::{Answer, Asked, REPLAYED, fault, last_error, result};
 pub(super) use block::{NO_HEADERS, describe, headers};
 pub(super) use call::{context, idempotency_key, limit, method, read};
 pub(super) use confirm::{Unstored, confirmed};
