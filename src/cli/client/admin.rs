@@ -69,7 +69,7 @@ fn fetch(
     if exchange.status == StatusCode::UNAUTHORIZED {
         bail!(
             "{} wants the token of [admin]: name the configuration that has it, with --config FILE, or \
-             send it with -H 'Authorization: Bearer TOKEN'",
+             name the token's own with --token-file FILE",
             to.shown()
         );
     }

@@ -91,6 +91,9 @@ impl Client {
         }
         // Takes the place of the ones above, and keeps those that were given twice.
         headers.extend(given);
+        if let Some(token) = args.token()? {
+            headers.insert(AUTHORIZATION, token);
+        }
         let verbose = args.verbose.then_some(output);
         let identity = args.cert.clone().zip(args.key.clone());
         let files = tls::Files { ca: args.ca.clone(), identity };

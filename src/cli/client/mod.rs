@@ -27,6 +27,7 @@ use super::params::{self, PARAM_HELP};
 use super::{CommandError, Status};
 use crate::call::{CallName, Params};
 use crate::config::environment;
+use crate::config::secret::read_secret;
 use crate::tasks::Tasks;
 use crate::units;
 use address::Address;
@@ -69,11 +70,15 @@ pub struct ClientArgs {
     /// [default: what the route allows, at most 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub timeout: Option<Duration>,
-    /// A header to send, 'Name: value'; can be given more than once. A key or token is best in the
+    /// A header to send, 'Name: value'; can be given more than once. A key or token is best in a file, or in the
     /// environment, as GENKAN_TOKEN: a gateway is shown it as 'Authorization: Bearer', and `ps` does not show it
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header,
           help_heading = "Connection")]
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Show the key or token in this file, as 'Authorization: Bearer', instead of what GENKAN_TOKEN holds
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
+          help_heading = "Connection")]
+    pub token_file: Option<PathBuf>,
     /// For https://, trust the certificates in this PEM file instead of the system's
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
           help_heading = "Connection")]
@@ -98,19 +103,41 @@ impl ClientArgs {
     /// Shows the gateway what GENKAN_TOKEN holds, unless a header shows something. To be asked for a gateway
     /// alone: services that a registry finds are others.
     pub fn show_token(&mut self) -> Result<(), CommandError> {
-        let shows = |name: &HeaderName| *name == AUTHORIZATION || name.as_str() == "x-api-key";
-        if self.headers.iter().any(|(name, _)| shows(name)) {
+        if self.shows_something() || self.token_file.is_some() {
             return Ok(());
         }
         let Some(token) = environment::token() else { return Ok(()) };
-        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-        let mut value = value.map_err(|_| {
-            CommandError::Usage("GENKAN_TOKEN has characters that no header can hold".to_owned())
-        })?;
-        value.set_sensitive(true);
-        self.headers.push((AUTHORIZATION, value));
+        self.headers.push((AUTHORIZATION, bearer(&token, "GENKAN_TOKEN")?));
         Ok(())
     }
+
+    /// What the file holds that `--token-file` names, for whoever is asked.
+    fn token(&self) -> Result<Option<HeaderValue>, CommandError> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        if self.shows_something() {
+            let message =
+                "`--token-file` beside a header that shows a key or token: one of them is enough";
+            return Err(CommandError::Usage(message.to_owned()));
+        }
+        let told = |why: String| CommandError::Usage(format!("`--token-file`: {why}"));
+        let token = read_secret(file).map_err(told)?;
+        bearer(token.expose(), "the file that `--token-file` names").map(Some)
+    }
+
+    fn shows_something(&self) -> bool {
+        let shows = |name: &HeaderName| *name == AUTHORIZATION || name.as_str() == "x-api-key";
+        self.headers.iter().any(|(name, _)| shows(name))
+    }
+}
+
+/// How a token is shown. `whence` says where it stands.
+fn bearer(token: &str, whence: &str) -> Result<HeaderValue, CommandError> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut value = value.map_err(|_| {
+        CommandError::Usage(format!("{whence} has characters that no header can hold"))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A page of the gateway that `--gateway`, GENKAN_GATEWAY or the default names, as `read` completes its URL.

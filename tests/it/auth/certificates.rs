@@ -193,7 +193,9 @@ impl Replaceable {
         let read = |certs: &&Certs| std::fs::read_to_string(certs.file("ca.pem")).expect("a file");
         let bundle: String = authorities.iter().map(read).collect();
         std::fs::write(&self.file, bundle).expect("written");
-        self.gateway.wait_for_log(seen, "the authorities of clients' certificates were replaced").await;
+        self.gateway
+            .wait_for_log(seen, "the authorities of clients' certificates were replaced")
+            .await;
     }
 }
 

@@ -45,6 +45,17 @@ async fn the_command_line_shows_the_key_that_is_in_the_environment() {
     let (status, _, err) = call("a\u{7f}b", &[]);
     assert_eq!(status, 2, "{err}");
     assert!(err.contains("GENKAN_TOKEN"), "{err}");
+    // A file shows it to nobody who lists processes, and goes before the environment.
+    let folder = crate::harness::process::Folder::new();
+    let file = folder.write("key", &format!("{key}\n"));
+    let named = ["--token-file", file.to_str().expect("UTF-8")];
+    let (status, out, err) = call("wrong", &[&named[..], &["-v"]].concat());
+    assert_eq!((status, out.trim()), (0, "1"), "{err}");
+    assert!(!err.contains(&key), "{err}");
+    let twice = call("", &[&named[..], &["-H", "X-API-Key: x"]].concat());
+    assert!(twice.0 == 2 && twice.2.contains("one of them is enough"), "{}", twice.2);
+    let nowhere = call("", &["--token-file", "/nowhere/key"]);
+    assert!(nowhere.0 == 2 && nowhere.2.contains("/nowhere/key"), "{}", nowhere.2);
     // What is written goes before it.
     let header = format!("X-API-Key: {key}");
     assert_eq!(call("wrong", &["-H", &header]).0, 0);

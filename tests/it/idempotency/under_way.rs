@@ -188,6 +188,31 @@ async fn a_drain_waits_for_calls_whose_callers_have_gone() {
 }
 
 #[tokio::test]
+async fn a_drain_gives_those_who_joined_a_call_its_answer() {
+    let (gateway, mut desk) = desk("").await;
+    let mut first = begin(&gateway, "k", &[]).await;
+    let held = desk.receive().await;
+    let mut joined = begin(&gateway, "k", &[]).await;
+    counted(&gateway, "joined", 1.0).await;
+    let mut socket = WebSocket::open(&gateway.http).await;
+    socket.say(request(7, "desk.pay", "k").to_string()).await;
+    counted(&gateway, "joined", 2.0).await;
+    gateway.terminate();
+    gateway.wait_for_log(0, "draining: no new calls but those that answers need").await;
+    desk.is_silent().await;
+    desk.answer(&held, json!(1)).await;
+    for (connection, replayed) in [(&mut first, false), (&mut joined, true)] {
+        let answer = connection.receive().await.expect("an answer");
+        assert_eq!((answer.text(), is_replayed(&answer)), ("1", replayed));
+    }
+    let told = socket.json().await;
+    assert_eq!((&told["id"], &told["result"]), (&json!(7), &json!(1)), "{told}");
+    assert_eq!(gateway.exit_status().await, 0);
+    let said = gateway.log_text();
+    assert!(!said.contains("drain_timeout has passed"), "{said}");
+}
+
+#[tokio::test]
 async fn a_drain_does_not_wait_for_ever() {
     let (gateway, mut desk) = desk("").await;
     let text = std::fs::read_to_string(gateway.config()).expect("the file");
