@@ -49,6 +49,31 @@ impl Nats {
         (Self::configured(&conf(ports[0])), Self::down_with(&conf(ports[1])))
     }
 
+    /// Starts three of one cluster with JetStream, so that a stream outlives one of them.
+    pub fn cluster_with_streams() -> [Self; 3] {
+        let ports = [free_port(), free_port(), free_port()];
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        ports.map(|own| {
+            let nats = Self::down();
+            let store = nats.folder.path().display();
+            nats.folder.write(
+                "nats.conf",
+                &format!(
+                    "server_name: \"{}\"\njetstream {{ store_dir: \"{store}\" }}\n\
+                     cluster {{ name: c, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}",
+                    nats.port
+                ),
+            );
+            nats.restart();
+            nats
+        })
+    }
+
+    /// Whether it has that name in its cluster.
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.port.to_string()
+    }
+
     /// Starts one with JetStream.
     pub fn with_streams() -> Self {
         let nats = Self::down();

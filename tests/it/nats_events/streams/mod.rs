@@ -1,6 +1,7 @@
 //! Events that JetStream's streams keep.
 
 mod carried;
+mod cluster;
 mod kills;
 mod odd;
 mod outages;
