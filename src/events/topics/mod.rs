@@ -298,6 +298,11 @@ impl Topics {
         state.left(listener, unwanted);
     }
 
+    /// Other settings are in force where listeners come in: each is told to [look](Notice::Look).
+    pub fn look(&self) {
+        self.state().listeners().iter().for_each(|listener| listener.look());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -100,6 +100,9 @@ pub enum Notice {
     /// It may not listen to these any more, by the names or globs that it gave: it is known anew, or other
     /// rules are in force.
     Refused(Vec<Pattern>),
+    /// Nothing of a topic: other settings are in force, and whoever hands this on looks whether the listener may
+    /// still be there.
+    Look,
 }
 
 impl Notice {
@@ -214,10 +217,15 @@ struct Waiting {
     too_slow: bool,
     /// What it may not listen to any more.
     refused: Vec<Pattern>,
+    /// Other settings are in force.
+    look: bool,
 }
 
 impl Waiting {
     fn next(&mut self) -> Option<Notice> {
+        if std::mem::take(&mut self.look) {
+            return Some(Notice::Look);
+        }
         if self.too_slow {
             return Some(Notice::TooSlow);
         }
@@ -328,6 +336,11 @@ impl Listener {
         *bytes = events.iter().map(|told| told.size()).sum();
         refused.extend(patterns);
         drop(waiting);
+        self.told.notify_one();
+    }
+
+    pub(super) fn look(&self) {
+        self.waiting().look = true;
         self.told.notify_one();
     }
 

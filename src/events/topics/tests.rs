@@ -43,6 +43,7 @@ fn heard(subscription: &Subscription, base: u64) -> Vec<String> {
             Notice::Gap { topic, missed } => format!("{topic} gap {missed:?}"),
             Notice::Lagged { topic, missed } => format!("{topic} lagged {missed}"),
             Notice::Ended(denial) => panic!("{denial:?}"),
+            Notice::Look => "look".to_owned(),
             Notice::Refused(gone) => format!("refused {}", gone[0].as_str()),
             Notice::TooSlow => {
                 heard.push("too slow".to_owned());

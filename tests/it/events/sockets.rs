@@ -131,3 +131,36 @@ async fn all_that_a_socket_missed_comes_however_much_it_is() {
         assert_eq!(socket.json().await["params"]["data"]["n"], number);
     }
 }
+
+#[tokio::test]
+async fn a_page_whose_origin_is_taken_out_hears_no_more() {
+    let cors = |origin: &str| format!("{HUB}{TOPICS}[http.cors]\norigins = [\"{origin}\"]\n");
+    let (old, new) = ("https://old.example", "https://new.example");
+    let gateway = Gateway::start(&cors(old)).await;
+    let mut shop = shop(&gateway).await;
+    let address = gateway.url();
+    let address = address.trim_start_matches("http://");
+    let mut socket = WebSocket::open_with(address, "/api", &[("Origin", old)]).await;
+    ask(&mut socket, "genkan.subscribe", json!({"topics": ["shop.sold"]})).await;
+    let mut stream =
+        Listener::open(&gateway, "?topic=shop.sold", &format!("Origin: {old}\r\n")).await;
+    stream.greeted().await;
+    // One that is no page's, and one whose path ends as those of calls may.
+    let mut program = Listener::listen(&gateway, "/?topic=shop.sold").await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(socket.json().await["params"]["data"]["n"], 1);
+    assert_eq!(stream.event().await.data["data"]["n"], 1);
+    gateway.write_config(&cors(new));
+    gateway.hang_up();
+    let (code, reason) = socket.closed().await;
+    assert!(code == 1008 && reason.contains(old), "{code} {reason}");
+    let ended = stream.next().await.expect("it is told");
+    assert_eq!(ended.kind, "ended");
+    let reason = ended.data["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains(old), "{reason}");
+    assert_eq!(stream.next().await, None);
+    trigger(&mut shop, "sold", json!({"n": 2})).await;
+    for number in 1..=2 {
+        assert_eq!(program.event().await.data["data"]["n"], number);
+    }
+}

@@ -36,3 +36,13 @@ fn numbers_begin_where_no_process_before_has_come() {
     assert_eq!((at(0), at(1_000), at(1_500)), (0, 1 << 20, (1 << 20) + (1 << 19)));
     assert!(at(7) > at(6) && first_number(UNIX_EPOCH) == 0);
 }
+
+#[test]
+fn all_who_listen_are_told_to_look_once() {
+    let topics = Topics::new(vec![rule_of("*", 3, Lag::Tell)]);
+    let (named, glob) = (listen(&topics, &["a"]), listen(&topics, &["a.*", "b"]));
+    topics.look();
+    topics.look();
+    publish(&topics, "a", 1);
+    assert_eq!((&*heard(&named, 0)[0], heard(&glob, 0)), ("look", vec!["look".to_owned()]));
+}

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -63,8 +64,9 @@ fn server() -> Server {
     let router = Arc::new(Router::new(table, ledger, Budget::new(1 << 24)));
     let (config, _) = read_for_test("", |root| HttpConfig::read(&mut root.section("http")));
     let (registry, discovery) = (Registry::new(), Arc::new(Discovery::new()));
-    let inside =
-        Inside { router, registry, discovery, topics: Arc::default(), auth: Arc::default() };
+    let pages = Arc::new(ArcSwap::from_pointee(config.web_policy()));
+    let (topics, auth) = (Arc::default(), Arc::default());
+    let inside = Inside { router, registry, discovery, topics, auth, pages };
     Server::new(config, None, inside, Tasks::new())
 }
 

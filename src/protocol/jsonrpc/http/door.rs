@@ -6,14 +6,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, Uri, Version, header};
 
 use super::super::envelope::invalid;
 use super::exchange_body::RequestBody;
 use super::{Http, bare, body, rpc};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
-use crate::web::{Unwelcome, WebPolicy};
+use crate::web::{SEC_FETCH_SITE, Unwelcome, WebPolicy};
 
 /// Why a request is turned away, and what HTTP calls that.
 pub(super) struct TurnedAway {
@@ -42,6 +42,25 @@ pub(super) fn check<B>(policy: &WebPolicy, request: &Request<B>) -> Result<(), T
             Err(TurnedAway { fault, status: StatusCode::NOT_IMPLEMENTED })
         }
     }
+}
+
+/// What tells which page a request comes from, if it comes from one. Copied: what it says is a part
+/// of the buffer that all of it came in.
+pub(super) fn page<B>(request: &Request<B>) -> Option<Box<Request<()>>> {
+    let headers = request.headers();
+    if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
+        return None;
+    }
+    let mut page = Request::new(());
+    *page.uri_mut() = Uri::try_from(request.uri().to_string()).ok()?;
+    *page.version_mut() = request.version();
+    for name in [header::HOST, header::ORIGIN, SEC_FETCH_SITE] {
+        for value in headers.get_all(&name) {
+            let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            page.headers_mut().append(&name, value);
+        }
+    }
+    Some(Box::new(page))
 }
 
 impl TurnedAway {

@@ -128,7 +128,7 @@ impl Ears {
         Ok(Payload::from_validated(json!({ "topics": names }).to_string().into()))
     }
 
-    /// What it hears, as notifications of JSON-RPC's. It ends where the client is too slow, and where
+    /// What it hears, as notifications of JSON-RPC's; an empty one where the settings in force are to be looked at. It ends where the client is too slow, and where
     /// what it showed has ended: then it listens to nothing any more.
     pub(super) fn hear(&self, ingress: &'static str) -> BoxStream<'static, Bytes> {
         let (topics, subscription) = (Arc::clone(&self.topics), Arc::clone(&self.subscription));
@@ -140,6 +140,7 @@ impl Ears {
                 Notice::Gap { topic, missed } => told_apart("gap", &topic, missed),
                 Notice::Lagged { topic, missed } => told_apart("lagged", &topic, Some(missed)),
                 Notice::Refused(topics) => told_of_refused(&topics),
+                Notice::Look => Bytes::new(),
                 Notice::TooSlow => return None,
                 Notice::Ended(denial) => {
                     topics.remove(&subscription, &subscription.wanted());

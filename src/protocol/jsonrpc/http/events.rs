@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -24,12 +25,13 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::super::answer;
 use super::super::envelope::invalid;
 use super::progress::Progress;
-use super::{HttpRequest, HttpState, bare, body, headers};
+use super::{HttpRequest, HttpState, bare, body, door, headers};
 use crate::call::Payload;
 use crate::events::topics::{Notice, Resume, Subscription};
 use crate::fault::Fault;
 use crate::metrics::SubscriberCount;
 use crate::route::pattern::Pattern;
+use crate::web::WebPolicy;
 
 /// The label of those who listen in this way.
 const INGRESS: &str = "sse";
@@ -71,9 +73,12 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
             return response;
         }
     };
+    let page = door::page(&http::Request::from_parts(parts, ()));
     let listener = Listener {
         subscription,
         by_number,
+        page,
+        pages: Arc::clone(&http.pages),
         draining: Box::pin(http.draining().clone().cancelled_owned()),
         heartbeat: Box::pin(sleep(HEARTBEAT)),
         told: Instant::now(),
@@ -170,6 +175,9 @@ fn is_one_topic(wanted: &[Pattern]) -> bool {
 struct Listener {
     subscription: Subscription,
     by_number: bool,
+    /// Which page it is, where it is one, and which may listen.
+    page: Option<Box<http::Request<()>>>,
+    pages: Arc<ArcSwap<WebPolicy>>,
     /// Both are kept from one event to the next: to make them anew takes more than to write one.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     heartbeat: Pin<Box<Sleep>>,
@@ -221,6 +229,16 @@ impl Listener {
             Some(Notice::Gap { topic, missed }) => Some(told_apart("gap", &topic, missed)),
             Some(Notice::Lagged { topic, missed }) => {
                 Some(told_apart("lagged", &topic, Some(missed)))
+            }
+            Some(Notice::Look) => {
+                let page = self.page.as_deref();
+                match page.and_then(|page| self.pages.load().check(page).err()) {
+                    Some(unwelcome) => {
+                        self.is_over = true;
+                        Some(told_of_the_end(&unwelcome.to_string(), None))
+                    }
+                    None => Some(Bytes::from_static(STILL_THERE)),
+                }
             }
             Some(Notice::Refused(topics)) => {
                 self.is_over = !self.subscription.wants_any();
@@ -286,6 +304,13 @@ mod tests {
         let mut listener = Listener {
             subscription: Topics::listener(Caller::NOBODY),
             by_number: false,
+            page: None,
+            pages: Arc::new(ArcSwap::from_pointee(WebPolicy::new(
+                ([127, 0, 0, 1], 0).into(),
+                false,
+                &[],
+                &[],
+            ))),
             draining: Box::pin(CancellationToken::new().cancelled_owned()),
             heartbeat: Box::pin(sleep(HEARTBEAT)),
             told: Instant::now(),

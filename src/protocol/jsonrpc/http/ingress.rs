@@ -89,7 +89,8 @@ impl Bound for BoundHttp {
         let (router, topics) = (Arc::clone(router), Arc::clone(topics));
         let (auth, discovery) = (Arc::clone(auth), Arc::new(Discovery::new()));
         let reminder = Mutex::new(reminder(tls.as_ref()));
-        let inside = Inside { router, registry, discovery, topics, auth };
+        let pages = Arc::new(ArcSwap::from_pointee(config.web_policy()));
+        let inside = Inside { router, registry, discovery, topics, auth, pages };
         let server = Server::new(config, tls, inside.clone(), tasks.clone());
         let in_force = Arc::new(ArcSwap::from_pointee(server));
         let (sessions, serving) = (tasks.clone(), Arc::clone(&in_force));
@@ -152,7 +153,10 @@ impl Ingress for HttpIngress {
             *self.certificate() = watch;
             *self.reminder.lock().unwrap_or_else(PoisonError::into_inner) = reminder(tls.as_ref());
             let (inside, tasks) = (self.inside.clone(), self.tasks.clone());
+            self.inside.pages.store(Arc::new(config.web_policy()));
             self.in_force.store(Arc::new(Server::new(config, tls, inside, tasks)));
+            // A page that may not ask any more is not to hear events either.
+            self.inside.topics.look();
             self.listening.change(listen, new, limit);
             self.inside.registry.guard().set_own(vec![self.listening.address()]);
         }))

@@ -30,6 +30,7 @@ mod websocket;
 use std::sync::Arc;
 
 use ::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use arc_swap::ArcSwap;
 use axum::Router as Routes;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -49,6 +50,7 @@ use crate::events::topics::Topics;
 use crate::router::Router;
 use crate::router::ledger::IngressLabel;
 use crate::tasks::Tasks;
+use crate::web::WebPolicy;
 
 pub(super) use ingress::bind;
 pub(super) use websocket::LABEL as WEBSOCKET;
@@ -67,6 +69,8 @@ struct Inside {
     discovery: Arc<Discovery>,
     topics: Arc<Topics>,
     auth: Arc<Auth>,
+    /// Which pages may ask by the settings that are in force.
+    pages: Arc<ArcSwap<WebPolicy>>,
 }
 
 /// What the requests of one connection have in common.
@@ -93,6 +97,7 @@ pub(super) struct Http {
     discovery: Arc<Discovery>,
     topics: Arc<Topics>,
     auth: Arc<Auth>,
+    pages: Arc<ArcSwap<WebPolicy>>,
     ingress: IngressLabel,
     /// Of calls that come over WebSocket.
     websocket: IngressLabel,
@@ -125,6 +130,7 @@ fn routes(http: Arc<Http>) -> Routes {
         .route("/call/{service}/{method}", post(bare::call).fallback(bare::not_post))
         .route("/call/{service}/{method}/", post(bare::call).fallback(bare::not_post))
         .route("/events", get(events::stream).fallback(events::not_get))
+        .route("/events/", get(events::stream).fallback(events::not_get))
         .fallback(any(bare::not_found))
         .with_state(Arc::clone(&http));
     if http.config.compression {

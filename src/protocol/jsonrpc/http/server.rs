@@ -37,7 +37,7 @@ pub(super) struct Server {
 impl Server {
     /// A server that owns its sessions, and the notifications that outlive them, by `tasks`.
     pub(super) fn new(config: HttpConfig, tls: Option<Tls>, inside: Inside, tasks: Tasks) -> Self {
-        let Inside { router, registry, discovery, topics, auth } = inside;
+        let Inside { router, registry, discovery, topics, auth, pages } = inside;
         let (ingress, websocket) = (router.ingress(NAME), router.ingress(WEBSOCKET));
         let (calls, notifications) = (config.clone(), tasks.clone());
         let http = Arc::new(Http {
@@ -46,6 +46,7 @@ impl Server {
             discovery,
             topics,
             auth,
+            pages,
             ingress,
             websocket,
             config: calls,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
@@ -18,11 +18,10 @@ use tokio::time::Instant;
 
 use super::super::super::envelope::invalid;
 use super::super::ears::Ears;
-use super::super::{Http, headers, rpc};
+use super::super::{Http, door, headers, rpc};
 use crate::call::Context;
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
-use crate::web::SEC_FETCH_SITE;
 
 /// What the key is joined with before it is hashed (RFC 6455, section 1.3).
 const ACCEPT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -164,27 +163,8 @@ fn client<B>(http: &Http, caller: Caller, request: &Request<B>) -> Result<Client
         context: Arc::new(headers::read_context(headers, &caller, forward, wanted)),
         timeout: headers::read_timeout(headers)?,
         ears: Ears::new(&http.topics, caller),
-        page: page(request),
+        page: door::page(request),
     })
-}
-
-/// What tells which page a request comes from, if it comes from one. Copied: what it says is a part
-/// of the buffer that all of it came in.
-fn page<B>(request: &Request<B>) -> Option<Box<Request<()>>> {
-    let headers = request.headers();
-    if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
-        return None;
-    }
-    let mut page = Request::new(());
-    *page.uri_mut() = Uri::try_from(request.uri().to_string()).ok()?;
-    *page.version_mut() = request.version();
-    for name in [header::HOST, header::ORIGIN, SEC_FETCH_SITE] {
-        for value in headers.get_all(&name) {
-            let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-            page.headers_mut().append(&name, value);
-        }
-    }
-    Some(Box::new(page))
 }
 
 /// The first that the client asks for and that is known.

@@ -125,7 +125,7 @@ struct Socket {
     calls: FuturesUnordered<UnderWay>,
     /// The places that they take.
     in_flight: usize,
-    /// What is told unasked, whoever asked for it. Asked for no more while as much waits to be
+    /// What is told unasked, whoever asked for it; nothing where the settings in force are others. Asked for no more while as much waits to be
     /// written as may: it bounds by itself what it keeps.
     pushed: Option<BoxStream<'static, Bytes>>,
     /// That is the topics that it listens to.
@@ -357,6 +357,7 @@ impl Socket {
             }
             match pushed.poll_next_unpin(cx) {
                 Poll::Pending => break,
+                Poll::Ready(Some(text)) if text.is_empty() => self.refresh(),
                 Poll::Ready(Some(text)) => self.say(Opcode::Text, text)?,
                 Poll::Ready(None) => {
                     self.pushed = None;

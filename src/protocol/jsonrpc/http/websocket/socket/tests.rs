@@ -33,7 +33,8 @@ fn socket(pushed: BoxStream<'static, Bytes>) -> Socket {
     let (config, _) = read_for_test("", |root| HttpConfig::read(&mut root.section("http")));
     let (registry, discovery) = (Registry::new(), Arc::new(Discovery::new()));
     let (topics, auth) = (Arc::default(), Arc::default());
-    let inside = Inside { router, registry, discovery, topics, auth };
+    let pages = Arc::new(ArcSwap::from_pointee(config.web_policy()));
+    let inside = Inside { router, registry, discovery, topics, auth, pages };
     let server = Server::new(config, None, inside, Tasks::new());
     let client = Client {
         service: None,
