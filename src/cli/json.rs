@@ -4,6 +4,8 @@
 //!
 //! The text must be valid JSON. Other text comes out unharmed, though not laid out well.
 
+use std::borrow::Cow;
+
 use super::output::{Paint, Role};
 use crate::json::lexer::{Container, Kind, Lexer};
 use crate::printable::is_unprintable;
@@ -92,19 +94,7 @@ impl Layout {
 
     fn scalar(&mut self, scalar: &str, is_key: bool) {
         let role = role_of(scalar, is_key);
-        if !scalar.contains(is_unprintable) {
-            return self.push(role, scalar);
-        }
-        let mut escaped = String::with_capacity(scalar.len() + 8);
-        for c in scalar.chars() {
-            if is_unprintable(c) {
-                // All of them lie in the basic plane.
-                escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
-            } else {
-                escaped.push(c);
-            }
-        }
-        self.push(role, &escaped);
+        self.push(role, &escaped(scalar));
     }
 
     fn line_break(&mut self) {
@@ -121,6 +111,26 @@ impl Layout {
             self.text.push_str(INDENT);
         }
     }
+}
+
+/// JSON text on one line, for a terminal: with the escapes that mean the same in the place of characters that would
+/// steer it. Colours stay, which JSON text has none of.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| is_unprintable(c) && !matches!(c, '\n' | '\t' | '\x1b');
+    if !text.contains(steers) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.into()
 }
 
 fn role_of(scalar: &str, is_key: bool) -> Role {
@@ -205,6 +215,8 @@ mod tests {
     #[test]
     fn strings_cannot_steer_the_terminal() {
         assert_eq!(pretty("\"\u{9b}31m\u{7f}\"", Paint::PLAIN), r#""\u009b31m\u007f""#);
+        assert_eq!(pretty("\"\u{e0041}\"", Paint::PLAIN), r#""\udb40\udc41""#);
+        assert_eq!(escaped("[\"\u{202e}\u{feff}é\"]\n"), "[\"\\u202e\\ufeffé\"]\n");
     }
 
     #[test]

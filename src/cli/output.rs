@@ -117,6 +117,8 @@ impl Paint {
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     form: Form,
+    /// Standard output is a terminal, which some characters steer.
+    is_terminal: bool,
     out: Paint,
     err: Paint,
 }
@@ -132,7 +134,7 @@ impl Output {
             ColorChoice::Auto => Paint(terminal && !around.no_color),
         };
         let form = if human { Form::Human } else { Form::Json };
-        Self { form, out: paint(human), err: paint(around.stderr) }
+        Self { form, is_terminal: around.stdout, out: paint(human), err: paint(around.stderr) }
     }
 
     /// For whom standard output is written.
@@ -150,8 +152,10 @@ impl Output {
         self.err
     }
 
-    /// Writes lines to standard output. `text` needs no line break at its end.
+    /// Writes lines to standard output. `text` needs no line break at its end. To a terminal no character goes that
+    /// steers it, but for colours: in JSON text the escape that means the same.
     pub fn print(&self, text: &str) -> io::Result<()> {
+        let text = if self.is_terminal { json::escaped(text) } else { text.into() };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         if !text.ends_with('\n') {

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::events::Listener;
 use crate::harness::clients::node_in;
 use crate::harness::process::Folder;
 use crate::harness::{Answer, Gateway, Nats, Seen, eventually};
+use crate::nats_events::{carries, next};
 use crate::nats_exposes::{World, replies, row};
 
 const METHODS: &str = "methods = [\"x\", \"fail\", \"late\", \"note\"]";
@@ -108,6 +110,23 @@ async fn its_events_are_notifications() {
     assert_eq!(outcomes, [json!({"emitted": true})]);
     eventually("it has run", async || (world.desk.requests.count() == 1).then_some(())).await;
     assert_eq!(world.desk.requests.last().body, r#"{"args":[],"kwargs":{"n":1}}"#);
+}
+
+#[tokio::test]
+async fn its_events_come_to_browsers_and_go_on_without_their_envelope() {
+    let nats = Nats::start();
+    let rows = "[[topics]]\nmatch = \"ok.*\"\nfrom = \"nats:ok.*\"\n\
+                [[bridges]]\nfrom = \"nats:ok.*\"\nto = [\"nats:copies.$1\"]\n";
+    let gateway = Gateway::ready(&format!("{}{rows}", nats.upstream("nats", "nest"))).await;
+    let client = nats.client().await;
+    let mut copies = client.subscribe("copies.nest").await.expect("subscribed");
+    carries(&gateway, &client, "ok.probe", "nats:ok.*").await;
+    let mut listener = Listener::listen(&gateway, "?topic=ok.nest").await;
+    let outcomes = nest(&nats, json!([["ok.nest", {"order": 7}, true]])).await;
+    assert_eq!(outcomes, [json!({"emitted": true})]);
+    assert_eq!(listener.event().await.data["data"], json!({"order": 7}));
+    let copy = next(&mut copies).await;
+    assert_eq!(copy.payload, r#"{"pattern":"copies.nest","data":{"order":7}}"#);
 }
 
 #[tokio::test]

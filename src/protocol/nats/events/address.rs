@@ -63,7 +63,11 @@ fn source(address: &str) -> Result<Promise, String> {
     if ends.unwrap_or(subject).contains('>') {
         return Err(format!("`{address}` goes on behind `>`, which stands for all that is left"));
     }
-    let filled = subject.replace(['*', '>'], "x");
+    let mut filled = subject.replace(['*', '>'], "x");
+    if promise == Promise::AtLeastOnce {
+        // What a stream keeps under a name of NATS's own, as a bucket of keys and values does, is only read.
+        filled = filled.trim_start_matches('$').to_owned();
+    }
     wire::publishable(&filled, INBOX).map_err(|flaw| format!("{flaw} (in `{address}`)"))?;
     Ok(promise)
 }
@@ -135,7 +139,12 @@ mod tests {
         for good in ["orders", "orders.created", "orders.*", "*.created", "orders.>", ">", "*"] {
             assert_eq!(source(good), Ok(Promise::AtMostOnce), "{good}");
         }
-        for good in ["stream/ORDERS", "stream/ORDERS/orders.*", "stream/O-1_x/>"] {
+        for good in [
+            "stream/ORDERS",
+            "stream/ORDERS/orders.*",
+            "stream/O-1_x/>",
+            "stream/KV_conf/$KV.conf.>",
+        ] {
             assert_eq!(source(good), Ok(Promise::AtLeastOnce), "{good}");
         }
         for (bad, words) in [
@@ -171,6 +180,7 @@ mod tests {
             ("a..$1", "nothing between two dots"),
             ("stream/ORDERS", "names no subject"),
             ("stream//a", "names no stream"),
+            ("stream/KV_conf/$KV.conf.a", "belongs to NATS"),
             ("stream/ORDERS/a.*", "write `$1`"),
         ] {
             let said = target(bad).expect_err(bad);

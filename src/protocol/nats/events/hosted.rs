@@ -243,7 +243,7 @@ impl Hosted {
         let subject = String::from_utf8_lossy(&message.subject);
         let settings = &self.events.settings;
         let event = match unkept {
-            None => wire::event(message, settings.credence_of_events()),
+            None => wire::event(settings.dialect, message, settings.credence_of_events()),
             Some(unkept) => Err(wire::unkept_event(message, unkept, settings.max_request)),
         };
         let captures = captures(&wanted.source.address, &subject).unwrap_or_default();

@@ -146,7 +146,8 @@ impl Events {
             State::Down(why) => return Err(Undelivered::Unreachable((*why).to_owned())),
         };
         let headers = wire::event_headers(event, stream);
-        let payload = event.data.clone().into_bytes();
+        let dialect = self.settings.dialect;
+        let payload = wire::event_body(dialect, subject, &event.data, stream.is_some());
         let (size, limit) = (headers.len() + payload.len(), generation.max_payload());
         if size > limit {
             let reason = format!(

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use super::block::{Block, is_header_value, names, travelling};
 use super::call::context;
 use super::confirm::EXPECTED_STREAM;
 use super::headers::Headers;
+use super::nest::packet;
 use super::stored::Stored;
 use super::subject::flaw;
-use super::{Message, Unkept};
+use super::{Dialect, Message, Unkept};
 use crate::call::{Context, Payload};
 use crate::event::{Event, Unusable};
 use crate::exposer::Credence;
@@ -35,16 +38,18 @@ pub(in crate::protocol::nats) fn publishable(
 
 /// Reads an event.
 pub(in crate::protocol::nats) fn event(
+    dialect: Dialect,
     message: &Message,
     credence: Credence,
 ) -> Result<Event, Unusable> {
     let context = context(message, credence);
     let id = id(message).unwrap_or_else(|| context.trace.trace_id().into());
-    read(message, context, id, SystemTime::now())
+    read(dialect, message, context, id, SystemTime::now())
 }
 
 /// Reads an event that a stream hands over.
 pub(in crate::protocol::nats) fn stored_event(
+    dialect: Dialect,
     message: &Message,
     stored: &Stored<'_>,
     credence: Credence,
@@ -52,7 +57,7 @@ pub(in crate::protocol::nats) fn stored_event(
     let context = context(message, credence);
     let id = id(message).unwrap_or_else(|| stored_id(stored));
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(stored.time));
-    read(message, context, id, time.unwrap_or_else(SystemTime::now))
+    read(dialect, message, context, id, time.unwrap_or_else(SystemTime::now))
 }
 
 /// The id of a message that has none: the same whenever it is handed over, and no other stream's.
@@ -62,6 +67,7 @@ pub(in crate::protocol::nats) fn stored_id(stored: &Stored<'_>) -> Arc<str> {
 }
 
 fn read(
+    dialect: Dialect,
     message: &Message,
     context: Context,
     id: Arc<str>,
@@ -72,8 +78,8 @@ fn read(
     let data = if body.trim_ascii().is_empty() {
         Payload::NULL
     } else {
-        match foreign(body, [], REQUEST_DEPTH) {
-            Ok(read) => Payload::from_validated(read.value),
+        match data(dialect, body) {
+            Ok(data) => Payload::from_validated(data),
             Err(why) => {
                 let reason = match why {
                     Unreadable::NotText => "it is not valid UTF-8".to_owned(),
@@ -88,6 +94,33 @@ fn read(
         }
     };
     Ok(Event { topic, id, data, time, context: Arc::new(context) })
+}
+
+/// What a message says: all of it, but for Nest's envelope. That of an event has always a pattern; `data` alone is a
+/// part of what others say.
+fn data(dialect: Dialect, body: &Bytes) -> Result<Bytes, Unreadable> {
+    if dialect != Dialect::Nest {
+        return foreign(body, [], REQUEST_DEPTH).map(|read| read.value);
+    }
+    let read = foreign(body, ["pattern", "data"], REQUEST_DEPTH + 1)?;
+    let [pattern, data] = read.members.values;
+    Ok(match pattern {
+        Some(_) => data.unwrap_or_else(|| Bytes::from_static(b"null")),
+        None => read.value,
+    })
+}
+
+/// The body of an event: Nest's servers have its data out of their envelope. What a stream keeps is as it came.
+pub(in crate::protocol::nats) fn event_body(
+    dialect: Dialect,
+    subject: &str,
+    data: &Payload,
+    is_for_stream: bool,
+) -> Bytes {
+    match dialect {
+        Dialect::Nest if !is_for_stream => packet(subject, data.as_bytes(), None),
+        _ => data.clone().into_bytes(),
+    }
 }
 
 /// An event that was thrown away as it came.
@@ -147,7 +180,8 @@ mod tests {
         let headers = format!(
             "NATS/1.0\r\nnats-msg-id: order-7\r\ntraceparent: {TRACE}\r\nX-Request-Id: r\r\nGenkan-Hops: 2\r\n\r\n"
         );
-        let read = event(&message(&headers, b" {\"n\":1.10} "), Credence::NONE).expect("an event");
+        let read = event(Dialect::Plain, &message(&headers, b" {\"n\":1.10} "), Credence::NONE)
+            .expect("an event");
         assert_eq!((&*read.topic, &*read.id), ("orders.created", "order-7"));
         assert_eq!((read.data.as_str(), read.context.hops), ("{\"n\":1.10}", 2));
         assert_eq!(
@@ -163,22 +197,46 @@ mod tests {
     fn what_a_stream_has_is_known_again() {
         let at = Stored { stream: "S", deliveries: 1, number: 7, time: 1_500_000_000 };
         let again = Stored { deliveries: 2, ..at };
-        let read = stored_event(&message("", b"1"), &at, Credence::NONE).expect("an event");
+        let read = stored_event(Dialect::Plain, &message("", b"1"), &at, Credence::NONE)
+            .expect("an event");
         assert_eq!((&*read.id, stored_id(&again)), ("S.7.1500000000", Arc::clone(&read.id)));
         let since = read.time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(since, Duration::from_millis(1_500));
         let headers = "NATS/1.0\r\nNats-Msg-Id: order-7\r\n\r\n";
-        let read = stored_event(&message(headers, b"1"), &at, Credence::NONE).expect("an event");
+        let read = stored_event(Dialect::Plain, &message(headers, b"1"), &at, Credence::NONE)
+            .expect("an event");
         assert_eq!(&*read.id, "order-7");
         assert!(event_headers(&read, Some("T")).contains("\r\nNats-Expected-Stream: T\r\n"));
     }
 
     #[test]
+    fn nests_envelope_is_taken_off_and_put_on() {
+        let read = |dialect, body: &str| {
+            event(dialect, &message("", body.as_bytes()), Credence::NONE).expect("an event").data
+        };
+        let nest = |body: &str| read(Dialect::Nest, body).as_str().to_owned();
+        assert_eq!(nest(r#"{"pattern":"a.b","data":{"n":1.10}}"#), r#"{"n":1.10}"#);
+        assert_eq!(nest(r#"{"data":[7],"pattern":{"cmd":"x"},"id":"a call's"}"#), "[7]");
+        assert_eq!(nest(r#"{"pattern":"a.b"}"#), "null");
+        for plain in ["7", r#"{"n":1}"#, r#"{"topic":"a","data":1}"#] {
+            assert_eq!(nest(plain), plain);
+        }
+        let enveloped = r#"{"pattern":"a.b","data":{"n":1}}"#;
+        assert_eq!(read(Dialect::Plain, enveloped).as_str(), enveloped);
+        let data = Payload::from_validated(r#"{"n":1}"#.into());
+        let body = |dialect, is_for_stream| event_body(dialect, "a.b", &data, is_for_stream);
+        assert_eq!(body(Dialect::Nest, false), enveloped);
+        assert_eq!(body(Dialect::Nest, true), data.as_str());
+        assert_eq!(body(Dialect::Plain, false), data.as_str());
+    }
+
+    #[test]
     fn what_says_nothing_of_itself_is_an_event_too() {
-        let read = event(&message("", b""), Credence::NONE).expect("an event");
+        let read = event(Dialect::Plain, &message("", b""), Credence::NONE).expect("an event");
         assert_eq!((read.data.as_str(), &*read.id), ("null", read.context.trace.trace_id()));
         let long = format!("NATS/1.0\r\nNats-Msg-Id: {}\r\n\r\n", "x".repeat(LONGEST_ID + 1));
-        let read = event(&message(&long, b"[1]"), Credence::NONE).expect("an event");
+        let read =
+            event(Dialect::Plain, &message(&long, b"[1]"), Credence::NONE).expect("an event");
         assert_eq!(&*read.id, read.context.trace.trace_id());
     }
 
@@ -188,7 +246,8 @@ mod tests {
         for (body, words) in
             [(&b"{\"a\":"[..], "not JSON"), (b"\xff", "UTF-8"), (&deep, "levels deep")]
         {
-            let unusable = event(&message("", body), Credence::NONE).expect_err("none");
+            let unusable =
+                event(Dialect::Plain, &message("", body), Credence::NONE).expect_err("none");
             assert!(unusable.reason.contains(words), "{}", unusable.reason);
             let text = Payload::from_text(&String::from_utf8_lossy(body));
             assert_eq!(unusable.data, text);

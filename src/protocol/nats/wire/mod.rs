@@ -44,7 +44,9 @@ pub(super) use consumer::{
 pub(super) use consumer::{ConsumerConfig, Position, StreamState};
 pub(super) use discovery::{Described, EndpointStats, Verb, described};
 pub(super) use endpoints::{Endpoints, inquiry, split};
-pub(super) use event::{event, event_headers, publishable, stored_event, stored_id, unkept_event};
+pub(super) use event::{
+    event, event_body, event_headers, publishable, stored_event, stored_id, unkept_event,
+};
 pub(super) use incoming::{
     FIRST_EVENT, FIRST_EXPOSED, FIRST_STREAM, Incoming, Info, Intake, Malformed, Message, Parser,
     RECEIPTS, Unkept,

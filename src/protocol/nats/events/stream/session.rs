@@ -114,7 +114,12 @@ impl Session {
     ) {
         let settings = &events.settings;
         let event = match unkept {
-            None => wire::stored_event(message, &stored, settings.credence_of_events()),
+            None => wire::stored_event(
+                settings.dialect,
+                message,
+                &stored,
+                settings.credence_of_events(),
+            ),
             Some(unkept) => {
                 let unusable = wire::unkept_event(message, unkept, settings.max_request);
                 Err(crate::event::Unusable { id: wire::stored_id(&stored), ..unusable })
