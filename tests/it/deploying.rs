@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::Gateway;
+use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, installed, program, project, run};
 
 fn deploy(file: &str) -> PathBuf {
@@ -82,6 +83,29 @@ fn kubernetes_calls_the_job_as_rules_and_panels_do() {
     }
     let manifest = read("kubernetes.yaml");
     assert!(manifest.contains("jobLabel: app ") && manifest.contains("labels: {app: genkan}"));
+}
+
+/// What is left to mend is what the file says itself: who may call, and TLS.
+#[test]
+fn kubernetes_starts_with_what_an_audit_finds_no_fault_with_but_who_calls_and_tls() {
+    let manifest = read("kubernetes.yaml");
+    let (_, rest) = manifest.split_once("genkan.toml: |\n").expect("a configuration");
+    let (text, _) = rest.split_once("\n---\n").expect("an end");
+    let folder = Folder::new();
+    folder.write("amqp", "amqp://u:p@rabbitmq:5672/%2f");
+    folder.write("admin", &"s".repeat(64));
+    let secrets = folder.path().display().to_string();
+    let text: String = text.lines().map(|line| line.trim_start().to_owned() + "\n").collect();
+    let file = folder.write("genkan.toml", &text.replace("/run/secrets/genkan", &secrets));
+    let audit = ["check", "--audit", "--config"];
+    let (status, out, said) = run(genkan().args(audit).arg(file));
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{said}"));
+    assert_eq!(status, 1, "{said}");
+    for row in rows {
+        let what = row["message"].as_str().unwrap_or_default();
+        let left = ["whoever reaches 0.0.0.0:8080 may call", "without TLS", "for there is no TLS"];
+        assert!(left.iter().any(|words| what.contains(words)), "{what}");
+    }
 }
 
 #[test]
