@@ -27,7 +27,13 @@ pub(crate) fn read(der: &[u8]) -> Option<Value<'_>> {
             let (&[high, low], rest) = rest.split_first_chunk()?;
             (usize::from(high) << 8 | usize::from(low), rest)
         }
-        // Nothing here is so long.
+        // Lists of what was revoked may be so long.
+        0x83 => {
+            let (&[high, middle, low], rest) = rest.split_first_chunk()?;
+            let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+            (Some(length).filter(|length| *length > 0xffff)?, rest)
+        }
+        // Nothing here is longer.
         _ => return None,
     };
     let (content, rest) = rest.split_at_checked(length)?;
@@ -54,6 +60,11 @@ mod tests {
             Some((128, 1))
         );
         assert_eq!(expect(&longer, SEQUENCE).map(|(it, _)| it.len()), Some(256));
+        let list = [&[0x30, 0x83, 0x01, 0x00, 0x00][..], &[7; 0x1_0000], &[9]].concat();
+        assert_eq!(
+            expect(&list, SEQUENCE).map(|(it, rest)| (it.len(), rest)),
+            Some((0x1_0000, &[9][..]))
+        );
         for broken in [&[][..], &[2], &[2, 2, 1], &[2, 0x80], &[2, 0x81], &[2, 0x83, 0, 0, 1, 5]] {
             assert!(read(broken).is_none(), "{broken:?}");
         }

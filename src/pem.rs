@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::validity;
 
@@ -38,6 +38,22 @@ pub fn authorities(content: &[u8]) -> Result<RootCertStore, String> {
         })?;
     }
     Ok(roots)
+}
+
+/// The lists of what was revoked in a file's content: one at least.
+pub fn revocation_lists(
+    content: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(content).collect();
+    let all = all.map_err(|error| {
+        format!("holds a list of what was revoked that cannot be read: {error}")
+    })?;
+    match all.is_empty() {
+        true => Err("holds no `X509 CRL` in PEM form: if it is in DER, write it anew with `openssl crl -inform DER \
+                     -in FILE -out NEW`"
+            .to_owned()),
+        false => Ok(all),
+    }
 }
 
 /// What is to be said of certificates that are shown to others and out of their time, or soon are.

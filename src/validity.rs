@@ -4,9 +4,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::der::{self, SEQUENCE};
+use crate::der::{self, INTEGER, SEQUENCE};
 use crate::units::{format_timestamp, parse_date};
 
 const UTC_TIME: u8 = 0x17;
@@ -115,6 +116,55 @@ pub(crate) fn of_authorities(all: &[CertificateDer<'_>], now: SystemTime) -> Opt
     let mend = "others do not believe it when it is out of its time: add its successor";
     let told = format!("holds {which} {}: {mend}", best.said(now));
     (best.standing(now) != Standing::Good).then_some(told)
+}
+
+/// What is to be said of lists of what authorities have revoked: one that is older than it should be, and an authority
+/// that has none.
+pub(crate) fn of_lists(
+    lists: &[CertificateRevocationListDer<'_>],
+    authorities: &RootCertStore,
+    now: SystemTime,
+) -> Vec<String> {
+    let read: Vec<_> = lists.iter().filter_map(|list| Issued::of(list)).collect();
+    let old = read.iter().enumerate().filter_map(|(at, list)| {
+        let due = list.next.filter(|due| *due <= now)?;
+        let due = format_timestamp(due).replace(".000Z", "Z");
+        Some(format!(
+            "holds a list of what was revoked, number {}, that goes on to be used, though the next one was due {due}: put \
+             that there",
+            at + 1
+        ))
+    });
+    let has_list = |subject: &[u8]| read.iter().any(|list| list.issuer == subject);
+    let lacking = authorities.roots.iter().filter(|root| !has_list(&root.subject)).count();
+    let lacking = (lacking > 0).then(|| {
+        format!(
+            "holds no list of {lacking} of the {} authorities in `client_ca_file`, so that whoever has a \
+             certificate of theirs is turned away: add it, an empty one where nothing is revoked",
+            authorities.len()
+        )
+    });
+    old.chain(lacking).collect()
+}
+
+/// What a list says of itself (RFC 5280, section 5.1).
+struct Issued<'a> {
+    issuer: &'a [u8],
+    /// When its successor is there at the latest.
+    next: Option<SystemTime>,
+}
+
+impl<'a> Issued<'a> {
+    fn of(list: &'a [u8]) -> Option<Self> {
+        let (list, _) = der::expect(list, SEQUENCE)?;
+        let (signed, _) = der::expect(list, SEQUENCE)?;
+        // The version is left out where it is the first.
+        let first = der::read(signed)?;
+        let algorithm = if first.tag == INTEGER { first.rest } else { signed };
+        let (issuer, rest) = der::expect(der::read(algorithm)?.rest, SEQUENCE)?;
+        let next = der::read(der::read(rest)?.rest);
+        Some(Self { issuer, next: next.as_ref().and_then(time) })
+    }
 }
 
 /// An instant in a certificate.

@@ -13,8 +13,8 @@ use crate::config::section::Section;
 use crate::networks::{Network, Networks};
 use crate::web::{self, WebPolicy};
 
-pub(super) use tls::LARGEST_PEM;
 pub use tls::{ClientCerts, TlsConfig};
+pub(super) use tls::{LARGEST_CRL, LARGEST_PEM, verifier};
 
 /// The least that a body can be held to, in bytes: below it hardly a call fits.
 const LEAST_MESSAGE: usize = 256;

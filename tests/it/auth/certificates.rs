@@ -194,7 +194,7 @@ impl Replaceable {
         let bundle: String = authorities.iter().map(read).collect();
         std::fs::write(&self.file, bundle).expect("written");
         self.gateway
-            .wait_for_log(seen, "the authorities of clients' certificates were replaced")
+            .wait_for_log(seen, "the authorities of clients' certificates, or what they revoked")
             .await;
     }
 }
@@ -279,5 +279,73 @@ async fn certificates_are_checked_and_explained() {
         gateway.write_config(&format!("{row}{bad}"));
         let (status, _, said) = run(&["check"]);
         assert!(status == 1 && said.contains(told), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_been_revoked_is_turned_away_and_known_no_more_on_open_connections() {
+    let certs = authority();
+    certs.revoke(&[]);
+    let folder = Folder::new();
+    let file = folder.path().join("crl.pem");
+    let put = |certs: &Certs| std::fs::copy(certs.file("crl.pem"), &file).expect("copied");
+    put(&certs);
+    let list = format!("client_crl_file = \"{}\"", file.display());
+    let tables = tls(&certs, &certs.path("ca.pem"), &list);
+    let allow = "allow = [\"cert:edge.example\", \"cert:spiffe://shop/*\"]";
+    let guarded = Guarded::start(&tables, allow).await;
+    let edge = tunnel(&guarded.gateway, &certs, &certs, "edge").await;
+    let workload = tunnel(&guarded.gateway, &certs, &certs, "workload").await;
+    let mut kept = Connection::open(&edge.address).await;
+    let mut known = async || {
+        kept.request("POST", "/call/echo/x", &[], b"[1]").await;
+        kept.receive().await.expect("the connection lives").status
+    };
+    assert_eq!((known().await, post(&workload, &[]).await.status), (200, 200));
+    // Half a list keeps the old one, and is said.
+    let seen = guarded.gateway.log().len();
+    std::fs::write(&file, "rubbish").expect("written");
+    let said = guarded.gateway.wait_for_log(seen, "the new certificate cannot be used").await;
+    assert!(
+        said["problem"].as_str().is_some_and(|what| what.contains("client_crl_file")),
+        "{said}"
+    );
+    assert_eq!(known().await, 200);
+    certs.revoke(&["edge"]);
+    let seen = guarded.gateway.log().len();
+    put(&certs);
+    let replaced = "the authorities of clients' certificates, or what they revoked";
+    guarded.gateway.wait_for_log(seen, replaced).await;
+    assert_eq!(known().await, 401, "who was let in is known no more");
+    assert!(is_turned_away(&tunnel(&guarded.gateway, &certs, &certs, "edge").await).await);
+    assert_eq!(post(&workload, &[]).await.status, 200);
+}
+
+#[test]
+fn lists_of_what_was_revoked_are_checked() {
+    let (certs, folder) = (authority(), Folder::new());
+    let told = |ca: &str, list: &str| {
+        let list = format!("client_crl_file = \"{list}\"");
+        let file = folder.write("genkan.toml", &tls(&certs, ca, &list));
+        let (status, out, err) = process::run(genkan().arg("check").arg("--config").arg(file));
+        (status, format!("{out}{err}"))
+    };
+    certs.revoke(&["edge"]);
+    let (ca, list) = (certs.path("ca.pem"), certs.path("crl.pem"));
+    let (status, said) = told(&ca, &list);
+    assert!(status == 0 && !said.contains("client_crl_file"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(certs.file(name)).expect("a file");
+    let both = folder.write("both.pem", &[read("ca.pem"), read("server.pem")].concat());
+    let (status, said) = told(&both.display().to_string(), &list);
+    assert!(status == 0 && said.contains("holds no list of 1 of the 2 authorities"), "{said}");
+    certs.revoke_until("20210101000000Z", &[]);
+    let (status, said) = told(&ca, &list);
+    assert!(status == 0 && said.contains("though the next one was due"), "{said}");
+    for (list, words) in [
+        (certs.path("server.key"), "holds no `X509 CRL`"),
+        ("/nowhere".to_owned(), "cannot be read"),
+    ] {
+        let (status, said) = told(&ca, &list);
+        assert!(status == 1 && said.contains("client_crl_file") && said.contains(words), "{said}");
     }
 }

@@ -51,6 +51,29 @@ impl Certs {
         ));
     }
 
+    /// Writes `crl.pem`, the list of what was revoked: these, and those before.
+    pub fn revoke(&self, names: &[&str]) {
+        self.revoke_until("20491231235959Z", names);
+    }
+
+    /// The same, of which the successor is due then.
+    pub fn revoke_until(&self, due: &str, names: &[&str]) {
+        let config = "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ncrlnumber = number\n\
+                      default_md = sha256\n";
+        if !self.file("index.txt").exists() {
+            self.folder.write("ca.cnf", config);
+            self.folder.write("index.txt", "");
+            self.folder.write("number", "01\n");
+        }
+        let ca = "ca -config ca.cnf -keyfile ca.key -cert ca.pem";
+        for name in names {
+            self.openssl(&format!("{ca} -revoke {name}.pem"));
+        }
+        self.openssl(&format!(
+            "{ca} -gencrl -crl_lastupdate 20200101000000Z -crl_nextupdate {due} -out crl.pem"
+        ));
+    }
+
     /// One of `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`, or what was issued.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -1,16 +1,26 @@
 //! `[http.tls]`: the certificate of HTTPS, and whose certificates clients may show.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
 use crate::pem;
+use crate::validity;
 
 /// More than any chain of certificates takes, in bytes.
 pub(in crate::protocol::jsonrpc) const LARGEST_PEM: usize = 1 << 20;
+
+/// More than such lists take that are read each second.
+pub(in crate::protocol::jsonrpc) const LARGEST_CRL: usize = 4 << 20;
 
 /// `[http.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +38,8 @@ pub struct TlsConfig {
 pub struct ClientCerts {
     /// The authorities that vouch for them, PEM.
     pub ca_file: PathBuf,
+    /// What they have revoked, PEM; none where nobody looks.
+    pub crl_file: Option<PathBuf>,
     /// Whether a client without one is turned away.
     pub required: bool,
 }
@@ -92,6 +104,7 @@ impl TlsConfig {
 impl ClientCerts {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let ca_file = section.path("client_ca_file");
+        let crl_file = section.path("client_crl_file");
         let words = [("optional", false), ("required", true)];
         let named = section.has("client_cert");
         let required = section.choice("client_cert", &words, false);
@@ -101,24 +114,67 @@ impl ClientCerts {
                                that vouch for clients' certificates";
                 section.problem("client_cert", message);
             }
+            if crl_file.is_some() {
+                let message = "`client_crl_file` in [http.tls] needs `client_ca_file`: the authorities \
+                               that have revoked what it lists";
+                section.problem("client_crl_file", message);
+            }
             return None;
         };
         let content = file::read(&ca_file, LARGEST_PEM);
         let content = content.map_err(|error| format!(": {}", file::complaint(&error)));
         let read = content.and_then(|content| {
             let authorities = pem::authorities(&content);
-            let told = authorities.map(|_| pem::authorities_out_of_time(&content));
+            let told = authorities.map(|known| (known, pem::authorities_out_of_time(&content)));
             told.map_err(|complaint| format!(" {complaint}"))
         });
         let message =
             |what| format!("`client_ca_file` in [http.tls]: {}{what}", shown_path(&ca_file));
         match read {
             Err(complaint) => section.problem("client_ca_file", message(complaint)),
-            Ok(Some(told)) => section.warn("client_ca_file", message(format!(" {told}"))),
-            Ok(None) => {}
+            Ok((authorities, told)) => {
+                if let Some(told) = told {
+                    section.warn("client_ca_file", message(format!(" {told}")));
+                }
+                if let Some(crl_file) = &crl_file {
+                    check_lists(section, crl_file, authorities, required);
+                }
+            }
         }
-        Some(Self { ca_file, required })
+        Some(Self { ca_file, crl_file, required })
     }
+}
+
+/// Reports a file of what was revoked that cannot be used, or is not what it should be.
+fn check_lists(section: &Section<'_>, file: &Path, authorities: RootCertStore, required: bool) {
+    let content = file::read(file, LARGEST_CRL);
+    let content = content.map_err(|error| format!("cannot be read: {}", file::complaint(&error)));
+    let lists = content.and_then(|content| pem::revocation_lists(&content));
+    let told = |what: &str| format!("`client_crl_file` in [http.tls]: {} {what}", shown_path(file));
+    let read = lists.and_then(|lists| {
+        let dubious = validity::of_lists(&lists, &authorities, SystemTime::now());
+        verifier(authorities, lists, required).map(|_| dubious)
+    });
+    match read {
+        Ok(dubious) => {
+            dubious.iter().for_each(|what| section.warn("client_crl_file", told(what)));
+        }
+        Err(complaint) => section.problem("client_crl_file", told(&complaint)),
+    }
+}
+
+/// What looks at clients' certificates: whether these authorities vouch for them, and have not revoked them. Where
+/// there are lists, each authority needs one, those between the client's and the one that is trusted too.
+pub(in crate::protocol::jsonrpc) fn verifier(
+    authorities: RootCertStore,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+    let builder = builder.with_crls(lists);
+    let builder = if required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| format!("cannot be used: {error}"))
 }
 
 #[cfg(test)]
@@ -159,6 +215,7 @@ mod tests {
             ("client_cert = \"required\"", "needs `client_ca_file`"),
             ("client_ca_file = \"/nowhere/ca.pem\"", "/nowhere/ca.pem: No such file"),
             (&format!("client_ca_file = \"{manifest}\""), "holds no certificate in PEM form"),
+            ("client_crl_file = \"/nowhere/crl.pem\"", "needs `client_ca_file`"),
             ("client_ca_file = \"/x\"\nclient_cert = \"always\"", "`client_cert`"),
         ] {
             let problems = read(keys).1;

@@ -7,12 +7,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConnection};
 use tracing::debug;
 
+use super::super::config::verifier;
 use crate::auth::certificate;
 use crate::caller::{Caller, Identity};
 
@@ -24,17 +24,17 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    /// Those of a file. A client needs no certificate unless one is `required`.
+    /// Those of a file, and of another one what they have revoked. A client needs no certificate unless one is
+    /// `required`.
     pub(super) fn new(
         (file, roots): (&[u8], RootCertStore),
+        revoked: Option<(&[u8], Vec<CertificateRevocationListDer<'static>>)>,
         required: bool,
     ) -> Result<Arc<Self>, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let builder = if required { builder } else { builder.allow_unauthenticated() };
-        let verifier = builder.build().map_err(|error| error.to_string())?;
+        let (list, lists) = revoked.unzip();
+        let verifier = verifier(roots, lists.unwrap_or_default(), required)?;
         let mut hasher = DefaultHasher::new();
-        file.hash(&mut hasher);
+        (file, list).hash(&mut hasher);
         Ok(Arc::new(Self { verifier, fingerprint: hasher.finish() }))
     }
 

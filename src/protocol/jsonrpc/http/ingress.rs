@@ -182,7 +182,8 @@ impl Ingress for HttpIngress {
                 match client_ca_file {
                     Some(client_ca_file) if !has_new_chain => info!(
                         %client_ca_file,
-                        "the authorities of clients' certificates were replaced: those in force decide now"
+                        "the authorities of clients' certificates, or what they revoked, were replaced: those in \
+                         force decide now"
                     ),
                     _ => info!(
                         %cert_file,

@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::config::{LARGEST_PEM, TlsConfig};
+use super::super::config::{LARGEST_CRL, LARGEST_PEM, TlsConfig};
 use super::client_certs::Authorities;
 use crate::config::file;
 use crate::pem;
@@ -46,6 +46,7 @@ pub(super) struct Files {
     cert: std::io::Result<Vec<u8>>,
     key: std::io::Result<Vec<u8>>,
     client_ca: Option<std::io::Result<Vec<u8>>>,
+    client_crl: Option<std::io::Result<Vec<u8>>>,
 }
 
 impl Files {
@@ -53,13 +54,16 @@ impl Files {
     pub(super) fn read(config: &TlsConfig) -> Self {
         let read = |path: &Path| file::read(path, LARGEST_PEM);
         let client_ca = config.clients.as_ref().map(|clients| read(&clients.ca_file));
-        Self { cert: read(&config.cert_file), key: read(&config.key_file), client_ca }
+        let client_crl = config.clients.as_ref().and_then(|clients| clients.crl_file.as_ref());
+        let client_crl = client_crl.map(|path| file::read(path, LARGEST_CRL));
+        Self { cert: read(&config.cert_file), key: read(&config.key_file), client_ca, client_crl }
     }
 
     /// Differs where anything about them does.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for read in [&self.cert, &self.key].into_iter().chain(&self.client_ca) {
+        let clients = self.client_ca.iter().chain(&self.client_crl);
+        for read in [&self.cert, &self.key].into_iter().chain(clients) {
             read.as_ref().map_err(ToString::to_string).hash(&mut hasher);
         }
         hasher.finish()
@@ -75,9 +79,17 @@ impl Files {
         let content =
             content.as_ref().map_err(|error| wrong(format!("cannot be read: {error}")))?;
         let roots = pem::authorities(content).map_err(wrong)?;
-        Authorities::new((content, roots), clients.required)
-            .map(Some)
-            .map_err(|error| wrong(format!("cannot be used: {error}")))
+        let (Some(file), Some(list)) = (&clients.crl_file, &self.client_crl) else {
+            return Authorities::new((content, roots), None, clients.required)
+                .map(Some)
+                .map_err(wrong);
+        };
+        let file = file.display();
+        let wrong = |why: String| anyhow!("[http.tls] client_crl_file {file} {why}");
+        let list = list.as_ref().map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let lists = pem::revocation_lists(list).map_err(wrong)?;
+        let revoked = Some((list.as_slice(), lists));
+        Authorities::new((content, roots), revoked, clients.required).map(Some).map_err(wrong)
     }
 
     /// What accepts connections with them. The error names the file and what is wrong with it.
