@@ -248,6 +248,8 @@ impl State {
                 }
             }
         }
+        // Whoever counts takes it for closed.
+        drop(stream);
         self.ended.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -1,6 +1,10 @@
 //! What a service does wrong costs the call that it answers, and no other.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 use super::config;
 use crate::harness::{Asked, Gateway, Say, Web};
@@ -28,6 +32,10 @@ fn wrong(asked: &Asked) -> Say {
         "redirect" => Say::status("301 Moved", "Location: http://127.0.0.1:9/\r\n", ""),
         "500" => Say::status("500 Oh", "", "oh"),
         "401" => Say::status("401 Who", "", ""),
+        "denied" => {
+            let error = r#"{"error":{"code":-32000,"message":"who are you?"},"id":null}"#;
+            Say::status("401 Who", json, error)
+        }
         "404" => Say::status("404 Where", "", "<html>"),
         "413" => Say::status("413 Much", "", ""),
         "429" => Say::status("429 Wait", "Retry-After: 7\r\n", ""),
@@ -80,6 +88,7 @@ async fn each_gets_a_clear_fault() {
         ("redirect", "internal", "unknown", "redirects are not followed: write the final URL"),
         ("500", "internal", "unknown", "HTTP status 500"),
         ("401", "access_denied", "unknown", "credentials"),
+        ("denied", "access_denied", "unknown", "who are you?"),
         ("404", "unknown_service", "unknown", "path"),
         ("413", "too_large", "unknown", "send less"),
         ("429", "overloaded", "unknown", "it may have run, or not"),
@@ -144,4 +153,50 @@ async fn a_notification_is_taken_over_or_refused() {
     assert_eq!(count("ok").await, 3.0);
     let told = |line: &Value| line["call"] == "a.error" && line["reason"] == "mailbox full";
     crate::harness::until("it is logged", async || gateway.log().iter().any(told)).await;
+}
+
+/// A server that says `word` to whoever has sent it the first bytes, reads no more of it, and hangs up after a
+/// while.
+async fn curt(word: &'static str, buffer: u32) -> String {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(buffer).expect("a buffer");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let listener = socket.listen(64).expect("it listens");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                drop(stream.read(&mut [0; 512]).await);
+                drop(stream.write_all(word.as_bytes()).await);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_call_has_been_read_is_one() {
+    let word = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
+    // The system takes all of the call for one, and not for the other.
+    for buffer in [4 << 20, 4 << 10] {
+        let gateway = Gateway::ready(&config(&curt(word, buffer).await, "")).await;
+        let large = json!(["x".repeat(900_000)]);
+        for _ in 0..3 {
+            gateway.fault("a.f", large.clone()).await.is("access_denied", "unknown");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_does_not_speak_http_2_has_run_nothing() {
+    for word in ["HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "INFO {}\r\n"] {
+        let url = curt(word, 64 << 10).await;
+        let gateway = Gateway::start(&config(&url, "http2 = true")).await;
+        let fault = gateway.fault("a.f", json!([1])).await;
+        assert!(fault.is("unavailable", "not_sent").message.contains("HTTP/2"), "{fault:?}");
+        let line = gateway.wait_for_log(0, "an instance is out: it does not speak HTTP/2").await;
+        assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("`http2`")), "{line}");
+        assert!(gateway.wait_until_not_ready().await.contains("does not speak HTTP/2"));
+    }
 }

@@ -19,7 +19,7 @@ use super::config::Settings;
 use super::http1::Http1;
 use super::http2::Http2;
 use super::place::{Place, Target};
-use super::socket::{Handle, Raw, Socket, Stream};
+use super::socket::{Greeting, Handle, Raw, Socket, Stream};
 use crate::tasks::Tasks;
 
 /// How long certificates that were read from their files are used before they are read again.
@@ -114,7 +114,11 @@ async fn attempt(
             mend: Some("check `ca_file`, `cert_file` and `key_file`"),
         })?;
         let stream = secure(place, socket, config).await.map_err(|error| broken(&error))?;
-        http2 |= stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let has_agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if http2 && !has_agreed {
+            return Err(no_http2("TLS has not agreed on it"));
+        }
+        http2 |= has_agreed;
         Stream::Tls(Box::new(stream))
     } else {
         Stream::Plain(socket)
@@ -134,11 +138,31 @@ async fn attempt(
             // Whoever waits for an answer is told of the end, each for himself.
             drop(driver.await);
         });
+        // TLS has asked before.
+        if !place.tls {
+            match handle.greeting().await {
+                Greeting::Http2 => {}
+                Greeting::Other => return Err(no_http2("it has answered with something else")),
+                Greeting::Nothing => {
+                    let closed = "it has closed the connection without a word of HTTP/2";
+                    return Err(Unreachable::passing("it closes connections at once", closed));
+                }
+            }
+        }
         return Ok(Opened::Http2(Http2::new(sender, handle)));
     }
     let (sender, driver) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
     Ok(Opened::Http1(Box::new(Http1::new(sender, driver, handle))))
+}
+
+/// HTTP/2 was to be spoken, and is not. Nothing of a call has left.
+fn no_http2(detail: &str) -> Unreachable {
+    Unreachable {
+        reason: "it does not speak HTTP/2",
+        detail: detail.to_owned(),
+        mend: Some("leave `http2` out of the upstream's table, or let the service speak it"),
+    }
 }
 
 /// Connects to the first of the addresses that takes us. Each has its part of `limit`: one that says
@@ -196,8 +220,15 @@ fn refused(error: &io::Error) -> Unreachable {
 }
 
 fn broken(error: &io::Error) -> Unreachable {
-    if !is_tls(error) {
-        return Unreachable::passing("its connection broke while it was being made", error);
+    match tls_error(error) {
+        None => {
+            return Unreachable::passing("its connection broke while it was being made", error);
+        }
+        // Only one was offered.
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            return no_http2("TLS has not agreed on it");
+        }
+        Some(_) => {}
     }
     Unreachable {
         reason: "TLS with it failed",
@@ -209,15 +240,15 @@ fn broken(error: &io::Error) -> Unreachable {
     }
 }
 
-fn is_tls(error: &io::Error) -> bool {
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     let mut source = error.get_ref().map(|error| error as &(dyn Error + 'static));
     while let Some(error) = source {
-        if error.is::<rustls::Error>() {
-            return true;
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         source = error.source();
     }
-    false
+    None
 }
 
 /// Why the peer has ended a connection that was made, where it says that by an alert of TLS, which is while

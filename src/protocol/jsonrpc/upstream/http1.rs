@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body as _;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -22,6 +23,9 @@ type Driver = Connection<TokioIo<Stream>, Full<Bytes>>;
 
 /// Servers that close what was idle for shorter do so for another reason, and say so before.
 const SURELY_OPEN: Duration = Duration::from_millis(5);
+
+/// A call so large is in the service's buffers before it can have answered.
+const SURELY_READ: u64 = 16 << 10;
 
 /// A connection.
 pub(super) struct Http1 {
@@ -66,6 +70,7 @@ impl Http1 {
         limit: Duration,
     ) -> (Result<Answer, Failure>, Option<Box<Self>>) {
         let before = self.handle.written();
+        let size = request.body().size_hint().lower();
         let sent = self.sender.try_send_request(request);
         let answered = drive(&mut self.driver, sent).await;
         let response = match answered {
@@ -73,8 +78,10 @@ impl Http1 {
             Err(error) => return (Err(self.failure(error, before)), None),
         };
         let kept = kept_alive(response.headers());
+        // Whoever refuses a large call may not have read it, and hangs up soon.
+        let may_be_unread = !response.status().is_success() && size > SURELY_READ;
         let answer = drive(&mut self.driver, gather(response, limits)).await;
-        let can_go_on = answer.is_ok() && self.settle().await;
+        let can_go_on = answer.is_ok() && !may_be_unread && self.settle().await;
         self.idle_since = Instant::now();
         self.usable = usable(kept, limit);
         self.is_used = true;
@@ -88,7 +95,12 @@ impl Http1 {
             return Failure::Refused(Box::new(refusal));
         }
         let unsent = error.take_message().is_some() || self.handle.written() == before;
+        // hyper has no name for who speaks before it is spoken to, as a broker may.
+        let spoke_first = error.error().to_string().starts_with("received unexpected message");
         match error.error() {
+            _ if spoke_first && !self.is_used => {
+                Failure::Unsent("what answers there speaks no HTTP")
+            }
             _ if unsent && self.is_used => Failure::Stale,
             _ if unsent => Failure::Unsent("it closes connections at once"),
             error if error.is_parse() => Failure::NoHttp,

@@ -12,6 +12,7 @@ use rustls::AlertDescription;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio_rustls::client::TlsStream;
 
 /// The socket itself.
@@ -30,6 +31,31 @@ struct Shared {
     raw: Raw,
     written: AtomicU64,
     alert: OnceLock<AlertDescription>,
+    greeting: OnceLock<Greeting>,
+    /// Told of the greeting.
+    greeted: Notify,
+}
+
+/// What a peer has said first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// Settings, as every server of HTTP/2 does (RFC 9113, section 3.4).
+    Http2,
+    /// Something else.
+    Other,
+    /// Nothing: the connection has ended.
+    Nothing,
+}
+
+impl Greeting {
+    fn of(bytes: &[u8]) -> Self {
+        // A frame's type stands behind its length, and SETTINGS is 4.
+        match bytes {
+            [] => Self::Nothing,
+            [0, _, _, 4, ..] | [0] | [0, _] | [0, _, _] => Self::Http2,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Handle {
@@ -41,6 +67,16 @@ impl Handle {
     /// The alert of TLS with which the peer has ended the connection.
     pub(super) fn alert(&self) -> Option<AlertDescription> {
         self.0.alert.get().copied()
+    }
+
+    /// Waits for what the peer says first. Somebody has to read meanwhile.
+    pub(super) async fn greeting(&self) -> Greeting {
+        loop {
+            if let Some(greeting) = self.0.greeting.get() {
+                return *greeting;
+            }
+            self.0.greeted.notified().await;
+        }
     }
 
     /// Whether the peer has said nothing, goodbye neither, on a connection on which it has nothing
@@ -62,7 +98,13 @@ pub(super) struct Socket(Arc<Shared>);
 impl Socket {
     /// Both handles.
     pub(super) fn new(raw: Raw) -> (Self, Handle) {
-        let shared = Arc::new(Shared { raw, written: AtomicU64::new(0), alert: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            raw,
+            written: AtomicU64::new(0),
+            alert: OnceLock::new(),
+            greeting: OnceLock::new(),
+            greeted: Notify::new(),
+        });
         (Self(Arc::clone(&shared)), Handle(shared))
     }
 
@@ -70,6 +112,14 @@ impl Socket {
     fn note(&self, error: &rustls::Error) {
         if let rustls::Error::AlertReceived(alert) = error {
             self.0.alert.get_or_init(|| *alert);
+        }
+    }
+
+    /// Notes what was read first.
+    fn greet(&self, bytes: &[u8]) {
+        if self.0.greeting.get().is_none() {
+            self.0.greeting.get_or_init(|| Greeting::of(bytes));
+            self.0.greeted.notify_one();
         }
     }
 
@@ -90,6 +140,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         loop {
             let read = match &self.0.raw {
                 Raw::Tcp(stream) => {
@@ -102,6 +153,7 @@ impl AsyncRead for Socket {
                 }
             };
             if !blocked(&read) {
+                self.greet(&buffer.filled()[before..]);
                 return Poll::Ready(read.map(drop));
             }
         }
