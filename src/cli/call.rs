@@ -27,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     pub call: CallArgs,
     /// The URL of a registry to find the service with, instead of a gateway: then NAME may be a
-    /// glob such as 'reports.*'; a URL without a path means /api
+    /// glob such as 'reports.*'; a URL without a path, or with / alone, means /api
     #[arg(short, long, value_name = "URL", value_hint = clap::ValueHint::Url,
           help_heading = "Connection", conflicts_with = "gateway")]
     pub registry: Option<String>,
@@ -39,7 +39,7 @@ pub struct Args {
 /// Calls, and prints the result or the fault.
 pub fn run(mut args: Args, output: &Output) -> anyhow::Result<Status> {
     if let Some(registry) = &args.registry {
-        return through_registry(&Address::service(registry)?, &args, output);
+        return through_registry(&Address::registry(registry)?, &args, output);
     }
     args.client.show_token()?;
     let (gateway, method, params) = args.call.read()?;

@@ -18,7 +18,7 @@ use super::{Status, help};
     ])
 )]
 pub struct Args {
-    /// The service's URL; without a path, /api is meant
+    /// The service's URL; without a path, /api is meant. A Unix socket is unix:///PATH/TO.sock:/api
     #[arg(value_name = "URL", value_hint = clap::ValueHint::Url)]
     pub url: String,
     /// The method, sent as it is

@@ -60,6 +60,14 @@ pub(super) fn print(
     problems: &[Problem],
     output: &Output,
 ) -> anyhow::Result<usize> {
+    let errors = count(problems, Severity::Error);
+    if output.form() == Form::Json {
+        let rows: Vec<Row<'_>> = problems.iter().map(Row::from).collect();
+        output.print(&serde_json::to_string(&rows)?)?;
+    }
+    if output.is_json_wanted() {
+        return Ok(errors);
+    }
     let text = origin.read().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
@@ -67,13 +75,8 @@ pub(super) fn print(
     for problem in problems {
         show(&mut shown, problem, &lines, output);
     }
-    let errors = count(problems, Severity::Error);
     shown.push_str(&summary(origin, problems, output));
     output.note(&shown);
-    if output.form() == Form::Json {
-        let rows: Vec<Row<'_>> = problems.iter().map(Row::from).collect();
-        output.print(&serde_json::to_string(&rows)?)?;
-    }
     Ok(errors)
 }
 

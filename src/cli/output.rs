@@ -119,6 +119,8 @@ pub struct Output {
     form: Form,
     /// Standard output is a terminal, which some characters steer.
     is_terminal: bool,
+    /// Whether somebody has asked for JSON, and not a pipe alone.
+    json: bool,
     out: Paint,
     err: Paint,
 }
@@ -134,7 +136,13 @@ impl Output {
             ColorChoice::Auto => Paint(terminal && !around.no_color),
         };
         let form = if human { Form::Human } else { Form::Json };
-        Self { form, is_terminal: around.stdout, out: paint(human), err: paint(around.stderr) }
+        Self {
+            form,
+            is_terminal: around.stdout,
+            json,
+            out: paint(human),
+            err: paint(around.stderr),
+        }
     }
 
     /// For whom standard output is written.
@@ -177,6 +185,11 @@ impl Output {
     pub fn note(&self, text: &str) {
         let end = if text.ends_with('\n') { "" } else { "\n" };
         drop(write!(io::stderr().lock(), "{text}{end}"));
+    }
+
+    /// Whether somebody has asked for JSON, and wants nothing else.
+    pub fn is_json_wanted(&self) -> bool {
+        self.json
     }
 
     /// Writes `genkan: message` to standard error, the one form that errors have.

@@ -2,14 +2,15 @@
 //! literal bytes: what reaches the wire, what is printed, and the exit status.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::process::free_port;
+use crate::harness::process::{Folder, free_port};
 
 /// A server that answers each request with the next of its answers, byte by byte.
 struct Server {
@@ -48,7 +49,7 @@ impl Server {
     }
 }
 
-fn read_request(stream: &TcpStream) -> (String, String) {
+fn read_request(stream: impl Read) -> (String, String) {
     let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -306,6 +307,46 @@ fn call_raw_speaks_to_a_service_itself() {
     let (head, body) = server.request();
     assert!(head.starts_with("post /rpc?v=1 http/1.1"), "{head}");
     assert_eq!(body, r#"{"jsonrpc":"2.0","method":"a.b.c","id":1}"#);
+}
+
+#[test]
+fn call_raw_takes_what_python_writes_for_numbers() {
+    let server = Server::start([ok(r#"{"jsonrpc": "2.0", "result": [NaN, 1], "id": 1}"#)]);
+    let run = genkan(&["call-raw", &server.url(""), "f"], "", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, "[null, 1]\n"), "{}", run.stderr);
+}
+
+#[test]
+fn call_raw_speaks_over_a_unix_socket() {
+    let folder = Folder::new();
+    let path = folder.path().join("x.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let served = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        let (head, _) = read_request(&stream);
+        (&stream).write_all(ok(r#"{"result":7,"id":1}"#).as_bytes()).expect("written");
+        head
+    });
+    let url = format!("unix://{}:/rpc", path.display());
+    let run = genkan(&["call-raw", &url, "f"], "", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, "7\n"), "{}", run.stderr);
+    let head = served.join().expect("it was asked");
+    assert!(head.starts_with("post /rpc http/1.1"), "{head}");
+}
+
+/// NATS greets whoever connects.
+#[test]
+fn a_port_where_somebody_speaks_first_does_not_speak_http() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let gateway = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        (&stream).write_all(b"INFO {\"server_id\":\"x\"}\r\n").expect("written");
+        drop((&stream).read(&mut [0; 4096]));
+    });
+    let run = genkan(&["call", "-g", &gateway, "a", "b"], "", &[]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("does not speak HTTP: is the port right?"), "{}", run.stderr);
 }
 
 #[test]

@@ -90,7 +90,9 @@ fn check(text: &str, arguments: &[&str]) -> (i32, String, String) {
 #[test]
 fn every_problem_is_told_at_once_with_its_line_and_the_mend() {
     let (status, out, err) = check(MISTAKES, &["--json"]);
-    assert_eq!(status, 1);
+    assert_eq!((status, err.as_str()), (1, ""), "a program reads nothing else");
+    let (status, piped, err) = check(MISTAKES, &[]);
+    assert_eq!((status, &piped), (1, &out), "what goes into a pipe is for programs too");
     let problems: Vec<Value> = serde_json::from_str(&out).expect("a JSON array");
     for (line, words) in SAID {
         let found = problems.iter().any(|problem| {

@@ -35,11 +35,43 @@ impl Address {
         Self::parse(text, complete)
     }
 
-    /// The URL of a service or a registry: as it is, or `/api` where it has no path at all. A
-    /// final `/` alone is a path.
+    /// The URL of a service: as it is, or `/api` where it has no path at all. A final `/` alone is a
+    /// path. A Unix socket is `unix:///PATH/TO.sock:/api`, as in the configuration.
     pub fn service(text: &str) -> Result<Self, CommandError> {
         let complete = |path: &str| if path.is_empty() { API } else { path }.to_owned();
-        Self::parse(text, complete)
+        match socket(text) {
+            Some(rest) => Self::at_socket(text, rest, complete),
+            None => Self::parse(text, complete),
+        }
+    }
+
+    /// A registry's URL: likewise, but no registry is at `/`.
+    pub fn registry(text: &str) -> Result<Self, CommandError> {
+        let bare = text.strip_suffix('/').filter(|bare| {
+            let (_, rest) = bare.split_once("://").unwrap_or(("", bare));
+            socket(text).is_none() && !rest.contains(['/', '?', '#'])
+        });
+        Self::service(bare.unwrap_or(text))
+    }
+
+    /// `rest` is what follows `unix://`.
+    fn at_socket(
+        text: &str,
+        rest: &str,
+        complete: impl FnOnce(&str) -> String,
+    ) -> Result<Self, CommandError> {
+        let (socket, path) = match rest.find(":/") {
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => (rest, ""),
+        };
+        let shown = crate::printable::printable(text);
+        if socket.len() < 2 || !socket.starts_with('/') {
+            return Err(CommandError::Usage(format!(
+                "`{shown}` names no socket by its whole path: write unix:///PATH/TO.sock:/api"
+            )));
+        }
+        let at = Self::parse(&format!("http://localhost{path}"), complete)?;
+        Ok(Self { shown, socket: Some(PathBuf::from(socket)), ..at })
     }
 
     /// The stream of events of a gateway, whose URL may end in `/api`.
@@ -140,6 +172,12 @@ impl Address {
     }
 }
 
+/// What follows `unix://`, or `http://unix:`, of a URL that names a socket.
+fn socket(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("unix:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+    rest.or_else(|| text.strip_prefix("http://unix:"))
+}
+
 fn port_fits(authority: &Authority) -> bool {
     let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     after_host.is_empty() || authority.port_u16().is_some_and(|port| port > 0)
@@ -187,6 +225,35 @@ mod tests {
         for (text, uri) in cases {
             assert_eq!(Address::service(text).expect(text).uri().to_string(), uri);
         }
+    }
+
+    #[test]
+    fn registries() {
+        for (text, uri) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/api"),
+            ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/api"),
+            ("127.0.0.1:8000/", "http://127.0.0.1:8000/api"),
+            ("http://h/x/", "http://h/x/"),
+        ] {
+            assert_eq!(Address::registry(text).expect(text).uri().to_string(), uri);
+        }
+    }
+
+    #[test]
+    fn sockets() {
+        for (text, socket, path) in [
+            ("unix:///run/x.sock:/api", "/run/x.sock", "/api"),
+            ("unix:///run/x.sock", "/run/x.sock", "/api"),
+            ("unix:/run/x.sock:/", "/run/x.sock", "/"),
+            ("http://unix:/run/x.sock:/rpc?v=1", "/run/x.sock", "/rpc?v=1"),
+        ] {
+            let address = Address::service(text).expect(text);
+            assert_eq!(address.socket(), Some(Path::new(socket)), "{text}");
+            let asked = address.uri().path_and_query().map(|path| path.as_str());
+            assert_eq!((asked, address.shown()), (Some(path), text));
+        }
+        let error = Address::service("unix://run/x.sock").expect_err("no whole path").to_string();
+        assert!(error.contains("unix:///PATH/TO.sock:/api"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::call::Params;
-use crate::json::present;
+use crate::json::{present, repair};
 
 /// What a JSON-RPC answer says: the JSON text of a result or of an error, as it came.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +38,16 @@ fn request(method: &str, params: &Params, id: &str) -> Bytes {
         }
     };
     Bytes::from(format!("{{\"jsonrpc\":\"2.0\",\"method\":{method}{params}{id}}}"))
+}
+
+/// An answer's body with `null` where a Python service wrote `NaN` or `Infinity`, as a gateway passes it on;
+/// unchanged where that does not make JSON of it.
+pub fn mended(body: Bytes) -> Bytes {
+    let is_json = |body: &[u8]| serde_json::from_slice::<&RawValue>(body).is_ok();
+    if is_json(&body) {
+        return body;
+    }
+    repair(&body).filter(|mended| is_json(mended)).map_or(body, Bytes::from)
 }
 
 /// Reads an answer. Services of Gemstone's kind answer with `result` and `error` both, one of
@@ -94,6 +104,17 @@ mod tests {
         ];
         for (request, text) in cases {
             assert_eq!(request, text);
+        }
+    }
+
+    #[test]
+    fn what_a_python_service_writes_is_mended() {
+        for (body, mended_body) in [
+            (r#"{"result":[NaN,-Infinity,"NaN"]}"#, r#"{"result":[null,null,"NaN"]}"#),
+            (r#"{"result":1e400}"#, r#"{"result":1e400}"#),
+            ("NaN <html>", "NaN <html>"),
+        ] {
+            assert_eq!(mended(Bytes::from(body)), mended_body);
         }
     }
 

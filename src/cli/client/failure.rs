@@ -67,7 +67,12 @@ pub enum Lost {
 
 impl Lost {
     pub(super) fn of(error: &hyper::Error) -> Self {
-        if error.is_parse() { Lost::NotHttp } else { Lost::Broken(root_cause(error)) }
+        // hyper has no name for who speaks before it is spoken to, as NATS does.
+        let spoke_first = error.to_string().starts_with("received unexpected message");
+        if error.is_parse() || spoke_first {
+            return Lost::NotHttp;
+        }
+        Lost::Broken(root_cause(error))
     }
 
     pub(super) fn from_client(error: hyper_util::client::legacy::Error) -> Self {

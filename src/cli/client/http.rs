@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::ClientArgs;
 use super::address::Address;
+use super::envelope;
 use super::failure::{Failure, Lost};
 use super::tls;
 use super::verbose::{show_answer, show_request};
@@ -224,7 +225,8 @@ impl Client {
         let (head, body) = self.begin(to, request, limit).await?.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Lost::from_body)?;
         let took = started.elapsed();
-        Ok(Exchange { status: head.status, headers: head.headers, body: body.to_bytes(), took })
+        let body = envelope::mended(body.to_bytes());
+        Ok(Exchange { status: head.status, headers: head.headers, body, took })
     }
 
     /// Sends a request, and waits for the head of the answer.

@@ -82,6 +82,12 @@ pub(super) fn judge(key: &Key, allow: &[Pattern], guard: &Arc<Guard>) -> Result<
             shown()
         )));
     }
+    if key.url.is_empty() {
+        return Err(invalid(format!(
+            "the URL of `{}` is empty: write http://HOST:PORT/api",
+            shown()
+        )));
+    }
     place(&key.url, guard).map(drop).map_err(|why| {
         let url = excerpt(&url_without_credentials(&key.url));
         invalid(format!("the URL of `{}`, {url}, {why}", shown()))
@@ -93,9 +99,9 @@ pub(super) fn place(url: &str, guard: &Arc<Guard>) -> Result<Place, String> {
     if url.len() > LONGEST_URL {
         return Err(format!("is longer than {LONGEST_URL} bytes"));
     }
-    if !url.starts_with("http://") && !url.starts_with("https://")
-        || url.starts_with("http://unix:")
-    {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_http || rest.starts_with("unix:") {
         return Err("must begin with http:// or https:// and name a host".to_owned());
     }
     let authority = url.split(['/', '?', '#']).nth(2).unwrap_or_default();
@@ -186,6 +192,7 @@ mod tests {
         let good = "http://10.0.0.1:8000/api";
         assert_eq!(judged("reports.daily", good), Ok(()));
         assert_eq!(judged("reports.daily", "https://reports.internal/api?v=1"), Ok(()));
+        assert_eq!(judged("reports.daily", "HTTP://REPORTS.internal:8000/api"), Ok(()));
         let long = format!("reports.{}", "x".repeat(LONGEST_NAME));
         let far = format!("{good}/{}", "x".repeat(LONGEST_URL));
         let (params, denied) = (FaultKind::InvalidParams, FaultKind::AccessDenied);
@@ -199,6 +206,7 @@ mod tests {
             ("reports.a", "unix:///run/x.sock", params, "must begin with http://"),
             ("reports.a", "http://unix:/run/x.sock", params, "must begin with http://"),
             ("reports.a", "file:///etc/passwd", params, "must begin with http://"),
+            ("reports.a", "", params, "the URL of `reports.a` is empty: write http://"),
             ("reports.a", "http://", params, "names no host"),
             ("reports.a", "http://h/#x", params, "ends in"),
             ("reports.a", far.as_str(), params, "longer than"),

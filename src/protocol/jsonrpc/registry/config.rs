@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::upstream::place::Place;
+use super::super::upstream::place::{Place, Target};
 use super::methods::Method;
 use crate::call::is_plain_name;
 use crate::config::audit::{Advice, Exposure};
@@ -140,8 +140,12 @@ fn read_announce(section: &mut Section<'_>) -> Vec<Arc<Place>> {
         };
         // As for `genkan call --registry`: a registry is asked at /api unless its URL says otherwise.
         let parsed = Place::parse(&text).and_then(|place| {
-            let names_a_path = text.split_once("://").is_none_or(|(_, rest)| rest.contains('/'));
-            if names_a_path { Ok(place) } else { Place::parse(&format!("{text}/api")) }
+            let (_, rest) = text.split_once("://").unwrap_or_default();
+            let names_none = place.is_tcp() && rest.trim_end_matches('/').find('/').is_none();
+            match names_none {
+                true => Place::parse(&format!("{}/api", text.trim_end_matches('/'))),
+                false => Ok(place),
+            }
         });
         match parsed {
             Ok(place) if places.iter().any(|other| other.is_same(&place)) => {
@@ -159,7 +163,7 @@ fn read_told(section: &mut Section<'_>, announces: bool) -> Vec<(String, String)
     let (services, public_url) = (section.texts("services"), section.text("public_url"));
     for name in services.iter().filter(|name| !is_plain_name(name)) {
         let message = format!(
-            "`services` in [registry]: {} is no service's name: words of letters, digits, `_` and \
+            "`services` in [registry]: {} is no service's name: words of ASCII letters, digits, `_` and \
              `-`, with a dot between two",
             quoted(name)
         );
@@ -187,7 +191,7 @@ fn read_told(section: &mut Section<'_>, announces: bool) -> Vec<(String, String)
         Ok(place) if place.login.is_some() => {
             Some("holds credentials, which everybody would be told".to_owned())
         }
-        Ok(_) if !base.starts_with("http") || base.starts_with("http://unix:") => {
+        Ok(place) if matches!(place.target, Target::Unix(_)) => {
             Some("must begin with http:// or https:// and name a host".to_owned())
         }
         Ok(_) if base.contains('?') => Some("has a query, which it cannot have".to_owned()),
@@ -242,7 +246,7 @@ mod tests {
     fn a_registry_is_asked_at_api_where_its_url_has_no_path() {
         for (url, at) in [
             ("http://h:8000", "http://h:8000/api"),
-            ("http://h/", "http://h/"),
+            ("http://h/", "http://h/api"),
             ("http://h/x", "http://h/x"),
             ("unix:/run/x.sock", "unix:///run/x.sock:/"),
         ] {

@@ -1,6 +1,8 @@
 //! What callers ask the registry: `ping`, `locate_service`, and `get_service_specs`, which
 //! Gemstone's clients up to 0.9 ask for before anything else (WIRE, sections 4.3 and 4.4).
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -74,12 +76,15 @@ impl Registry {
     fn locate(&self, params: &Params) -> Result<Payload, Fault> {
         let (pattern, by_position) = wanted(params)?;
         let services = self.services();
-        let found = services.iter().filter(|service| service.is(&pattern));
-        let told = |service: &Service| match &service.form {
+        // Several names may be at one URL.
+        let mut told = HashSet::new();
+        let found =
+            services.iter().filter(|service| service.is(&pattern) && told.insert(service.url()));
+        let shown = |service: &Service| match &service.form {
             Form::HostAndPort(host, port) if by_position => json!({"host": host, "port": port}),
             _ => Value::from(service.url()),
         };
-        Ok(payload(found.map(told).collect()))
+        Ok(payload(found.map(shown).collect()))
     }
 
     /// What can be called here: its own methods, and those that rows name to the letter.

@@ -63,6 +63,11 @@ impl Place {
         tcp(tls, rest)
     }
 
+    /// Whether it is none of a socket's.
+    pub(in crate::protocol::jsonrpc) fn is_tcp(&self) -> bool {
+        matches!(self.target, Target::Tcp(..))
+    }
+
     /// The same, named by a stranger: not every address that it resolves to is connected to.
     pub(in crate::protocol::jsonrpc) fn guarded_by(self, guard: &Arc<Guard>) -> Self {
         Self { guard: Some(Arc::clone(guard)), ..self }

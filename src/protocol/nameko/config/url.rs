@@ -76,9 +76,10 @@ pub(super) struct Beside {
 
 /// Reads one URL. The complaint goes on where its key was named.
 fn read(text: &str, beside: Beside) -> Result<Node, String> {
-    let rest = match text.split_once("://") {
+    let (is_secure, rest) = match text.split_once("://") {
         None => return Err(format!("must be a URL such as {SHAPE}")),
-        Some(("amqp" | "amqps", rest)) => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => (false, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqps") => (true, rest),
         Some((scheme, _))
             if scheme.len() <= 10 && scheme.chars().all(|c| c.is_ascii_alphabetic()) =>
         {
@@ -105,7 +106,7 @@ fn read(text: &str, beside: Beside) -> Result<Node, String> {
         ));
     }
     check_port(parts.place)?;
-    check_query(beside, text.starts_with("amqps:"), &parts)?;
+    check_query(beside, is_secure, &parts)?;
     let mut uri: AMQPUri = text.parse().map_err(|_| {
         format!(
             "cannot be read: write {SHAPE}, with / as %2f, @ as %40, # as %23, ? as %3f and % as \

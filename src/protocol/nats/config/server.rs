@@ -107,8 +107,8 @@ fn next_url(text: &str) -> Option<usize> {
 
 fn parse(text: &str) -> Result<Server, String> {
     let (tls, rest) = match text.split_once("://") {
-        Some(("nats", rest)) => (false, rest),
-        Some(("tls", rest)) => (true, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("nats") => (false, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tls") => (true, rest),
         _ => {
             return Err("must be a URL that begins with nats:// or tls://, like nats://HOST:4222"
                 .to_owned());
@@ -186,6 +186,7 @@ mod tests {
     fn addresses() {
         for (text, shown) in [
             ("nats://h", "nats://h:4222"),
+            ("NATS://h", "nats://h:4222"),
             ("tls://[::1]:7", "tls://[::1]:7"),
             ("nats://[::1]", "nats://[::1]:4222"),
             ("nats://h:1/", "nats://h:1"),
