@@ -6,6 +6,7 @@
 
 mod absent;
 mod admission;
+mod backlog;
 mod ring;
 mod silence;
 mod state;
@@ -54,8 +55,8 @@ pub enum Lag {
     Disconnect,
 }
 
-/// The topics.
-pub struct Topics(Mutex<State>);
+/// The topics. Who listens to some holds them too: what it takes slowly it takes out of them.
+pub struct Topics(Arc<Mutex<State>>);
 
 impl Default for Topics {
     fn default() -> Self {
@@ -67,7 +68,7 @@ impl Topics {
     /// Topics by these rules.
     pub fn new(rules: Vec<TopicRule>) -> Self {
         let base = first_number(SystemTime::now());
-        Self(Mutex::new(State {
+        Self(Arc::new(Mutex::new(State {
             rules: rules.into(),
             topics: HashMap::new(),
             silence: Silence::default(),
@@ -77,7 +78,7 @@ impl Topics {
             last: base,
             forgotten: 0,
             base,
-        }))
+        })))
     }
 
     /// Puts other rules in force. Topics that no rule names any more are forgotten. Who listens to them, or
@@ -150,12 +151,13 @@ impl Topics {
         let Some(topic) = state.topics.get_mut(&name) else { return false };
         let is_first = topic.ring.last_number() == 0;
         let told = Arc::new(Told::new(name, topic.ring.next_id(), number, data, time));
+        let oldest = topic.ring.oldest_id();
         topic.listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {
                 if is_first && listener.was_elsewhere(told.topic()) {
                     listener.tell_gap(told.topic(), None);
                 }
-                listener.tell(&told, topic.rule.lag);
+                listener.tell(&told, topic.rule.lag, oldest);
                 true
             }
             None => false,
@@ -226,6 +228,7 @@ impl Topics {
         let all = [&before[..], &new[..]].concat();
         admit(&state.rules, &subscription.caller(), wanted, &all)?;
         listener.tell_departure(state.silence.departures());
+        listener.tell_topics(&self.0);
         let fitting = state.fitting(&new);
         let is_unknown = |it: &&Pattern| it.is_literal() && !state.topics.contains_key(it.as_str());
         let count = fitting.len() + new.iter().filter(is_unknown).count();
@@ -293,6 +296,7 @@ impl Topics {
                 && !listener.wants(&name)
             {
                 topic.leave(listener);
+                listener.let_go(&name);
             }
         }
         state.left(listener, unwanted);

@@ -26,6 +26,17 @@ pub(super) enum Since {
     Events { gap: Option<Option<u64>>, events: Vec<Arc<Told>> },
 }
 
+/// What has become of the events from one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// They are all kept.
+    All,
+    /// So many are not.
+    Not(u64),
+    /// The topic was forgotten since: nobody knows how many are not.
+    Unknown,
+}
+
 impl Ring {
     /// A topic whose events are numbered from behind `begin` on. Up to the number `gone` it may have had
     /// some before, which nobody remembers.
@@ -46,6 +57,26 @@ impl Ring {
 
     pub(super) fn next_id(&self) -> u64 {
         self.last_id + 1
+    }
+
+    /// The id of the oldest event that is kept; of the next one where none is.
+    pub(super) fn oldest_id(&self) -> u64 {
+        self.last_id + 1 - self.kept.len() as u64
+    }
+
+    /// What has become of the events from that one on.
+    pub(super) fn left(&self, first: u64) -> Left {
+        match self.oldest_id().saturating_sub(first) {
+            0 => Left::All,
+            _ if first <= self.begin => Left::Unknown,
+            missing => Left::Not(missing),
+        }
+    }
+
+    /// The events that are kept, from that one on.
+    pub(super) fn kept_from(&self, first: u64) -> impl Iterator<Item = &Arc<Told>> {
+        let skipped = usize::try_from(first.saturating_sub(self.oldest_id())).unwrap_or(usize::MAX);
+        self.kept.range(skipped.min(self.kept.len())..)
     }
 
     /// The number of the last event, zero where there was none.
@@ -92,7 +123,7 @@ impl Ring {
             Point::Id(id) if id == self.last_id => return Since::Nothing,
             Point::Id(id) if id > self.last_id => (Some(None), 0),
             Point::Id(id) => {
-                let oldest = self.last_id + 1 - self.kept.len() as u64;
+                let oldest = self.oldest_id();
                 // Before the topic's beginning nobody knows how many there were.
                 let known = id >= self.begin && id >= base;
                 let missing = oldest.saturating_sub(id + 1);

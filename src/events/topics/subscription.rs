@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::backlog::Backlog;
 use super::silence::Departures;
+use super::state::State;
 use super::told::Told;
 use super::{Lag, TopicRule};
 use crate::caller::{Caller, Denial};
 use crate::route::pattern::Pattern;
 
-/// How many bytes of events wait for a listener that takes them slowly. What waits is no copy, so that some
-/// thousand small ones cost little.
+/// How many bytes of events wait for a listener that takes them slowly; what comes then it takes out of the rings. What
+/// waits is no copy, so that some thousand small ones cost little.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Where a listener that has been away goes on.
@@ -86,7 +88,7 @@ pub enum Notice {
         /// How many.
         missed: Option<u64>,
     },
-    /// It was too slow, and has missed events of a topic.
+    /// It was so slow that events of a topic were kept no more when it came to them.
     Lagged {
         /// The topic.
         topic: Arc<str>,
@@ -144,7 +146,7 @@ impl Subscription {
                 Ok(lasts) => lasts,
                 Err(denial) => return Notice::Ended(denial),
             };
-            if let Some(notice) = self.0.waiting().next() {
+            if let Some(notice) = self.try_next() {
                 return notice;
             }
             match lasts {
@@ -157,6 +159,10 @@ impl Subscription {
 
     /// What waits already; does not wait for more.
     pub fn try_next(&self) -> Option<Notice> {
+        let notice = self.0.waiting().next();
+        if notice.is_some() || !self.0.catch_up() {
+            return notice;
+        }
         self.0.waiting().next()
     }
 
@@ -192,6 +198,7 @@ pub(super) struct Listener {
     waiting: Mutex<Waiting>,
     told: Notify,
     leaving: Leaving,
+    topics: OnceLock<Arc<Mutex<State>>>,
 }
 
 /// Tells when a listener has gone.
@@ -212,7 +219,9 @@ struct Waiting {
     gaps: VecDeque<(Arc<str>, Option<u64>)>,
     events: VecDeque<Arc<Told>>,
     bytes: usize,
-    /// How many it has missed of each topic, because it was too slow.
+    /// What there was no room for.
+    backlog: Backlog,
+    /// How many of each topic were kept no more when it came to them.
     missed: Vec<(Arc<str>, u64)>,
     too_slow: bool,
     /// What it may not listen to any more.
@@ -235,13 +244,13 @@ impl Waiting {
         if let Some((topic, missed)) = self.gaps.pop_front() {
             return Some(Notice::Gap { topic, missed });
         }
-        if let Some(told) = self.events.pop_front() {
-            self.bytes -= told.size();
-            return Some(Notice::Event(told));
+        // What was missed lies before all that waits.
+        if let Some((topic, missed)) = self.missed.pop() {
+            return Some(Notice::Lagged { topic, missed });
         }
-        // What was missed came behind all that waited.
-        let (topic, missed) = self.missed.pop()?;
-        Some(Notice::Lagged { topic, missed })
+        let told = self.events.pop_front()?;
+        self.bytes -= told.size();
+        Some(Notice::Event(told))
     }
 }
 
@@ -303,35 +312,68 @@ impl Listener {
         self.told.notify_one();
     }
 
-    pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag) {
+    /// Tells it of an event; `oldest` is the first of its topic that is kept.
+    pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag, oldest: u64) {
         let mut waiting = self.waiting();
         if waiting.too_slow {
             return;
         }
         let is_full = waiting.bytes >= MOST_BYTES;
-        // Until it has heard that it has missed some, no more are kept for it.
-        if !is_full && waiting.missed.is_empty() {
+        // What comes behind a backlog is a part of it, whatever its topic is: so the order stays.
+        if !is_full && waiting.backlog.is_empty() {
             waiting.bytes += told.size();
             waiting.events.push_back(Arc::clone(told));
-        } else if lag == Lag::Disconnect {
-            *waiting = Waiting { too_slow: true, ..Waiting::default() };
-        } else {
-            let known = waiting.missed.iter_mut().find(|(topic, _)| topic == told.topic());
-            match known {
-                Some((_, missed)) => *missed += 1,
-                None => waiting.missed.push((Arc::clone(told.topic()), 1)),
+        } else if let Some(first) = waiting.backlog.get(told.topic()) {
+            if *first < oldest && lag == Lag::Disconnect {
+                *waiting = Waiting { too_slow: true, ..Waiting::default() };
             }
+        } else {
+            waiting.backlog.insert(Arc::clone(told.topic()), told.id());
         }
         drop(waiting);
         self.told.notify_one();
     }
 
+    /// Takes the next of what there was no room for out of the rings. False where there is nothing of that.
+    fn catch_up(&self) -> bool {
+        if self.waiting().backlog.is_empty() {
+            return false;
+        }
+        let Some(topics) = self.topics.get() else { return false };
+        // As long as it is held, nothing is told.
+        let state = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let backlog = std::mem::take(&mut self.waiting().backlog);
+        let caught = state.catch_up(backlog);
+        let mut waiting = self.waiting();
+        if caught.is_too_slow {
+            *waiting = Waiting { too_slow: true, ..Waiting::default() };
+            return true;
+        }
+        waiting.bytes += caught.events.iter().map(|told| told.size()).sum::<usize>();
+        waiting.events.extend(caught.events);
+        waiting.backlog = caught.backlog;
+        waiting.missed.extend(caught.lagged);
+        waiting.gaps.extend(caught.gaps.into_iter().map(|topic| (topic, None)));
+        true
+    }
+
+    /// It does not listen to a topic any more: what of it is in its backlog is not told.
+    pub(super) fn let_go(&self, topic: &str) {
+        self.waiting().backlog.remove(topic);
+    }
+
+    /// Where it takes its backlog from.
+    pub(super) fn tell_topics(&self, topics: &Arc<Mutex<State>>) {
+        self.topics.get_or_init(|| Arc::clone(topics));
+    }
+
     /// It hears of these topics no more, not what waits for it neither.
     pub(super) fn refuse(&self, patterns: Vec<Pattern>, may_hear: impl Fn(&str) -> bool) {
         let mut waiting = self.waiting();
-        let Waiting { gaps, events, bytes, missed, refused, .. } = &mut *waiting;
+        let Waiting { gaps, events, bytes, backlog, missed, refused, .. } = &mut *waiting;
         gaps.retain(|(topic, _)| may_hear(topic));
         missed.retain(|(topic, _)| may_hear(topic));
+        backlog.retain(|topic, _| may_hear(topic));
         events.retain(|told| may_hear(told.topic()));
         *bytes = events.iter().map(|told| told.size()).sum();
         refused.extend(patterns);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::state::{MOST_KEPT, MOST_TOPICS};
 use super::*;
 
+mod backlogs;
 mod forgetting;
 mod rows;
 
@@ -212,8 +213,8 @@ fn who_is_too_slow_hears_so_and_holds_up_nobody() {
         base = if base == 0 { told.id() - 1 } else { base };
     }
     let slowly = heard(&slow, base);
-    assert_eq!(slowly.len(), 65, "what waited comes first");
-    assert_eq!(slowly[64], "a lagged 36");
+    assert_eq!(slowly.len(), 68, "what waited, and what is kept");
+    assert_eq!(slowly[63..66], ["a 64", "a lagged 33", "a 98"]);
     publish(&topics, "a", 3000);
     assert_eq!(heard(&slow, base).len(), 3000, "small ones have room");
     assert_eq!(heard(&cut, 0), ["too slow"]);

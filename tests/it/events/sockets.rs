@@ -133,6 +133,27 @@ async fn all_that_a_socket_missed_comes_however_much_it_is() {
 }
 
 #[tokio::test]
+async fn who_reads_late_misses_nothing_that_is_kept() {
+    const EVENTS: u64 = 300;
+    let topics = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nslow = \"disconnect\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{topics}")).await;
+    let mut shop = shop(&gateway).await;
+    let address = gateway.url();
+    let mut socket = WebSocket::open_small(address.trim_start_matches("http://")).await;
+    ask(&mut socket, "genkan.subscribe", json!(["shop.sold"])).await;
+    let mut quick = Listener::listen(&gateway, "?topic=shop.sold").await;
+    let large = "x".repeat(32 << 10);
+    for number in 0..EVENTS {
+        trigger(&mut shop, "sold", json!({"n": number, "text": large})).await;
+        assert_eq!(quick.event().await.data["data"]["n"], number, "nobody is held up");
+    }
+    for number in 0..EVENTS {
+        let told = socket.json().await;
+        assert_eq!(told["params"]["data"]["n"], number);
+    }
+}
+
+#[tokio::test]
 async fn a_page_whose_origin_is_taken_out_hears_no_more() {
     let cors = |origin: &str| format!("{HUB}{TOPICS}[http.cors]\norigins = [\"{origin}\"]\n");
     let (old, new) = ("https://old.example", "https://new.example");

@@ -1,0 +1,108 @@
+//! Whoever takes events slowly, and what is kept of them meanwhile.
+
+use super::*;
+
+/// Publishes one event of some KiB to each of the topics in turn, so many times.
+fn publish_large(topics: &Topics, names: &[&str], times: usize) {
+    let data = Payload::from_text(&"x".repeat(16 << 10));
+    for name in (0..times).flat_map(|_| names) {
+        assert!(topics.publish(name, &data, UNIX_EPOCH));
+    }
+}
+
+fn row(pattern: &str, keep: usize, lag: Lag) -> TopicRule {
+    TopicRule { keep_bytes: 16 << 20, ..rule_of(pattern, keep, lag) }
+}
+
+/// The numbers of the events that wait, all that waits being events.
+fn numbers(subscription: &Subscription) -> Vec<u64> {
+    let next = || match subscription.try_next()? {
+        Notice::Event(told) => Some(told.number()),
+        Notice::Lagged { topic, missed } => panic!("{topic} lagged {missed}"),
+        Notice::Gap { topic, .. } => panic!("a gap in {topic}"),
+        _ => panic!("no event"),
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn what_is_kept_is_missed_by_nobody_and_comes_in_its_order() {
+    let topics = Topics::new(vec![row("?", 300, Lag::Disconnect)]);
+    let (all, one) = (listen(&topics, &["?"]), listen(&topics, &["a"]));
+    publish_large(&topics, &["a", "b", "a"], 100);
+    let held = |subscription: &Subscription| {
+        let mut held = numbers(subscription);
+        let begin = held[0];
+        held.iter_mut().for_each(|number| *number -= begin);
+        held
+    };
+    assert_eq!(held(&all), (0..300).collect::<Vec<_>>());
+    let of_a: Vec<_> = (0..300).filter(|number| number % 3 != 1).collect();
+    assert_eq!(held(&one), of_a);
+    // Having caught up, it is told as before.
+    publish(&topics, "b", 1);
+    assert_eq!((numbers(&all).len(), numbers(&one).len()), (1, 0));
+}
+
+#[test]
+fn what_comes_while_it_catches_up_comes_behind() {
+    let topics = Topics::new(vec![row("?", 500, Lag::Tell)]);
+    let listener = listen(&topics, &["?"]);
+    let mut heard = Vec::new();
+    publish_large(&topics, &["a"], 100);
+    for _ in 0..200 {
+        publish_large(&topics, &["b"], 1);
+        let Some(Notice::Event(told)) = listener.try_next() else { panic!("an event") };
+        heard.push(told.number());
+    }
+    heard.extend(numbers(&listener));
+    let begin = heard[0];
+    assert_eq!(heard, (begin..begin + 300).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_kept_no_more_is_told_of_each_topic() {
+    let topics = Topics::new(vec![row("a", 10, Lag::Tell), row("b", 500, Lag::Tell)]);
+    let listener = listen(&topics, &["a", "b"]);
+    publish_large(&topics, &["a", "b"], 100);
+    let told = heard(&listener, 0);
+    let lagged: Vec<_> = told.iter().filter(|told| told.contains("lagged")).collect();
+    assert_eq!(lagged, ["a lagged 58"]);
+    let count = |topic: &str| told.iter().filter(|told| told.starts_with(topic)).count();
+    assert_eq!((count("a "), count("b ")), (32 + 1 + 10, 100));
+}
+
+#[test]
+fn who_is_disconnected_has_missed_something() {
+    let topics = Topics::new(vec![row("a", 10, Lag::Disconnect)]);
+    let listener = listen(&topics, &["a"]);
+    publish_large(&topics, &["a"], 74);
+    assert!(!listener.is_too_slow(), "the last ten are kept");
+    publish_large(&topics, &["a"], 2);
+    assert!(listener.is_too_slow(), "though it does not read");
+}
+
+#[test]
+fn a_backlog_ends_with_what_is_listened_to() {
+    let topics = Topics::new(vec![row("?", 500, Lag::Tell)]);
+    let listener = listen(&topics, &["a", "b"]);
+    publish_large(&topics, &["a", "b"], 100);
+    topics.remove(&listener, &patterns(&["a"]));
+    let told = heard(&listener, 0);
+    let count = |topic: &str| told.iter().filter(|told| told.starts_with(topic)).count();
+    assert_eq!((count("a "), count("b ")), (32, 100));
+    publish_large(&topics, &["b"], 100);
+    topics.set_rules(vec![row("a", 500, Lag::Tell)]);
+    assert_eq!(heard(&listener, 0), ["refused b"]);
+}
+
+#[test]
+fn of_a_topic_that_was_forgotten_nobody_knows_how_much() {
+    let topics = Topics::new(vec![row("*", 500, Lag::Tell)]);
+    let listener = listen(&topics, &["a*"]);
+    publish_large(&topics, &["a"], 100);
+    topics.state().forget_one();
+    publish(&topics, "a", 1);
+    let told = heard(&listener, 0);
+    assert_eq!((told.len(), &*told[64]), (66, "a gap None"), "{told:?}");
+}
