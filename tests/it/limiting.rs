@@ -202,3 +202,21 @@ async fn limits_are_checked_and_explained() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_service_that_calls_too_much_stays_where_it_is_found() {
+    let limits = "[limits]\nrate = \"2/d\"\n";
+    let gateway = Gateway::start(&crate::registry::config("a.*", limits)).await;
+    let ping = async |name: &str| {
+        let told = crate::registry::ping(&gateway, name, "http://127.0.0.1:1/api").await;
+        told["error"]["data"]["kind"].as_str().map(str::to_owned)
+    };
+    for _ in 0..5 {
+        assert_eq!(ping("a.b").await, None);
+    }
+    // Nobody may announce that.
+    let refused = [ping("x.y").await, ping("x.y").await, ping("x.y").await];
+    let limited = refused.each_ref().map(|kind| kind.as_deref() == Some("overloaded"));
+    assert!(limited == [false, false, true] && refused[0].is_some(), "{refused:?}");
+    assert_eq!(ping("a.b").await, None, "it is heard all the same");
+}

@@ -295,7 +295,7 @@ fn a_table_that_cannot_work_is_told() {
         "genkan.toml",
         "[upstreams.web]\nprotocol = \"jsonrpc\"\nurls = [\"ftp://h\", \"http://h/a\", \"http://h/a\"]\n\
          ca_file = \"Cargo.toml\"\nmax_body = \"1MiB\"\n\
-         forward_headers = [\"Authorization\", \"Host\"]\n\
+         forward_headers = [\"Authorization\", \"Host\", \"X-Forwarded-For\"]\n\
          [upstreams.web.headers]\n\"a b\" = \"x\"\nContent-Length = \"3\"\n\
          [upstreams.none]\nprotocol = \"jsonrpc\"\n\
          [[routes]]\nmatch = \"*\"\nupstream = \"web\"\n",
@@ -312,7 +312,8 @@ fn a_table_that_cannot_work_is_told() {
         "is no name that a header can have",
         "is set by Genkan itself",
         "where `forward_authorization` of [http] says so",
-        "is about the caller's own request",
+        "Host\\\" is about the caller's own request",
+        "X-Forwarded-For\\\" is about the caller's own request",
         "needs `url`",
     ] {
         assert!(out.contains(words), "{words}: {out}{err}");

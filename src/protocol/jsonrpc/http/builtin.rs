@@ -127,12 +127,23 @@ async fn own(http: &Http, ingress: IngressLabel, method: Method, call: Call) -> 
     if table.names(method.as_str()) {
         return (http.router.dispatch(ingress, call).await, false);
     }
+    let ask = || {
+        let admitted = http.auth.lets_call_own(&call.caller, call.name.as_str());
+        admitted.and_then(|()| http.registry.answer(method, &call.params, &table))
+    };
+    // An announcement that is taken costs nothing: a service that calls too much is to stay where it is found.
+    let mut announced = None;
+    if method == Method::Ping {
+        match ask() {
+            Ok(told) => return (answer(Ok(told), None), true),
+            refused => announced = Some(refused),
+        }
+    }
     let allowance = match charge(http, ingress, &call) {
         Ok(allowance) => allowance,
         Err(limited) => return (*limited, false),
     };
-    let admitted = http.auth.lets_call_own(&call.caller, call.name.as_str());
-    let answered = admitted.and_then(|()| http.registry.answer(method, &call.params, &table));
+    let answered = announced.unwrap_or_else(ask);
     if let Err(fault) = &answered {
         refuse(http, ingress, &call, fault);
     }
@@ -151,13 +162,10 @@ async fn specs(
         return (http.router.dispatch(ingress, call).await, false);
     }
     let probed = http.registry.answer_probe(&call.name, call.context.user_agent.as_deref());
+    // Nor does a registry's question whether somebody is there: whoever calls too much finds it all the same.
     if let Some((known, is_own)) = probed {
-        let allowance = match charge(http, ingress, &call) {
-            Ok(allowance) => allowance,
-            Err(limited) => return (*limited, false),
-        };
         let is_reached = if is_own { Ok(()) } else { is_reached(http, &call) };
-        return (answer(is_reached.map(|()| known), allowance), true);
+        return (answer(is_reached.map(|()| known), None), true);
     }
     let dispatched = http.router.dispatch(ingress, call).await;
     // Where rows name methods to the letter, none may lead this one anywhere.
