@@ -303,6 +303,7 @@ mod tests {
         let cases = [
             ("amqp://h", "/", "h"),
             ("amqp://h/", "/", "h"),
+            ("AMQP://h/shop", "shop", "h"),
             ("amqp://h//", "/", "h"),
             ("amqp://h/%2f", "/", "h"),
             ("amqp://h/shop", "shop", "h"),
