@@ -16,6 +16,7 @@ mod address;
 mod binding;
 mod complaint;
 mod emitter;
+mod hold;
 mod intakes;
 mod leaving;
 mod look;

@@ -22,6 +22,7 @@ use super::super::wire::context;
 use super::super::wire::event::{self as wire, LeftOut};
 use super::binding::Purpose;
 use super::complaint::{Complaint, Step};
+use super::hold::Hold;
 use super::intakes::Intakes;
 use super::outstanding::{Fate, Outstanding};
 use super::{Events, Wanted};
@@ -83,29 +84,6 @@ enum Left {
     Full,
     /// There may be room for more at once.
     Roomy,
-}
-
-/// A hold on an event: whoever has it says what becomes of it, if not otherwise then by dropping it.
-struct Hold {
-    tag: u64,
-    fate: Fate,
-    /// As long as the queue's prefetch at the most.
-    told: mpsc::UnboundedSender<(u64, Fate)>,
-    wanted: Arc<Wanted>,
-}
-
-impl Hold {
-    fn settle(mut self) {
-        self.fate = Fate::Settled;
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Where the channel is gone nobody listens, and the event comes again.
-        self.told.send((self.tag, self.fate)).unwrap_or_default();
-        self.wanted.done.notify_one();
-    }
 }
 
 impl Listening {
