@@ -375,10 +375,8 @@ impl Caller {
 
     /// Whether it is known by the upstream alone by way of which it calls: so are all others there.
     pub fn is_one_of_many(&self) -> bool {
-        let is_way = |known: &Arc<Identity>| {
-            matches!(known.scheme, Scheme::Upstream(_)) && known.subject.is_empty()
-        };
-        self.in_force().is_some_and(is_way)
+        let known = self.in_force();
+        known.is_some_and(|it| it.subject.is_empty() && matches!(it.scheme, Scheme::Upstream(_)))
     }
 
     /// Who it is to services now.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::key_set::KeySet;
 use crate::config::file;
 use crate::config::secret::{read_secret, shown_path};
+use crate::der::SEQUENCE;
 
 /// More than a file of keys takes, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -44,5 +45,33 @@ impl KeyFile {
             KeySet::of_file(&content)
         };
         read.map_err(|why| format!("{shown}: {why}"))
+    }
+}
+
+/// What a file holds instead of public keys, as far as that can be seen, and how to make a public key of it.
+pub(super) fn other_form(content: &[u8]) -> &'static str {
+    let forms = [
+        (
+            "PRIVATE KEY-----",
+            ", but a private key, which its issuer alone should have: `openssl pkey -in FILE -pubout`",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----",
+            ", but a certificate: `openssl x509 -in FILE -noout -pubkey`",
+        ),
+        (
+            "-----BEGIN RSA PUBLIC KEY-----",
+            ", but a key of RSA alone (PKCS #1): `openssl rsa -RSAPublicKey_in -in FILE -pubout`",
+        ),
+    ];
+    let held =
+        forms.iter().find(|(word, _)| memchr::memmem::find(content, word.as_bytes()).is_some());
+    match held {
+        Some((_, told)) => told,
+        // How a SEQUENCE begins.
+        None if content.starts_with(&[SEQUENCE]) => {
+            ", but looks like DER: `openssl pkey -pubin -inform DER -in FILE`"
+        }
+        None => "",
     }
 }

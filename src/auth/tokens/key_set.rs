@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::key_file::other_form;
 use crate::caller::Standing;
 use crate::der::{self, BIT_STRING, INTEGER, OBJECT_ID, SEQUENCE};
 
@@ -230,34 +231,6 @@ impl Key {
     fn ed25519(id: Option<String>, point: &[u8]) -> Option<Self> {
         let key = || DecodingKey::from_ed_der(point);
         (point.len() == 32).then(|| Self::new(id, Algorithm::EdDSA, key(), point.to_vec()))
-    }
-}
-
-/// What it holds instead, as far as that can be seen, and how to make a public key of it.
-fn other_form(content: &[u8]) -> &'static str {
-    let forms = [
-        (
-            "PRIVATE KEY-----",
-            ", but a private key, which its issuer alone should have: `openssl pkey -in FILE -pubout`",
-        ),
-        (
-            "-----BEGIN CERTIFICATE-----",
-            ", but a certificate: `openssl x509 -in FILE -noout -pubkey`",
-        ),
-        (
-            "-----BEGIN RSA PUBLIC KEY-----",
-            ", but a key of RSA alone (PKCS #1): `openssl rsa -RSAPublicKey_in -in FILE -pubout`",
-        ),
-    ];
-    let held =
-        forms.iter().find(|(word, _)| memchr::memmem::find(content, word.as_bytes()).is_some());
-    match held {
-        Some((_, told)) => told,
-        // How a SEQUENCE begins.
-        None if content.starts_with(&[SEQUENCE]) => {
-            ", but looks like DER: `openssl pkey -pubin -inform DER -in FILE`"
-        }
-        None => "",
     }
 }
 
