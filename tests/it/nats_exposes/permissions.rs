@@ -1,6 +1,7 @@
 //! What a NATS user may not do.
 
 use super::{config, echo, exposed, row};
+use crate::check_live::{check, tells};
 use crate::harness::{Gateway, NamekoResponder, Nats, RabbitMq, eventually};
 
 #[tokio::test]
@@ -31,6 +32,14 @@ async fn what_may_not_be_subscribed_to_is_told_and_costs_nothing_else() {
     let login = async_nats::ConnectOptions::with_user_and_password("g".into(), "p".into());
     let client = login.connect(nats.url()).await.expect("a login");
     assert!(!super::ask(&client, "post.x", "").await.payload.is_empty());
+    let (status, problems) = check(&toml).await;
+    assert_eq!(status, 1, "{problems:#?}");
+    tells(&problems, "error", &["desk", "does not permit to subscribe to `desk.>`"]);
+    // The permission is given while it runs.
+    nats.configure(&conf("\"post.>\", \"desk.>\""));
+    nats.reload();
+    exposed(&gateway, "desk", 1).await;
+    assert!(!super::ask(&client, "desk.x", "").await.payload.is_empty());
     let labels = [("upstream", "bus")];
     assert_eq!(gateway.metric("genkan_upstream_reconnects_total", &labels).await, 0.0);
 }
