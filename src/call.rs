@@ -327,6 +327,8 @@ pub struct Request<'a> {
     pub deadline: Deadline,
     /// Whether the call has left, where its deadline passes before its answer.
     pub departure: Departure,
+    /// How long calls of its row run lately; nothing where nobody knows.
+    pub usual: Duration,
 }
 
 impl<'a> Request<'a> {
@@ -346,7 +348,14 @@ impl<'a> Request<'a> {
             context,
             deadline,
             departure: Departure::default(),
+            usual: Duration::ZERO,
         }
+    }
+
+    /// Until when it is worth sending, where that is known: behind it there would be no time for its run.
+    pub fn latest(&self) -> Option<Instant> {
+        let known = Some(self.usual).filter(|usual| !usual.is_zero());
+        known.map(|usual| self.deadline.at().checked_sub(usual).unwrap_or_else(Instant::now))
     }
 }
 

@@ -61,6 +61,11 @@ pub trait Upstream: Send + Sync + 'static {
         self.readiness() == Readiness::Ready
     }
 
+    /// Whether calls may have to stand in a line of its own before they can leave.
+    fn has_a_line(&self) -> bool {
+        false
+    }
+
     /// The methods that can be called there, of one service or of all that it knows: none where
     /// nobody tells. Whoever asks says how long there is time.
     fn offers<'a>(&'a self, _service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {

@@ -10,7 +10,7 @@ use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
 use super::limits::KeyLimits;
-use super::policy::in_flight::{self, Standing};
+use super::policy::in_flight::{self, Seats, Standing};
 use super::policy::rate::Allowance;
 use super::policy::timeout::timed_out;
 use super::policy::{breaker, served};
@@ -162,13 +162,13 @@ impl Ticket {
 
     /// Gives the place of a call that has failed back. Its end is still to be written.
     pub fn release(self, fault: &Fault) -> Ending {
-        self.learn(Instant::now(), Err(fault));
+        self.learn(self.seated(), Instant::now(), Err(fault));
         self.into_ending()
     }
 
     /// The call has ended.
     pub fn end(self, name: &str, result: Result<(), &Fault>) {
-        self.learn(Instant::now(), result);
+        self.learn(self.seated(), Instant::now(), result);
         self.into_ending().write(name, result);
     }
 
@@ -176,10 +176,21 @@ impl Ticket {
         self.ending
     }
 
+    fn seats(&self) -> Option<&Seats> {
+        match &self.standing {
+            Some(Standing::Seated(seats)) => Some(seats),
+            _ => None,
+        }
+    }
+
+    /// Since when it can be sent; `None` where no call waits for its turn.
+    fn seated(&self) -> Option<Instant> {
+        self.seats()?.since()
+    }
+
     /// How long it ran, where others may have to wait: so they know whether it is worth it.
-    fn learn(&self, at: Instant, result: Result<(), &Fault>) {
-        let Some(Standing::Seated(seats)) = &self.standing else { return };
-        let (Some(since), usual) = (seats.since(), self.row().usual()) else { return };
+    fn learn(&self, since: Option<Instant>, at: Instant, result: Result<(), &Fault>) {
+        let (Some(since), usual) = (since, self.row().usual()) else { return };
         let ran = at.saturating_duration_since(since);
         match result {
             Ok(()) => usual.answered(ran),
@@ -229,10 +240,6 @@ impl Ticket {
             result => result,
         };
         let at = Instant::now();
-        // Nobody waits for what a notification sets off.
-        if call.kind == CallKind::Call {
-            self.learn(at, result.as_ref().map(|_| ()));
-        }
         let was_sent = !matches!(&result, Err(fault) if fault.outcome() == Outcome::NotSent);
         Ran { result, service_time: was_sent.then(|| at - sent), at }
     }
@@ -241,13 +248,19 @@ impl Ticket {
     pub(super) async fn attempt(&mut self, call: &Call) -> Result<Reply, Fault> {
         let tried = Instant::now();
         let Sent { result, waited } = self.send(call).await;
+        let (sent, now) = (tried + waited, Instant::now());
+        let has_a_line = self.seats().is_some_and(|seats| seats.target().upstream.has_a_line());
+        // Nobody waits for what a notification sets off.
+        if call.kind == CallKind::Call && (has_a_line || self.seated().is_some()) {
+            self.learn(Some(sent), now, result.as_ref().map(|_| ()));
+        }
         let probe = self.probe.take();
         let row = self.row();
         if let Some(breaker) = row.breaker() {
             let (kind, timeout) = (call.kind, row.rule.timeout);
             let (result, deadline) = (result.as_ref(), self.deadline);
-            let ended = Ended { kind, result, deadline, sent: tried + waited, timeout };
-            breaker.judge(row.rule.service(&call.name), probe, &ended, Instant::now());
+            let ended = Ended { kind, result, deadline, sent, timeout };
+            breaker.judge(row.rule.service(&call.name), probe, &ended, now);
         }
         result
     }
@@ -268,6 +281,7 @@ impl Ticket {
             context: &call.context,
             deadline: self.deadline,
             departure: Departure::default(),
+            usual: self.row().usual().run(),
         };
         let at = self.deadline.at();
         let ended = match call.kind {

@@ -32,9 +32,11 @@ use crate::route::pattern::Pattern;
 use crate::tasks::{self, Tasks};
 use crate::token::{Token, Tokens};
 use crate::trace::TraceParent;
-use crate::units::format_size;
+use crate::units::{format_duration, format_size};
 use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Sent, Upstream};
 
+/// How soon a caller for whom no connection was free should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the files that hold headers are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// So many other gateways are asked one after the other that take no call: all may have had enough.
@@ -270,6 +272,7 @@ impl Egress {
                     tried.push(instance);
                     flight.end(End::Failure);
                 }
+                Err(Failure::TooLate) => return Err(self.too_late(request)),
                 Err(failure) => {
                     flight.end(match failure {
                         // A large answer is an answer.
@@ -303,6 +306,18 @@ impl Egress {
         self.send(request, (body, None), read).await.map(drop)
     }
 
+    /// A call for which no connection was free until too little of its time was left.
+    fn too_late(&self, request: &Request<'_>) -> Fault {
+        let message = format!(
+            "`{}` was not sent: all {} connections to the service were in use, its limit (max_connections), until too \
+             little of its time ({}) was left: try again in a moment",
+            Called(request),
+            self.settings.max_connections,
+            format_duration(request.deadline.timeout())
+        );
+        Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(RETRY_AFTER)
+    }
+
     /// A call that has left, and has no answer.
     fn fault(&self, request: &Request<'_>, failure: &Failure) -> Fault {
         let called = Called(request);
@@ -323,6 +338,7 @@ impl Egress {
                 );
                 Fault::new(FaultKind::Internal, Outcome::Unknown, message)
             }
+            Failure::TooLate => self.too_late(request),
             Failure::Lost | Failure::Stale | Failure::Unsent(_) | Failure::Refused(_) => {
                 let message = format!(
                     "the connection to the service was lost before its answer to `{called}` had \
@@ -349,6 +365,10 @@ impl Upstream for Egress {
 
     fn notify<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(self.notify(request))
+    }
+
+    fn has_a_line(&self) -> bool {
+        true
     }
 
     fn readiness(&self) -> Readiness {

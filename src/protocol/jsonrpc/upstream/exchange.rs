@@ -28,6 +28,8 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// Nothing of the call has left, nor will; why, without addresses. Another may take it.
     Unsent(&'static str),
+    /// Nothing of the call has left, nor will: it would come too late, when a connection is free.
+    TooLate,
     /// The peer has refused us, and read nothing of the call; why.
     Refused(Box<Unreachable>),
     /// The connection had been closed by the peer before anything was sent over it.

@@ -120,8 +120,8 @@ impl Instance {
         let mut stale = 0;
         loop {
             let held = request.departure.hold();
-            let departure = &request.departure;
-            let room = if self.speaks_http2() { None } else { self.pool.room(departure).await };
+            let http1 = !self.speaks_http2();
+            let room = if http1 { Some(self.pool.room(request).await?) } else { None };
             let result = match self.connection(stale < MOST_STALE).await? {
                 Opened::Http2(connection) => {
                     drop(room);

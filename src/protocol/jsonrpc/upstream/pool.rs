@@ -4,11 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::exchange::Failure;
 use super::http1::Http1;
 use super::http2::Http2;
-use crate::call::Departure;
+use crate::call::Request;
 
 /// The connections to one instance.
 pub(super) struct Pool {
@@ -33,13 +34,22 @@ impl Pool {
         }
     }
 
-    /// Waits until there is room for one connection more in use.
-    pub(super) async fn room(&self, departure: &Departure) -> Option<SemaphorePermit<'_>> {
+    /// Waits until there is room for one connection more in use, as long as that is worth it.
+    pub(super) async fn room(&self, request: &Request<'_>) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(room) = self.room.try_acquire() {
-            return Some(room);
+            return Ok(room);
         }
-        let _waits = departure.wait();
-        self.room.acquire().await.ok()
+        let _waits = request.departure.wait();
+        let waiting = self.room.acquire();
+        let room = match request.latest() {
+            None => waiting.await,
+            Some(latest) => match timeout_at(latest, waiting).await {
+                Ok(room) if Instant::now() <= latest => room,
+                // No service works on a call whose caller will have gone.
+                Ok(_) | Err(_) => return Err(Failure::TooLate),
+            },
+        };
+        room.map_err(|_| Failure::Unsent("it is left"))
     }
 
     /// Waits until nobody else opens the shared connection.
@@ -101,15 +111,37 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::call::{Context, Deadline, Params};
+    use crate::trace::TraceParent;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Waits for room, of a call that has two seconds, and runs so long as a rule: whether it got it, and how long
+    /// it has waited.
+    async fn wait(pool: &Pool, usual: Duration) -> (bool, Duration) {
+        let context = Context::new(TraceParent::generate());
+        let until = Deadline::after(Instant::now(), 2 * SECOND);
+        let request = Request::new(("a", "b"), &Params::None, &context, until);
+        let request = Request { usual, ..request };
+        let got = tokio::time::timeout_at(until.at(), pool.room(&request)).await;
+        (got.is_ok_and(|room| room.is_ok()), request.departure.waited())
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_room_is_known_to_have_waited() {
-        let (pool, departure) = (Pool::new(1), Departure::default());
-        let room = pool.room(&departure).await;
-        assert!(room.is_some());
-        assert_eq!(departure.waited(), Duration::ZERO);
-        let given_up = Duration::from_millis(300);
-        assert!(tokio::time::timeout(given_up, pool.room(&departure)).await.is_err());
-        assert!(departure.waited() >= given_up, "{:?}", departure.waited());
+    async fn who_waits_for_room_waits_as_long_as_that_is_worth_it() {
+        let pool = Pool::new(1);
+        assert_eq!(wait(&pool, SECOND).await, (true, Duration::ZERO));
+        let room = pool.room.try_acquire().expect("it was given back");
+        // Where nobody knows how long a call runs, until its deadline.
+        for (usual, waits) in [(Duration::ZERO, 2), (SECOND, 1), (3 * SECOND, 0)] {
+            let (got, waited) = wait(&pool, usual).await;
+            let off = waited.abs_diff(SECOND * waits);
+            assert!(!got && off < SECOND / 10, "{usual:?}: {waited:?}");
+        }
+        let (waited, ()) = tokio::join!(wait(&pool, SECOND), async {
+            tokio::time::sleep(SECOND / 2).await;
+            drop(room);
+        });
+        assert!(waited.0 && waited.1 >= SECOND / 2, "{waited:?}");
     }
 }
