@@ -67,9 +67,13 @@ pub enum Lost {
 
 impl Lost {
     pub(super) fn of(error: &hyper::Error) -> Self {
-        // hyper has no name for who speaks before it is spoken to, as NATS does.
-        let spoke_first = error.to_string().starts_with("received unexpected message");
-        if error.is_parse() || spoke_first {
+        // hyper has no name for who speaks before it is spoken to, as NATS does. A request that waits then is
+        // cancelled because of it.
+        let is_no_http = |cause: &(dyn StdError + 'static)| {
+            cause.downcast_ref().is_some_and(hyper::Error::is_parse)
+                || cause.to_string().starts_with("received unexpected message")
+        };
+        if chain(error).any(is_no_http) {
             return Lost::NotHttp;
         }
         Lost::Broken(root_cause(error))
