@@ -42,6 +42,11 @@ pub(crate) enum Standing {
 impl Validity {
     /// That of a certificate in DER.
     pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
+        Self::found(certificate).map(|(validity, _)| validity)
+    }
+
+    /// That of a certificate in DER, and what stands behind it there: the subject, and more.
+    pub(crate) fn found(certificate: &[u8]) -> Option<(Self, &[u8])> {
         let (certificate, _) = der::expect(certificate, SEQUENCE)?;
         let (signed, _) = der::expect(certificate, SEQUENCE)?;
         // The version is left out where it is the first.
@@ -49,12 +54,11 @@ impl Validity {
         let serial = if first.tag == 0xa0 { first.rest } else { signed };
         let algorithm = der::read(serial)?.rest;
         let issuer = der::read(algorithm)?.rest;
-        let (validity, _) = der::expect(der::read(issuer)?.rest, SEQUENCE)?;
-        Self::read(validity)
+        let (validity, rest) = der::expect(der::read(issuer)?.rest, SEQUENCE)?;
+        Some((Self::read(validity)?, rest))
     }
 
-    /// That which stands in a certificate.
-    pub(crate) fn read(validity: &[u8]) -> Option<Self> {
+    fn read(validity: &[u8]) -> Option<Self> {
         let from = der::read(validity)?;
         let until = der::read(from.rest)?;
         Some(Self { from: time(&from)?, until: time(&until)? })

@@ -27,14 +27,7 @@ const LONGEST: usize = 1_024;
 
 /// Who it makes known; none where it names nobody.
 pub(crate) fn identity(certificate: &[u8]) -> Option<Identity> {
-    let (certificate, _) = der::expect(certificate, SEQUENCE)?;
-    let (signed, _) = der::expect(certificate, SEQUENCE)?;
-    // The version is left out where it is the first.
-    let first = der::read(signed)?;
-    let serial = if first.tag == 0xa0 { first.rest } else { signed };
-    let algorithm = der::read(serial)?.rest;
-    let issuer = der::read(algorithm)?.rest;
-    let (validity, rest) = der::expect(der::read(issuer)?.rest, SEQUENCE)?;
+    let (validity, rest) = Validity::found(certificate)?;
     let (subject, rest) = der::expect(rest, SEQUENCE)?;
     // The key, and then what is optional.
     let optional = der::read(rest)?.rest;
@@ -44,7 +37,7 @@ pub(crate) fn identity(certificate: &[u8]) -> Option<Identity> {
     };
     Some(Identity {
         user_id: Some(format!("cert:{subject}")),
-        until: Some(Validity::read(validity)?.until()),
+        until: Some(validity.until()),
         ..Identity::new(Scheme::Certificate, subject)
     })
 }

@@ -170,45 +170,30 @@ pub(super) fn check(
     key: Option<&KeyLimits>,
     arrival: &Arrival<'_>,
 ) -> Result<Option<Allowance>, Declined> {
+    let refused = |whose, key, rate, spent: &Spent| {
+        refused((row, row.label(None)), (arrival.name, "sent"), (whose, key), rate, spent)
+    };
+    let declined = |whose, rate, spent: &Spent| Declined {
+        fault: refused(whose, "rate", rate, spent),
+        allowance: Some(Allowance::none(rate, spent)),
+    };
     let mut tightest: Option<Allowance> = None;
     if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
-        let left = limiter.take().map_err(|spent| Declined {
-            fault: refused(
-                (row, row.label(None)),
-                (arrival.name, "sent"),
-                (Whose::Key(key.name()), "rate"),
-                limiter.rate,
-                &spent,
-            ),
-            allowance: Some(Allowance::none(limiter.rate, &spent)),
-        })?;
-        tightest = Some(left);
+        let left = limiter.take();
+        tightest =
+            Some(left.map_err(|spent| declined(Whose::Key(key.name()), limiter.rate, &spent))?);
     }
     for (limits, whose) in row.limits() {
         if let Some(limiter) = &limits.rate {
-            let left = limiter.take(arrival.caller).map_err(|spent| Declined {
-                fault: refused(
-                    (row, row.label(None)),
-                    (arrival.name, "sent"),
-                    (whose, "rate"),
-                    limiter.rate,
-                    &spent,
-                ),
-                allowance: Some(Allowance::none(limiter.rate, &spent)),
-            })?;
+            let left = limiter.take(arrival.caller);
+            let left = left.map_err(|spent| declined(whose, limiter.rate, &spent))?;
             if tightest.is_none_or(|known| left.remaining < known.remaining) {
                 tightest = Some(left);
             }
         }
         if let Some(limiter) = &limits.total_rate {
             limiter.take().map_err(|spent| Declined {
-                fault: refused(
-                    (row, row.label(None)),
-                    (arrival.name, "sent"),
-                    (whose, "total_rate"),
-                    limiter.rate,
-                    &spent,
-                ),
+                fault: refused(whose, "total_rate", limiter.rate, &spent),
                 allowance: None,
             })?;
         }
