@@ -159,10 +159,14 @@ impl Subscription {
 
     /// What waits already; does not wait for more.
     pub fn try_next(&self) -> Option<Notice> {
-        let notice = self.0.waiting().next();
-        if notice.is_some() || !self.0.catch_up() {
+        let mut waiting = self.0.waiting();
+        let notice = waiting.next();
+        // All that there is, for whoever keeps up.
+        if notice.is_some() || waiting.backlog.is_empty() {
             return notice;
         }
+        drop(waiting);
+        self.0.catch_up();
         self.0.waiting().next()
     }
 
@@ -334,12 +338,9 @@ impl Listener {
         self.told.notify_one();
     }
 
-    /// Takes the next of what there was no room for out of the rings. False where there is nothing of that.
-    fn catch_up(&self) -> bool {
-        if self.waiting().backlog.is_empty() {
-            return false;
-        }
-        let Some(topics) = self.topics.get() else { return false };
+    /// Takes the next of what there was no room for out of the rings.
+    fn catch_up(&self) {
+        let Some(topics) = self.topics.get() else { return };
         // As long as it is held, nothing is told.
         let state = topics.lock().unwrap_or_else(PoisonError::into_inner);
         let backlog = std::mem::take(&mut self.waiting().backlog);
@@ -347,14 +348,13 @@ impl Listener {
         let mut waiting = self.waiting();
         if caught.is_too_slow {
             *waiting = Waiting { too_slow: true, ..Waiting::default() };
-            return true;
+            return;
         }
         waiting.bytes += caught.events.iter().map(|told| told.size()).sum::<usize>();
         waiting.events.extend(caught.events);
         waiting.backlog = caught.backlog;
         waiting.missed.extend(caught.lagged);
         waiting.gaps.extend(caught.gaps.into_iter().map(|topic| (topic, None)));
-        true
     }
 
     /// It does not listen to a topic any more: what of it is in its backlog is not told.
