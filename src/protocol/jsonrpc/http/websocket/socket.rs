@@ -125,8 +125,8 @@ struct Socket {
     calls: FuturesUnordered<UnderWay>,
     /// The places that they take.
     in_flight: usize,
-    /// What is told unasked, whoever asked for it; nothing where the settings in force are others. Asked for no more while as much waits to be
-    /// written as may: it bounds by itself what it keeps.
+    /// What is told unasked, whoever asked for it; an empty text where the settings in force are others. Asked
+    /// for no more while as much waits to be written as may: it bounds by itself what it keeps.
     pushed: Option<BoxStream<'static, Bytes>>,
     /// That is the topics that it listens to.
     hears: bool,
