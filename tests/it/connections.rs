@@ -45,6 +45,35 @@ async fn a_fast_answer_does_not_wait_for_a_slow_one_behind_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_ends_its_call_and_asks_nothing_behind_it() {
+    let echo = Echo::start().await;
+    let (of, gone) = ([("upstream", "nats")], [("outcome", "cancelled")]);
+    let behind = [Vec::new(), call("echo.x", "behind it"), b"POST /api HTTP/1.1".to_vec()];
+    for (behind, before) in behind.into_iter().zip(0_u8..) {
+        let mut connection = echo.gateway.connect().await;
+        connection.send(&[call("echo.never", "first"), behind].concat()).await;
+        echo.gateway.wait_for_metric("genkan_calls_in_flight", &of, 1.0).await;
+        drop(connection);
+        echo.gateway.wait_for_metric("genkan_calls_total", &gone, f64::from(before + 1)).await;
+    }
+    assert_eq!(echo.called(), ["never"; 3]);
+}
+
+#[tokio::test]
+async fn what_is_asked_while_a_call_runs_is_answered_behind_it() {
+    let echo = Echo::start().await;
+    let mut connection = echo.gateway.connect().await;
+    connection.send(&call("echo.slow", "slow")).await;
+    echo.gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "nats")], 1.0).await;
+    let next = call("echo.x", &"next".repeat(100));
+    for part in next.chunks(50) {
+        connection.send(part).await;
+    }
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "slow");
+    assert_eq!(connection.receive().await.expect("an answer").json()["result"], "next".repeat(100));
+}
+
+#[tokio::test]
 async fn a_broken_request_gets_its_answer_before_the_connection_ends() {
     let echo = Echo::start().await;
     // Characters were counted where bytes had to be: the body breaks off, and its rest is no head.

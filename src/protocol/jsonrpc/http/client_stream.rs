@@ -20,13 +20,15 @@ use crate::budget::{Account, Share};
 const BEGINNING: &[u8] = b"HTTP/1.";
 /// Up to this size a head is not counted.
 const UNCOUNTED_HEAD: usize = 8 * 1024;
+/// How much is read of who waits for an answer, to see whether it is still there.
+const GLANCE: usize = 64;
 /// How long after the end of what it says a client is first sought.
 const FIRST_SEARCH: Duration = Duration::from_millis(50);
 
 /// The bytes of a client's connection.
 pub(super) struct ClientStream<S> {
     stream: S,
-    /// What has been read of it before.
+    /// What has been read of it that hyper has not read.
     said: Bytes,
     progress: Arc<Progress>,
     has_read: bool,
@@ -91,9 +93,14 @@ impl<S> ClientStream<S> {
         self.frames.is_http2() && (self.frames.is_owed() || self.unflushed)
     }
 
-    /// The connection, when HTTP has ended on it.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// The connection, when HTTP has ended on it, and what of it has been read behind `read`.
+    pub(super) fn into_parts(self, read: Bytes) -> (S, Bytes) {
+        let read = match (read.is_empty(), self.said.is_empty()) {
+            (true, _) => self.said,
+            (false, true) => read,
+            (false, false) => [read, self.said].concat().into(),
+        };
+        (self.stream, read)
     }
 }
 
@@ -143,6 +150,36 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
             search.timer.as_mut().reset(Instant::now() + search.pause);
         }
         Poll::Pending
+    }
+
+    /// Waits until a client over HTTP/1 that is owed an answer has left. hyper would look for that as well,
+    /// and make room for a whole head each time.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>
+    where
+        S: AsyncRead,
+    {
+        if self.frames.is_http2() || !self.progress.is_owing() {
+            return Poll::Pending;
+        }
+        if !self.progress.is_ended() {
+            // Who goes on to ask is there.
+            if !self.said.is_empty() {
+                return Poll::Pending;
+            }
+            let mut glance = [0; GLANCE];
+            let mut read = ReadBuf::new(&mut glance);
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                return Poll::Ready(error);
+            }
+            // It is hyper's, and a body that waits for it is to hear of its end.
+            cx.waker().wake_by_ref();
+            if !read.filled().is_empty() {
+                self.said = Bytes::copy_from_slice(read.filled());
+                return Poll::Pending;
+            }
+            self.progress.has_ended();
+        }
+        self.poll_left(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Counts the bytes of a head, which hyper keeps until it is whole. Nearly every one is small.
@@ -236,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -268,7 +305,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
             self.end_told = true;
             cx.waker().wake_by_ref();
         }
-        Poll::Ready(flushed)
+        match self.poll_gone(cx) {
+            Poll::Ready(gone) => Poll::Ready(flushed.and(Err(gone))),
+            Poll::Pending => Poll::Ready(flushed),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

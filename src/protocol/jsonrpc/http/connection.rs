@@ -13,6 +13,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::bell::Bell;
 use super::client_stream::ClientStream;
 use super::exchange_body::AnswerBody;
 use crate::tasks::Tasks;
@@ -35,7 +36,7 @@ pub(super) enum Connection<S, V>
 where
     V: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    Http1(http1::UpgradeableConnection<Io<S>, V>),
+    Http1(http1::UpgradeableConnection<Io<S>, V>, Bell),
     Http2(http2::Connection<Io<S>, V, Owned>),
 }
 
@@ -50,7 +51,10 @@ where
         let mut builder = http1::Builder::new();
         // `Progress` watches the head: hyper's own timer is made anew for every request.
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
-        Self::Http1(builder.serve_connection(TokioIo::new(io), service).with_upgrades())
+        // `ClientStream` looks whether who waits for an answer is still there.
+        builder.half_close(true);
+        let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+        Self::Http1(connection, Bell::default())
     }
 
     /// HTTP/2, whose streams are sessions of `tasks`.
@@ -65,7 +69,7 @@ where
     /// Answers what is under way, and ends.
     pub(super) fn end_gracefully(&mut self) {
         match self {
-            Self::Http1(connection) => Pin::new(connection).graceful_shutdown(),
+            Self::Http1(connection, _) => Pin::new(connection).graceful_shutdown(),
             Self::Http2(connection) => Pin::new(connection).graceful_shutdown(),
         }
     }
@@ -73,21 +77,23 @@ where
     /// Whether it can be taken back from hyper while nothing is under way. HTTP/2 cannot: it knows
     /// what both sides have agreed on.
     pub(super) fn can_rest(&self) -> bool {
-        matches!(self, Self::Http1(_))
+        matches!(self, Self::Http1(..))
     }
 
     /// Takes back one that can rest, and what of the next request has been read; `None` where it
     /// has ended.
     pub(super) fn into_stream(self) -> Option<(S, Bytes)> {
-        let Self::Http1(connection) = self else { return None };
+        let Self::Http1(connection, _) = self else { return None };
         let parts = connection.into_parts()?;
-        Some((parts.io.into_inner().into_inner(), parts.read_buf))
+        Some(parts.io.into_inner().into_parts(parts.read_buf))
     }
 
     /// Does its work, until it has ended or goes on as something else.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         match self {
-            Self::Http1(connection) => Pin::new(connection).poll(cx),
+            Self::Http1(connection, bell) => {
+                Pin::new(connection).poll(&mut Context::from_waker(bell.of(cx)))
+            }
             Self::Http2(connection) => Pin::new(connection).poll(cx),
         }
     }

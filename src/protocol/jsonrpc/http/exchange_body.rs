@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::bell;
 use super::progress::{Progress, Underway};
 
 /// How much of an answer is handed over at once. hyper takes a piece when there is room for it, so
@@ -41,7 +42,13 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let (frame, rang) = bell::held(|| Pin::new(&mut self.body).poll_frame(cx));
+        // Behind the last piece nobody waits for more.
+        let is_last = self.body.is_end_stream() && matches!(frame, Poll::Ready(Some(Ok(_))));
+        if rang && !is_last {
+            cx.waker().wake_by_ref();
+        }
+        match frame {
             // The end of the connection is kept from hyper while a request is under way.
             Poll::Pending if self.progress.is_ended() => {
                 Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod any_bytes;
 mod bare;
+mod bell;
 mod body;
 mod builtin;
 mod client_certs;

@@ -329,8 +329,8 @@ where
     let upgraded = (&mut opening.upgrade).await;
     let upgraded = upgraded.inspect_err(|error| debug!(%error, "not opened")).ok()?;
     let parts = upgraded.downcast::<Io<S>>().ok()?;
-    let stream = parts.io.into_inner().into_inner();
-    Some(After::WebSocket { stream, read: parts.read_buf, opening })
+    let (stream, read) = parts.io.into_inner().into_parts(parts.read_buf);
+    Some(After::WebSocket { stream, read, opening })
 }
 
 /// How often a connection is looked at.
