@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper_rustls::ConfigBuilderExt;
 use rustls::ClientConfig;
 
+use crate::config::certificates::Role;
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
@@ -39,6 +40,7 @@ impl ClientFiles {
         if let Some(file) = &cert {
             let chain = check_file(section, "cert_file", file, pem::certificates);
             warn(section, "cert_file", file, chain.and_then(|chain| pem::out_of_time(&chain)));
+            section.note_certificates("cert_file", file, Role::Shown);
         }
         if let Some(file) = &key {
             check_file(section, "key_file", file, pem::private_key);
@@ -147,6 +149,7 @@ fn check_authorities(section: &Section<'_>, file: &Path) {
         |content: &[u8]| pem::authorities(content).map(|_| pem::authorities_out_of_time(content));
     let told = check_file(section, "ca_file", file, told).flatten();
     warn(section, "ca_file", file, told);
+    section.note_certificates("ca_file", file, Role::Authorities);
 }
 
 /// Warns of certificates that are out of their time, or soon are.

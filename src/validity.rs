@@ -64,6 +64,11 @@ impl Validity {
         Some(Self { from: time(&from)?, until: time(&until)? })
     }
 
+    /// From when on it is good.
+    pub(crate) fn from(&self) -> SystemTime {
+        self.from
+    }
+
     /// When it ends.
     pub(crate) fn until(&self) -> SystemTime {
         self.until
@@ -110,6 +115,16 @@ pub(crate) fn of_chain(
         "those who are shown it do not take one that is out of its time: put its successor there";
     let told = format!("holds a certificate{which} that {}: {mend}", worst.said(now));
     (standing != Standing::Good).then_some((standing, told))
+}
+
+/// The time of the one in a chain that ends first: the others are of no use without it.
+pub(crate) fn first_to_end(chain: &[CertificateDer<'_>]) -> Option<Validity> {
+    chain.iter().filter_map(|one| Validity::of(one)).min_by_key(Validity::until)
+}
+
+/// The time of the authority that ends last: until then somebody is believed.
+pub(crate) fn last_to_end(authorities: &[CertificateDer<'_>]) -> Option<Validity> {
+    authorities.iter().filter_map(|one| Validity::of(one)).max_by_key(Validity::until)
 }
 
 /// What an operator is told of authorities, of whom one that is good is enough.

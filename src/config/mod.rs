@@ -8,6 +8,7 @@ mod admin;
 pub mod audit;
 mod auth;
 mod bridge;
+pub mod certificates;
 mod circles;
 mod document;
 pub mod environment;
@@ -48,6 +49,7 @@ use crate::route::Rule;
 use crate::route::bridge::{Bridge, Topic};
 use crate::route::idempotency::Room;
 use crate::route::rate::Limits;
+use certificates::CertificateFile;
 use expose::ExposeConfig;
 use ingress::{IngressConfig, ReadIngress, Resident};
 use log::LogConfig;
@@ -101,6 +103,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// `[[topics]]`, in the order of the file.
     pub topics: Vec<Topic>,
+    /// The files of certificates that any table names.
+    pub certificates: Vec<CertificateFile>,
 }
 
 /// What reads the protocols' tables, which the configuration itself knows nothing of.
@@ -310,6 +314,7 @@ impl Config {
             exposes,
             bridges,
             topics,
+            certificates: root.certificates(),
         }
     }
 }

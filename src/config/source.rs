@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use config::{Map, Value as Merged, ValueKind};
 
+use super::certificates::CertificateFile;
 use super::document;
 use super::overlay::{Overlay, SEPARATOR, order};
 use super::places::Places;
@@ -24,6 +25,8 @@ pub(super) struct Source {
     whole: bool,
     /// The paths of secrets that stand in it, each with where else it could.
     plain: RefCell<BTreeMap<String, String>>,
+    /// The files of certificates that it names.
+    certificates: RefCell<Vec<CertificateFile>>,
 }
 
 impl Source {
@@ -46,7 +49,17 @@ impl Source {
     }
 
     pub(super) fn new(places: Places, whole: bool) -> Self {
-        Self { places, whole, plain: RefCell::default() }
+        Self { places, whole, plain: RefCell::default(), certificates: RefCell::default() }
+    }
+
+    /// Notes that a file of certificates is named.
+    pub(super) fn note_certificates(&self, file: CertificateFile) {
+        self.certificates.borrow_mut().push(file);
+    }
+
+    /// Those that were.
+    pub(super) fn certificates(&self) -> Vec<CertificateFile> {
+        self.certificates.borrow().clone()
     }
 
     /// Notes that a secret was found there.

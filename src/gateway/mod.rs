@@ -2,6 +2,7 @@
 //!
 //! Everything that runs is started here and ended here. It knows lists, and names no protocol.
 
+mod certificates;
 mod exposes;
 mod ingresses;
 mod reload;
@@ -32,6 +33,7 @@ use crate::protocol::Protocols;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::tasks::Tasks;
+use certificates::Certificates;
 use ingresses::Ingresses;
 use reload::{ApplyLog, House, Reload};
 use signals::Signals;
@@ -87,6 +89,7 @@ pub async fn run(
 
     let mut supervisor = Supervisor::default();
     supervisor.ready(config.routes.len());
+    let mut certificates = Certificates::new(config.certificates.clone());
     let mut reload = Reload::new(config, origin, protocols.readers());
     let mut upkeep = upkeep();
     let reason = loop {
@@ -95,6 +98,7 @@ pub async fn run(
                 look_after(&exporter, &router, &ingresses, &mut upstreams);
                 auth.look();
                 admin.look();
+                certificates.look();
             }
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
@@ -103,6 +107,7 @@ pub async fn run(
             () = reload.is_due() => {
                 let house = House { router: &router, ingresses: &ingresses, admin: &admin, auth: &auth, log };
                 reload.complete(&house, &mut upstreams, &mut bridges);
+                certificates.apply(&reload.running().certificates);
             }
             () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",

@@ -9,6 +9,7 @@
 
 mod auth;
 mod calls;
+mod certificates;
 mod events;
 mod hub;
 mod idempotency;
@@ -28,6 +29,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub use auth::{IssuerMetrics, credential_refused};
 pub use calls::{CallLabels, CallMetrics, CallOutcome};
+pub use certificates::{certificate, no_certificate};
 pub use events::{EventMetrics, EventOutcome, SubscriberCount};
 pub use hub::HubMetrics;
 pub use idempotency::{IdempotencyMetrics, keyed};
@@ -74,6 +76,8 @@ const CREDENTIALS_REFUSED: &str = "genkan_credentials_refused_total";
 const ISSUER_KEYS: &str = "genkan_issuer_keys";
 const ISSUER_FETCHED: &str = "genkan_issuer_fetched_timestamp_seconds";
 const ISSUER_FETCHES: &str = "genkan_issuer_fetches_total";
+const CERTIFICATE_BEGINS: &str = "genkan_certificate_begins_timestamp_seconds";
+const CERTIFICATE_ENDS: &str = "genkan_certificate_expires_timestamp_seconds";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -194,6 +198,12 @@ fn describe() {
         "When the keys of the issuer of tokens were fetched, since 1970"
     );
     describe_counter!(ISSUER_FETCHES, "Fetches of the keys of the issuer of tokens");
+    describe_gauge!(
+        CERTIFICATE_BEGINS,
+        Unit::Seconds,
+        "From when on a file's certificates are good, since 1970"
+    );
+    describe_gauge!(CERTIFICATE_ENDS, Unit::Seconds, "When a file's certificates end, since 1970");
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 

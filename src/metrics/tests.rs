@@ -67,6 +67,7 @@ fn move_all() {
     let issuer = IssuerMetrics::new();
     issuer.fetched(true);
     issuer.show(1, Some(std::time::SystemTime::now()));
+    certificate("http.tls", "cert_file", std::time::UNIX_EPOCH, std::time::SystemTime::now());
     limited("a.*", "rate");
     drop(WaitingCall::new("a.*"));
     BreakerMetrics::new("nats").opened();

@@ -134,3 +134,71 @@ async fn an_ended_certificate_is_told_when_the_gateway_starts_and_when_it_is_rep
     let said = gateway.wait_for_log(0, "dubious configuration").await;
     assert!(said["problem"].as_str().is_some_and(|what| what.contains("that ended 20")), "{said}");
 }
+
+/// When a certificate ends, in seconds since 1970, as openssl reads it.
+fn ends(file: &str) -> f64 {
+    let mut openssl = Command::new(program("openssl", &[]));
+    openssl.args(["x509", "-noout", "-enddate", "-in", file]);
+    let (_, out, _) = run(&mut openssl);
+    let (_, date) = out.trim().split_once('=').expect("a date");
+    let (_, out, _) = run(Command::new(program("date", &[])).args(["-d", date, "+%s"]));
+    out.trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn metrics_tell_when_each_certificate_ends_that_a_table_names() {
+    let certs = Certs::new();
+    certs.issue_for(-1, "old", "extendedKeyUsage=clientAuth");
+    certs.issue_for(9, "new", "subjectAltName=IP:127.0.0.1");
+    let folder = Folder::new();
+    let shown = folder.path().join("shown.pem");
+    let (client, old) = (certs.path("client.pem"), certs.path("old.pem"));
+    std::fs::write(&shown, [client, old].map(|it| std::fs::read(it).expect(".pem")).concat())
+        .expect("written");
+    let (ca, key) = (certs.path("ca.pem"), certs.path("client.key"));
+    let (cert, server_key) = (certs.path("server.pem"), certs.path("server.key"));
+    let mut toml = format!("[http.tls]\ncert_file = \"{cert}\"\nkey_file = \"{server_key}\"\n");
+    for (protocol, at) in [
+        ("jsonrpc", "url = \"https://127.0.0.1:1/api\""),
+        ("nats", "servers = \"tls://127.0.0.1:1\""),
+        ("nameko", "url = \"amqps://127.0.0.1:1/%2f\""),
+    ] {
+        let shown = shown.display();
+        toml += &format!(
+            "[upstreams.{protocol}]\nprotocol = \"{protocol}\"\n{at}\nca_file = \"{ca}\"\n\
+             cert_file = \"{shown}\"\nkey_file = \"{key}\"\n"
+        );
+    }
+    let gateway = Gateway::start(&toml).await;
+    let expires = "genkan_certificate_expires_timestamp_seconds";
+    let of = async |table: &str, key: &str| {
+        gateway.metric(expires, &[("table", table), ("key", key)]).await
+    };
+    let (ended, good) = (ends(&certs.path("old.pem")), ends(&ca));
+    eventually("metrics tell", async || {
+        (of("http.tls", "cert_file").await == ends(&cert)).then_some(())
+    })
+    .await;
+    for protocol in ["jsonrpc", "nats", "nameko"] {
+        let table = format!("upstreams.{protocol}");
+        assert_eq!(of(&table, "cert_file").await, ended, "{protocol}: the first that ends");
+        assert_eq!(of(&table, "ca_file").await, good, "{protocol}");
+    }
+    let begins = "genkan_certificate_begins_timestamp_seconds";
+    let begins = gateway.metric(begins, &[("table", "http.tls"), ("key", "cert_file")]).await;
+    assert!(begins > 1e9 && begins < ends(&cert), "{begins}");
+    std::fs::copy(certs.file("new.pem"), &shown).expect("copied");
+    eventually("what is put there is told of", async || {
+        (of("upstreams.nats", "cert_file").await == ends(&certs.path("new.pem"))).then_some(())
+    })
+    .await;
+    let (seen, without) = (gateway.log().len(), toml.split_once("[upstreams.nameko]"));
+    gateway.write_config(without.expect("a table").0);
+    gateway.wait_for_log(seen, "reloaded").await;
+    eventually("a table that is gone is not told of", async || {
+        let page = gateway.page("/metrics").await;
+        let left = |table: &str| page.text().contains(&format!("table=\"upstreams.{table}\""));
+        (left("nats") && !left("nameko")).then_some(())
+    })
+    .await;
+}

@@ -66,11 +66,12 @@ fn each_policy_has_a_panel() {
         "genkan_events_total",
         "genkan_subscribers",
         "genkan_unsent_replies_total",
+        "genkan_certificate_expires_timestamp_seconds",
     ] {
         assert!(shown.contains(name), "{name}");
     }
     let alerts = read("alerts.yml");
-    for name in ["genkan_breakers_open", "outcome=~\"lost|gap\""] {
+    for name in ["genkan_breakers_open", "genkan_certificate_expires", "outcome=~\"lost|gap\""] {
         assert!(alerts.contains(name), "{name}");
     }
 }

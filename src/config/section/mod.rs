@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use super::certificates::{CertificateFile, Role};
 use super::problem::{Place, Problem, Severity, did_you_mean};
 use super::secret::{quoted, read_file};
 use super::source::Source;
@@ -182,6 +183,17 @@ impl<'a> Section<'a> {
     /// Reports something that works and is probably not meant.
     pub fn warn(&self, key: &str, message: impl Into<String>) {
         self.report(Severity::Warning, &self.child_path(key), message.into());
+    }
+
+    /// Notes the file of certificates that a key names: somebody watches until when they are good.
+    pub fn note_certificates(&self, key: &'static str, file: &Path, role: Role) {
+        let (table, file) = (self.path.clone(), file.to_owned());
+        self.source.note_certificates(CertificateFile { table, key, file, role });
+    }
+
+    /// Every file that was noted so, of all tables.
+    pub(super) fn certificates(&self) -> Vec<CertificateFile> {
+        self.source.certificates()
     }
 
     /// Accepts keys that nobody asks for: whoever dropped the schema reports them otherwise.

@@ -10,6 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
+use crate::config::certificates::Role;
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
@@ -55,6 +56,7 @@ impl TlsConfig {
             (Some(cert_file), Some(key_file)) => {
                 let tls = Self { cert_file, key_file, clients };
                 tls.check(&section);
+                section.note_certificates("cert_file", &tls.cert_file, Role::Shown);
                 Some(tls)
             }
             _ => {
@@ -141,6 +143,7 @@ impl ClientCerts {
                 }
             }
         }
+        section.note_certificates("client_ca_file", &ca_file, Role::Authorities);
         Some(Self { ca_file, crl_file, required })
     }
 }

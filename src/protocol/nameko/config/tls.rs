@@ -8,6 +8,7 @@ use lapin::uri::AMQPScheme;
 use rustls::ClientConfig;
 
 use super::Node;
+use crate::config::certificates::Role;
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
@@ -52,6 +53,12 @@ pub(super) fn read_files(section: &mut Section<'_>, nodes: &[Node]) -> Option<Fi
             format!("{title} has `{has}` without `{needs}`: a client certificate needs both");
         section.problem(has, message);
         return None;
+    }
+    if let Some(file) = &ca {
+        section.note_certificates("ca_file", file, Role::Authorities);
+    }
+    if let Some(file) = &cert {
+        section.note_certificates("cert_file", file, Role::Shown);
     }
     Some(Files { ca, identity: cert.zip(key) })
 }
