@@ -16,6 +16,14 @@ pub struct Networks {
 /// Where the IPv4 addresses begin among those of IPv6.
 const IPV4: u128 = 0xffff << 32;
 
+/// What one machine has all of: an address, of IPv6 its /64.
+pub fn of_one_machine(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(number(address.into()) & (u128::MAX << 64)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// A network: an address, and how many of its bits all others in it share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

@@ -1,6 +1,7 @@
 //! A connection to the pages: one request, with a limit on each of its parts. Who may not ask is
 //! told so before anything is looked up.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::debug;
 
-use super::gate::Gate;
+use super::gate::{Gate, Wrong};
 
 /// How long a request's head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
@@ -37,13 +38,13 @@ const GOODBYE: Duration = Duration::from_millis(200);
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Routes,
-    gate: Arc<Gate>,
+    (gate, from, wrong): (Arc<Gate>, Option<IpAddr>, Arc<Wrong>),
     closed: CancellationToken,
 ) {
     let asked = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let welcome = gate.check(&request);
+        let welcome = gate.check(&request, (from, &wrong));
         let mut routes = routes.clone();
         async move {
             match welcome {
@@ -100,9 +101,10 @@ mod tests {
     use crate::config::AdminConfig;
     use crate::config::socket::{Listen, SocketAccess};
 
-    fn gate(address: std::net::SocketAddr) -> Arc<Gate> {
+    fn gate(address: std::net::SocketAddr) -> (Arc<Gate>, Option<IpAddr>, Arc<Wrong>) {
         let (listen, access) = (Listen::Tcp(address), SocketAccess::default());
-        Arc::new(Gate::new(&AdminConfig { listen, access, hosts: Vec::new(), token: None }))
+        let config = AdminConfig { listen, access, hosts: Vec::new(), token: None };
+        (Arc::new(Gate::new(&config)), None, Arc::new(Wrong::new()))
     }
 
     /// What the end of the pages waits for, with the clock of the test.

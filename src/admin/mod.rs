@@ -21,7 +21,7 @@ use crate::config::socket::{Listen, SocketAccess};
 use crate::ingress::Change;
 use crate::listener::{Bind, BoundListener, Listening, Socket};
 use crate::tasks::Tasks;
-use gate::Gate;
+use gate::{Gate, Wrong};
 
 pub use pages::Overview;
 
@@ -79,21 +79,22 @@ impl BoundAdmin {
         let Self { config, listener } = self;
         let routes = pages::routes(overview);
         let gate = Arc::new(ArcSwap::from_pointee(Gate::new(&config)));
-        let (sessions, serving) = (tasks.clone(), Arc::clone(&gate));
+        let wrong = Arc::new(Wrong::new());
+        let (sessions, serving, shown) = (tasks.clone(), Arc::clone(&gate), Arc::clone(&wrong));
         let listening = Listening::start(
             listener,
             (NAME, CONNECTIONS),
             &tasks,
             move |stream, place, closed| {
-                let connection =
-                    connection::serve(stream, routes.clone(), serving.load_full(), closed);
+                let gate = (serving.load_full(), stream.address(), Arc::clone(&shown));
+                let connection = connection::serve(stream, routes.clone(), gate, closed);
                 sessions.spawn_session(async move {
                     connection.await;
                     drop(place);
                 });
             },
         );
-        Admin { listening, gate, config: Mutex::new((config, None)), tasks }
+        Admin { listening, gate, wrong, config: Mutex::new((config, None)), tasks }
     }
 }
 
@@ -114,6 +115,7 @@ fn shown(place: &Listen) -> String {
 pub struct Admin {
     listening: Listening<Socket>,
     gate: Arc<ArcSwap<Gate>>,
+    wrong: Arc<Wrong>,
     /// What the gate was made of, and why the token's file cannot be used.
     config: Mutex<(AdminConfig, Option<String>)>,
     tasks: Tasks,
@@ -137,9 +139,10 @@ impl Admin {
         }))
     }
 
-    /// Reads the token's file again: a token that is rotated is in force, and the one that it replaces is not.
+    /// Sums up the log's lines about wrong tokens, and reads the token's file again: a token that is rotated is in force, and the one that it replaces is not.
     /// One that cannot be used keeps the old one, and that is said once.
     pub fn look(&self) {
+        self.wrong.sum_up();
         let (config, said) = &mut *self.config();
         match config.rotated() {
             Ok(None) => *said = None,

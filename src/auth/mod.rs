@@ -7,6 +7,7 @@
 pub(crate) mod certificate;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub(crate) mod guesses;
 pub mod keys;
 pub mod settings;
 pub mod tokens;

@@ -1,6 +1,7 @@
 //! A place to listen that is a TCP address or a Unix socket.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -54,6 +55,16 @@ impl Accept for Socket {
         match self {
             Socket::Tcp(listener) => listener.accept_now().map(Stream::Tcp),
             Socket::Unix(socket) => socket.accept_now().map(Stream::Unix),
+        }
+    }
+}
+
+impl Stream {
+    /// From where it came; none of a Unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
         }
     }
 }

@@ -75,6 +75,35 @@ async fn genkans_own_methods_count_for_their_caller_too() {
 }
 
 #[tokio::test]
+async fn what_is_no_call_counts_for_whoever_sends_it() {
+    let not_json = "{";
+    let no_call = r#"{"jsonrpc":"2.0","id":1}"#;
+    for (path, body, status) in [
+        ("/api", not_json, 200),
+        ("/api", no_call, 200),
+        ("/api/echo", not_json, 200),
+        ("/call/echo/x", not_json, 400),
+    ] {
+        let echo = Echo::with("[limits]\nrate = \"2/d\"\n").await;
+        for left in ["r=1", "r=0"] {
+            let answer = echo.gateway.post(path, &[], body).await;
+            let told = told(&answer);
+            assert_eq!((told.0, told.1), (status, Some(left)), "{path}: {}", answer.text());
+        }
+        let answer = echo.gateway.post(path, &[], body).await;
+        assert!(answer.text().contains("overloaded"), "{path} {body}: {}", answer.text());
+        let status = if path == "/call/echo/x" { 429 } else { 200 };
+        assert_eq!(told(&answer), (status, Some("r=0"), status == 429), "{}", answer.text());
+        // All the ids of a batch that is too long, too.
+        let batch = echo.gateway.post("/api", &[], format!("[{}]", [CALL; 1_001].join(","))).await;
+        let all = batch.json();
+        assert_eq!(all.as_array().map(Vec::len), Some(1_001), "{}", batch.text());
+        as_fault(&all[0]).is("overloaded", "not_sent");
+        assert_eq!(echo.called(), [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_refused_is_held_to_a_rate_and_costs_nobody_else_his() {
     let (key, keys) = crate::auth::new_key(&["web"]);
     let (other, others) = crate::auth::new_key(&["other"]);

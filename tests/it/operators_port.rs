@@ -56,6 +56,34 @@ async fn half_a_head_does_not_stay() {
 }
 
 #[tokio::test]
+async fn who_guesses_at_the_token_of_the_pages_is_held_up_for_a_while() {
+    let gateway = Gateway::start("[admin]\ntoken = \"hunter2-of-the-admin-pages\"\n").await;
+    let get = async |page: &str, token: &str| {
+        let bearer = format!("Bearer {token}");
+        http::send(&gateway.admin, "GET", page, &[("Authorization", &bearer)], b"").await
+    };
+    // One is forgotten each second meanwhile.
+    let held_up = eventually("too many are wrong", async || {
+        let answer = get("/metrics", "hunter3").await;
+        (answer.status != 401).then_some(answer)
+    })
+    .await;
+    assert_eq!((held_up.status, held_up.header("retry-after")), (429, Some("1")));
+    assert_eq!(get("/readyz", "").await.status, 200);
+    let said = gateway.wait_for_log(0, "a wrong token was shown for the pages of [admin]").await;
+    assert!(said["address"] == "127.0.0.1" && said["reason"] == "wrong_token", "{said}");
+    let page = eventually("it is forgotten", async || {
+        let answer = get("/metrics", "hunter2-of-the-admin-pages").await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    for reason in ["wrong_token", "too_many_wrong"] {
+        let series = format!("genkan_credentials_refused_total{{reason=\"{reason}\"}}");
+        assert!(page.text().contains(&series), "{}", page.text());
+    }
+}
+
+#[tokio::test]
 async fn a_token_opens_the_pages_and_the_commands_send_it_where_it_belongs() {
     let token = "hunter2-of-the-admin-pages";
     let gateway = Gateway::start(&format!("[admin]\ntoken = \"{token}\"\n")).await;

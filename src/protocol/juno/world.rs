@@ -24,6 +24,7 @@ use crate::call::Payload;
 use crate::caller::Caller;
 use crate::fault::{Challenge, Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
+use crate::metrics::credential_refused;
 use crate::params;
 use crate::route::{HUB, service_of};
 use crate::router::{Arrival, Ending, Ticket, Unadmitted};
@@ -342,6 +343,7 @@ impl World for Io<'_> {
             Note::NotLetIn { id, why } => {
                 self.tell(id, Entry::Refused { why: why.message().to_owned() });
             }
+            Note::TokenRefused { how } => credential_refused(how.label()),
             Note::Declared { id, function } => {
                 self.declared.push((id.to_owned(), function.to_owned()));
             }

@@ -5,7 +5,6 @@
 //! machine can have all of). What a caller was allowed is said in its answer.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use super::{Arrival, Declined};
 use crate::caller::{Caller, Identity};
 use crate::fault::{Fault, FaultKind};
 use crate::metrics;
+use crate::networks::of_one_machine;
 use crate::route::rate::Rate;
 use crate::router::limits::{KeyLimits, Whose};
 use crate::router::sweep::Sweep;
@@ -135,11 +135,7 @@ impl CallerLimiter {
             return self.hasher.hash_one(who);
         }
         match caller.address() {
-            Some(IpAddr::V4(address)) => self.hasher.hash_one(address),
-            Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-                Some(address) => self.hasher.hash_one(address),
-                None => self.hasher.hash_one(&address.segments()[..4]),
-            },
+            Some(address) => self.hasher.hash_one(of_one_machine(address)),
             None => 1,
         }
     }
@@ -256,6 +252,8 @@ fn refused(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::caller::Scheme;
 

@@ -83,7 +83,12 @@ async fn a_rotated_token_is_in_force_without_a_signal() {
     let registers = async |id: &str, token: &str| {
         let mut peer = Peer::connect(&gateway).await;
         let register = json!({"type": 1, "moduleId": id, "version": "1.0.0", "token": token});
-        let is_in = peer.ask(register).await["type"] == 2;
+        // Who shows many wrong ones is not looked at for a while.
+        let answer = eventually("it is looked at", async || {
+            let answer = peer.ask(register.clone()).await;
+            (answer["error"] != 2).then_some(answer)
+        });
+        let is_in = answer.await["type"] == 2;
         drop(peer);
         gateway.wait_for_modules(0).await;
         is_in
@@ -159,6 +164,29 @@ async fn a_module_that_loses_its_id_by_a_reload_is_told_of_in_the_log_once() {
     let said = gateway.wait_for_log(seen, "disconnected: the module had not shown the token").await;
     assert!(said["level"] == "WARN" && said["module"] == "free", "{said}");
     assert_eq!(first.next().await, None, "it gives way");
+}
+
+#[tokio::test]
+async fn who_guesses_at_a_modules_token_is_held_up_and_its_neighbours_are_not() {
+    let tokens = "[hub.tokens]\nbilling = \"hunter2-of-billing\"\norders = \"hunter2-of-orders\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{tokens}")).await;
+    let mut peer = Peer::connect(&gateway).await;
+    let register = |id: &str, token: &str| json!({"type": 1, "moduleId": id, "version": "1.0.0", "token": token});
+    for n in 0..20 {
+        assert_eq!(peer.ask(register("billing", &n.to_string())).await["type"], 0);
+    }
+    let held_up = peer.ask(register("billing", "hunter2-of-billing")).await;
+    let told = held_up["message"].as_str().unwrap_or_default();
+    assert!(error(&held_up) == 2 && told.contains("try again later"), "{held_up}");
+    let mut other = Peer::connect(&gateway).await;
+    assert_eq!(other.ask(register("orders", "hunter2-of-orders")).await["type"], 2);
+    let refused = "genkan_credentials_refused_total";
+    gateway.wait_for_metric(refused, &[("reason", "wrong_token")], 10.0).await;
+    gateway.wait_for_metric(refused, &[("reason", "too_many_wrong")], 1.0).await;
+    eventually("it is forgotten", async || {
+        (peer.ask(register("billing", "hunter2-of-billing")).await["type"] == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -46,10 +46,17 @@ pub(super) async fn call(
     let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
     let Read { name, params, timeout, key } = match read {
         Ok(read) => read,
-        Err(Declined { fault, status }) => {
+        Err(declined) => {
+            // It counts for its caller, as a call does that is refused.
+            let charged = http.router.charge(&caller, "POST /call");
+            let (Declined { fault, status }, allowance) = match charged {
+                Ok(allowance) => (declined, allowance),
+                Err((too_many, allowance)) => (too_many.into(), allowance),
+            };
             http.router.refuse(http.ingress, (&caller, &context.trace), received, &fault);
             let mut response = problem(&fault, status);
             headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
+            headers::write_allowance(response.headers_mut(), allowance);
             return response;
         }
     };

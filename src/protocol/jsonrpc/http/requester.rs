@@ -83,6 +83,9 @@ impl Answered {
     }
 }
 
+/// Why a request is no call, and what its caller has left of its rate.
+type NoCall = (Fault, Option<Allowance>);
+
 /// An answer that is owed: to whom, and what.
 struct Answer {
     id: Payload,
@@ -146,15 +149,31 @@ impl Requester<'_> {
             }
             Envelope::TooLong(ids, fault) => {
                 let answers = ids.into_iter().map(|id| {
+                    let (fault, allowance) = self.charge(fault.clone());
                     self.count(&fault);
-                    Answer::new(id, Dispatched::refused(fault.clone()))
+                    Answer::new(id, Dispatched { allowance, ..Dispatched::refused(fault) })
                 });
                 self.write_batch(answers.collect(), account)
             }
         }
     }
 
-    /// Answers what is no envelope, or none that was taken.
+    /// Answers what is no envelope, or none that was taken, and was to be one: it counts for its caller.
+    pub(super) fn refuse_call(&self, fault: Fault) -> Answered {
+        let (fault, allowance) = self.charge(fault);
+        Answered { allowance, ..self.refuse(&fault) }
+    }
+
+    /// What is told of a request that is no call: that its caller makes too many, where it does.
+    fn charge(&self, fault: Fault) -> NoCall {
+        let what = if self.headers.is_some() { "POST /api" } else { "a message" };
+        match self.http.router.charge(&self.caller, what) {
+            Ok(allowance) => (fault, allowance),
+            Err(too_many) => too_many,
+        }
+    }
+
+    /// Answers what is no call at all.
     pub(super) fn refuse(&self, fault: &Fault) -> Answered {
         self.count(fault);
         let result = Err(fault.clone());
@@ -189,7 +208,7 @@ impl Requester<'_> {
 
     /// What an entry of the envelope calls, and to whom the answer is owed: to nobody where it is
     /// a notification.
-    fn read_call(&self, entry: Entry) -> (Option<Payload>, Result<Call, Fault>) {
+    fn read_call(&self, entry: Entry) -> (Option<Payload>, Result<Call, NoCall>) {
         let Entry { id, request } = entry;
         let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
         let call = request.and_then(|request| {
@@ -205,9 +224,11 @@ impl Requester<'_> {
                 may_have_run: false,
             })
         });
-        if let Err(fault) = &call {
-            self.count(fault);
-        }
+        let call = call.map_err(|fault| {
+            let (fault, allowance) = self.charge(fault);
+            self.count(&fault);
+            (fault, allowance)
+        });
         (id, call)
     }
 
@@ -226,7 +247,7 @@ impl Requester<'_> {
         Ok(Arc::new(self.context.keyed(key)))
     }
 
-    async fn answer(&self, id: Payload, call: Result<Call, Fault>) -> Answer {
+    async fn answer(&self, id: Payload, call: Result<Call, NoCall>) -> Answer {
         let mut tells_replay = false;
         let (dispatched, is_own) = match call {
             Ok(call) => {
@@ -234,7 +255,9 @@ impl Requester<'_> {
                 tells_replay = self.key.is_none() && call.context.idempotency_key.is_some();
                 builtin::dispatch(self.http, (self.ingress, self.ears), self.service, call).await
             }
-            Err(fault) => (Dispatched::refused(fault), false),
+            Err((fault, allowance)) => {
+                (Dispatched { allowance, ..Dispatched::refused(fault) }, false)
+            }
         };
         Answer { id, dispatched, is_own, tells_replay }
     }

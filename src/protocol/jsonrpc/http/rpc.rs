@@ -98,7 +98,7 @@ where
             let answered = requester.carry_out(envelope, account, ()).await;
             respond(&requester, answered, &parts.headers)
         }
-        Err(fault) => respond(&requester, requester.refuse(&fault), &parts.headers),
+        Err(fault) => respond(&requester, requester.refuse_call(fault), &parts.headers),
     }
 }
 

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use super::wire::outgoing::quoted;
 use super::wire::{CallId, Frame, FrameType, Line, MAX_REQUEST_ID, OutgoingFrame, number};
+use crate::auth::guesses::{Guesses, Refused};
 use crate::caller::Caller;
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
@@ -115,6 +116,8 @@ pub(super) enum Note<'a> {
     Registered { id: &'a str, version: &'a str, waits_for: Option<String> },
     /// A module was not let in.
     NotLetIn { id: &'a str, why: &'a Fault },
+    /// Nor did it show the token for its id.
+    TokenRefused { how: Refused },
     /// A module had not shown the token for its id, and another one has.
     GaveWay { id: &'a str },
     /// A module declared a function for the first time.
@@ -229,6 +232,8 @@ pub(super) struct Counts {
 /// The hub.
 pub(super) struct Hub<P, T> {
     settings: Settings,
+    /// Who has shown wrong tokens, and for which module.
+    guesses: Guesses,
     sessions: Sessions<P>,
     /// The instances of each module, in the order in which they registered.
     modules: HashMap<Arc<str>, Vec<SessionId>>,
@@ -251,6 +256,7 @@ impl<P, T> Hub<P, T> {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
+            guesses: Guesses::new(),
             sessions: Sessions::new(),
             modules: HashMap::new(),
             listeners: HashMap::new(),

@@ -14,9 +14,11 @@ use super::{
     Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
     Settings, World, quoted,
 };
-use crate::caller::{Identity, Scheme};
+use crate::auth::guesses::Refused;
+use crate::caller::{Caller, Identity, Scheme};
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
+use crate::networks::of_one_machine;
 
 impl<P, T> Hub<P, T> {
     pub(super) fn register<W: World<Peer = P, Ticket = T>>(
@@ -26,7 +28,7 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         world: &mut W,
     ) -> Result<(), NumberedFault> {
-        let module = match self.introduce(from, frame) {
+        let module = match self.introduce(from, frame, world) {
             Ok(module) => module,
             Err(refusal) => {
                 let id = frame.text(Key::ModuleId).filter(|id| id.len() <= MAX_NAME);
@@ -143,7 +145,12 @@ impl<P, T> Hub<P, T> {
     }
 
     /// Reads a register frame, and decides whether the module may come in.
-    fn introduce(&self, from: SessionId, frame: &Frame<'_>) -> Result<Module, NumberedFault> {
+    fn introduce<W: World<Peer = P, Ticket = T>>(
+        &self,
+        from: SessionId,
+        frame: &Frame<'_>,
+        world: &mut W,
+    ) -> Result<Module, NumberedFault> {
         let duplicate = |message: String| {
             NumberedFault::new(number::DUPLICATE_MODULE, FaultKind::InvalidRequest, message)
         };
@@ -158,7 +165,12 @@ impl<P, T> Hub<P, T> {
             NumberedFault::malformed("`version` must be a full SemVer version, such as \"1.0.0\"")
         })?;
         let dependencies = dependencies(frame.raw(Key::Dependencies))?;
-        self.check_token(&id, frame.text(Key::Token).as_deref())?;
+        self.check_token((from, &id), frame.text(Key::Token).as_deref()).map_err(
+            |(how, fault)| {
+                world.note(Note::TokenRefused { how });
+                fault
+            },
+        )?;
         if id == OUTSIDE {
             let message = format!("`{id}` stands for callers from outside of the hub");
             return Err(duplicate(message));
@@ -203,16 +215,43 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    fn check_token(&self, id: &str, shown: Option<&str>) -> Result<(), NumberedFault> {
+    /// Whether it shows what it needs for that id. Whoever guesses at one is held to a rate, for that id alone:
+    /// neighbours that show right ones for theirs are not held up.
+    fn check_token(
+        &self,
+        (from, id): (SessionId, &str),
+        shown: Option<&str>,
+    ) -> Result<(), (Refused, Fault)> {
         let Some(token) = self.settings.tokens.get(id) else { return Ok(()) };
-        if shown.is_some_and(|shown| is_token(token, shown)) {
-            return Ok(());
+        let refused = match shown {
+            Some(shown) => {
+                let caller = self.sessions.get(from).map(|session| &session.caller);
+                let address = caller.and_then(Caller::address).map(of_one_machine);
+                let user = caller.and_then(Caller::identity).map(|known| &known.subject);
+                self.guesses.look((address, user, id), || is_token(token, shown))
+            }
+            None => Err(Refused::Wrong),
+        };
+        refused.map_err(|how| (how, not_shown(id, how)))
+    }
+}
+
+fn not_shown(id: &str, how: Refused) -> Fault {
+    match how {
+        Refused::Wrong => {
+            let message = format!(
+                "to register as `{id}`, send the token that [hub.tokens] holds for it: the key \
+                 `token` in the register frame"
+            );
+            Fault::not_sent(FaultKind::AccessDenied, message)
         }
-        let message = format!(
-            "to register as `{id}`, send the token that [hub.tokens] holds for it: the key \
-             `token` in the register frame"
-        );
-        Err(Fault::not_sent(FaultKind::AccessDenied, message).into())
+        Refused::TooMany(after) => {
+            let message = format!(
+                "`{id}` is not registered: too many wrong tokens for it came from there, so that none is looked at \
+                 for now: try again later"
+            );
+            Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(after)
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn start(
     let envelope = match envelope::parse(text, http.config.max_batch) {
         Ok(envelope) => envelope,
         Err(fault) => {
-            let refused = Some(requester(client, http, received).refuse(&fault).text);
+            let refused = Some(requester(client, http, received).refuse_call(fault).text);
             return Started { places: 0, calls: None, notifications: None, refused };
         }
     };

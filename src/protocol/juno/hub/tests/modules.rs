@@ -177,6 +177,24 @@ fn tokens_keep_strangers_out() {
 }
 
 #[test]
+fn who_guesses_at_a_token_is_held_up_for_that_id_alone() {
+    let tokens =
+        ["billing", "orders"].map(|id| (id.to_owned(), Secret::new(format!("{id}-s3cret"))));
+    let mut talk = Talk::with(Settings { tokens: HashMap::from(tokens), ..settings() });
+    talk.connect("x");
+    talk.connect("y");
+    let register = |id: &str, token: &str| json!({"type": 1, "requestId": "r", "moduleId": id, "version": "1.0.0", "token": token});
+    let numbers: Vec<_> = (0..50)
+        .map(|n| talk.tell("x", register("billing", &n.to_string()))[0]["error"].clone())
+        .collect();
+    assert_eq!((&numbers[9], &numbers[49]), (&json!(3), &json!(2)), "{numbers:?}");
+    let held_up = &talk.tell("y", register("billing", "billing-s3cret"))[0];
+    let told = held_up["message"].as_str().unwrap_or_default();
+    assert!(told.contains("too many wrong tokens"), "whether it is right is not told: {held_up}");
+    assert_eq!(talk.tell("y", register("orders", "orders-s3cret"))[0]["type"], 2);
+}
+
+#[test]
 fn a_token_that_is_not_in_force_makes_nobody_known_and_holds_no_id() {
     let with = |tokens: &[(&str, &str)], share| {
         let tokens =
