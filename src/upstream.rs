@@ -208,6 +208,16 @@ pub trait Connector: Send + Sync {
         Vec::new()
     }
 
+    /// Whether credentials of those who call what is exposed there go on to services.
+    fn forwards_credentials(&self) -> bool {
+        false
+    }
+
+    /// A place that is reached without TLS and is another machine's: what is sent there can be read on the way.
+    fn read_on_the_way(&self) -> Option<String> {
+        None
+    }
+
     /// Connects, looks at what calls of these rows would find, and leaves. Read-only: it changes
     /// nothing, and no service is called.
     fn look<'a>(&'a self, _rows: &'a [&'a Rule], _tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {

@@ -62,6 +62,7 @@ pub(super) fn audit(config: &Config, source: &Source) -> Vec<Problem> {
             audit.tell(&format!("{name}.{key}"), what);
         }
     }
+    audit.forwarded(config);
     for upstream in &config.upstreams {
         for Advice { key, what } in upstream.connector.advise() {
             let table = format!("upstreams.{}", upstream.name);
@@ -114,6 +115,33 @@ impl Audit<'_> {
                 resident.name
             );
             self.tell(key, message);
+        }
+    }
+
+    /// Callers' credentials that go on, and can be read on the way.
+    fn forwarded(&mut self, config: &Config) {
+        let places = config.upstreams.iter().filter_map(|it| it.connector.read_on_the_way());
+        let mut places: Vec<_> = places.collect();
+        if places.is_empty() {
+            return;
+        }
+        let more = places.len().saturating_sub(NAMED);
+        places.truncate(NAMED);
+        let mut places = places.join(", ");
+        if more > 0 {
+            places.push_str(&format!(" and {more} more"));
+        }
+        let ingresses = config.ingresses.iter();
+        let ingresses =
+            ingresses.filter(|it| it.settings.forwards_credentials()).map(|it| it.name.to_owned());
+        let upstreams = config.upstreams.iter().filter(|it| it.connector.forwards_credentials());
+        let upstreams = upstreams.map(|it| format!("upstreams.{}", it.name));
+        for table in ingresses.chain(upstreams) {
+            let message = format!(
+                "`forward_authorization` in [{table}]: callers' keys and tokens go on to {places} without TLS: they \
+                 can be read on the way: speak TLS there, or leave it out"
+            );
+            self.tell(&format!("{table}.forward_authorization"), message);
         }
     }
 

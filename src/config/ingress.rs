@@ -59,6 +59,11 @@ pub trait IngressSettings: Any + Send + Sync {
         Vec::new()
     }
 
+    /// Whether credentials of those who call by it go on to services.
+    fn forwards_credentials(&self) -> bool {
+        false
+    }
+
     /// Whether services may announce themselves under names of that pattern.
     fn lets_announce(&self, _names: &Pattern) -> bool {
         false

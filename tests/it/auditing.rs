@@ -106,6 +106,7 @@ fn what_can_be_read_on_the_way_and_who_is_believed_is_told() {
     expect(
         r#"[http]
 trusted_proxies = ["10.0.0.0/8", "128.0.0.0/1"] # begins at 128.0.0.0 holds
+forward_authorization = true # go on to http://far.example/api, amqp://far.example/%2f, nats://quiet.example:4222 and 1 more without TLS
 [limits]
 rate = "100/s"
 [upstreams.far]
@@ -117,6 +118,10 @@ x-key = { file = "/nowhere" }
 [upstreams.rabbit]
 protocol = "nameko"
 url = "amqp://u:hunter2@far.example/%2f" # the password goes to amqp://far.example
+forward_authorization = true # `forward_authorization` in [upstreams.rabbit]: callers' keys and tokens go on to http://far.example
+[upstreams.quiet]
+protocol = "nats"
+servers = ["nats://quiet.example:4222"]
 [upstreams.nats]
 protocol = "nats"
 servers = ["nats://far.example:4222"] # a password or token goes to nats://far.example:4222
@@ -133,13 +138,17 @@ rate = "100/s"
 protocol = "jsonrpc"
 url = "http://localhost:1/api"
 forward_headers = ["Cookie"]
+[upstreams.here]
+protocol = "nats"
+servers = ["nats://127.0.0.1:4222", "tls://far.example:4222"]
+forward_authorization = true
 [upstreams.far]
 protocol = "jsonrpc"
 url = "https://far.example/api"
 forward_headers = ["Cookie"]
 [upstreams.nats]
 protocol = "nats"
-servers = ["nats://far.example:4222"]
+servers = ["tls://far.example:4222"]
 [[routes]]
 match = "a.*"
 upstream = "near"

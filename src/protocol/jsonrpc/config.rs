@@ -106,6 +106,10 @@ impl IngressSettings for HttpConfig {
         (!is_closed).then_some((self.listen, "listen"))
     }
 
+    fn forwards_credentials(&self) -> bool {
+        self.forward_authorization
+    }
+
     fn advise(&self, exposure: &Exposure) -> Vec<Advice> {
         let mut advice = Vec::new();
         if let Some(address) = exposure.open_to.filter(|_| self.tls.is_none()) {

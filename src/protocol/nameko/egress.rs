@@ -98,15 +98,22 @@ impl Connector for NamekoConnector {
                         RabbitMQ lets nobody publish there but services that verify their callers";
             Advice::new("trust_context", what)
         });
-        let nodes = self.0.nodes();
-        let clear = nodes.iter().find(|node| node.is_read_on_the_way()).map(|node| {
+        let clear = self.read_on_the_way().map(|address| {
             let what = format!(
-                "the password goes to {} without TLS: it can be read on the way, and all calls: write amqps://",
-                node.address
+                "the password goes to {address} without TLS: it can be read on the way, and all calls: write amqps://"
             );
             Advice::new("url", what)
         });
         trusts.into_iter().chain(clear).collect()
+    }
+
+    fn forwards_credentials(&self) -> bool {
+        self.0.forward_authorization
+    }
+
+    fn read_on_the_way(&self) -> Option<String> {
+        let nodes = self.0.nodes();
+        nodes.iter().find(|node| node.is_read_on_the_way()).map(|node| node.address.clone())
     }
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {

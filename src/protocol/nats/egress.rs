@@ -118,6 +118,14 @@ impl Connector for NatsConnector {
         trusts.into_iter().chain(clear).collect()
     }
 
+    fn forwards_credentials(&self) -> bool {
+        self.0.forward_authorization
+    }
+
+    fn read_on_the_way(&self) -> Option<String> {
+        self.0.reached_in_clear().next().map(ToString::to_string)
+    }
+
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
         expose::object_to(&self.0, expose)
     }

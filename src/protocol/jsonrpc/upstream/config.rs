@@ -104,6 +104,11 @@ impl Settings {
 }
 
 impl Settings {
+    /// One of the places that what is sent to can be read on the way to.
+    pub(super) fn read_on_the_way(&self) -> Option<&Place> {
+        self.places.iter().map(|place| &**place).find(|place| place.is_read_on_the_way())
+    }
+
     /// What an operator should mend whom the world can reach.
     pub(super) fn advise(&self) -> Vec<Advice> {
         let mut advice = Vec::new();
@@ -113,7 +118,6 @@ impl Settings {
                         has the service can call with it: leave it out, services learn who calls as X-User-Id";
             advice.push(Advice::new("forward_headers", what));
         }
-        let clear = self.places.iter().find(|place| place.is_read_on_the_way());
         let login =
             self.places.iter().any(|place| place.login.is_some() && place.is_read_on_the_way());
         let carried = [
@@ -121,7 +125,7 @@ impl Settings {
             ("forward_headers", !self.forwarded.is_empty(), "callers' headers that go on to it"),
             ("url", login, "the password in the URL"),
         ];
-        let Some(place) = clear else { return advice };
+        let Some(place) = self.read_on_the_way() else { return advice };
         for (key, _, what) in carried.into_iter().filter(|(_, is_carried, _)| *is_carried) {
             let what = format!(
                 "{place} is reached without TLS: {what} can be read on the way: write https://, or reach it \

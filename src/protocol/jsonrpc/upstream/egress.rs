@@ -124,6 +124,10 @@ impl Connector for JsonRpcConnector {
         self.settings.advise()
     }
 
+    fn read_on_the_way(&self) -> Option<String> {
+        self.settings.read_on_the_way().map(ToString::to_string)
+    }
+
     fn look<'a>(&'a self, rows: &'a [&'a Rule], tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
         Box::pin(look::look(&self.settings, rows, tasks))
     }

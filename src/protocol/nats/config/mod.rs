@@ -71,12 +71,15 @@ impl Settings {
 
     /// A server on another machine that is told a password or token without TLS.
     pub(super) fn tells_a_secret_to(&self) -> Option<&Server> {
-        let is_told = |server: &Server| {
-            let tells = matches!(self.auth(server), Auth::User(..) | Auth::Token(_));
-            tells && !server.tls && !is_own(&site(&server.host, server.port))
-        };
-        let mut servers = self.servers.iter().filter(|_| !self.tls);
-        servers.find(|server| is_told(server)).map(|server| &**server)
+        let is_told =
+            |server: &&Server| matches!(self.auth(server), Auth::User(..) | Auth::Token(_));
+        self.reached_in_clear().find(is_told)
+    }
+
+    /// The servers of other machines that are reached without TLS.
+    pub(super) fn reached_in_clear(&self) -> impl Iterator<Item = &Server> {
+        let servers = self.servers.iter().filter(|_| !self.tls).map(|server| &**server);
+        servers.filter(|server| !server.tls && !is_own(&site(&server.host, server.port)))
     }
 
     /// What is proven to a server.
