@@ -5,8 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::verify;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use ring::hmac;
+use ring::rand::{SystemRandom, generate};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -18,9 +21,14 @@ use crate::caller::{Denial, Identity, Scheme};
 const LONGEST: usize = 256;
 const MOST: usize = 256;
 
+/// RFC 9864, section 2.2.
+const BY_CURVE: &str = "Ed25519";
+
 /// What a token says of its signature.
 pub(super) struct Head {
     pub(super) algorithm: Algorithm,
+    /// Whether it has the name that RFC 9864 gives EdDSA over this curve.
+    by_curve: bool,
     pub(super) key: Option<String>,
 }
 
@@ -49,13 +57,13 @@ impl Head {
             "HS256" => Algorithm::HS256,
             "RS256" => Algorithm::RS256,
             "ES256" => Algorithm::ES256,
-            "EdDSA" => Algorithm::EdDSA,
+            "EdDSA" | BY_CURVE => Algorithm::EdDSA,
             _ => return Err(Denial::Algorithm),
         };
         if kid.as_ref().is_some_and(|kid| kid.len() > LONGEST) {
             return Err(Denial::BadSignature);
         }
-        Ok(Self { algorithm, key: kid })
+        Ok(Self { algorithm, by_curve: alg == BY_CURVE, key: kid })
     }
 }
 
@@ -68,7 +76,7 @@ pub(super) fn identity(
 ) -> Result<Identity, Denial> {
     let mut denial = Denial::BadSignature;
     for key in keys.find(head.key.as_deref(), head.algorithm) {
-        match decode(token, key, config) {
+        match decode(token, head, key, config) {
             Ok(claims) => return read(&claims, key, config),
             // It may be another key's.
             Err(Denial::BadSignature) => {}
@@ -78,8 +86,43 @@ pub(super) fn identity(
     Err(denial)
 }
 
-fn decode(token: &str, key: &Key, config: &JwtConfig) -> Result<Map<String, Value>, Denial> {
-    let mut rules = Validation::new(key.algorithm);
+fn decode(
+    token: &str,
+    head: &Head,
+    key: &Key,
+    config: &JwtConfig,
+) -> Result<Map<String, Value>, Denial> {
+    if head.by_curve {
+        let (token, seal) = sealed_anew(token, key)?;
+        return decode_as(&token, Algorithm::HS256, &seal, config);
+    }
+    decode_as(token, key.algorithm, &key.key, config)
+}
+
+/// A token whose algorithm goes by its curve, which jsonwebtoken does not know, and does not read: its signature is
+/// verified as it stands, and only then are its claims put under a seal that nobody else can have made, for the
+/// same rules to be applied to them.
+fn sealed_anew(token: &str, key: &Key) -> Result<(String, DecodingKey), Denial> {
+    let (message, signature) = token.rsplit_once('.').ok_or(Denial::Malformed)?;
+    let verified = verify(signature, message.as_bytes(), &key.key, key.algorithm);
+    if !verified.unwrap_or(false) {
+        return Err(Denial::BadSignature);
+    }
+    let (_, claims) = message.split_once('.').ok_or(Denial::Malformed)?;
+    let message = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#));
+    let secret: [u8; 32] = generate(&SystemRandom::new()).map_err(|_| Denial::Malformed)?.expose();
+    let seal = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message.as_bytes());
+    let key = DecodingKey::from_secret(&secret).map_err(|_| Denial::Malformed)?;
+    Ok((format!("{message}.{}", URL_SAFE_NO_PAD.encode(seal)), key))
+}
+
+fn decode_as(
+    token: &str,
+    algorithm: Algorithm,
+    key: &DecodingKey,
+    config: &JwtConfig,
+) -> Result<Map<String, Value>, Denial> {
+    let mut rules = Validation::new(algorithm);
     rules.leeway = config.clock_skew.as_secs();
     rules.validate_nbf = true;
     let mut required = vec!["exp"];
@@ -95,7 +138,7 @@ fn decode(token: &str, key: &Key, config: &JwtConfig) -> Result<Map<String, Valu
         required.push("aud");
     }
     rules.set_required_spec_claims(&required);
-    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &rules);
+    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &rules);
     decoded.map(|data| data.claims).map_err(|error| match error.kind() {
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Denial::BadSignature,
         ErrorKind::ExpiredSignature => Denial::Expired,
@@ -188,7 +231,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::SystemTime;
 
-    use ring::hmac;
+    use ring::signature::{Ed25519KeyPair, KeyPair};
     use serde_json::json;
 
     use super::*;
@@ -238,6 +281,65 @@ mod tests {
         let KeySource::Fixed(keys) = &config.keys else { return Err(Denial::NoKeys) };
         let head = Head::read(token)?;
         identity(token, &head, keys, &config)
+    }
+
+    fn a_pair() -> Ed25519KeyPair {
+        let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+        Ed25519KeyPair::from_pkcs8(der.as_ref()).expect("a key")
+    }
+
+    /// RFC 9864 has a name of its own for it.
+    #[test]
+    fn eddsa_goes_by_the_name_of_its_curve_too() {
+        crypto::install();
+        let (pair, other) = (a_pair(), a_pair());
+        let set = |alg: &str| {
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+            let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": alg, "x": x});
+            KeySet::of_document(json!({ "keys": [key] }).to_string().as_bytes()).expect("a set")
+        };
+        let signed = |alg: &str, claims: &Value, pair: &Ed25519KeyPair| {
+            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            let message = format!("{}.{}", part(&json!({ "alg": alg })), part(claims));
+            let signature = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
+            format!("{message}.{signature}")
+        };
+        let judged = |token: &str, keys: &KeySet| {
+            let head = Head::read(token)?;
+            identity(token, &head, keys, &config()).map(|known| known.subject)
+        };
+        let mut ended = claims();
+        ended["exp"] = json!(now() - 31);
+        for alg in ["Ed25519", "EdDSA"] {
+            let good = signed(alg, &claims(), &pair);
+            for of_key in ["Ed25519", "EdDSA"] {
+                assert_eq!(judged(&good, &set(of_key)).as_deref(), Ok("alice"), "{alg} {of_key}");
+            }
+            let (head, rest) = good.split_once('.').expect("three parts");
+            let (_, signature) = rest.split_once('.').expect("three parts");
+            let claimed = URL_SAFE_NO_PAD.encode(ended.to_string());
+            let others = format!("{head}.{claimed}.{signature}");
+            for (token, denial) in [
+                (signed(alg, &claims(), &other), Denial::BadSignature),
+                (signed(alg, &ended, &pair), Denial::Expired),
+                (others, Denial::BadSignature),
+                (format!("{head}.{rest}AAAA"), Denial::BadSignature),
+            ] {
+                assert_eq!(judged(&token, &set(alg)), Err(denial), "{alg}: {token}");
+            }
+            // Nobody's key of another kind is asked.
+            let secret = KeySet::of_secret(SECRET).expect("a secret");
+            assert_eq!(judged(&good, &secret), Err(Denial::BadSignature));
+            let sealed = token(&json!({ "alg": alg }), &claims(), SECRET);
+            assert_eq!(judged(&sealed, &secret), Err(Denial::BadSignature));
+        }
+        let point = pair.public_key().as_ref();
+        let confused = token(&json!({"alg": "HS256"}), &claims(), point);
+        assert_eq!(judged(&confused, &set("Ed25519")), Err(Denial::BadSignature));
+        assert_eq!(
+            Head::read(&signed("Ed448", &claims(), &pair)).map(|_| ()),
+            Err(Denial::Algorithm)
+        );
     }
 
     #[test]
