@@ -84,6 +84,7 @@ impl Topics {
     /// Puts other rules in force. Topics that no rule names any more are forgotten. Who listens to them, or
     /// may not listen to some any more, hears no more of those, and is told so.
     pub fn set_rules(&self, rules: Vec<TopicRule>) {
+        self.know_listeners_anew();
         let mut state = self.state();
         let state = &mut *state;
         state.rules = rules.into();
@@ -114,6 +115,13 @@ impl Topics {
             rule(&rules, name).zip(listener).is_some_and(|(rule, it)| it.may_hear(rule))
         });
         state.globs.retain(|listener| listener.upgrade().is_some_and(|it| it.has_globs()));
+    }
+
+    /// Lets each token be judged by the rules for tokens that are in force: thousands of signatures take a second,
+    /// and nothing can be published while the topics are held.
+    fn know_listeners_anew(&self) {
+        let listeners = self.state().listeners();
+        listeners.iter().for_each(|listener| drop(listener.caller()));
     }
 
     /// Whether a row names the topic.

@@ -1,4 +1,4 @@
-use crate::caller::{Identity, Scheme};
+use crate::caller::{Denial, Evidence, Identity, Judge, Scheme};
 use crate::fault::FaultKind;
 use crate::route::access::Grant;
 use std::time::Duration;
@@ -379,4 +379,35 @@ fn whoever_is_known_anew_hears_what_it_may_hear_as_that() {
     assert!(listener.wanted().is_empty() && listener.wants_any());
     assert!(matches!(listener.try_next(), Some(Notice::Refused(gone)) if gone.len() == 2));
     assert!(!listener.wants_any());
+}
+
+/// Judges a token as whoever judges may: while nobody holds the topics.
+struct Looks(Arc<Mutex<State>>, std::sync::atomic::AtomicUsize);
+
+impl Judge for Looks {
+    fn judge(&self, _shown: &str) -> Result<Arc<Identity>, Denial> {
+        assert!(self.0.try_lock().is_ok(), "a signature holds up what is published");
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(Arc::new(Identity::new(Scheme::Token, "bob")))
+    }
+}
+
+#[test]
+fn tokens_are_judged_by_other_rules_while_events_are_told() {
+    let topics = Topics::new(vec![only("a", "sub:*"), only("b", "sub:*")]);
+    let judge = Arc::new(Looks(Arc::clone(&topics.0), Default::default()));
+    let alice = Arc::new(Identity::new(Scheme::Token, "alice"));
+    let shown = Evidence::new("a.b.c", Arc::clone(&judge) as Arc<dyn Judge>);
+    let caller = Caller::NOBODY.showing(Ok(Arc::clone(&alice))).with_evidence(Some(shown));
+    let listen = |names: &[&str]| {
+        topics.subscribe(caller.clone(), &patterns(names), &Resume::Now).expect("admitted")
+    };
+    let (one, other) = (listen(&["a", "b"]), listen(&["?"]));
+    alice.standing.supersede();
+    topics.set_rules(vec![only("a", "sub:bob"), only("b", "sub:alice")]);
+    assert_eq!(judge.1.load(std::sync::atomic::Ordering::Relaxed), 2, "once for each");
+    publish(&topics, "a", 1);
+    publish(&topics, "b", 1);
+    assert_eq!(heard(&one, 0)[0], "refused b");
+    assert_eq!(heard(&other, 0).len(), 1, "the one that bob may hear");
 }
