@@ -1,5 +1,6 @@
-//! What a listener has not been given yet because it takes events slowly: by topics, the first one of each. It is
-//! taken out of their rings when there is room for it, so that nothing is missed as long as it stands there.
+//! What a listener has not been given yet because it takes events slowly, or was away: by topics, the first one of
+//! each. It is taken out of their rings when there is room for it, so that nothing is missed as long as it stands
+//! there, and a listener holds no more than that.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,7 +12,7 @@ use super::state::State;
 use super::told::Told;
 
 /// How many bytes of events are taken out at once, while nothing can be published.
-const MOST_TAKEN: usize = 256 << 10;
+pub(super) const MOST_TAKEN: usize = 256 << 10;
 
 /// By topics, the id of the first event that was not given.
 pub(super) type Backlog = HashMap<Arc<str>, u64>;
@@ -32,8 +33,8 @@ pub(super) struct Caught {
 }
 
 impl State {
-    /// Takes the next events of a backlog out of the rings.
-    pub(super) fn catch_up(&self, backlog: Backlog) -> Caught {
+    /// Takes the next events of a backlog out of the rings, until they have `most` bytes.
+    pub(super) fn catch_up(&self, backlog: Backlog, most: usize) -> Caught {
         let mut caught = Caught::default();
         let mut tails = Vec::with_capacity(backlog.len());
         let mut next = BinaryHeap::with_capacity(backlog.len());
@@ -55,7 +56,7 @@ impl State {
             }
         }
         let mut bytes = 0;
-        while bytes < MOST_TAKEN
+        while bytes < most
             && let Some(Reverse((_, place))) = next.pop()
         {
             let (_, tail) = &mut tails[place];

@@ -25,6 +25,7 @@ use crate::route::pattern::Pattern;
 use absent::Absent;
 pub use admission::MOST_WANTED;
 use admission::{admit, narrow, rule};
+use backlog::Backlog;
 use silence::Silence;
 use state::State;
 use subscription::Listener;
@@ -242,7 +243,7 @@ impl Topics {
         let count = fitting.len() + new.iter().filter(is_unknown).count();
         let since = &state.of_all(since, listener, (&fitting, count));
         let hears = |name: &str| before.iter().any(|pattern| pattern.matches(name));
-        let (mut missed, mut named) = (Vec::new(), HashSet::new());
+        let (mut missed, mut named) = (Backlog::new(), HashSet::new());
         let names = new.iter().filter(|pattern| pattern.is_literal()).map(Pattern::as_str);
         let resumed = since.names().filter(|name| new.iter().any(|new| new.matches(name)));
         for name in names.clone().chain(resumed.take(MOST_WANTED)) {
@@ -258,8 +259,7 @@ impl Topics {
                 missed.extend(state.join(listener, &name, since));
             }
         }
-        missed.sort_by_key(|told: &Arc<Told>| told.number());
-        listener.begin_with(missed);
+        listener.begin_with(&state, missed);
         state.globs.retain(|other| other.strong_count() > 0);
         let is_known = before.iter().any(|pattern| !pattern.is_literal());
         let has_globs = new.iter().any(|pattern| !pattern.is_literal());

@@ -22,8 +22,9 @@ pub(super) struct Ring {
 pub(super) enum Since {
     /// Nothing was asked for, or nothing has been since.
     Nothing,
-    /// These, and what was let go before them: how many, where that can be told.
-    Events { gap: Option<Option<u64>>, events: Vec<Arc<Told>> },
+    /// Those from the one by that id on, if any are kept, and what was let go before them: how many, where that can
+    /// be told.
+    Events { gap: Option<Option<u64>>, first: Option<u64> },
 }
 
 /// What has become of the events from one on.
@@ -137,10 +138,10 @@ impl Ring {
                 (gap, self.kept.partition_point(|told| told.number() <= number))
             }
         };
-        let events: Vec<_> = self.kept.iter().skip(skip).cloned().collect();
-        if gap.is_none() && events.is_empty() {
+        let first = self.kept.get(skip).map(|told| told.id());
+        if gap.is_none() && first.is_none() {
             return Since::Nothing;
         }
-        Since::Events { gap, events }
+        Since::Events { gap, first }
     }
 }

@@ -8,7 +8,6 @@ use super::admission::rule;
 use super::ring::{Ring, Since};
 use super::silence::{Look, Silence};
 use super::subscription::Listener;
-use super::told::Told;
 use super::{Resume, TopicRule};
 use crate::route::pattern::Pattern;
 
@@ -123,28 +122,27 @@ impl State {
         true
     }
 
-    /// Lets somebody listen to a topic that is known, where it may: what it has missed.
+    /// Lets somebody listen to a topic that is known, where it may: the first that it has missed.
     pub(super) fn join(
         &mut self,
         listener: &Arc<Listener>,
         name: &str,
         since: &Resume,
-    ) -> Vec<Arc<Told>> {
+    ) -> Option<(Arc<str>, u64)> {
         let numbers = (self.base, self.last);
-        let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
-        let name = Arc::clone(name);
-        let Some(topic) = self.topics.get_mut(&name) else { return Vec::new() };
+        let name = Arc::clone(self.topics.get_key_value(name)?.0);
+        let topic = self.topics.get_mut(&name)?;
         if !listener.may_hear(&topic.rule) {
-            return Vec::new();
+            return None;
         }
         topic.listeners.push(Arc::downgrade(listener));
-        let Since::Events { gap, events } = topic.ring.since(since.of(&name), numbers) else {
-            return Vec::new();
+        let Since::Events { gap, first } = topic.ring.since(since.of(&name), numbers) else {
+            return None;
         };
         if let Some(missing) = gap {
             listener.tell_gap(&name, missing);
         }
-        events
+        Some((name, first?))
     }
 
     /// Somebody does not listen to these any more, by the names or globs that it gave.

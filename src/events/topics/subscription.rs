@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, MOST_TAKEN};
 use super::silence::Departures;
 use super::state::State;
 use super::told::Told;
@@ -307,12 +307,13 @@ impl Listener {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has missed, however much that is: the ring has bounded it.
-    pub(super) fn begin_with(&self, events: Vec<Arc<Told>>) {
+    /// Gives it what it has missed, as much as may wait for it, and the rest when it has taken that.
+    pub(super) fn begin_with(&self, state: &State, missed: Backlog) {
         let mut waiting = self.waiting();
-        waiting.bytes += events.iter().map(|told| told.size()).sum::<usize>();
-        waiting.events.extend(events);
+        let room = MOST_BYTES.saturating_sub(waiting.bytes);
+        waiting.backlog.extend(missed);
         drop(waiting);
+        self.take_out(state, room);
         self.told.notify_one();
     }
 
@@ -343,8 +344,12 @@ impl Listener {
         let Some(topics) = self.topics.get() else { return };
         // As long as it is held, nothing is told.
         let state = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_out(&state, MOST_TAKEN);
+    }
+
+    fn take_out(&self, state: &State, most: usize) {
         let backlog = std::mem::take(&mut self.waiting().backlog);
-        let caught = state.catch_up(backlog);
+        let caught = state.catch_up(backlog, most);
         let mut waiting = self.waiting();
         if caught.is_too_slow {
             *waiting = Waiting { too_slow: true, ..Waiting::default() };

@@ -106,3 +106,36 @@ fn of_a_topic_that_was_forgotten_nobody_knows_how_much() {
     let told = heard(&listener, 0);
     assert_eq!((told.len(), &*told[64]), (66, "a gap None"), "{told:?}");
 }
+
+/// All that waits is given back, so that what is let go meanwhile is seen.
+#[test]
+fn who_comes_back_holds_no_more_than_who_is_slow() {
+    let topics = Topics::new(vec![row("a", 1_000, Lag::Tell)]);
+    let first = listen(&topics, &["a"]);
+    publish_large(&topics, &["a"], 1);
+    let Some(Notice::Event(told)) = first.try_next() else { panic!("an event") };
+    let behind = Resume::Id(told.id());
+    publish_large(&topics, &["a"], 900);
+    let back = || topics.subscribe(Caller::NOBODY, &patterns(&["a"]), &behind).expect("admitted");
+    let (quick, slow) = (back(), back());
+    let all: Vec<_> = (told.number() + 1..=told.number() + 900).collect();
+    assert_eq!(numbers(&quick), all, "all that is kept, in its order");
+    // What it has not taken when that is kept no more, it has missed, but for the first MiB.
+    publish_large(&topics, &["a"], 1_000);
+    let told = heard(&slow, 0);
+    let kept = topics.state().topics["a"].ring.kept_from(0).count();
+    let lagged = format!("a lagged {}", 1_900 - 64 - kept);
+    assert_eq!((told.len(), &told[64]), (64 + 1 + kept, &lagged), "{:?}", &told[60..70]);
+}
+
+#[test]
+fn who_comes_back_is_not_too_slow_before_it_has_read() {
+    let topics = Topics::new(vec![row("a", 50, Lag::Disconnect)]);
+    publish_large(&topics, &["a"], 50);
+    let back = topics.subscribe(Caller::NOBODY, &patterns(&["a"]), &Resume::Number(0));
+    let back = back.expect("admitted");
+    publish_large(&topics, &["a"], 10);
+    assert!(!back.is_too_slow());
+    assert!(matches!(back.try_next(), Some(Notice::Gap { .. })));
+    assert_eq!(numbers(&back).len(), 60);
+}
