@@ -138,17 +138,13 @@ rate = "100/s"
 protocol = "jsonrpc"
 url = "http://localhost:1/api"
 forward_headers = ["Cookie"]
-[upstreams.here]
-protocol = "nats"
-servers = ["nats://127.0.0.1:4222", "tls://far.example:4222"]
-forward_authorization = true
 [upstreams.far]
 protocol = "jsonrpc"
 url = "https://far.example/api"
 forward_headers = ["Cookie"]
 [upstreams.nats]
 protocol = "nats"
-servers = ["tls://far.example:4222"]
+servers = ["nats://far.example:4222"]
 [[routes]]
 match = "a.*"
 upstream = "near"
@@ -160,6 +156,10 @@ match = "c.*"
 upstream = "nats"
 "#;
     assert_eq!(audit(near, &[]), (0, Vec::new()));
+    let sealed = "servers = [\"nats://127.0.0.1:4222\", \"tls://far.example:4222\"]\n\
+                  forward_authorization = true";
+    let sealed = near.replace("servers = [\"nats://far.example:4222\"]", sealed);
+    assert_eq!(audit(&sealed, &[]), (0, Vec::new()));
 }
 
 #[test]
