@@ -23,7 +23,7 @@ use futures_util::future::join;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
-use crate::admin::{BoundAdmin, Overview};
+use crate::admin::{Admin, BoundAdmin, Overview};
 use crate::auth::Auth;
 use crate::budget::Budget;
 use crate::config::{Config, Origin};
@@ -33,7 +33,6 @@ use crate::protocol::Protocols;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::tasks::Tasks;
-use certificates::Certificates;
 use ingresses::Ingresses;
 use reload::{ApplyLog, House, Reload};
 use signals::Signals;
@@ -89,16 +88,13 @@ pub async fn run(
 
     let mut supervisor = Supervisor::default();
     supervisor.ready(config.routes.len());
-    let mut certificates = Certificates::new(config.certificates.clone());
     let mut reload = Reload::new(config, origin, protocols.readers());
     let mut upkeep = upkeep();
     let reason = loop {
         tokio::select! {
             _ = upkeep.tick() => {
                 look_after(&exporter, &router, &ingresses, &mut upstreams);
-                auth.look();
-                admin.look();
-                certificates.look();
+                look_at_files((&auth, &admin), &mut reload);
             }
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
@@ -107,7 +103,6 @@ pub async fn run(
             () = reload.is_due() => {
                 let house = House { router: &router, ingresses: &ingresses, admin: &admin, auth: &auth, log };
                 reload.complete(&house, &mut upstreams, &mut bridges);
-                certificates.apply(&reload.running().certificates);
             }
             () = tasks.broken() => break PANIC,
             _ = signals.terminate.recv() => break "SIGTERM",
@@ -197,6 +192,13 @@ fn look_after(
     upstreams.end_retired(router);
     upstreams.forget();
     upstreams.show_exposes();
+}
+
+/// What is read again that stands in files of its own: secrets, and certificates.
+fn look_at_files((auth, admin): (&Arc<Auth>, &Admin), reload: &mut Reload) {
+    auth.look();
+    admin.look();
+    reload.look_at_certificates();
 }
 
 /// Takes no calls and no events any more, and waits until those that were taken are where they are

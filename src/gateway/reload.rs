@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
+use super::certificates::Certificates;
 use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
 use super::wanted_headers;
@@ -37,6 +38,7 @@ pub(super) struct Reload {
     origin: Origin,
     readers: Arc<Readers>,
     watch: Watch,
+    certificates: Certificates,
     reading: Option<Reading>,
     next: Option<Next>,
     /// How many reloads have ended, and how the last one did, in a few words.
@@ -79,8 +81,9 @@ impl Reload {
     /// Nothing to do yet: `running` is what was read of `origin`.
     pub(super) fn new(running: Config, origin: Origin, readers: Readers) -> Self {
         let watch = Watch::new(origin.read_again());
+        let certificates = Certificates::new(running.certificates.clone());
         let (readers, ended) = (Arc::new(readers), Default::default());
-        Self { running, origin, readers, watch, reading: None, next: None, ended }
+        Self { running, origin, readers, watch, certificates, reading: None, next: None, ended }
     }
 
     /// How many reloads have ended, and how the last one did: for whoever supervises the process.
@@ -94,6 +97,11 @@ impl Reload {
 
     fn refuse(&mut self) {
         self.end(format!("{REFUSED}; the log says why"));
+    }
+
+    /// Looks at the certificates that the configuration in force names.
+    pub(super) fn look_at_certificates(&mut self) {
+        self.certificates.look();
     }
 
     /// The configuration in force.
@@ -248,6 +256,7 @@ impl Reload {
         ingresses.routes_changed();
         let (name, routes) = (self.origin.name(), config.routes.len());
         info!(reason, config = name, routes, "reloaded: the new routing table is in force");
+        self.certificates.apply(&config.certificates);
         self.running = config;
         self.end(format!("reloaded: calls are taken, by {routes} rows"));
     }
