@@ -16,6 +16,8 @@ use crate::route::pattern::Pattern;
 pub(super) const MOST_TOPICS: usize = 10_000;
 /// What all rings hold together, in bytes.
 pub(super) const MOST_KEPT: usize = 64 << 20;
+/// How much less they hold when they have let go of some.
+pub(super) const ROOM_MADE: usize = 1 << 20;
 
 pub(super) struct State {
     pub(super) rules: Arc<[TopicRule]>,
@@ -171,14 +173,26 @@ impl State {
         self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
     }
 
-    /// Lets go of the oldest events of whichever topic keeps most, until what is kept fits: a noisy topic
-    /// costs a quiet one nothing.
+    /// Lets go of the oldest events of those topics that keep most, until what is kept fits: a noisy topic costs a
+    /// quiet one nothing. Some more goes than has to, so that not every event looks at all topics.
     pub(super) fn make_room(&mut self) {
-        while self.kept > MOST_KEPT {
-            let rings = self.topics.values_mut().map(|topic| &mut topic.ring);
-            let largest = rings.filter(|ring| ring.bytes() > 0).max_by_key(|ring| ring.bytes());
-            let Some(ring) = largest else { return };
-            self.kept -= ring.let_go();
+        if self.kept <= MOST_KEPT {
+            return;
+        }
+        let mut sizes: Vec<_> = self.topics.values().map(|topic| topic.ring.bytes()).collect();
+        sizes.sort_unstable();
+        let (mut left, count) = (MOST_KEPT - ROOM_MADE, sizes.len());
+        let mut shares = sizes.into_iter().enumerate().map(|(place, size)| {
+            let share = left / (count - place);
+            left = left.saturating_sub(size);
+            (size, share)
+        });
+        // What each may keep at most, of those that keep more.
+        let Some((_, level)) = shares.find(|(size, share)| size > share) else { return };
+        for topic in self.topics.values_mut() {
+            while topic.ring.bytes() > level {
+                self.kept -= topic.ring.let_go();
+            }
         }
     }
 }
