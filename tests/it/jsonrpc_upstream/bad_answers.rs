@@ -200,3 +200,20 @@ async fn one_that_does_not_speak_http_2_has_run_nothing() {
         assert!(gateway.wait_until_not_ready().await.contains("does not speak HTTP/2"));
     }
 }
+
+/// Such a server reads nothing that does not begin as HTTP/2 does.
+#[tokio::test]
+async fn one_that_speaks_http_2_alone_has_run_nothing() {
+    let settings = "\0\0\0\x04\0\0\0\0\0";
+    let settings_and_goodbye = "\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
+    for word in [settings, settings_and_goodbye] {
+        let gateway = Gateway::start(&config(&curt(word, 64 << 10).await, "")).await;
+        let fault = gateway.fault("a.f", json!([1])).await;
+        assert!(fault.is("unavailable", "not_sent").message.contains("HTTP/2 alone"), "{fault:?}");
+        let line = gateway.wait_for_log(0, "an instance is out: it speaks HTTP/2 alone").await;
+        assert!(
+            line["mend"].as_str().is_some_and(|mend| mend.contains("`http2 = true`")),
+            "{line}"
+        );
+    }
+}

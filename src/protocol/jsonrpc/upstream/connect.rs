@@ -156,6 +156,15 @@ async fn attempt(
     Ok(Opened::Http1(Box::new(Http1::new(sender, driver, handle))))
 }
 
+/// HTTP/1.1 was spoken, and is not understood: what such a server reads first has to be HTTP/2, or it reads no more.
+pub(super) fn only_http2() -> Unreachable {
+    Unreachable {
+        reason: "it speaks HTTP/2 alone",
+        detail: "it has answered HTTP/1.1 with a frame of HTTP/2".to_owned(),
+        mend: Some("add `http2 = true` to the upstream's table"),
+    }
+}
+
 /// HTTP/2 was to be spoken, and is not. Nothing of a call has left.
 fn no_http2(detail: &str) -> Unreachable {
     Unreachable {

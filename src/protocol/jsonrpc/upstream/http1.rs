@@ -15,9 +15,9 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::connect::refusal;
+use super::connect::{only_http2, refusal};
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather, kept_alive, usable};
-use super::socket::{Handle, Stream};
+use super::socket::{Greeting, Handle, Stream};
 
 type Driver = Connection<TokioIo<Stream>, Full<Bytes>>;
 
@@ -93,6 +93,9 @@ impl Http1 {
     fn failure(&self, mut error: TrySendError<Outgoing>, before: u64) -> Failure {
         if let Some(refusal) = refusal(&self.handle) {
             return Failure::Refused(Box::new(refusal));
+        }
+        if !self.is_used && self.handle.greeted() == Some(Greeting::Http2) {
+            return Failure::Refused(Box::new(only_http2()));
         }
         let unsent = error.take_message().is_some() || self.handle.written() == before;
         // hyper has no name for who speaks before it is spoken to, as a broker may.

@@ -69,6 +69,11 @@ impl Handle {
         self.0.alert.get().copied()
     }
 
+    /// What the peer has said first, if it has.
+    pub(super) fn greeted(&self) -> Option<Greeting> {
+        self.0.greeting.get().copied()
+    }
+
     /// Waits for what the peer says first. Somebody has to read meanwhile.
     pub(super) async fn greeting(&self) -> Greeting {
         loop {
