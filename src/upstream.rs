@@ -181,6 +181,11 @@ pub trait Connector: Send + Sync {
         vec![self.address()]
     }
 
+    /// What a method of a service is called by that is exposed there.
+    fn exposed_as(&self, expose: &Expose, method: &str) -> String {
+        [&expose.name, ".", method].concat()
+    }
+
     /// The methods by which a call that is sent to its servers reaches a service that is exposed there, as
     /// globs; none where it does not.
     fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Vec<String> {

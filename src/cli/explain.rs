@@ -353,9 +353,9 @@ fn exposed<'a>(name: &CallName, config: &'a Config) -> Vec<Exposed<'a>> {
     let rows = config.exposes.iter().filter(|row| row.expose.service == name.service());
     let rows = rows.filter(|row| row.expose.call_name(name.method()).is_some());
     let places = rows.flat_map(|row| row.on.iter().map(|on| (on, &row.expose)));
-    let told = places.map(|(on, expose)| {
-        let own = expose.own_subject(name.method()).map(str::to_owned);
-        Exposed { on, name: own.unwrap_or_else(|| format!("{}.{}", expose.name, name.method())) }
+    let told = places.filter_map(|(on, expose)| {
+        let upstream = config.upstreams.iter().find(|upstream| upstream.name == *on)?;
+        Some(Exposed { on, name: upstream.connector.exposed_as(expose, name.method()) })
     });
     told.collect()
 }

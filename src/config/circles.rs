@@ -102,10 +102,9 @@ fn places<'a>(
         }
     }
     let there = |upstream: &'a UpstreamConfig| {
-        let shares = |on: &&UpstreamConfig| on.name == upstream.name || on.shares_with(upstream);
         let ons = upstreams.iter().filter(|on| by_broker.contains_key(on.name.as_str()));
         let mut exposed: Vec<_> = ons
-            .filter(shares)
+            .filter(|on| on.shares_with(upstream))
             .flat_map(|on| by_broker[on.name.as_str()].iter().map(move |(at, row)| (*at, *row, on)))
             .collect();
         // In the order of the file, each once.

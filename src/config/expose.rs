@@ -75,11 +75,12 @@ impl ExposeConfig {
             check_place(section, place, names);
         }
         let places = upstreams.iter().filter(|upstream| on.contains(&upstream.name));
-        for UpstreamConfig { name, connector, .. } in places {
-            for (key, message) in connector.object_to(&expose) {
+        for upstream in places {
+            let name = &upstream.name;
+            for (key, message) in upstream.connector.object_to(&expose) {
                 section.problem(key, format!("`{key}` in {}: {message}", section.title()));
             }
-            if let Some((there, row)) = taken(name, &expose, earlier, upstreams) {
+            if let Some((there, row)) = taken(upstream, &expose, earlier, upstreams) {
                 let broker = match there == name {
                     true => String::new(),
                     false => format!(", which is the same broker as `{name}`"),
@@ -92,7 +93,7 @@ impl ExposeConfig {
                     row.expose.service
                 );
                 section.problem(if section.is_set("as") { "as" } else { "service" }, message);
-            } else if let Some((subject, there, row)) = met(name, &expose, earlier, upstreams) {
+            } else if let Some((subject, there, row)) = met(upstream, &expose, earlier, upstreams) {
                 let message = format!(
                     "calls on {} would come to {} on `{name}` and to the service `{}`, as another row \
                      exposes it on `{there}`: take one of the two out",
@@ -125,31 +126,40 @@ fn check_place(section: &Section<'_>, place: &str, names: &[String]) {
     section.problem("on", format!("unknown upstream {shown} in {title}{hint}"));
 }
 
+/// The upstream that a row says, where this one is.
+fn there<'a>(
+    row: &ExposeConfig,
+    upstream: &UpstreamConfig,
+    upstreams: &'a [UpstreamConfig],
+) -> Option<&'a UpstreamConfig> {
+    let mut ons = row.on.iter().filter_map(|on| upstreams.iter().find(|other| other.name == *on));
+    ons.find(|on| on.shares_with(upstream))
+}
+
 /// The row that exposes something by that name where this upstream is, and the upstream that it says.
 fn taken<'a>(
-    upstream: &str,
+    upstream: &UpstreamConfig,
     expose: &Expose,
     earlier: &'a [ExposeConfig],
-    upstreams: &[UpstreamConfig],
+    upstreams: &'a [UpstreamConfig],
 ) -> Option<(&'a str, &'a ExposeConfig)> {
-    let is_here = |on: &&String| is_one_broker(upstream, on, upstreams);
     let mut rows = earlier.iter().filter(|row| row.expose.name == expose.name);
-    rows.find_map(|row| Some((row.on.iter().find(is_here)?.as_str(), row)))
+    rows.find_map(|row| Some((there(row, upstream, upstreams)?.name.as_str(), row)))
 }
 
 /// A subject of one row on which calls come to another one too, where this upstream is: the subject, the
 /// upstream that the other row says, and the row.
 fn met<'a>(
-    upstream: &str,
+    upstream: &UpstreamConfig,
     expose: &Expose,
     earlier: &'a [ExposeConfig],
-    upstreams: &[UpstreamConfig],
+    upstreams: &'a [UpstreamConfig],
 ) -> Option<(String, &'a str, &'a ExposeConfig)> {
     earlier.iter().filter(|row| has_subjects(&row.expose) || has_subjects(expose)).find_map(|row| {
-        let there = row.on.iter().find(|on| is_one_broker(upstream, on, upstreams))?;
-        let subject = subject_of_both(&row.expose, upstream_named(upstream, upstreams)?, expose)
-            .or_else(|| subject_of_both(expose, upstream_named(there, upstreams)?, &row.expose))?;
-        Some((subject, there.as_str(), row))
+        let there = there(row, upstream, upstreams)?;
+        let subject = subject_of_both(&row.expose, upstream, expose)
+            .or_else(|| subject_of_both(expose, there, &row.expose))?;
+        Some((subject, there.name.as_str(), row))
     })
 }
 
@@ -166,14 +176,4 @@ fn subject_of_both(own: &Expose, there: &UpstreamConfig, other: &Expose) -> Opti
         reached.iter().any(|method| other.call_name(method).is_some())
     });
     both.map(|(_, subject)| subject.clone())
-}
-
-fn is_one_broker(upstream: &str, other: &str, upstreams: &[UpstreamConfig]) -> bool {
-    let named = |name| upstream_named(name, upstreams);
-    let shared = || Some(named(upstream)?.shares_with(named(other)?));
-    upstream == other || shared().unwrap_or(false)
-}
-
-fn upstream_named<'a>(name: &str, upstreams: &'a [UpstreamConfig]) -> Option<&'a UpstreamConfig> {
-    upstreams.iter().find(|other| other.name == name)
 }

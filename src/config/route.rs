@@ -52,8 +52,9 @@ impl UpstreamConfig {
     /// Whether both are on one broker, by whatever names it is called.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
         let sites = other.connector.sites();
-        self.connector.protocol() == other.connector.protocol()
-            && self.connector.sites().iter().any(|site| sites.contains(site))
+        let is_alike = self.connector.protocol() == other.connector.protocol();
+        self.name == other.name
+            || (is_alike && self.connector.sites().iter().any(|site| sites.contains(site)))
     }
 
     /// Reads the table; `None` where its protocol is not known.

@@ -163,6 +163,12 @@ service = "mailer"
 on = ["rabbit"]
 as = "post"
 methods = ["send"]
+[[expose]]
+service = "orders"
+on = ["nats"]
+dialect = "nest"
+methods = ["list"]
+subjects = { sum = '{ "cmd": "sum" }' }
 "#;
 
 async fn configured(arguments: &[&str]) -> (i32, String, String) {
@@ -198,6 +204,12 @@ async fn explain_tells_where_a_service_is_exposed() {
     let (_, out, _) = configured(&["explain", "--json", "mailer.list", "to=a"]).await;
     let told: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(told.get("exposed"), None, "{out}");
+    // As its clients write the pattern.
+    for (method, name) in [("list", "orders.list"), ("sum", r#"{"cmd":"sum"}"#)] {
+        let (_, out, _) = configured(&["explain", "--json", &format!("orders.{method}")]).await;
+        let told: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(told["exposed"], json!([{"on": "nats", "name": name}]), "{out}");
+    }
 }
 
 #[tokio::test]

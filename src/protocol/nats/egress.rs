@@ -94,6 +94,10 @@ impl Connector for NatsConnector {
         settings.servers.iter().map(site).collect()
     }
 
+    fn exposed_as(&self, expose: &Expose, method: &str) -> String {
+        expose::called(&self.0, expose, method)
+    }
+
     fn takes(&self, expose: &Expose, sent: &Sent<'_>) -> Vec<String> {
         expose::takes(&self.0, expose, sent)
     }

@@ -182,6 +182,11 @@ fn dialect(settings: &Settings, expose: &Expose) -> Dialect {
     expose.dialect.as_deref().and_then(Dialect::of).unwrap_or(settings.dialect)
 }
 
+/// The subject by which a method of a service is called that is exposed here.
+pub(super) fn called(settings: &Settings, expose: &Expose, method: &str) -> String {
+    wire::endpoint(dialect(settings, expose), expose, method)
+}
+
 /// The methods by which a call reaches a service that is exposed here.
 pub(super) fn takes(settings: &Settings, expose: &Expose, sent: &Sent<'_>) -> Vec<String> {
     let dialect = dialect(settings, expose);
