@@ -107,6 +107,15 @@ impl Amiss {
     }
 }
 
+/// What a look at the addresses of events finds.
+#[derive(Debug, Default)]
+pub struct EventsLook {
+    /// What keeps events from coming and going.
+    pub amiss: Vec<Amiss>,
+    /// Other addresses there by which what comes from one comes too, or a part of it: those of what a stream keeps.
+    pub also_at: Vec<(usize, String)>,
+}
+
 /// What a call is called where a row sends it. A method may be a glob.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
@@ -246,8 +255,8 @@ pub trait Connector: Send + Sync {
         &'a self,
         _ways: &'a [Way<'a>],
         _tasks: &'a Tasks,
-    ) -> BoxFuture<'a, Vec<Amiss>> {
-        Box::pin(std::future::ready(Vec::new()))
+    ) -> BoxFuture<'a, EventsLook> {
+        Box::pin(std::future::ready(EventsLook::default()))
     }
 
     /// Starts the connection's supervisor in `tasks`, and gives what it is to be used for. Returns

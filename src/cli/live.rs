@@ -4,13 +4,14 @@ use anyhow::Context as _;
 use futures_util::future::{join_all, join3};
 
 use crate::config::problem::{Problem, Severity};
+use crate::config::twice::{self, Brings};
 use crate::config::{Config, Loaded, UpstreamConfig};
 use crate::event_port::Way;
 use crate::route::Rule;
 use crate::route::bridge::{Bridge, Topic};
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
-use crate::upstream::Amiss;
+use crate::upstream::{Amiss, EventsLook};
 
 /// What something is that is amiss.
 struct Found {
@@ -29,6 +30,8 @@ struct EventRow<'a> {
     /// What row it is, and which address of it.
     about: String,
     way: Way<'a>,
+    /// The row, where events come from that address.
+    brings: Option<Brings>,
 }
 
 /// Looks at all upstreams, side by side. What is amiss comes in the order of the rows, after what
@@ -89,11 +92,24 @@ async fn of_upstream(upstream: &UpstreamConfig, config: &Config, tasks: &Tasks) 
         let about = format!("[[expose]] #{} \"{}\"", row + 1, expose.service);
         found(amiss, (2, row), format!("expose[{row}]"), about)
     });
+    let EventsLook { amiss: of_events, also_at } = of_events;
     let of_events = of_events.into_iter().map(|amiss| {
         let Some(row) = amiss.row.and_then(|row| events.get(row)) else { return whole(amiss) };
         found(amiss, row.order, row.path.clone(), row.about.clone())
     });
-    of_rows.chain(of_exposes).chain(of_events).collect()
+    let also_at: Vec<_> = also_at
+        .into_iter()
+        .filter_map(|(row, address)| Some((events.get(row)?.brings?, address)))
+        .collect();
+    let twice = twice::as_brokers_show(&config.bridges, &config.topics, &also_at).into_iter();
+    let twice = twice.map(|(row, message)| {
+        let (order, path) = match row {
+            Brings::Bridge(number) => ((3, number), format!("bridges[{number}]")),
+            Brings::Topic(number) => ((4, number), format!("topics[{number}]")),
+        };
+        Found { order, path, severity: Severity::Warning, message }
+    });
+    of_rows.chain(of_exposes).chain(of_events).chain(twice).collect()
 }
 
 /// The addresses there that rows take events from and send them to.
@@ -104,18 +120,21 @@ fn event_rows<'a>(upstream: &str, bridges: &'a [Bridge], topics: &'a [Topic]) ->
         let about = format!("[[bridges]] #{} \"{from}\"", index + 1);
         if from.upstream == upstream {
             let (path, about) = (path.clone(), about.clone());
-            rows.push(EventRow { order, path, about, way: Way::From(&from.address) });
+            let (way, brings) = (Way::From(&from.address), Some(Brings::Bridge(index)));
+            rows.push(EventRow { order, path, about, way, brings });
         }
         for place in to.iter().chain(dead_letter).filter(|place| place.upstream == upstream) {
             let (path, about) = (path.clone(), format!("{about}: `{place}`"));
-            rows.push(EventRow { order, path, about, way: Way::To(&place.address) });
+            let way = Way::To(&place.address);
+            rows.push(EventRow { order, path, about, way, brings: None });
         }
     }
     for (index, Topic { pattern, from, .. }) in topics.iter().enumerate() {
         let Some(from) = from.as_ref().filter(|from| from.upstream == upstream) else { continue };
         let about = format!("[[topics]] #{} \"{pattern}\": `{from}`", index + 1);
         let path = format!("topics[{index}]");
-        rows.push(EventRow { order: (4, index), path, about, way: Way::From(&from.address) });
+        let (way, brings) = (Way::From(&from.address), Some(Brings::Topic(index)));
+        rows.push(EventRow { order: (4, index), path, about, way, brings });
     }
     rows
 }

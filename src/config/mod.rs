@@ -28,7 +28,7 @@ pub mod socket;
 mod source;
 #[cfg(test)]
 mod tests;
-mod twice;
+pub mod twice;
 pub mod url;
 mod validate;
 mod value;

@@ -115,6 +115,62 @@ pub(super) fn check(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
     }
 }
 
+/// A row that brings events, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brings {
+    /// A `[[bridges]]` row.
+    Bridge(usize),
+    /// A `[[topics]]` row.
+    Topic(usize),
+}
+
+/// Rows that bring events twice, as running brokers show: `also_at` are other addresses by which what comes from
+/// a row's comes too. The row that is told of, and what.
+pub fn as_brokers_show(
+    bridges: &[Bridge],
+    topics: &[Topic],
+    also_at: &[(Brings, String)],
+) -> Vec<(Brings, String)> {
+    let mut told = Vec::new();
+    for (row, address) in also_at {
+        let as_from = |from: &Place| Place { address: address.clone(), ..from.clone() };
+        match *row {
+            Brings::Bridge(number) => {
+                let Some(bridge) = bridges.get(number) else { continue };
+                let alike = Bridge { from: as_from(&bridge.from), ..bridge.clone() };
+                for (other, with) in
+                    bridges.iter().enumerate().filter(|(other, _)| *other != number)
+                {
+                    let to = common(&alike, with);
+                    told.extend(to.map(|to| (*row, kept_too(both(number, other), &with.from, to))));
+                }
+                for (other, with) in topics.iter().enumerate() {
+                    let to = shown(&alike, with, &topics[..other]).zip(with.from.as_ref());
+                    let rows = format!("[[bridges]] #{} and [[topics]] #{}", number + 1, other + 1);
+                    told.extend(to.map(|(to, from)| (*row, kept_too(rows, from, to))));
+                }
+            }
+            Brings::Topic(number) => {
+                let Some(topic) = topics.get(number) else { continue };
+                let alike = Topic { from: topic.from.as_ref().map(as_from), ..topic.clone() };
+                for (other, with) in bridges.iter().enumerate() {
+                    let to = shown(with, &alike, &topics[..number]);
+                    let rows = format!("[[bridges]] #{} and [[topics]] #{}", other + 1, number + 1);
+                    told.extend(to.map(|to| (*row, kept_too(rows, &with.from, to))));
+                }
+            }
+        }
+    }
+    told
+}
+
+fn kept_too(rows: String, from: &Place, to: &Place) -> String {
+    format!(
+        "{rows} bring some events to `{to}` twice: what comes from `{from}` is kept by the stream, and comes out of it \
+         too: let one of them leave out what the other brings"
+    )
+}
+
 fn both(one: usize, other: usize) -> String {
     match one == other {
         true => format!("[[bridges]] #{}", one + 1),

@@ -33,7 +33,7 @@ use crate::route::expose::Expose;
 use crate::tasks::{self, Tasks};
 use crate::token::random_uuid;
 use crate::units::format_duration;
-use crate::upstream::{Amiss, Connected, Connector, Envelope, Readiness, Upstream};
+use crate::upstream::{Amiss, Connected, Connector, Envelope, EventsLook, Readiness, Upstream};
 
 /// How many replies of an upstream are unpacked at once.
 const UNPACKERS: usize = 2;
@@ -140,8 +140,11 @@ impl Connector for NamekoConnector {
         &'a self,
         ways: &'a [Way<'a>],
         _tasks: &'a Tasks,
-    ) -> BoxFuture<'a, Vec<Amiss>> {
-        Box::pin(look::look_at_events(&self.0, ways))
+    ) -> BoxFuture<'a, EventsLook> {
+        Box::pin(async move {
+            let amiss = look::look_at_events(&self.0, ways).await;
+            EventsLook { amiss, ..EventsLook::default() }
+        })
     }
 
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {

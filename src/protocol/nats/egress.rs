@@ -28,7 +28,7 @@ use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
-use crate::upstream::{self, Amiss, Connected, Connector, Readiness, Sent, Upstream};
+use crate::upstream::{self, Amiss, Connected, Connector, EventsLook, Readiness, Sent, Upstream};
 
 /// The settings of a NATS upstream, ready to connect.
 pub(super) struct NatsConnector(Arc<Settings>);
@@ -150,7 +150,7 @@ impl Connector for NatsConnector {
         &'a self,
         ways: &'a [Way<'a>],
         tasks: &'a Tasks,
-    ) -> BoxFuture<'a, Vec<Amiss>> {
+    ) -> BoxFuture<'a, EventsLook> {
         Box::pin(look::look_at_events(&self.0, ways, tasks))
     }
 

@@ -24,7 +24,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
-use crate::upstream::Amiss;
+use crate::upstream::{Amiss, EventsLook};
 
 /// How long the first instance of a service has to answer, and how long each further one after that.
 const FIRST: Duration = Duration::from_secs(2);
@@ -100,27 +100,33 @@ pub(super) async fn look_at_events(
     settings: &Arc<Settings>,
     ways: &[Way<'_>],
     tasks: &Tasks,
-) -> Vec<Amiss> {
+) -> EventsLook {
     if ways.is_empty() {
-        return Vec::new();
+        return EventsLook::default();
     }
     let probes = events::probes(events::subjects(ways));
-    let Some(looking) = connect_any(settings, &probes, tasks).await else { return Vec::new() };
+    let Some(looking) = connect_any(settings, &probes, tasks).await else {
+        return EventsLook::default();
+    };
     let denied = looking.denied().await;
-    let mut amiss = events::look(looking.generation(), ways).await;
+    let mut found = events::look(looking.generation(), ways).await;
     for (row, way) in ways.iter().enumerate() {
         let subject = events::subjects(std::slice::from_ref(way)).next();
-        amiss.extend(subject.and_then(|subject| denial(row, subject, &denied)));
+        found.amiss.extend(subject.and_then(|subject| denial(row, subject, &denied)));
     }
-    amiss
+    found
 }
 
-/// What is wrong with a row where the server does not let Genkan's user subscribe to a subject.
+/// What is wrong with a row where the server does not let Genkan's user subscribe to a subject. Nobody looks as a member
+/// of a queue group: the server would hand it what is others'.
 fn denial(row: usize, subject: &str, denied: &[String]) -> Option<Amiss> {
     let is_denied = denied.iter().any(|denied| denied == subject);
     is_denied.then(|| {
         let what =
-            format!("NATS does not permit to subscribe to `{subject}`: allow it for Genkan's user");
+            format!(
+                "NATS does not permit to subscribe to `{subject}`: allow it for Genkan's user (what is permitted with a \
+                 queue group alone is not seen by this look, which joins none)"
+            );
         Amiss::error_of_row(row, &what)
     })
 }

@@ -208,3 +208,53 @@ async fn a_nats_without_streams() {
     assert_eq!((status, problems.len()), (1, 1), "{problems:#?}");
     tells(&problems, "error", &["[[bridges]] #1 \"bus:stream/ORDERS\"", "no JetStream", "(-js)"]);
 }
+
+#[tokio::test]
+async fn what_a_stream_keeps_of_what_another_row_takes_comes_twice() {
+    let nats = Nats::with_streams();
+    let client = nats.client().await;
+    let config = json!({"name": "ORDERS", "subjects": ["orders.>"], "storage": "memory",
+        "retention": "limits", "num_replicas": 1});
+    stream(&client, config).await;
+    let toml = format!(
+        "{}\n{}",
+        nats.upstream("bus", "plain"),
+        r#"
+        [[bridges]]
+        from = "bus:orders.*"
+        to = ["web:seen.$1"]
+
+        [[bridges]]
+        from = "bus:stream/ORDERS/orders.*"
+        to = ["web:seen.$1"]
+
+        [[bridges]]
+        from = "bus:stream/ORDERS"
+        to = ["web:all"]
+
+        [[bridges]]
+        from = "bus:orders.sold"
+        to = ["web:all", "web:orders.sold"]
+
+        [[bridges]]
+        from = "bus:stock.sold"
+        to = ["web:all"]
+
+        [[topics]]
+        match = "orders.*"
+        from = "bus:stream/ORDERS"
+
+        [[topics]]
+        match = "*"
+        "#
+    );
+    let (status, problems) = check(&toml).await;
+    for rows in [
+        "[[bridges]] #2 and #1 bring some events to `web:seen.$1` twice: what comes from `bus:orders.*` is kept",
+        "[[bridges]] #3 and #4 bring some events to `web:all` twice",
+        "[[bridges]] #4 and [[topics]] #1 bring some events to `web:orders.sold` twice",
+    ] {
+        tells(&problems, "warning", &[rows]);
+    }
+    assert_eq!((status, problems.len()), (0, 3), "{problems:#?}");
+}

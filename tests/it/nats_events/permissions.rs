@@ -41,7 +41,11 @@ async fn what_is_denied_is_told_everywhere_and_taken_up_when_it_is_permitted() {
     let (status, problems) = check(&toml).await;
     assert_eq!(status, 1, "{problems:#?}");
     for row in ["[[topics]] #1 \"deny.*\"", "[[bridges]] #1 \"bus:deny.*\""] {
-        tells(&problems, "error", &[row, "does not permit to subscribe to `deny.*`"]);
+        tells(
+            &problems,
+            "error",
+            &[row, "does not permit to subscribe to `deny.*`", "queue group alone"],
+        );
     }
     assert_eq!(problems.len(), 2, "{problems:#?}");
     // The permission is given while it runs.

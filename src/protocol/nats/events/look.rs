@@ -12,7 +12,7 @@ use super::super::wire::{self, ApiFailure, Flaw, ShownStream};
 use super::address::{Place, Stream};
 use crate::event::Delivery;
 use crate::event_port::{Source, Taker, Way};
-use crate::upstream::Amiss;
+use crate::upstream::{Amiss, EventsLook};
 
 /// What is subscribed to, to see whether that is permitted: what comes meanwhile is a copy, which nobody gets.
 pub(in super::super) fn probes<'a>(subjects: impl Iterator<Item = &'a str>) -> Vec<Source> {
@@ -55,8 +55,8 @@ pub(in super::super) fn subjects<'a>(ways: &'a [Way<'_>]) -> impl Iterator<Item 
 }
 
 /// Looks at the streams that addresses name. Who publishes or subscribes to a subject, the server tells nobody.
-pub(in super::super) async fn look(generation: &Generation, ways: &[Way<'_>]) -> Vec<Amiss> {
-    let mut amiss = Vec::new();
+pub(in super::super) async fn look(generation: &Generation, ways: &[Way<'_>]) -> EventsLook {
+    let EventsLook { mut amiss, mut also_at } = EventsLook::default();
     let mut known = HashMap::new();
     for (row, way) in ways.iter().enumerate() {
         let (Way::From(address) | Way::To(address)) = way;
@@ -70,19 +70,23 @@ pub(in super::super) async fn look(generation: &Generation, ways: &[Way<'_>]) ->
             Err(Unanswered::Silent) => {
                 amiss.push(Amiss::of_row(row, "JetStream does not answer: is it still starting?"));
                 // Nor would it answer the next question.
-                return amiss;
+                return EventsLook { amiss, also_at };
             }
             // Events may come and go all the same.
             Err(Unanswered::Denied) => continue,
         };
         let flaw = match shown {
-            Ok(shown) if matches!(way, Way::From(_)) => shown.flaw_of_source(subject),
+            Ok(shown) if matches!(way, Way::From(_)) => {
+                let kept = shown.subjects_under(subject).into_iter();
+                also_at.extend(kept.map(|subject| (row, subject)));
+                shown.flaw_of_source(subject)
+            }
             Ok(shown) => shown.flaw_of_target(subject),
             Err(failure) => Some(failed(name, failure)),
         };
         amiss.extend(flaw.map(|Flaw { what, lasts }| Amiss { row: Some(row), lasts, what }));
     }
-    amiss
+    EventsLook { amiss, also_at }
 }
 
 /// Why a stream cannot be seen.

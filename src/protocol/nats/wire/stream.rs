@@ -86,6 +86,16 @@ impl ShownStream {
             .then(|| met.take(NAMED).map(String::as_str).collect())
     }
 
+    /// The subjects of what it keeps under one: that, or where it is none all that it takes.
+    pub(in crate::protocol::nats) fn subjects_under(&self, subject: &str) -> Vec<String> {
+        let subjects = &self.config.subjects;
+        match subject {
+            "" => subjects.clone(),
+            _ if subjects.iter().any(|taken| meets(taken, subject)) => vec![subject.to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
     /// Why nothing comes out of it under a subject, which may have wildcards; all subjects where that is empty.
     pub(in crate::protocol::nats) fn flaw_of_source(&self, subject: &str) -> Option<Flaw> {
         let Config { name, subjects, mirror, sources, subject_transform, .. } = &self.config;
