@@ -18,6 +18,7 @@ async fn module(gateway: &Gateway, id: &str) -> Peer {
 #[tokio::test]
 async fn what_wildcards_match_is_a_part_of_the_targets_name() {
     let bridges = "[[bridges]]\nfrom = \"hub:shop.*\"\nto = [\"hub:ledger.$1\", \"web:seen.$1\"]\n\
+                   [[bridges]]\nfrom = \"hub:shop.*\"\nto = [\"web:seen.all\"]\n\
                    [[topics]]\nmatch = \"seen.*\"\n";
     let gateway = Gateway::start(&format!("{HUB}{bridges}")).await;
     let (mut shop, mut ledger) = (module(&gateway, "shop").await, module(&gateway, "reader").await);
@@ -28,6 +29,12 @@ async fn what_wildcards_match_is_a_part_of_the_targets_name() {
     let hook = ledger.receive().await;
     assert_eq!((&hook["hook"], &hook["data"]), (&json!("ledger.sold"), &json!({"n": 1})));
     assert_eq!(listener.event().await.data["data"], json!({"n": 1}));
+    // Those of one source are told apart by their targets.
+    for to in ["hub:ledger.$1,web:seen.$1", "web:seen.all"] {
+        let of_one = [("bridge", "hub:shop.*"), ("to", to), ("outcome", "delivered")];
+        gateway.wait_for_metric("genkan_events_total", &of_one, 1.0).await;
+        assert_eq!(gateway.metric("genkan_events_total", &of_one).await, 1.0, "{to}");
+    }
 }
 
 #[tokio::test]
