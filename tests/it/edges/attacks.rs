@@ -19,26 +19,52 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-type Begin = for<'a> fn(&'a str, usize, &'a mut JoinSet<()>) -> BoxFuture<'a, ()>;
+type Attackers = JoinSet<()>;
+
+/// How so many clients of a kind begin.
+enum Begin {
+    AtOnce(fn(&str, usize, &mut Attackers)),
+    /// One after the other.
+    InTurn(for<'a> fn(&'a str, usize, &'a mut Attackers) -> BoxFuture<'a, ()>),
+}
+
+use Begin::{AtOnce, InTurn};
 
 /// A kind of client.
 pub struct Attack {
     pub name: &'static str,
     /// How many there are at most.
     pub most: usize,
+    begin: Begin,
+}
+
+impl Attack {
     /// Begins with so many of them.
-    pub begin: Begin,
+    pub async fn begin(&self, address: &str, clients: usize, attackers: &mut Attackers) {
+        match self.begin {
+            AtOnce(begin) => begin(address, clients, attackers),
+            InTurn(begin) => begin(address, clients, attackers).await,
+        }
+    }
 }
 
 pub const ATTACKS: [Attack; 8] = [
-    Attack { name: "slow heads, a byte each half second", most: 1_000, begin: slow_heads },
-    Attack { name: "slow bodies, a byte each half second", most: 1_000, begin: slow_bodies },
-    Attack { name: "readers that read nothing", most: 200, begin: deaf_readers },
-    Attack { name: "idle connections, after a call each", most: 9_000, begin: idle },
-    Attack { name: "HTTP/2 streams, reset at once", most: 4, begin: resets },
-    Attack { name: "HTTP/2 heads without an end (CONTINUATION)", most: 4, begin: continuations },
-    Attack { name: "requests of two lengths", most: 4, begin: smugglers },
-    Attack { name: "JSON that nests 500,000 deep", most: 4, begin: bombs },
+    Attack { name: "slow heads, a byte each half second", most: 1_000, begin: AtOnce(slow_heads) },
+    Attack {
+        name: "slow bodies, a byte each half second",
+        most: 1_000,
+        begin: AtOnce(slow_bodies),
+    },
+    Attack { name: "readers that read nothing", most: 200, begin: AtOnce(deaf_readers) },
+    Attack { name: "idle connections, after a call each", most: 9_000, begin: InTurn(idle) },
+    Attack { name: "HTTP/2 streams, reset at once", most: 4, begin: AtOnce(resets) },
+    Attack {
+        name: "HTTP/2 heads without an end (CONTINUATION)",
+        most: 4,
+        begin: AtOnce(continuations),
+    },
+    Attack { name: "requests of two lengths", most: 4, begin: AtOnce(smugglers) },
+    Attack { name: "JSON that nests 500,000 deep", most: 4, begin: AtOnce(bombs) },
 ];
 
 fn post(body: &[u8]) -> Vec<u8> {
@@ -46,7 +72,7 @@ fn post(body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends the beginning of a request, and then bytes of it.
-fn slowly(address: &str, clients: usize, begins: Vec<u8>, attackers: &mut JoinSet<()>) {
+fn slowly(address: &str, clients: usize, begins: Vec<u8>, attackers: &mut Attackers) {
     for _ in 0..clients {
         let (address, begins) = (address.to_owned(), begins.clone());
         attackers.spawn(async move {
@@ -62,32 +88,18 @@ fn slowly(address: &str, clients: usize, begins: Vec<u8>, attackers: &mut JoinSe
     }
 }
 
-fn slow_heads<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn slow_heads(address: &str, clients: usize, attackers: &mut Attackers) {
     slowly(address, clients, b"POST /api HTTP/1.1\r\nHost: localhost\r\nX: ".into(), attackers);
-    Box::pin(std::future::ready(()))
 }
 
-fn slow_bodies<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn slow_bodies(address: &str, clients: usize, attackers: &mut Attackers) {
     let headers = [("Content-Type", "application/json"), ("Content-Length", "900000")];
     let head = headers.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let begins = format!("POST /api HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
     slowly(address, clients, begins.into_bytes(), attackers);
-    Box::pin(std::future::ready(()))
 }
 
-fn deaf_readers<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn deaf_readers(address: &str, clients: usize, attackers: &mut Attackers) {
     for _ in 0..clients {
         let address = address.to_owned();
         attackers.spawn(async move {
@@ -97,10 +109,9 @@ fn deaf_readers<'a>(
             std::future::pending::<()>().await;
         });
     }
-    Box::pin(std::future::ready(()))
 }
 
-fn idle<'a>(address: &'a str, clients: usize, attackers: &'a mut JoinSet<()>) -> BoxFuture<'a, ()> {
+fn idle<'a>(address: &'a str, clients: usize, attackers: &'a mut Attackers) -> BoxFuture<'a, ()> {
     Box::pin(async move {
         let mut held = Vec::new();
         for _ in 0..clients {
@@ -119,12 +130,7 @@ fn idle<'a>(address: &'a str, clients: usize, attackers: &'a mut JoinSet<()>) ->
 }
 
 /// Over HTTP/2, whatever comes back is read and thrown away; who is hung up on comes again.
-fn over_http2(
-    address: &str,
-    clients: usize,
-    attackers: &mut JoinSet<()>,
-    turn: fn(u32) -> Vec<u8>,
-) {
+fn over_http2(address: &str, clients: usize, attackers: &mut Attackers, turn: fn(u32) -> Vec<u8>) {
     for _ in 0..clients {
         let address = address.to_owned();
         attackers.spawn(async move {
@@ -149,11 +155,7 @@ fn over_http2(
     }
 }
 
-fn resets<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn resets(address: &str, clients: usize, attackers: &mut Attackers) {
     over_http2(address, clients, attackers, |number| {
         let opened = |nth: u32| {
             let stream = 1 + 2 * (number * 50 + nth);
@@ -161,28 +163,18 @@ fn resets<'a>(
         };
         (0..50).flat_map(opened).collect()
     });
-    Box::pin(std::future::ready(()))
 }
 
-fn continuations<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn continuations(address: &str, clients: usize, attackers: &mut Attackers) {
     over_http2(address, clients, attackers, |number| {
         // A field that is not indexed, of 4,000 bytes.
         let field = [&[0x00, 0x01, b'x', 0x7f, 0xa1, 0x1e][..], &[b'a'; 4_000]].concat();
         let kind = if number == 0 { HEADERS } else { CONTINUATION };
         frame(kind, 0, 1, &field).repeat(if number == 0 { 1 } else { 10 })
     });
-    Box::pin(std::future::ready(()))
 }
 
-fn smugglers<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn smugglers(address: &str, clients: usize, attackers: &mut Attackers) {
     const SHAPES: [&str; 5] = [
         "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
         "Content-Length: 4\r\nContent-Length: 5\r\n\r\n[1]  ",
@@ -204,14 +196,9 @@ fn smugglers<'a>(
             }
         });
     }
-    Box::pin(std::future::ready(()))
 }
 
-fn bombs<'a>(
-    address: &'a str,
-    clients: usize,
-    attackers: &'a mut JoinSet<()>,
-) -> BoxFuture<'a, ()> {
+fn bombs(address: &str, clients: usize, attackers: &mut Attackers) {
     for _ in 0..clients {
         let address = address.to_owned();
         attackers.spawn(async move {
@@ -224,5 +211,4 @@ fn bombs<'a>(
             }
         });
     }
-    Box::pin(std::future::ready(()))
 }

@@ -75,7 +75,7 @@ async fn watch(gateway: &Gateway, attack: Option<&Attack>, form: Form) -> Seen {
     let mut attackers = tokio::task::JoinSet::new();
     let clients = attack.map_or(0, |attack| attack.most.min(form.clients));
     if let Some(attack) = attack {
-        (attack.begin)(&gateway.http, clients, &mut attackers).await;
+        attack.begin(&gateway.http, clients, &mut attackers).await;
     }
     let neighbours = (0..NEIGHBOURS).map(|_| neighbour(gateway, form.time));
     let mut times = futures_util::future::join_all(neighbours).await.concat();
