@@ -60,7 +60,8 @@ async fn a_call_is_what_nameko_expects_and_its_result_comes_back_untouched() {
     assert!((1..=PATIENCE.as_millis() as u64).contains(&left), "{left}");
     let headers = properties.headers().as_ref().unwrap().inner();
     assert!(matches!(headers.get("nameko.call_id_stack"), Some(AMQPValue::FieldArray(_))));
-    assert!(matches!(headers.get("nameko.deadline"), Some(AMQPValue::LongLongInt(_))));
+    // What Nameko up to 2.8 hands on with its own calls: its amqp cannot write a long again.
+    assert!(matches!(headers.get("nameko.deadline"), Some(AMQPValue::Double(_))));
     assert_eq!(headers.get("traceparent"), headers.get("nameko.traceparent"));
     assert_eq!(world.linked.metric("genkan_upstream_up"), 1.0);
 }
