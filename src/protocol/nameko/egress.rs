@@ -60,7 +60,8 @@ impl Connector for NamekoConnector {
 
     fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
         let routing_key = check(request).map_err(|unsendable| unsendable.fault)?;
-        let properties = wire::call_properties(request, "(unique)", "(this gateway's)");
+        let (id, reply_to) = ("(unique)", "(this gateway's)");
+        let properties = wire::call_properties(request, id, reply_to, self.0.expiration);
         let text = |value: &Option<ShortString>| value.as_ref().map(ShortString::to_string);
         let mut address =
             vec![("exchange", self.0.exchange.clone()), ("routing key", routing_key.to_string())];
@@ -160,6 +161,7 @@ impl Connector for NamekoConnector {
         let upstream = Arc::new(NamekoUpstream {
             link,
             metrics,
+            expiration: self.0.expiration,
             rules: Rules { keep_tagged: self.0.keep_tagged, largest: self.0.max_reply },
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             unheard: random_uuid(),
@@ -182,6 +184,8 @@ fn check(request: &Request<'_>) -> Result<ShortString, Unsendable> {
 struct NamekoUpstream {
     link: Arc<Link>,
     metrics: UpstreamMetrics,
+    /// Whether calls expire in their service's queue.
+    expiration: bool,
     rules: Rules,
     /// How many replies can be unpacked at once.
     unpackers: Arc<Semaphore>,
@@ -203,7 +207,8 @@ impl Upstream for NamekoUpstream {
             let wants = missing.clone().map_or(Wants::Reply, Wants::ReplyOfMissing);
             let answer = calls
                 .send(request, routing_key, wants, |correlation_id| {
-                    wire::call_properties(request, correlation_id, &calls.reply_key)
+                    let reply_key = &calls.reply_key;
+                    wire::call_properties(request, correlation_id, reply_key, self.expiration)
                 })
                 .await;
             match answer {

@@ -67,6 +67,21 @@ async fn a_call_is_what_nameko_expects_and_its_result_comes_back_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_does_not_expire_where_its_service_would_die_of_that() {
+    // nameko-amqp-retry publishes a call's properties again, beside an expiration of its own.
+    let world = World::new(RabbitMq::shared(), "expiration = false").await;
+    let service = Service::start(&world, |request| {
+        let expires = request.properties.expiration().is_some();
+        let headers = request.properties.headers().as_ref().unwrap().inner();
+        let deadline = headers.contains_key("nameko.deadline");
+        Answer::body(format!(r#"{{"result": [{expires}, {deadline}], "error": null}}"#))
+    })
+    .await;
+    let reply = world.call(&service.name, "create", array("[]")).await.unwrap();
+    assert_eq!(reply.payload.as_str(), "[false, true]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_half_of_them_unroutable_and_none_confused() {
     let world = World::new(RabbitMq::shared(), "").await;
     let service = Service::start(&world, echo).await;

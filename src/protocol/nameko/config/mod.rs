@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub(super) max_request: usize,
     /// How many calls of an exposed service are taken at once, where its row does not say.
     pub(super) prefetch: u16,
+    /// Whether calls expire in their service's queue with their deadline.
+    pub(super) expiration: bool,
     /// Whether credentials of calls to exposed services travel on.
     pub(super) forward_authorization: bool,
     /// Whether who they say calls is believed.
@@ -155,6 +157,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
         max_reply: section.size("max_reply", MAX_REPLY),
         max_request: section.size("max_request", MAX_REQUEST),
         prefetch: u16::try_from(section.count("prefetch", PREFETCH, 1, 10_000)).unwrap_or(u16::MAX),
+        expiration: section.flag("expiration", true),
         forward_authorization: section.flag("forward_authorization", false),
         trust_context: section.flag("trust_context", false),
         file,

@@ -17,7 +17,7 @@ pub(in super::super) fn check_headers(
         return Ok(());
     }
     let id = "00000000-0000-0000-0000-000000000000";
-    let size = header_frame(&call_properties(request, id, id));
+    let size = header_frame(&call_properties(request, id, id, true));
     if size <= frame_max {
         return Ok(());
     }
@@ -120,7 +120,7 @@ mod tests {
             let name = ("orders", "create");
             let request = Request::new(name, &Params::None, &context, deadline);
             let id = "00000000-0000-0000-0000-000000000000";
-            let size = header_size(&call_properties(&request, id, id));
+            let size = header_size(&call_properties(&request, id, id, true));
             let bound = longest_header(&context);
             assert!(size <= bound, "{size} {bound}");
             assert!(check_headers(&request, size + FRAME).is_ok());

@@ -98,22 +98,26 @@ pub(in super::super) fn body(params: &Params) -> Vec<u8> {
     [before.as_bytes(), payload, after.as_bytes()].concat()
 }
 
-/// A call's properties. `reply_to` is a routing key, not a queue's name.
+/// A call's properties. `reply_to` is a routing key, not a queue's name; `expires` says whether it expires
+/// in its service's queue.
 pub(in super::super) fn call_properties(
     request: &Request<'_>,
     correlation_id: &str,
     reply_to: &str,
+    expires: bool,
 ) -> BasicProperties {
-    let remaining = u64::try_from(request.deadline.remaining().as_millis()).unwrap_or(u64::MAX);
     let mut headers = headers(request.context, correlation_id);
     // Absolute, because Nameko hands it on to nested calls as it is; a message that a worker
     // has prefetched does not expire any more, so a service can look at this. A double, exact in
     // milliseconds: the amqp of Nameko up to 2.8 reads a long, and dies of handing it on.
     let deadline = AMQPValue::Double(request.deadline.unix_millis() as f64);
     headers.insert(context_key!("deadline").into(), deadline);
-    properties(headers, correlation_id, reply_to)
-        .with_delivery_mode(TRANSIENT)
-        .with_expiration(ShortString::from(itoa::Buffer::new().format(remaining.max(1))))
+    let properties = properties(headers, correlation_id, reply_to).with_delivery_mode(TRANSIENT);
+    if !expires {
+        return properties;
+    }
+    let remaining = u64::try_from(request.deadline.remaining().as_millis()).unwrap_or(u64::MAX);
+    properties.with_expiration(ShortString::from(itoa::Buffer::new().format(remaining.max(1))))
 }
 
 /// A notification's properties: it waits for its service, however long, and its reply goes to
@@ -384,7 +388,7 @@ mod tests {
         let context = context();
         let deadline = Deadline::after(Instant::now(), Duration::from_millis(800));
         let request = Request::new(("orders", "create"), &Params::None, &context, deadline);
-        let call = call_properties(&request, "c-1", "r-1");
+        let call = call_properties(&request, "c-1", "r-1", true);
         assert_eq!(call.content_type().as_ref().unwrap().as_str(), "application/json");
         assert_eq!(call.content_encoding().as_ref().unwrap().as_str(), "utf-8");
         assert_eq!(call.correlation_id().as_ref().unwrap().as_str(), "c-1");
@@ -403,7 +407,8 @@ mod tests {
         assert!(!headers.contains_key("nameko.deadline"));
 
         tokio::time::advance(Duration::from_secs(1)).await;
-        let late = call_properties(&request, "c-3", "r-1");
+        let late = call_properties(&request, "c-3", "r-1", true);
         assert_eq!(late.expiration().as_ref().unwrap().as_str(), "1");
+        assert_eq!(*call_properties(&request, "c-4", "r-1", false).expiration(), None);
     }
 }
