@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::config::Settings;
 use super::events;
 use super::expose::{Complaint, Step, queue_name};
-use super::open::{Failure, declare_as, refused_with};
+use super::open::{Failure, Sort, declare_as, refused_with};
 use super::transport::Transport;
 use crate::event_port::Way;
 use crate::route::Rule;
@@ -143,17 +143,14 @@ pub(super) enum Found {
 
 /// Looks for an exchange, as far as the user may. One that is there is declared again as it should be,
 /// which changes nothing; one that is not is left so.
-pub(super) async fn find(
-    transport: &Transport,
-    name: &str,
-    (kind, durable): (ExchangeKind, bool),
-) -> Option<Found> {
+pub(super) async fn find(transport: &Transport, name: &str, sort: Sort) -> Option<Found> {
     let name = ShortString::from(name);
     let passive = async {
         let channel = channel(transport).await?;
+        let Sort { kind, durable, .. } = sort.clone();
         let options = ExchangeDeclareOptions { durable, passive: true, ..Default::default() };
         let arguments = FieldTable::default();
-        let declared = channel.exchange_declare(name.clone(), kind.clone(), options, arguments);
+        let declared = channel.exchange_declare(name.clone(), kind, options, arguments);
         timeout(PATIENCE, declared).await.ok()
     };
     match passive.await? {
@@ -161,7 +158,7 @@ pub(super) async fn find(
         Err(error) if refused_with(&error, 404) => return Some(Found::Nothing),
         Err(_) => return None,
     }
-    let declared = declare_as(&transport.connection, &name, (kind, durable));
+    let declared = declare_as(&transport.connection, &name, sort);
     match timeout(PATIENCE, declared).await.ok()? {
         Ok(_) => Some(Found::It),
         Err(error) => refused_with(&error, 406).then_some(Found::Another),
@@ -171,7 +168,7 @@ pub(super) async fn find(
 /// Whether there is no exchange of Nameko's for calls, or another one by its name.
 async fn exchange(settings: &Settings, transport: &Transport) -> Option<Amiss> {
     let name = &settings.exchange;
-    match find(transport, name, (ExchangeKind::Topic, true)).await? {
+    match find(transport, name, Sort::of_calls()).await? {
         Found::It => None,
         Found::Nothing => Some(Amiss::doubt_of_upstream(&format!(
             "there is no exchange `{name}` yet: start a Nameko service, or name the right one in \

@@ -172,20 +172,36 @@ pub(super) async fn open(
     Ok(Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing })
 }
 
+/// What kind of exchange is declared.
+#[derive(Clone, Debug)]
+pub(super) struct Sort {
+    pub(super) kind: ExchangeKind,
+    pub(super) durable: bool,
+    /// Whether it goes with its last queue, where it is not there yet: one that is stays as it is.
+    pub(super) auto_delete: bool,
+}
+
+impl Sort {
+    /// That of Nameko's calls.
+    pub(super) fn of_calls() -> Self {
+        Self { kind: ExchangeKind::Topic, durable: true, auto_delete: false }
+    }
+}
+
 /// Declares Nameko's exchange as Nameko does. Where the user may not, it has to be there. Gives the
 /// channel that it was done over: there may be few.
 pub(super) async fn declare_exchange(
     connection: &Connection,
     exchange: &ShortString,
 ) -> lapin::Result<Channel> {
-    declare_as(connection, exchange, (ExchangeKind::Topic, true)).await
+    declare_as(connection, exchange, Sort::of_calls()).await
 }
 
-/// The same for an exchange of any kind, durable or not.
+/// The same for an exchange of any kind.
 pub(super) async fn declare_as(
     connection: &Connection,
     exchange: &ShortString,
-    sort: (ExchangeKind, bool),
+    sort: Sort,
 ) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     declare_over(connection, channel, exchange, sort).await
@@ -196,8 +212,9 @@ pub(super) async fn declare_over(
     connection: &Connection,
     channel: Channel,
     exchange: &ShortString,
-    (kind, durable): (ExchangeKind, bool),
+    sort: Sort,
 ) -> lapin::Result<Channel> {
+    let Sort { kind, durable, auto_delete: first } = sort;
     let declare = async |channel: Channel, passive, auto_delete| {
         let options =
             ExchangeDeclareOptions { durable, passive, auto_delete, ..Default::default() };
@@ -205,13 +222,14 @@ pub(super) async fn declare_over(
         channel.exchange_declare(exchange.clone(), kind.clone(), options, arguments).await?;
         Ok(channel)
     };
-    match declare(channel, false, false).await {
+    match declare(channel, false, first).await {
         Err(error) if refused_with(&error, 403) => {
             declare(connection.create_channel().await?, true, false).await
         }
-        // As Nameko declares those of events where AUTO_DELETE_EVENT_EXCHANGES says so (WIRE, section 1.1).
+        // Nameko up to 2.12 declares those of events so, and later ones where AUTO_DELETE_EVENT_EXCHANGES
+        // says so (WIRE, section 1.1).
         Err(error) if refused_with(&error, 406) => {
-            let again = async { declare(connection.create_channel().await?, false, true).await };
+            let again = async { declare(connection.create_channel().await?, false, !first).await };
             again.await.map_err(|_| error)
         }
         declared => declared,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, Connection, ConnectionStatus, Event};
+use lapin::{Channel, ConnectionStatus, Event};
 
 use super::config::{Node, Settings};
 use super::stream::Heard;
@@ -67,9 +67,9 @@ impl Outlet {
         tokio::time::timeout(limit, error).await.ok().flatten()
     }
 
-    /// The connection, for what is to be made before something is published.
-    pub(super) fn connection(&self) -> &Connection {
-        &self.transport.connection
+    /// What it runs over, for what is to be made before something is published.
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// The largest frame that the broker and we have agreed upon.

@@ -37,6 +37,8 @@ pub(super) struct Transport {
     pub(super) heard: Arc<Heard>,
     /// Whether what is written still leaves.
     pub(super) valve: Arc<Valve>,
+    /// Whether exchanges of events are made so that they go with their last queue.
+    pub(super) auto_delete_events: bool,
     opened: Instant,
     // Dropped after the connection, and shuts the socket down.
     _socket: SocketGuard,
@@ -104,7 +106,9 @@ impl Transport {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection =
             Connection::connector(node.uri.clone(), sifted_runtime(), connect, properties).await?;
-        Ok(Self { connection, heard, valve, opened: Instant::now(), _socket: socket })
+        let auto_delete_events = settings.auto_delete_events;
+        let opened = Instant::now();
+        Ok(Self { connection, heard, valve, auto_delete_events, opened, _socket: socket })
     }
 
     /// Whether so many channels that are needed could all be had, on a connection that is new: lapin

@@ -1,6 +1,8 @@
 //! Exchanges and queues that somebody deletes while Genkan runs.
 
 use lapin::ExchangeKind;
+use lapin::options::ExchangeDeclareOptions;
+use lapin::types::FieldTable;
 use serde_json::json;
 
 use super::{Peer, bridge, listened};
@@ -87,4 +89,26 @@ async fn exchanges_that_go_with_their_last_queue_are_nameko_s_too() {
     listened(&gateway, 1).await;
     peer.publish("orders.events", "created", b"1").await;
     assert_eq!(peer.next(&mut copies).await.body, 1);
+}
+
+#[tokio::test]
+async fn exchanges_of_events_can_be_made_as_nameko_up_to_2_12_declares_them() {
+    let vhost = RabbitMq::shared().vhost();
+    let row = bridge("rabbit:orders.created", "rabbit:copies.created", "");
+    let upstream = format!("{}auto_delete_events = true\n", vhost.upstream("rabbit"));
+    let gateway = Gateway::start(&format!("{upstream}{row}")).await;
+    listened(&gateway, 1).await;
+    let peer = Peer::connect(&vhost.url()).await;
+    peer.publish("orders.events", "created", b"1").await;
+    // Services of 2.12 die where they find another one.
+    let declare = async |exchange: &str| {
+        let options =
+            ExchangeDeclareOptions { durable: true, auto_delete: true, ..Default::default() };
+        let (kind, none) = (ExchangeKind::Topic, FieldTable::default());
+        peer.channel.exchange_declare(exchange.into(), kind, options, none).await.unwrap();
+    };
+    declare("orders.events").await;
+    let carried = [("bridge", "rabbit:orders.created"), ("outcome", "delivered")];
+    gateway.wait_for_metric("genkan_events_total", &carried, 1.0).await;
+    declare("copies.events").await;
 }

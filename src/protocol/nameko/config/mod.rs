@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) prefetch: u16,
     /// Whether calls expire in their service's queue with their deadline.
     pub(super) expiration: bool,
+    /// Whether exchanges of events are made so that they go with their last queue.
+    pub(super) auto_delete_events: bool,
     /// Whether credentials of calls to exposed services travel on.
     pub(super) forward_authorization: bool,
     /// Whether who they say calls is believed.
@@ -158,6 +160,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
         max_request: section.size("max_request", MAX_REQUEST),
         prefetch: u16::try_from(section.count("prefetch", PREFETCH, 1, 10_000)).unwrap_or(u16::MAX),
         expiration: section.flag("expiration", true),
+        auto_delete_events: section.flag("auto_delete_events", false),
         forward_authorization: section.flag("forward_authorization", false),
         trust_context: section.flag("trust_context", false),
         file,

@@ -9,6 +9,7 @@
 
 use lapin::ExchangeKind;
 
+use super::super::open::Sort;
 use crate::event_port::{EventAddresses, Promise};
 
 const GEMSTONE: &str = "gemstone/";
@@ -130,11 +131,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Its type in AMQP, and whether it outlives the broker.
-    pub(super) fn declared(self) -> (ExchangeKind, bool) {
+    /// How it is declared: Nameko's so that it goes with its last queue where `auto_delete` says so.
+    pub(super) fn declared(self, auto_delete: bool) -> Sort {
         match self {
-            Self::Nameko => (ExchangeKind::Topic, true),
-            Self::Gemstone => (ExchangeKind::Fanout, false),
+            Self::Nameko => Sort { kind: ExchangeKind::Topic, durable: true, auto_delete },
+            Self::Gemstone => {
+                Sort { kind: ExchangeKind::Fanout, durable: false, auto_delete: false }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Queue};
 use tokio::time::sleep;
 
-use super::super::open::{declare_over, refused_with};
+use super::super::open::{Sort, declare_over, refused_with};
 use super::complaint::{Complaint, Step};
 use super::source::{Listening, Open};
 use crate::event_port::REPLACED;
@@ -90,7 +90,8 @@ impl Listening {
         let (kind, exchange) = self.wanted.place.exchange();
         let exchange = ShortString::from(exchange);
         let connection = &self.transport.connection;
-        let declared = declare_over(connection, channel, &exchange, kind.declared()).await;
+        let sort = kind.declared(self.transport.auto_delete_events);
+        let declared = declare_over(connection, channel, &exchange, sort).await;
         channel = declared.map_err(at(Step::Exchange))?;
         let options = match keeps {
             true => QueueDeclareOptions { durable: true, ..Default::default() },
@@ -152,7 +153,7 @@ impl Listening {
             return Ok(true);
         }
         let (kind, exchange) = self.wanted.place.exchange();
-        let (kind, durable) = kind.declared();
+        let Sort { kind, durable, .. } = kind.declared(self.transport.auto_delete_events);
         let options = ExchangeDeclareOptions { passive: true, durable, ..Default::default() };
         let declare =
             channel.exchange_declare(exchange.into(), kind, options, FieldTable::default());

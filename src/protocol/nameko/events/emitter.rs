@@ -205,7 +205,7 @@ impl<'a> Emitter<'a> {
             )));
         }
         let limit = self.settings.connect_timeout;
-        self.places.prepare(self.outlet.connection(), target, limit).await.err()
+        self.places.prepare(self.outlet.transport(), target, limit).await.err()
     }
 
     /// Publishes an event, and waits for its confirm. An event may have no listeners: only a queue that

@@ -42,7 +42,7 @@ pub(in super::super) async fn look(transport: &Transport, ways: &[Way<'_>]) -> V
         }
         let found = match known.get(&exchange) {
             Some(found) => *found,
-            None => find(transport, &exchange, kind.declared()).await,
+            None => find(transport, &exchange, kind.declared(transport.auto_delete_events)).await,
         };
         match found {
             Some(Found::Another) => amiss.push(Amiss::error_of_row(row, &another(kind, &exchange))),

@@ -4,12 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use lapin::Connection;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::{Instant, timeout};
 
 use super::super::open::{declare_as, refused_with};
+use super::super::transport::Transport;
 use super::address::Target;
 use super::complaint::{Complaint, Step};
 use super::lost;
@@ -37,7 +37,7 @@ impl Places {
     /// Sees to it that the place is there, which takes at most `limit`; else why nothing can be sent to it.
     pub(super) async fn prepare(
         &mut self,
-        connection: &Connection,
+        transport: &Transport,
         target: &Target,
         limit: Duration,
     ) -> Result<(), Undelivered> {
@@ -51,7 +51,7 @@ impl Places {
         if self.made.contains(&place) {
             return Ok(());
         }
-        let complaint = match timeout(limit, make(connection, target)).await {
+        let complaint = match timeout(limit, make(transport, target)).await {
             Ok(Ok(())) => {
                 if self.made.len() >= MOST_MADE {
                     self.made.clear();
@@ -98,17 +98,18 @@ fn place(target: &Target) -> (bool, String) {
 
 /// Makes the place that an event goes to, as those make it that it belongs to. A queue that is there is
 /// taken as it is.
-async fn make(connection: &Connection, target: &Target) -> Result<(), Complaint> {
+async fn make(transport: &Transport, target: &Target) -> Result<(), Complaint> {
     let at = |step: Step| move |error: lapin::Error| Complaint::new(step, &error);
     match target {
         Target::Exchange { kind, exchange, .. } => {
             let exchange = ShortString::from(exchange.as_str());
-            let declared = declare_as(connection, &exchange, kind.declared()).await;
+            let sort = kind.declared(transport.auto_delete_events);
+            let declared = declare_as(&transport.connection, &exchange, sort).await;
             declared.map(drop).map_err(at(Step::Exchange))
         }
         Target::Queue(name) => {
             let declare = async |options: QueueDeclareOptions| {
-                let channel = connection.create_channel().await?;
+                let channel = transport.connection.create_channel().await?;
                 let name = ShortString::from(name.as_str());
                 channel.queue_declare(name, options, FieldTable::default()).await
             };
