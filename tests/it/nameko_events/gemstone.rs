@@ -14,13 +14,23 @@ use crate::harness::{Gateway, RabbitMq};
 
 #[tokio::test]
 async fn gemstones_events_come_and_go_by_fanout_exchanges() {
+    come_and_go("gemstone", "gemstone.broadcast").await;
+}
+
+#[tokio::test]
+async fn those_of_gemstone_up_to_0_9_do_by_others() {
+    come_and_go("gemstone-0.9", "gemstone.events").await;
+}
+
+async fn come_and_go(words: &str, prefix: &str) {
     let vhost = RabbitMq::shared().vhost();
-    let row = bridge("rabbit:gemstone/price", "rabbit:gemstone/copy", "");
+    let row = bridge(&format!("rabbit:{words}/price"), &format!("rabbit:{words}/copy"), "");
     let gateway = Gateway::start(&format!("{}{row}", vhost.upstream("rabbit"))).await;
     listened(&gateway, 1).await;
     let peer = Peer::connect(&vhost.url()).await;
     // A handler of Gemstone's.
-    let (none, exchange) = (FieldTable::default, "gemstone.broadcast.copy");
+    let (none, exchange) = (FieldTable::default, format!("{prefix}.copy"));
+    let exchange = exchange.as_str();
     let (kind, options) = (ExchangeKind::Fanout, ExchangeDeclareOptions::default());
     let declared = peer.channel.exchange_declare(exchange.into(), kind, options, none()).await;
     declared.expect("as Gemstone declares it");
@@ -35,7 +45,7 @@ async fn gemstones_events_come_and_go_by_fanout_exchanges() {
     let mut consumer = consumer.expect("a consumer");
     // An emitter gives no properties at all. What is no JSON stops nobody.
     for body in [&b"{\"n\": 1}"[..], b"not json", b"[2]"] {
-        let (exchange, options) = ("gemstone.broadcast.price", BasicPublishOptions::default());
+        let (exchange, options) = (format!("{prefix}.price"), BasicPublishOptions::default());
         let properties = BasicProperties::default();
         let sent =
             peer.channel.basic_publish(exchange.into(), "".into(), options, body, properties);

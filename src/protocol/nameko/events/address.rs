@@ -4,6 +4,7 @@
 //! SERVICE.EVENT     exchange SERVICE.events (topic, durable), routing key EVENT     WIRE 1.5
 //! SERVICE.*         the same, whatever the key
 //! gemstone/EVENT    exchange gemstone.broadcast.EVENT (fanout, not durable)         WIRE 4.5
+//! gemstone-0.9/EVENT    exchange gemstone.events.EVENT, of Gemstone 0.5 to 0.9
 //! queue/NAME        the queue itself; to send to
 //! ```
 
@@ -12,7 +13,9 @@ use lapin::ExchangeKind;
 use super::super::open::Sort;
 use crate::event_port::{EventAddresses, Promise};
 
-const GEMSTONE: &str = "gemstone/";
+/// How an address names events of Gemstone's, and how the exchanges of these begin.
+const GEMSTONE: [(&str, &str); 2] =
+    [("gemstone/", "gemstone.broadcast."), ("gemstone-0.9/", "gemstone.events.")];
 const QUEUE: &str = "queue/";
 /// The longest short string of AMQP 0-9-1, which names and routing keys are.
 const SHORT_STRING: usize = 255;
@@ -43,19 +46,19 @@ pub(super) enum Source {
     /// A Nameko service's events: one of them, or all.
     Nameko { service: String, event: Option<String> },
     /// A Gemstone event, whoever emits it.
-    Gemstone { event: String },
+    Gemstone { event: String, exchange: String },
 }
 
 impl Source {
     pub(super) fn parse(address: &str) -> Result<Self, String> {
-        if let Some(event) = address.strip_prefix(GEMSTONE) {
+        if let Some((event, exchange)) = gemstone(address) {
             if has_wildcard(event) {
                 return Err(format!(
                     "`{address}` names no one event: each of Gemstone's has an exchange of its own"
                 ));
             }
-            gemstone(event)?;
-            return Ok(Self::Gemstone { event: event.to_owned() });
+            check_gemstone(event, &exchange)?;
+            return Ok(Self::Gemstone { event: event.to_owned(), exchange });
         }
         if address.starts_with(QUEUE) {
             return Err(format!("`{address}` is a place to send to: nothing comes from a queue"));
@@ -76,7 +79,7 @@ impl Source {
     pub(super) fn exchange(&self) -> (Kind, String) {
         match self {
             Self::Nameko { service, .. } => (Kind::Nameko, nameko_exchange(service)),
-            Self::Gemstone { event } => (Kind::Gemstone, gemstone_exchange(event)),
+            Self::Gemstone { exchange, .. } => (Kind::Gemstone, exchange.clone()),
         }
     }
 
@@ -95,7 +98,7 @@ impl Source {
                 let open = event.is_none().then(|| routing_key.to_owned());
                 (format!("{service}.{routing_key}"), open.into_iter().collect())
             }
-            Self::Gemstone { event } => (event.clone(), Vec::new()),
+            Self::Gemstone { event, .. } => (event.clone(), Vec::new()),
         }
     }
 
@@ -114,7 +117,7 @@ impl Source {
             Self::Nameko { service, event } => {
                 format!("{service}.{}", event.as_deref().unwrap_or("all"))
             }
-            Self::Gemstone { event } => format!("gemstone.{event}"),
+            Self::Gemstone { event, .. } => format!("gemstone.{event}"),
         };
         while telling.len() > TELLING {
             telling.pop();
@@ -162,10 +165,9 @@ impl Target {
                 "`{address}` names no one event: write `$1` for what `from` matched"
             ));
         }
-        if let Some(event) = address.strip_prefix(GEMSTONE) {
-            gemstone(event)?;
-            let (exchange, key) = (gemstone_exchange(event), String::new());
-            return Ok(Self::Exchange { kind: Kind::Gemstone, exchange, key });
+        if let Some((event, exchange)) = gemstone(address) {
+            check_gemstone(event, &exchange)?;
+            return Ok(Self::Exchange { kind: Kind::Gemstone, exchange, key: String::new() });
         }
         let (service, event) = split(address)?;
         nameko(service, event)?;
@@ -186,8 +188,12 @@ fn nameko_exchange(service: &str) -> String {
     format!("{service}.events")
 }
 
-fn gemstone_exchange(event: &str) -> String {
-    format!("gemstone.broadcast.{event}")
+/// An event of Gemstone's and its exchange, where the address names one.
+fn gemstone(address: &str) -> Option<(&str, String)> {
+    GEMSTONE.iter().find_map(|(words, exchange)| {
+        let event = address.strip_prefix(words)?;
+        Some((event, [exchange, event].concat()))
+    })
 }
 
 fn split(address: &str) -> Result<(&str, &str), String> {
@@ -208,9 +214,9 @@ fn nameko(service: &str, event: &str) -> Result<(), String> {
     fits(&nameko_exchange(service), "exchange's name")
 }
 
-fn gemstone(event: &str) -> Result<(), String> {
+fn check_gemstone(event: &str, exchange: &str) -> Result<(), String> {
     check(event, "event's name")?;
-    fits(&gemstone_exchange(event), "exchange's name")
+    fits(exchange, "exchange's name")
 }
 
 fn has_wildcard(text: &str) -> bool {
@@ -269,6 +275,9 @@ mod tests {
         let broadcast = "gemstone.broadcast.price_changed".to_owned();
         assert_eq!((price.exchange(), price.binding("q")), ((Kind::Gemstone, broadcast), "q"));
         assert_eq!(price.topic(""), ("price_changed".to_owned(), Vec::new()));
+        let old = Source::parse("gemstone-0.9/price").expect("one event");
+        assert_eq!(old.exchange(), (Kind::Gemstone, "gemstone.events.price".to_owned()));
+        assert_eq!(old.topic(""), ("price".to_owned(), Vec::new()));
     }
 
     #[test]
@@ -277,6 +286,7 @@ mod tests {
             ("orders.created", exchange(Kind::Nameko, "orders.events", "created")),
             ("a.b.c", exchange(Kind::Nameko, "a.b.events", "c")),
             ("gemstone/x", exchange(Kind::Gemstone, "gemstone.broadcast.x", "")),
+            ("gemstone-0.9/x", exchange(Kind::Gemstone, "gemstone.events.x", "")),
             ("queue/dead.letters", Target::Queue("dead.letters".to_owned())),
         ] {
             assert_eq!(Target::parse(address), Ok(expected), "{address}");
