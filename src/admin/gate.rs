@@ -209,6 +209,7 @@ mod tests {
         }
         assert_eq!(status("/healthz/", &[]), Some(401));
     }
+
     #[test]
     fn who_guesses_at_the_token_is_held_up_and_nobody_else() {
         let (gate, wrong) = (gate(Some("hunter2hunter2")), Wrong::new());

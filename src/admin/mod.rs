@@ -139,7 +139,8 @@ impl Admin {
         }))
     }
 
-    /// Sums up the log's lines about wrong tokens, and reads the token's file again: a token that is rotated is in force, and the one that it replaces is not.
+    /// Sums up the log's lines about wrong tokens, and reads the token's file again: a token that is rotated is
+    /// in force, and the one that it replaces is not.
     /// One that cannot be used keeps the old one, and that is said once.
     pub fn look(&self) {
         self.wrong.sum_up();

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::harness::certs::Certs;
-use crate::harness::http::{Connection, encode};
+use crate::harness::http::Connection;
 use crate::harness::{Echo, Gateway, eventually};
 
 const PIECES: usize = 40;
