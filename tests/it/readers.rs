@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::harness::certs::Certs;
-use crate::harness::http::Connection;
+use crate::harness::http::{Connection, encode};
 use crate::harness::{Echo, Gateway, eventually};
 
 const PIECES: usize = 40;
@@ -257,6 +257,31 @@ async fn a_client_that_has_said_all_is_answered() {
         let answer = said.receive().await.unwrap_or_else(|| panic!("no answer to {method}"));
         assert_eq!((answer.status, answer.text()), (200, "\"p\""), "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_several_things_and_all_is_answered_to_each() {
+    let echo = Echo::start().await;
+    let mut said = echo.gateway.connect().await;
+    let (long, longer) = ("x".repeat(5_000), "x".repeat(100_000));
+    let calls = [("slow", "p"), ("x", &long), ("slow", &longer), ("x", "q")];
+    let chunked = [("Transfer-Encoding", "chunked")];
+    for (method, param) in calls {
+        let call = json!({"jsonrpc": "2.0", "method": format!("echo.{method}"), "params": [param], "id": 1});
+        let call = call.to_string();
+        let chunks = call
+            .as_bytes()
+            .chunks(60)
+            .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        let body = [chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat();
+        said.send(&[encode("POST", "/api", &chunked, b""), body].concat()).await;
+    }
+    said.finish().await;
+    for (method, param) in calls {
+        let answer = said.receive().await.unwrap_or_else(|| panic!("no answer to {method}"));
+        assert_eq!((answer.status, &answer.json()["result"]), (200, &json!(param)), "{method}");
+    }
+    assert!(said.is_closed_within(Duration::from_secs(20)).await);
 }
 
 /// Sixteen KiB, which hyper hands over at once, take it longer than `write_timeout`.

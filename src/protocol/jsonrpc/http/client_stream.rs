@@ -264,6 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             }
             progress.has_ended();
         }
+        progress.is_asked_for_more();
         // hyper takes the end for a client that has left, and would drop its call.
         if progress.is_owing() || self.is_owed_http2() {
             ready!(self.poll_left(cx));

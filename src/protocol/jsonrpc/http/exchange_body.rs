@@ -50,7 +50,7 @@ impl Body for RequestBody {
         }
         match frame {
             // The end of the connection is kept from hyper while a request is under way.
-            Poll::Pending if self.progress.is_ended() => {
+            Poll::Pending if self.progress.is_exhausted() => {
                 Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
             }
             frame => frame.map(|frame| Some(frame?.map_err(io::Error::other))),

@@ -33,6 +33,8 @@ pub(super) struct Progress {
     owing: AtomicBool,
     /// The peer says no more.
     ended: AtomicBool,
+    /// All that it has said has been read, and more was asked for.
+    exhausted: AtomicBool,
     /// Since when a request is coming in.
     head_since: AtomicU64,
     /// When something last happened.
@@ -66,6 +68,7 @@ impl Progress {
             sending: AtomicUsize::new(0),
             owing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
             last_taken: AtomicU64::new(0),
@@ -136,6 +139,16 @@ impl Progress {
     /// Whether nothing more can come in.
     pub(super) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// More is asked for than the peer has said.
+    pub(super) fn is_asked_for_more(&self) {
+        self.exhausted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what has not come by now never will.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
     }
 
     pub(super) fn verdict(&self, limits: Limits) -> Verdict {
