@@ -84,7 +84,10 @@ pub(super) fn check(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
     for (number, bridge) in bridges.iter().enumerate() {
         let others = sources.may_meet(&bridge.from.address).into_iter();
         for other in others.filter(|other| *other > number) {
-            if let Some(to) = common(bridge, &bridges[other]) {
+            // Those that are alike have been.
+            let is_told =
+                |to: &Place, there: &Place| bridge.from == bridges[other].from && to == there;
+            if let Some(to) = common(bridge, &bridges[other], is_told) {
                 let message = format!(
                     "{} bring some events to `{to}` twice, what comes from `{}` and from `{}`: \
                      let one of them leave out what the other brings",
@@ -141,7 +144,7 @@ pub fn as_brokers_show(
                 for (other, with) in
                     bridges.iter().enumerate().filter(|(other, _)| *other != number)
                 {
-                    let to = common(&alike, with);
+                    let to = common(&alike, with, |_, _| false);
                     told.extend(to.map(|to| (*row, kept_too(both(number, other), &with.from, to))));
                 }
                 for (other, with) in topics.iter().enumerate() {
@@ -178,16 +181,19 @@ fn both(one: usize, other: usize) -> String {
     }
 }
 
-/// A place to which two bridges bring the same event. Those that are alike are told of otherwise.
-fn common<'a>(one: &'a Bridge, other: &Bridge) -> Option<&'a Place> {
+/// A place to which two bridges bring the same event, by addresses of which none is told of otherwise.
+fn common<'a>(
+    one: &'a Bridge,
+    other: &Bridge,
+    is_told: impl Fn(&Place, &Place) -> bool,
+) -> Option<&'a Place> {
     let event = common_event(&one.from, &other.from)?;
     let filled = |bridge: &Bridge, to: &Place| {
         Some(fill(&to.address, &reached(&bridge.from.address, &event)?))
     };
     one.to.iter().find(|to| {
         let mut others = other.to.iter().filter(|there| there.upstream == to.upstream);
-        let is_alike = |there: &Place| one.from == other.from && *there == **to;
-        others.any(|there| !is_alike(there) && filled(one, to) == filled(other, there))
+        others.any(|there| !is_told(to, there) && filled(one, to) == filled(other, there))
     })
 }
 
