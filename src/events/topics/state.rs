@@ -181,7 +181,8 @@ impl State {
         }
         let mut sizes: Vec<_> = self.topics.values().map(|topic| topic.ring.bytes()).collect();
         sizes.sort_unstable();
-        let (mut left, count) = (MOST_KEPT - ROOM_MADE, sizes.len());
+        const ENOUGH: usize = MOST_KEPT - ROOM_MADE;
+        let (mut left, count) = (ENOUGH, sizes.len());
         let mut shares = sizes.into_iter().enumerate().map(|(place, size)| {
             let share = left / (count - place);
             left = left.saturating_sub(size);
@@ -190,7 +191,7 @@ impl State {
         // What each may keep at most, of those that keep more.
         let Some((_, level)) = shares.find(|(size, share)| size > share) else { return };
         for topic in self.topics.values_mut() {
-            while topic.ring.bytes() > level {
+            while self.kept > ENOUGH && topic.ring.bytes() > level {
                 self.kept -= topic.ring.let_go();
             }
         }
