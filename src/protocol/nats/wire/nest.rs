@@ -35,17 +35,34 @@ pub(super) fn subject(pattern: &str) -> String {
 }
 
 fn route(pattern: &Value) -> String {
-    let Value::Object(entries) = pattern else { return pattern.to_string() };
-    let mut entries: Vec<_> = entries.iter().collect();
+    let mut entries: Vec<(String, &Value)> = match pattern {
+        Value::Object(entries) => entries.iter().map(|(key, it)| (key.clone(), it)).collect(),
+        // A list is an object to Nest.
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(at, it)| (at.to_string(), it)).collect()
+        }
+        other => return other.to_string(),
+    };
     // As JavaScript compares texts by locale: letters first, and of the same ones the small.
     entries.sort_by(|(one, _), (other, _)| {
-        one.to_lowercase().cmp(&other.to_lowercase()).then_with(|| other.cmp(one))
+        collated(one).cmp(collated(other)).then_with(|| other.cmp(one))
     });
     let entries: Vec<_> = entries
         .into_iter()
-        .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), route(value)))
+        .map(|(key, value)| format!("{}:{}", Value::from(key), route(value)))
         .collect();
     format!("{{{}}}", entries.join(","))
+}
+
+/// ASCII's marks in the order that locales give them, before digits and letters.
+const MARKS: &str = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
+
+/// What a text is sorted by.
+fn collated(text: &str) -> impl Iterator<Item = (bool, usize, char)> + '_ {
+    text.chars().flat_map(char::to_lowercase).map(|it| match MARKS.find(it) {
+        Some(place) => (false, place, it),
+        None => (true, 0, it),
+    })
 }
 
 /// The body of a call; of an event where there is no id.
@@ -201,6 +218,8 @@ mod tests {
             (r#"{ "cmd": "sum" }"#, r#"{"cmd":"sum"}"#),
             (r#"{"role":"a","cmd":{"y":1,"x":true}}"#, r#"{"cmd":{"x":true,"y":1},"role":"a"}"#),
             (r#"{"B":1,"a":2,"b":3}"#, r#"{"a":2,"b":3,"B":1}"#),
+            (r#"{"a1":1,"ab":2,"a_b":3,"_id":4}"#, r#"{"_id":4,"a_b":3,"a1":1,"ab":2}"#),
+            (r#"{"cmd":[1,"x"]}"#, r#"{"cmd":{"0":1,"1":"x"}}"#),
             ("{cmd", "{cmd"),
         ] {
             assert_eq!(subject(pattern), expected);
