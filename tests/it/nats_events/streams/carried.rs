@@ -196,3 +196,19 @@ async fn a_bridge_from_a_work_queue_changes_its_target_and_goes_on() {
     assert_eq!(copies, [json!({"n": 1}), json!({"n": 2})], "each once, in their order");
     assert_eq!(consumers(&client, "WORK").await.len(), 1);
 }
+
+#[tokio::test]
+async fn browsers_are_told_that_a_work_queue_cannot_be_listened_to() {
+    let (nats, client) = orders().await;
+    make(&client, "WORK", json!({"retention": "workqueue"})).await;
+    make(&client, "COPIES", json!({})).await;
+    let rows = "[[bridges]]\nfrom = \"bus:stream/WORK\"\nto = [\"bus:stream/COPIES/copies.one\", \"web:work\"]\n\
+                [[topics]]\nmatch = \"work\"\n";
+    let gateway = taking(&toml(&nats, rows), 1).await;
+    let line = gateway.wait_for_log(0, "events cannot be taken").await;
+    let mend = line["mend"].as_str().unwrap_or_default();
+    assert!(mend.contains("let a bridge carry it into another stream"), "{line}");
+    // The bridge has it for itself.
+    client.publish("work.a", r#"{"n":1}"#.into()).await.expect("published");
+    eventually("it is copied", async || (count(&client, "COPIES").await == 1).then_some(())).await;
+}

@@ -55,7 +55,8 @@ impl From<ApiFailure> for Complaint {
             ),
             ApiFailure::WorkQueue(said) => Self::lasting(
                 format!("the stream is a work queue: {said}"),
-                "in a work queue each message has one consumer: name other subjects with \
+                "in a work queue each message has one consumer, and browsers cannot be it: let a bridge carry \
+                 it into another stream, which they listen to; or name other subjects with \
                  `stream/STREAM/SUBJECT`, delete the other consumer, or change the stream's retention",
             ),
             ApiFailure::Other(said) => Self::plain(format!("JetStream refuses: {said}")),
