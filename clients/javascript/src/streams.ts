@@ -96,7 +96,7 @@ class Stream {
         isEnded = false;
         for await (const { retry, id, event = 'event', data } of messages(body)) {
           // It has not only greeted us: the next pause is a short one.
-          if (!retry) attempts = 0;
+          if (data || !retry) attempts = 0;
           this.#last = id ?? this.#last;
           isEnded = event === 'ended';
           if (data && !this.#isOver) tell(this.#listener, event, JSON.parse(data));
@@ -123,11 +123,13 @@ async function* messages(body: Body): AsyncGenerator<Record<string, string>> {
   let text = '';
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       timer = setTimeout(() => reader.cancel(), SILENCE);
       const { done, value } = await reader.read();
       clearTimeout(timer);
       if (done) return;
+      // A heartbeat is a part of what comes next, and a sign of life nevertheless.
+      if (!isFirst) yield {};
       const parts = (text + decoder.decode(value, { stream: true })).split('\n\n');
       text = parts.pop()!;
       for (const part of parts) yield Object.fromEntries(part.split('\n').map((line) => line.split(/: (.*)/s)));

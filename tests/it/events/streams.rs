@@ -85,6 +85,27 @@ async fn who_comes_from_another_gateway_hears_of_a_gap_and_what_is_kept() {
     }
 }
 
+/// Real libraries make an event of each empty line: `httpx-sse`, `sseclient`, `@microsoft/fetch-event-source`.
+#[tokio::test]
+async fn an_empty_line_is_the_end_of_an_event_alone() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let mut stream = Listener::listen(&gateway, "?topic=shop.sold").await;
+    assert!(stream.head.contains("text/event-stream; charset=utf-8\n"), "{}", stream.head);
+    trigger(&mut shop, "sold", json!({})).await;
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(stream.line().await.expect("a line"));
+    }
+    let names = begun.iter().map(|line| line.split(':').next());
+    assert_eq!(names.collect::<Vec<_>>(), [Some("id"), Some("data"), Some("")], "{begun:?}");
+    // From now on there is a heartbeat every second.
+    stream.says_no_more().await;
+    for _ in 0..3 {
+        assert_eq!(stream.line().await.as_deref(), Some(":"));
+    }
+}
+
 #[tokio::test]
 async fn who_says_no_more_and_reads_hears_what_comes() {
     let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;

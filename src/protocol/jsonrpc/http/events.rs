@@ -40,9 +40,12 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The same of a reader that says no more: it has left, or takes what comes all the same. Nothing but writing
 /// tells.
 const SEARCH: Duration = Duration::from_secs(1);
-/// What a stream begins with: a browser that lost it comes back after so many milliseconds.
-const GREETING: &[u8] = b"retry: 2000\n\n";
-const STILL_THERE: &[u8] = b":\n\n";
+/// What a stream begins with: a browser that lost it comes back after so many milliseconds. Neither this nor
+/// a heartbeat has an empty line: many libraries take each for the end of an event.
+const GREETING: &[u8] = b"retry: 2000\n";
+const STILL_THERE: &[u8] = b":\n";
+/// No other charset is possible, but Python's `requests` reads text that names none as Latin-1.
+const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Serves a stream.
@@ -94,7 +97,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     });
     let mut response = Response::new(Body::from_stream(frames));
     let fields = [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-store"),
         // Else nginx gathers what is to come at once.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
