@@ -44,6 +44,21 @@ async fn payloads_and_ids_come_back_byte_for_byte() {
     );
 }
 
+/// As `simple-jsonrpc-js` answers an event of which its handler does not name each param.
+#[tokio::test]
+async fn an_answer_is_not_answered() {
+    let echo = Echo::start().await;
+    let mut socket = WebSocket::open(&echo.gateway.http).await;
+    let refusal = r#"{"code":-32602,"message":"Invalid params","data":"Params: id,time not used"}"#;
+    for rest in ["", r#","id":null"#, r#","id":7"#] {
+        socket.say(format!(r#"{{"jsonrpc":"2.0","error":{refusal}{rest}}}"#)).await;
+    }
+    socket.say(r#"{"jsonrpc":"2.0","result":true,"id":8}"#).await;
+    assert_eq!(socket.ask(call(1, "echo.x", "[1]")).await["id"], 1, "what comes is its answer");
+    let broken = socket.ask(r#"{"jsonrpc":"2.0","id":9}"#).await;
+    assert_eq!((&broken["id"], &broken["error"]["code"]), (&json!(9), &json!(-32600)));
+}
+
 #[tokio::test]
 async fn a_batch_is_answered_by_one_message_in_its_order() {
     let echo = Echo::start().await;

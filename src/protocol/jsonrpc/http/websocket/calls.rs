@@ -14,6 +14,10 @@ use super::super::Http;
 use super::super::requester::{Answered, BATCH_AT_ONCE, Requester};
 use super::opening::Client;
 use crate::budget::Account;
+use crate::json::lexer::Container;
+use crate::json::members::unescaped;
+use crate::json::outline::{Member, outline};
+use crate::json::{self, REQUEST_DEPTH};
 
 /// Something that a message asked for, under way.
 pub(super) type UnderWay = BoxFuture<'static, Done>;
@@ -47,6 +51,10 @@ pub(super) fn start(
 ) -> Started {
     let received = Instant::now();
     let envelope = match envelope::parse(text, http.config.max_batch) {
+        // To answer an answer may go on for ever.
+        Ok(Envelope::Single(Entry { request: Err(_), .. })) if is_answer(text) => {
+            return Started { places: 0, calls: None, notifications: None, refused: None };
+        }
         Ok(envelope) => envelope,
         Err(fault) => {
             let refused = Some(requester(client, http, received).refuse_call(fault).text);
@@ -97,4 +105,40 @@ fn count(envelope: &Envelope) -> (usize, usize) {
     let is_owed = |entry: &&Entry| entry.id.is_some();
     let owed = entries.iter().filter(is_owed).count();
     (owed.min(BATCH_AT_ONCE), (entries.len() - owed).min(BATCH_AT_ONCE))
+}
+
+/// Whether a text that is no request is an answer: to an event, say, which some libraries give to what they
+/// make nothing of.
+fn is_answer(text: &Bytes) -> bool {
+    let (mut is_answer, mut is_request) = (false, false);
+    let look = |member: Member<'_>| match &*unescaped(member.key) {
+        b"result" | b"error" => is_answer = true,
+        b"method" => is_request = true,
+        _ => {}
+    };
+    let found = json::text(text).and_then(|text| outline(text, REQUEST_DEPTH, look).ok());
+    found.is_some_and(|found| found.container == Some(Container::Object))
+        && is_answer
+        && !is_request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_from_broken_requests() {
+        let cases = [
+            (r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"method"},"id":null}"#, true),
+            (r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"no"}}"#, true),
+            (r#" {"id":1,"result":{"method":"m"},"jsonrpc":"2.0"}"#, true),
+            (r#"{"jsonrpc":"2.0","method":1,"result":1}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1}"#, false),
+            (r#"[{"jsonrpc":"2.0","id":1,"result":1}]"#, false),
+            (r#"{"result":1"#, false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(is_answer(&Bytes::from(text)), expected, "{text}");
+        }
+    }
 }
