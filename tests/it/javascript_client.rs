@@ -103,10 +103,15 @@ impl Installed {
 
     /// Holds a program to the types: the compiler's status, and what it printed to both.
     fn check(&self, file: &str, text: &str) -> (i32, String, String) {
+        self.check_as("nodenext", file, text)
+    }
+
+    /// The same, by another way to find modules.
+    fn check_as(&self, module: &str, file: &str, text: &str) -> (i32, String, String) {
         let file = self.place().join(file);
         fs::write(&file, text).expect("a file");
         let mut tsc = Command::new(tools().join("tsc"));
-        tsc.args(["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext"]);
+        tsc.args(["--noEmit", "--strict", "--target", "es2022", "--module", module]);
         tsc.args(["--lib", "es2022,dom"]).arg(&file).current_dir(self.place());
         run(&mut tsc)
     }
@@ -266,6 +271,30 @@ async fn its_types_are_made_from_what_a_gateway_tells() {
     assert!(status == 1 && said.contains("http://127.0.0.1:1/api has not told"), "{said}");
     let (status, _, said) = ran(types(&[])).await;
     assert!(status == 2 && said.contains("npx genkan-client types"), "{said}");
+}
+
+/// TypeScript before 5.8, or with `module: node16`, does not take an ES module's types for CommonJS; Parcel, Browserify and
+/// Metro do not know `exports`.
+#[tokio::test]
+async fn programs_of_commonjs_find_it() {
+    let client = Installed::new().await;
+    let text = r#"
+        import { connect, GenkanError, type Options } from 'genkan-client';
+        const options: Options = { url: 'http://127.0.0.1:8080' };
+        connect(options).catch((error) => error instanceof GenkanError && error.kind);
+    "#;
+    for file in ["commonjs.cts", "module.mts"] {
+        let (status, out, said) = client.check_as("node16", file, text);
+        assert_eq!(status, 0, "{file}: {out}{said}");
+    }
+    // A path goes by `main`, as resolvers do that do not know `exports`.
+    for name in ["genkan-client", "./node_modules/genkan-client"] {
+        let mut node = Command::new(program("node", &[]));
+        node.arg("-p").arg(format!("typeof require('{name}').connect"));
+        node.current_dir(client.place());
+        let (status, out, said) = ran(node).await;
+        assert_eq!((status, out.trim()), (0, "function"), "{name}: {said}");
+    }
 }
 
 async fn ran(mut command: Command) -> (i32, String, String) {
