@@ -27,8 +27,10 @@ fn large() -> String {
 }
 
 fn is_all_of_it(body: &[u8]) -> bool {
-    let answers: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-    let answers = answers.as_array().expect("a batch");
+    let shown = || String::from_utf8_lossy(&body[..body.len().min(300)]);
+    let answers: serde_json::Value =
+        serde_json::from_slice(body).unwrap_or_else(|_| panic!("no JSON: {}", shown()));
+    let answers = answers.as_array().unwrap_or_else(|| panic!("no batch: {}", shown()));
     let whole = |one: &serde_json::Value| one["result"].as_str().map(str::len) == Some(PIECE);
     answers.len() == PIECES && answers.iter().all(whole)
 }
@@ -151,7 +153,8 @@ async fn a_slow_reader_gets_all_of_its_answer() {
 #[tokio::test]
 async fn a_reader_that_takes_anything_within_write_timeout_is_slow_and_not_deaf() {
     let certs = Certs::new();
-    let limits = "[http]\nmax_body = \"16MiB\"\nwrite_timeout = \"500ms\"\n";
+    let limits =
+        "[http]\nmax_body = \"16MiB\"\nread_timeout = \"60s\"\nwrite_timeout = \"1500ms\"\n";
     let tls = format!(
         "[http.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
         certs.path("server.pem"),
