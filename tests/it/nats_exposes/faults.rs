@@ -21,6 +21,9 @@ fn desk(seen: &Seen) -> Vec<Answer> {
     };
     Answer::new(match &seen.method[..] {
         "application" => error("ValueError", "builtins.ValueError", json!({})),
+        "spoken" => {
+            error("ValueError", "builtins.ValueError", json!({"value": "ungültig", "exc_args": []}))
+        }
         "invalid_params" => {
             error("IncorrectSignature", "nameko.exceptions.IncorrectSignature", json!({}))
         }
@@ -38,7 +41,8 @@ fn desk(seen: &Seen) -> Vec<Answer> {
 /// One that exposes all that fails, in one dialect.
 async fn world(dialect: &str) -> World {
     let methods = "methods = [\"application\", \"invalid_params\", \"unknown_method\", \"timeout\", \
-                   \"access_denied\", \"internal\", \"too_large\", \"parse_error\", \"invalid_request\"]";
+                   \"access_denied\", \"internal\", \"too_large\", \"parse_error\", \"invalid_request\", \
+                   \"spoken\"]";
     let away = Nats::start();
     let rows = [
         row("desk", dialect, methods),
@@ -95,6 +99,10 @@ async fn in_the_standard_headers() {
             assert_eq!((&answer["kind"], &answer["outcome"]), (&json!(kind), &json!(outcome)));
             assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()), "{answer}");
         }
+        // nats-py up to 2.14 has no headers at all where one is not ASCII, and a fault would be a result.
+        let reply = world.ask("desk.spoken", "").await;
+        assert_eq!(header(&reply, "Nats-Service-Error"), "ValueError: ung\\u00fcltig");
+        assert_eq!(as_json(&reply)["error"], "ValueError: ungültig");
     }
 }
 

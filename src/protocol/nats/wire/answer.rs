@@ -105,7 +105,7 @@ pub(in crate::protocol::nats) fn fault(
 
 /// A fault in a service's statistics: its code and text.
 pub(in crate::protocol::nats) fn last_error(fault: &Fault) -> String {
-    format!("{}:{}", code(fault), header_text(&text(fault)))
+    format!("{}:{}", one_line(&code(fault)), one_line(&text(fault)))
 }
 
 /// Picom knows two texts and no codes (WIRE 2.4); all else is what a person reads.
@@ -158,9 +158,32 @@ fn status(kind: FaultKind) -> u16 {
 }
 
 /// One line, not too long.
-fn header_text(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     line.take(LONGEST_HEADER).collect::<String>().trim().to_owned()
+}
+
+/// The same in ASCII, with JSON's escapes: up to 2.14 nats-py drops all headers where one holds more than
+/// that, and takes the error for a result; other clients read question marks.
+fn header_text(text: &str) -> String {
+    let line = one_line(text);
+    if line.is_ascii() {
+        return line;
+    }
+    let mut escaped = String::with_capacity(line.len());
+    for character in line.chars() {
+        if escaped.len() >= LONGEST_HEADER {
+            break;
+        }
+        if character.is_ascii() {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
 }
 
 fn block(trace: &TraceParent, rows: &[(&str, String)]) -> String {
@@ -245,5 +268,17 @@ mod tests {
         let micro = fault(Dialect::Micro, &forged, "send", &asked);
         assert!(!micro.headers.contains("\r\nEvil"), "{}", micro.headers);
         assert!(micro.headers.contains("Error-Code: E42  Evil: 1\r\n"), "{}", micro.headers);
+    }
+
+    #[test]
+    fn headers_are_ascii_and_short() {
+        let asked = Asked { trace: TraceParent::generate(), id: None, inbox: "in.x".into() };
+        let foreign = Fault::application("ungültig \u{1f355}", RemoteError::default());
+        let micro = fault(Dialect::Micro, &foreign, "send", &asked);
+        let line = "Nats-Service-Error: ung\\u00fcltig \\ud83c\\udf55\r\n";
+        assert!(micro.headers.contains(line), "{}", micro.headers);
+        assert!(body(&micro).contains("ungültig \u{1f355}"), "{}", body(&micro));
+        assert_eq!(last_error(&foreign), "500:ungültig \u{1f355}");
+        assert!(header_text(&"\u{1f355}".repeat(1_000)).len() < LONGEST_HEADER + 12);
     }
 }
