@@ -11,177 +11,32 @@ use tokio::sync::Semaphore;
 
 use super::calls::{Calls, Wants};
 use super::config::Settings;
-use super::connection::{self, Link};
-use super::events::{self, Events};
-use super::expose::{self, Exposes};
-use super::generation::Hosted;
-use super::look;
+use super::connection::Link;
 use super::pending::Answer;
 use super::wire::compression::is_packed;
 use super::wire::header_size;
 use super::wire::reply::{self, Decoded, Delivered, Rules};
 use super::wire::request::{self as wire, Unsendable};
-use crate::budget::{Budget, CONNECTION_PART};
 use crate::call::{Reply, Request};
-use crate::config::audit::Advice;
-use crate::config::sites::site;
-use crate::event_port::{EventAddresses, Way};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
-use crate::route::Rule;
-use crate::route::expose::Expose;
-use crate::tasks::{self, Tasks};
+use crate::tasks;
 use crate::token::random_uuid;
 use crate::units::format_duration;
-use crate::upstream::{Amiss, Connected, Connector, Envelope, EventsLook, Readiness, Upstream};
+use crate::upstream::{Readiness, Upstream};
 
 /// How many replies of an upstream are unpacked at once.
 const UNPACKERS: usize = 2;
 
-/// `[upstreams.NAME]` with `protocol = "nameko"`, read.
-pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
-
-impl Connector for NamekoConnector {
-    fn protocol(&self) -> &'static str {
-        "nameko"
-    }
-
-    fn address(&self) -> String {
-        self.0.address.clone()
-    }
-
-    fn largest_reply(&self) -> Option<(usize, &'static str)> {
-        Some((self.0.max_reply, "max_reply"))
-    }
-
-    fn largest_request(&self) -> Option<(usize, &'static str, usize)> {
-        Some((self.0.max_request, "max_request", CONNECTION_PART))
-    }
-
-    fn explain(&self, request: &Request<'_>) -> Result<Envelope, Fault> {
-        let routing_key = check(request).map_err(|unsendable| unsendable.fault)?;
-        let (id, reply_to) = ("(unique)", "(this gateway's)");
-        let properties = wire::call_properties(request, id, reply_to, self.0.expiration);
-        let text = |value: &Option<ShortString>| value.as_ref().map(ShortString::to_string);
-        let mut address =
-            vec![("exchange", self.0.exchange.clone()), ("routing key", routing_key.to_string())];
-        let rows = [
-            ("content type", text(properties.content_type())),
-            ("content encoding", text(properties.content_encoding())),
-            ("correlation id", text(properties.correlation_id())),
-            ("reply to", text(properties.reply_to())),
-            ("expiration", text(properties.expiration()).map(|millis| format!("{millis}ms"))),
-            ("priority", properties.priority().map(|priority| priority.to_string())),
-            ("delivery mode", properties.delivery_mode().map(delivery_mode)),
-        ];
-        address.extend(rows.into_iter().filter_map(|(label, value)| Some((label, value?))));
-        address.push(("mandatory", "true".to_owned()));
-        let body = String::from_utf8_lossy(&wire::body(request.params)).into_owned();
-        Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
-    }
-
-    fn sites(&self) -> Vec<String> {
-        let nodes = self.0.nodes();
-        let sites = nodes.iter().map(|node| {
-            let authority = &node.uri.authority;
-            format!("{}/{}", site(&authority.host, authority.port), node.uri.vhost)
-        });
-        sites.collect()
-    }
-
-    fn vouches_for_callers(&self) -> bool {
-        self.0.trust_context
-    }
-
-    fn advise(&self) -> Vec<Advice> {
-        let trusts = self.0.trust_context.then(|| {
-            let what = "whoever can publish there is believed to be whom it says it is: leave it out, unless \
-                        RabbitMQ lets nobody publish there but services that verify their callers";
-            Advice::new("trust_context", what)
-        });
-        let clear = self.read_on_the_way().map(|address| {
-            let what = format!(
-                "the password goes to {address} without TLS: it can be read on the way, and all calls: write amqps://"
-            );
-            Advice::new("url", what)
-        });
-        trusts.into_iter().chain(clear).collect()
-    }
-
-    fn forwards_credentials(&self) -> bool {
-        self.0.forward_authorization
-    }
-
-    fn read_on_the_way(&self) -> Option<String> {
-        let nodes = self.0.nodes();
-        nodes.iter().find(|node| node.is_read_on_the_way()).map(|node| node.address.clone())
-    }
-
-    fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
-        expose::object_to(expose)
-    }
-
-    fn events(&self) -> Option<EventAddresses> {
-        Some(events::ADDRESSES)
-    }
-
-    fn look<'a>(&'a self, rows: &'a [&'a Rule], _tasks: &'a Tasks) -> BoxFuture<'a, Vec<Amiss>> {
-        Box::pin(look::look(&self.0, rows))
-    }
-
-    fn look_at_exposes<'a>(
-        &'a self,
-        exposes: &'a [&'a Expose],
-        _tasks: &'a Tasks,
-    ) -> BoxFuture<'a, Vec<Amiss>> {
-        Box::pin(look::look_at_exposes(&self.0, exposes))
-    }
-
-    fn look_at_events<'a>(
-        &'a self,
-        ways: &'a [Way<'a>],
-        _tasks: &'a Tasks,
-    ) -> BoxFuture<'a, EventsLook> {
-        Box::pin(async move {
-            let amiss = look::look_at_events(&self.0, ways).await;
-            EventsLook { amiss, ..EventsLook::default() }
-        })
-    }
-
-    fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
-        let exposes = Exposes::new(&self.0, budget.connection(), &metrics, tasks);
-        let events = Events::new(&self.0, budget.connection(), &metrics, tasks);
-        let link = connection::start(
-            Arc::clone(&self.0),
-            budget.upstream(),
-            metrics.clone(),
-            Hosted { exposes: Arc::clone(&exposes), events: Arc::clone(&events) },
-            tasks,
-        );
-        let upstream = Arc::new(NamekoUpstream {
-            link,
-            metrics,
-            expiration: self.0.expiration,
-            rules: Rules { keep_tagged: self.0.keep_tagged, largest: self.0.max_reply },
-            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
-            unheard: random_uuid(),
-            odd_reply: AtomicBool::new(false),
-        });
-        Connected { upstream, exposer: Some(exposes), events: Some(events) }
-    }
-}
-
-fn delivery_mode(mode: u8) -> String {
-    format!("{mode} ({})", if mode == 2 { "persistent" } else { "transient" })
-}
-
-fn check(request: &Request<'_>) -> Result<ShortString, Unsendable> {
+/// The routing key of a request that can be sent.
+pub(super) fn check(request: &Request<'_>) -> Result<ShortString, Unsendable> {
     let routing_key = wire::routing_key(request.service, request.method)?;
     wire::check_params(request.params)?;
     Ok(routing_key)
 }
 
-struct NamekoUpstream {
+/// The upstream that calls are sent to.
+pub(super) struct NamekoUpstream {
     link: Arc<Link>,
     metrics: UpstreamMetrics,
     /// Whether calls expire in their service's queue.
@@ -194,6 +49,21 @@ struct NamekoUpstream {
     unheard: String,
     /// An odd reply has been told of.
     odd_reply: AtomicBool,
+}
+
+impl NamekoUpstream {
+    /// One whose connection `link` is.
+    pub(super) fn new(link: Arc<Link>, metrics: UpstreamMetrics, settings: &Settings) -> Self {
+        Self {
+            link,
+            metrics,
+            expiration: settings.expiration,
+            rules: Rules { keep_tagged: settings.keep_tagged, largest: settings.max_reply },
+            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
+            unheard: random_uuid(),
+            odd_reply: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Upstream for NamekoUpstream {
@@ -407,55 +277,11 @@ fn unavailable(outcome: Outcome, message: impl Into<std::borrow::Cow<'static, st
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::call::{Context, Deadline, Params, Payload};
+    use crate::call::{Context, Deadline, Params};
     use crate::trace::TraceParent;
-
-    fn connector() -> NamekoConnector {
-        let text = "url = \"amqp://bob:hunter2@rabbit:5672/%2f\"";
-        let (settings, _) = crate::config::read_for_test(text, super::super::config::read);
-        NamekoConnector(Arc::new(settings))
-    }
-
-    fn explain(service: &str, params: &Params) -> Result<Envelope, Fault> {
-        let mut context = Context::new(TraceParent::generate());
-        context.authorization = Some("Bearer hunter2".to_owned());
-        let deadline = Deadline::after(Instant::now(), Duration::from_secs(5));
-        let context = &context;
-        let method = "create";
-        connector().explain(&Request::new((service, method), params, context, deadline))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn explain_shows_what_would_go_out() {
-        let params = Params::Array(Payload::from_validated(Bytes::from_static(b"[1.10]")));
-        let envelope = explain("orders", &params).unwrap();
-        let address: HashMap<_, _> = envelope.address.iter().cloned().collect();
-        assert_eq!(address["exchange"], "nameko-rpc");
-        assert_eq!(address["routing key"], "orders.create");
-        assert_eq!(address["delivery mode"], "1 (transient)");
-        assert_eq!(address["expiration"], "5000ms");
-        assert_eq!(envelope.body, r#"{"args":[1.10],"kwargs":{}}"#);
-        assert!(!format!("{envelope:?}").contains("hunter2"), "{envelope:?}");
-        assert_eq!(connector().address(), "amqp://rabbit:5672/%2f");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn explain_refuses_what_a_call_would_be_refused_for() {
-        assert_eq!(
-            explain("or ders", &Params::None).unwrap_err().kind(),
-            FaultKind::InvalidRequest
-        );
-        let tagged = r#"{"__type__":1,"__value__":2}"#;
-        let tagged = Payload::from_validated(Bytes::from_static(tagged.as_bytes()));
-        let fault = explain("orders", &Params::Object(tagged)).unwrap_err();
-        assert_eq!(fault.kind(), FaultKind::InvalidParams);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_an_answer_that_is_no_reply_means() {

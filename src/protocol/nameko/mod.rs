@@ -15,6 +15,7 @@
 mod calls;
 mod config;
 mod connection;
+mod connector;
 mod egress;
 mod events;
 mod expose;
@@ -47,5 +48,5 @@ use crate::upstream::Connector;
 /// Reads an `[upstreams.NAME]` table. Problems are reported to the section; a connector comes
 /// back in any case.
 pub fn read_connector(section: &mut Section<'_>) -> Box<dyn Connector> {
-    Box::new(egress::NamekoConnector(Arc::new(config::read(section))))
+    Box::new(connector::NamekoConnector(Arc::new(config::read(section))))
 }

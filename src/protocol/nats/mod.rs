@@ -16,6 +16,7 @@ mod again;
 mod ask;
 mod config;
 mod connection;
+mod connector;
 mod directory;
 mod egress;
 mod events;
@@ -43,5 +44,5 @@ use crate::upstream::Connector;
 /// Reads an `[upstreams.NAME]` table with `protocol = "nats"`. The keys that every upstream has
 /// are left to the caller.
 pub fn read_connector(section: &mut Section<'_>) -> Box<dyn Connector> {
-    Box::new(egress::NatsConnector::new(config::read(section)))
+    Box::new(connector::NatsConnector::new(config::read(section)))
 }

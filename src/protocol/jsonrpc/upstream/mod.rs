@@ -12,6 +12,7 @@
 mod balance;
 mod config;
 mod connect;
+mod connector;
 mod egress;
 mod exchange;
 #[cfg(any(test, fuzzing))]
@@ -41,5 +42,5 @@ pub(super) fn read_connector(
     registry: &Arc<Registry>,
     section: &mut Section<'_>,
 ) -> Box<dyn Connector> {
-    Box::new(egress::JsonRpcConnector::new(config::read(section), Arc::clone(registry)))
+    Box::new(connector::JsonRpcConnector::new(config::read(section), Arc::clone(registry)))
 }
