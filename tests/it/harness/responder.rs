@@ -182,6 +182,7 @@ fn show(value: &AMQPValue) -> String {
             format!("[{}]", items.as_slice().iter().map(show).collect::<Vec<_>>().join(","))
         }
         AMQPValue::LongLongInt(number) => number.to_string(),
+        AMQPValue::Double(number) => number.to_string(),
         AMQPValue::LongInt(number) => number.to_string(),
         other => format!("{other:?}"),
     }
