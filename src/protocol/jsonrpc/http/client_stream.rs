@@ -158,7 +158,7 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
     where
         S: AsyncRead,
     {
-        if self.frames.is_http2() || !self.progress.is_owing() {
+        if self.frames.is_http2() || !self.progress.is_waited_for() {
             return Poll::Pending;
         }
         if !self.progress.is_ended() {

@@ -25,12 +25,19 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     pub(super) fn new(body: Incoming, progress: Arc<Progress>) -> Self {
+        progress.receives(!body.is_end_stream());
         Self { body, progress }
     }
 
     /// How its connection gets on.
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.progress.receives(false);
     }
 }
 
@@ -47,6 +54,9 @@ impl Body for RequestBody {
         let is_last = self.body.is_end_stream() && matches!(frame, Poll::Ready(Some(Ok(_))));
         if rang && !is_last {
             cx.waker().wake_by_ref();
+        }
+        if is_last || matches!(frame, Poll::Ready(None)) {
+            self.progress.receives(false);
         }
         match frame {
             // The end of the connection is kept from hyper while a request is under way.

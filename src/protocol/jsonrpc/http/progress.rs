@@ -31,6 +31,8 @@ pub(super) struct Progress {
     /// A request over HTTP/1 is under way, or bytes of its answer still wait in hyper: EOF is no
     /// news for it.
     owing: AtomicBool,
+    /// The body of the request under way may not have been read to its end.
+    receiving: AtomicBool,
     /// The peer says no more.
     ended: AtomicBool,
     /// All that it has said has been read, and more was asked for.
@@ -67,6 +69,7 @@ impl Progress {
             busy: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),
             owing: AtomicBool::new(false),
+            receiving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
@@ -124,6 +127,16 @@ impl Progress {
     /// Whether a request is under way and nothing of its answer has been handed over.
     pub(super) fn is_silent(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0 && self.sending.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a request's body is being read, which hears of the peer's end itself.
+    pub(super) fn receives(&self, receiving: bool) {
+        self.receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    /// Whether a request over HTTP/1 has wholly come, and its answer has not wholly gone.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.is_owing() && !self.receiving.load(Ordering::Relaxed)
     }
 
     /// All that hyper had to write has been written. True where that was the last of an answer.
