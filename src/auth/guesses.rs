@@ -1,7 +1,9 @@
 //! Holds whoever shows wrong tokens to a rate: those that an operator chose may be short, and are not to be guessed.
 //!
 //! Who has shown too many is refused for a while, whatever it shows: told by its answer, a right one would be found
-//! among wrong ones at any rate. What counts as one, and what is guessed at, is the user's matter. No I/O.
+//! among wrong ones at any rate. That is asked before it is known whether something counts, which governor, the
+//! crate behind all other rates, cannot tell without counting. What counts as one, and what is guessed at, is the
+//! user's matter. No I/O.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};

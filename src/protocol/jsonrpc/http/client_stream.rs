@@ -171,7 +171,7 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
             if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
                 return Poll::Ready(error);
             }
-            // It is hyper's, and a body that waits for it is to hear of its end.
+            // What has come is hyper's, and a stream of events waits for the end.
             cx.waker().wake_by_ref();
             if !read.filled().is_empty() {
                 self.said = Bytes::copy_from_slice(read.filled());
