@@ -29,10 +29,18 @@ pub(crate) fn load(address: SocketAddr, method: &str) -> Result<()> {
     client(Threads::Default, connect, async |caller| Ok(caller.clone()))
 }
 
+const TEXT: u8 = 0x81;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
 /// A client's frame with that text, which is shorter than 64 KiB.
 pub(crate) fn masked(text: &str) -> Result<Vec<u8>> {
-    let length = u16::try_from(text.len())?;
-    let mut frame = vec![0x81];
+    frame(TEXT, text.as_bytes())
+}
+
+fn frame(first: u8, payload: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(payload.len())?;
+    let mut frame = vec![first];
     match u8::try_from(length) {
         Ok(short) if short < 126 => frame.push(0x80 | short),
         _ => {
@@ -41,7 +49,7 @@ pub(crate) fn masked(text: &str) -> Result<Vec<u8>> {
         }
     }
     frame.extend(MASK);
-    frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.extend(payload.iter().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
     Ok(frame)
 }
 
@@ -66,16 +74,16 @@ impl Caller {
         }
         ensure!(head.starts_with(b"HTTP/1.1 101 "), "not opened: {}", shown(&head));
         let (read, write) = stream.into_split();
-        let pending = Arc::new(Pending::default());
-        let answers = Arc::clone(&pending);
+        let (pending, write) = (Arc::new(Pending::default()), Arc::new(Turn::new(write)));
+        let (answers, pongs) = (Arc::clone(&pending), Arc::clone(&write));
         tasks.spawn(async move {
-            if let Err(error) = hand_out(BufReader::new(read), &answers).await {
+            if let Err(error) = hand_out(BufReader::new(read), &pongs, &answers).await {
                 eprintln!("the WebSocket has ended: {error:#}");
             }
             answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         });
         let call = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{PAYLOAD},"id":"#);
-        Ok(Self { call: call.into(), pending, write: Arc::new(Turn::new(write)) })
+        Ok(Self { call: call.into(), pending, write })
     }
 }
 
@@ -95,8 +103,13 @@ impl Session for Caller {
     }
 }
 
-/// Gives each answer to who waits for it.
-async fn hand_out(mut read: BufReader<OwnedReadHalf>, pending: &Pending) -> Result<()> {
+/// Gives each answer to who waits for it. The connection is quiet while others take their turns: the
+/// gateway asks then whether it is still there.
+async fn hand_out(
+    mut read: BufReader<OwnedReadHalf>,
+    pongs: &Turn<OwnedWriteHalf>,
+    pending: &Pending,
+) -> Result<()> {
     loop {
         let [first, length] = [read.read_u8().await?, read.read_u8().await?];
         let length = match length {
@@ -105,11 +118,11 @@ async fn hand_out(mut read: BufReader<OwnedReadHalf>, pending: &Pending) -> Resu
         };
         let mut payload = vec![0; length];
         read.read_exact(&mut payload).await?;
-        if first == 0x89 {
-            // Measured in seconds: whoever calls is there.
+        if first == PING {
+            pongs.lock().await.write_all(&frame(PONG, &payload)?).await?;
             continue;
         }
-        ensure!(first == 0x81, "frame {first:x}: {}", shown(&payload));
+        ensure!(first == TEXT, "frame {first:x}: {}", shown(&payload));
         let text = std::str::from_utf8(&payload)?;
         let id = text.rsplit(':').next().and_then(|end| end.trim_end_matches('}').parse().ok());
         let id: u64 = id.with_context(|| format!("no id at the end: {text}"))?;

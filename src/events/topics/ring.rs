@@ -46,8 +46,12 @@ impl Ring {
         Self { kept, bytes: 0, begin, last_id: begin, last_number: 0, gone }
     }
 
-    /// The number of the event with this id, while it is kept.
+    /// The number of the event with this id, if there was one; the least that it can have had where it is kept no more.
     pub(super) fn number_of(&self, id: u64) -> Option<u64> {
+        if self.begin < id && id < self.oldest_id() {
+            // An event's number is never below its id.
+            return Some(id);
+        }
         let at = self.kept.binary_search_by_key(&id, |told| told.id()).ok()?;
         self.kept.get(at).map(|told| told.number())
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::backlog::{Backlog, MOST_TAKEN};
 use super::silence::Departures;
 use super::state::State;
-use super::told::Told;
+use super::told::{AMONG_ALL, Told};
 use super::{Lag, TopicRule};
 use crate::caller::{Caller, Denial};
 use crate::route::pattern::Pattern;
@@ -45,6 +45,11 @@ pub(super) enum Point {
 }
 
 impl Resume {
+    /// Behind what a stream of events, or an event's data, had as its id.
+    pub fn behind(id: u64) -> Self {
+        id.checked_sub(AMONG_ALL).map_or(Self::Id(id), Self::Number)
+    }
+
     /// The topics that it names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let ids = match self {
@@ -71,8 +76,8 @@ impl Resume {
             Resume::Ids(ids) => ids.get(topic).map_or(Point::Now, |id| Point::Id(*id)),
             Resume::Id(id) => Point::Id(*id),
             Resume::Number(number) => Point::Number(*number),
-            // It is not to be found: all that is known is that something may have been missed.
-            Resume::Event(..) => Point::Number(0),
+            // An event's number is never below its id.
+            Resume::Event(_, id) => Point::Number(*id),
         }
     }
 }
