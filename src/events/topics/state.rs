@@ -74,9 +74,9 @@ impl State {
     }
 
     /// Where somebody goes on that names one topic's event for several topics: behind the event, in all of
-    /// them. Where its topic is not named, and several of the `count` have an event by that id, the earliest is meant:
-    /// better twice than never. Whether there is such an event in what the listener may not hear, it does not
-    /// learn.
+    /// them. Where its topic is not named, and several of the `count` had an event by that id, the earliest is meant, or the
+    /// earliest that it may have been: better twice than never. Whether there is such an event in what the listener may
+    /// not hear, it does not learn.
     pub(super) fn of_all(
         &self,
         since: &Resume,
@@ -87,14 +87,15 @@ impl State {
             let topic = self.topics.get(name).filter(|topic| listener.may_hear(&topic.rule))?;
             topic.ring.number_of(id)
         };
-        let found = match since {
-            Resume::Event(topic, id) => number(topic, *id),
+        // An event's number is never below its id.
+        match since {
+            Resume::Event(topic, id) => Resume::Number(number(topic, *id).unwrap_or(*id)),
             Resume::Id(id) if count > 1 => {
-                fitting.iter().filter_map(|name| number(name, *id)).min()
+                let found = fitting.iter().filter_map(|name| number(name, *id)).min();
+                Resume::Number(found.unwrap_or(*id))
             }
-            _ => None,
-        };
-        found.map_or_else(|| since.clone(), Resume::Number)
+            _ => since.clone(),
+        }
     }
 
     /// Makes a topic known. False where no row names it.

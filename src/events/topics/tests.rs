@@ -74,7 +74,8 @@ fn an_event_is_written_out_once_for_all() {
     assert_eq!(told.notification(), notification);
     let lines = event.replace('\n', "\ndata: ");
     assert_eq!(told.frame(false), format!("id: {id}\ndata: {lines}\n\n"));
-    assert_eq!(told.frame(true), format!("id: {number}\ndata: {lines}\n\n"));
+    let of_several = (1_u64 << 52) + number;
+    assert_eq!(told.frame(true), format!("id: {of_several}\ndata: {lines}\n\n"));
 }
 
 #[test]
@@ -162,6 +163,44 @@ fn one_id_for_several_topics_is_the_place_of_its_event_in_all_of_them() {
         "bbbb",
         "a gap, and what is kept"
     );
+    // What had no event yet has missed none.
+    assert_eq!(resumed(&["b"], Resume::Event("c".to_owned(), ids[0] - 1)), "bbb");
+}
+
+#[test]
+fn one_id_for_several_topics_that_none_keeps_any_more_loses_nothing() {
+    let topics = Topics::new(vec![rule_of("a", 1, Lag::Tell), rule_of("b", 9, Lag::Tell)]);
+    let both = listen(&topics, &["a", "b"]);
+    for (topic, count) in [("a", 3), ("b", 3), ("a", 1)] {
+        publish(&topics, topic, count);
+    }
+    let Some(Notice::Event(first)) = both.try_next() else { panic!("an event") };
+    // Of both topics there was a second event, and `a` has let go of its own, which came before all of `b`.
+    let resume = Resume::Id(first.id() + 1);
+    let back = topics.subscribe(Caller::NOBODY, &patterns(&["a", "b"]), &resume).expect("ok");
+    let told = ["a gap None", "b 1", "b 2", "b 3", "a 4"];
+    assert_eq!(heard(&back, first.id() - 1), told);
+}
+
+#[test]
+fn a_stream_of_several_topics_counts_where_no_topic_does() {
+    let topics = Topics::new(vec![rule_of("?", 9, Lag::Tell)]);
+    let all = listen(&topics, &["?"]);
+    for topic in ["a", "b", "a", "b", "a", "a"] {
+        publish(&topics, topic, 1);
+    }
+    let mut ids = Vec::new();
+    while let Some(Notice::Event(told)) = all.try_next() {
+        let frame = told.frame(true);
+        let text = std::str::from_utf8(&frame).expect("UTF-8");
+        let id = text.strip_prefix("id: ").and_then(|rest| rest.lines().next());
+        ids.push(id.and_then(|id| id.parse().ok()).expect("a number"));
+    }
+    // Whoever read both up to the second comes back for one of them.
+    let back = topics.subscribe(Caller::NOBODY, &patterns(&["a"]), &Resume::behind(ids[1]));
+    assert_eq!(heard(&back.expect("ok"), 0).len(), 3);
+    let back = topics.subscribe(Caller::NOBODY, &patterns(&["a", "b"]), &Resume::behind(ids[1]));
+    assert_eq!(heard(&back.expect("ok"), 0).len(), 4);
 }
 
 #[test]
@@ -288,16 +327,18 @@ fn whoever_may_not_listen_hears_nothing_by_a_glob_neither() {
     assert_eq!(kind(refused(&web, "orders.secret")), Some((FaultKind::AccessDenied, false)));
     assert_eq!(kind(refused(&Caller::NOBODY, "orders.*")), Some((FaultKind::AccessDenied, true)));
     let all = topics.subscribe(web, &patterns(&["*"]), &Resume::Now).expect("some of it");
-    for topic in ["orders.secret", "orders.open", "orders.secret"] {
+    for topic in ["orders.secret", "orders.open", "orders.open", "orders.secret"] {
         assert!(topics.publish(topic, &Payload::NULL, SystemTime::now()));
     }
-    let Some(Notice::Event(told)) = all.try_next() else { panic!("one is heard") };
-    assert_eq!(&**told.topic(), "orders.open");
-    // Nor does it learn, by where it is said to go on, which events there are.
+    let Some(Notice::Event(first)) = all.try_next() else { panic!("one is heard") };
+    let Some(Notice::Event(second)) = all.try_next() else { panic!("the other, too") };
+    assert_eq!((&**first.topic(), &**second.topic()), ("orders.open", "orders.open"));
+    // Nor does it learn, by where it is said to go on, that the second secret came behind both.
     let (_, again) = key("web");
-    let behind = Resume::Event("orders.secret".to_owned(), told.number());
+    let behind = Resume::Event("orders.secret".to_owned(), first.id());
     let resumed = topics.subscribe(again, &patterns(&["orders.*"]), &behind).expect("some of it");
-    assert!(matches!(resumed.try_next(), Some(Notice::Gap { missed: None, .. })));
+    let Some(Notice::Event(told)) = resumed.try_next() else { panic!("an event") };
+    assert_eq!(told.number(), second.number());
     assert!(all.try_next().is_none());
     topics.set_rules(vec![only("orders.*", "key:boss")]);
     topics.publish("orders.open", &Payload::NULL, SystemTime::now());

@@ -11,6 +11,10 @@ use crate::units::format_timestamp;
 /// What stands before an event's members in a notification of JSON-RPC's.
 const HEAD: &str = r#"{"jsonrpc":"2.0","method":"event","params":"#;
 
+/// What the numbers among all are raised by in a stream of events, so that none is taken for a topic's own id, whatever
+/// the reader comes back to. None comes near it in this century, and JavaScript's numbers hold both.
+pub(super) const AMONG_ALL: u64 = 1 << 52;
+
 /// An event of a topic.
 pub struct Told {
     topic: Arc<str>,
@@ -77,7 +81,7 @@ impl Told {
     pub fn frame(&self, by_number: bool) -> Bytes {
         let frame = self.frames[usize::from(by_number)].get_or_init(|| {
             let members = &self.notification[HEAD.len()..self.notification.len() - 1];
-            let id = if by_number { self.number } else { self.id };
+            let id = if by_number { AMONG_ALL + self.number } else { self.id };
             let mut text = Vec::with_capacity(members.len() + 40);
             text.extend_from_slice(b"id: ");
             text.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());

@@ -221,7 +221,7 @@ fn read(params: &Params) -> Result<(Vec<Pattern>, Resume), Fault> {
     let Asked { topics, after } = asked.map_err(|_| unreadable())?;
     let resume = match after {
         None => Resume::Now,
-        Some(After::Id(id)) => Resume::Id(id),
+        Some(After::Id(id)) => Resume::behind(id),
         Some(After::Ids(ids)) => Resume::Ids(ids),
     };
     Ok((topics.iter().map(|topic| Pattern::new(topic)).collect(), resume))

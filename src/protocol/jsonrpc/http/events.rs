@@ -1,7 +1,7 @@
 //! `GET /events?topic=…`: topics as a stream of Server-Sent Events (HTML Living Standard, 9.2).
 //!
 //! Where one topic is named, an event's id is the topic's own; else it is the event's number among
-//! all, which alone tells a reader of several where it was. `after` is always the id in an event's data.
+//! all, which alone tells a reader of several where it was. No id of the one kind is one of the other.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -153,10 +153,7 @@ fn read(uri: &Uri, last: Option<&HeaderValue>) -> Result<(Vec<Pattern>, Resume),
     let resume = match last.as_deref().map(str::trim).filter(|last| !last.is_empty()) {
         None => after.unwrap_or_default(),
         // What is no number is none of ours: all that is known is that something was missed.
-        Some(last) => {
-            let id = last.parse().unwrap_or(0);
-            if is_one_topic(&wanted) { Resume::Id(id) } else { Resume::Number(id) }
-        }
+        Some(last) => Resume::behind(last.parse().unwrap_or(0)),
     };
     Ok((wanted, resume))
 }
@@ -166,7 +163,7 @@ fn behind(after: &str) -> Option<Resume> {
     let id = |text: &str| text.parse().ok();
     match after.rsplit_once(':') {
         Some((topic, after)) => Some(Resume::Event(topic.to_owned(), id(after)?)),
-        None => id(after).map(Resume::Id),
+        None => id(after).map(Resume::behind),
     }
 }
 
@@ -342,13 +339,14 @@ mod tests {
             ("?topic=a.b", Some("7"), names(&["a.b"]), "Id(7)"),
             ("?topic=a.b&last_event_id=8", None, names(&["a.b"]), "Id(8)"),
             ("?topic=a.b&last_event_id=8", Some("7"), names(&["a.b"]), "Id(7)"),
-            ("?topic=a.%2A&topic=b", Some("7"), names(&["a.*", "b"]), "Number(7)"),
+            ("?topic=a.%2A&topic=b", Some("7"), names(&["a.*", "b"]), "Id(7)"),
+            ("?topic=a.b", Some("4503599627370503"), names(&["a.b"]), "Number(7)"),
             ("?topic=a", Some("what"), names(&["a"]), "Id(0)"),
             ("?topic=a", Some(""), names(&["a"]), "Now"),
             ("?topic=a.*&after=9", None, names(&["a.*"]), "Id(9)"),
             ("?topic=a.*&after=a:b:9", None, names(&["a.*"]), r#"Event("a:b", 9)"#),
             // A stream that was lost goes on where it was.
-            ("?topic=a.*&after=9", Some("12"), names(&["a.*"]), "Number(12)"),
+            ("?topic=a.*&after=9", Some("4503599627370508"), names(&["a.*"]), "Number(12)"),
         ];
         for (query, last, wanted, resume) in cases {
             let found = asked(query, last).unwrap_or_else(|fault| panic!("{query}: {fault:?}"));
