@@ -71,6 +71,8 @@ struct Next {
     reason: &'static str,
     config: Config,
     upstreams: Vec<Running>,
+    /// Those of them that do not run yet.
+    brought: Vec<Running>,
     /// What makes its tokens known, where the issuer is another one.
     tokens: Option<Arc<Tokens>>,
     /// When it is put in force at the latest.
@@ -197,8 +199,9 @@ impl Reload {
         let by = overtaken.as_ref().map_or_else(|| Instant::now() + TURNOVER, |next| next.by);
         let begun = overtaken.map(|next| (next.upstreams, next.tokens)).unwrap_or_default();
         let prepared = upstreams.prepare(&config, begun.0);
+        let brought = upstreams.brought(&prepared);
         let tokens = auth.prepare(&config.auth, begun.1);
-        self.next = Some(Next { reason, upstreams: prepared, tokens, config, by });
+        self.next = Some(Next { reason, config, upstreams: prepared, brought, tokens, by });
     }
 
     /// Waits until a configuration can be put in force, for ever where there is none.
@@ -206,7 +209,7 @@ impl Reload {
         let Some(next) = &self.next else { return std::future::pending().await };
         let is_ready = || {
             let has_keys = next.tokens.as_ref().is_none_or(|tokens| tokens.have_keys());
-            has_keys && next.upstreams.iter().all(Running::is_ready)
+            has_keys && next.brought.iter().all(Running::is_ready)
         };
         while Instant::now() < next.by && !is_ready() {
             sleep(TURNOVER_LOOK).await;

@@ -158,6 +158,13 @@ impl Upstreams {
         prepared
     }
 
+    /// Those of prepared upstreams that do not run yet. One that does is what it was, up or down: a new table has
+    /// nothing to wait for.
+    pub(super) fn brought(&self, prepared: &[Running]) -> Vec<Running> {
+        let is_new = |new: &&Running| !self.running.iter().any(|old| old.is(new));
+        prepared.iter().filter(is_new).cloned().collect()
+    }
+
     /// Puts prepared upstreams in the place of those that run, retires what is gone or has
     /// changed, and compiles the routing table over the rest.
     pub(super) fn turn_over(&mut self, config: &Config, next: Vec<Running>) -> Table {
@@ -185,8 +192,8 @@ impl Upstreams {
 
     /// Ends prepared upstreams that are not needed after all.
     pub(super) fn give_up(&mut self, prepared: Vec<Running>) {
-        let new = prepared.into_iter().filter(|new| !self.running.iter().any(|old| old.is(new)));
-        self.retired.extend(new.map(|running| Retired { running, stays: None }));
+        let new = self.brought(&prepared);
+        self.retired.extend(new.into_iter().map(|running| Retired { running, stays: None }));
     }
 
     /// Forgets what is to be forgotten by now of calls that have keys.

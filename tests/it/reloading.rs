@@ -1,6 +1,7 @@
 //! SIGHUP and changed files put a new routing table in force without dropping a call; a bad file is
 //! refused whole, loudly, and the old table stays.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -215,6 +216,30 @@ async fn an_upstream_that_cannot_be_reached_holds_a_new_table_back_for_a_while_a
         (answer["result"] == "mended").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_was_down_before_holds_nothing_back() {
+    let echo = Echo::start().await;
+    let down = "[upstreams.down]\nprotocol = \"nats\"\nservers = \"nats://127.0.0.1:1\"\n";
+    let patient = ECHO.to_owned() + "timeout = \"4500ms\"\n";
+    let change = async |rows: &str| {
+        let seen = echo.gateway.log().len();
+        echo.gateway.write_config(&routes(&echo, &format!("{down}{patient}{rows}")));
+        echo.gateway.hang_up();
+        echo.gateway.wait_for_log(seen, "reloaded").await;
+    };
+    change("").await;
+    // It ends before the patience with an upstream that a table brings.
+    let mut call = pin!(echo.gateway.rpc("echo.never", json!([])));
+    let changes = change(RENAMED);
+    tokio::select! {
+        biased;
+        () = changes => {}
+        answer = &mut call => panic!("{answer}"),
+    }
+    assert_eq!(echo.gateway.result("renamed.x", json!(["new"])).await, "new");
+    assert_eq!(call.await["error"]["data"]["kind"], "timeout");
 }
 
 #[tokio::test]
