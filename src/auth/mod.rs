@@ -13,6 +13,7 @@ pub mod settings;
 pub mod tokens;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -125,13 +126,18 @@ impl Auth {
         admitted.map_err(|refusal| refusal.fault("call", method, caller))
     }
 
-    /// Whom a key or token makes known.
-    pub async fn identify(&self, shown: &str) -> Result<Arc<Identity>, Denial> {
+    /// Whom a key or token makes known. Where somebody else is to be asked, it is waited for no longer than the caller
+    /// waits for its answer, where it says so.
+    pub async fn identify(
+        &self,
+        shown: &str,
+        patience: Option<Duration>,
+    ) -> Result<Arc<Identity>, Denial> {
         let tokens = match self.by(shown)? {
             Means::Key(identity) => return Ok(identity),
             Means::Token(tokens) => tokens,
         };
-        tokens.identify(shown).await
+        tokens.identify(shown, patience.unwrap_or(Duration::MAX)).await
     }
 
     /// What lets a token be judged again, of somebody who is let in for longer than a call.

@@ -67,13 +67,7 @@ impl Refusal {
                 let why = "it is not known who wants to: show an API key, a token or a certificate that is accepted here";
                 refused(denied(why)).with_challenge(Challenge::Missing)
             }
-            // It may be good: who could tell is away.
-            Refusal::Denied(denial @ Denial::NoKeys) => {
-                Fault::not_sent(FaultKind::Unavailable, denied(denial.message()))
-            }
-            Refusal::Denied(denial) => {
-                refused(denied(denial.message())).with_challenge(Challenge::Invalid)
-            }
+            Refusal::Denied(denial) => fault_of(denial, denied(denial.message())),
             Refusal::Forbidden => {
                 let known = caller.identity();
                 let scheme = known.map_or("", |known| known.scheme.word());
@@ -81,6 +75,15 @@ impl Refusal {
                 refused(format!("`{scheme}:{subject}` may not {does} `{name}`"))
             }
         }
+    }
+}
+
+/// The fault of somebody who has shown something that is not taken.
+pub fn fault_of(denial: Denial, message: String) -> Fault {
+    match denial {
+        // It may be good: who could tell is away.
+        Denial::NoKeys => Fault::not_sent(FaultKind::Unavailable, message),
+        _ => Fault::not_sent(FaultKind::AccessDenied, message).with_challenge(Challenge::Invalid),
     }
 }
 

@@ -160,10 +160,13 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     let guarded = Gateway::start(&format!("{HUB}{GUARDED}{auth}")).await;
     node.env("GUARDED_URL", format!("{}/api", guarded.url())).env("GUARDED_SECRET", keys);
     node.env("GUARDED_HUB", address(&guarded).await);
+    let limited = Gateway::start(&format!("{HUB}{TABLES}[limits]\nrate = \"5/s\"\n")).await;
+    node.env("LIMITED_URL", format!("{}/api", limited.url()));
+    node.env("LIMITED_HUB", address(&limited).await);
     let (status, out, said) =
         tokio::task::spawn_blocking(move || run(&mut node)).await.expect("no panic");
     assert_eq!(status, 0, "{out}{said}");
-    assert!(out.contains("# pass 39\n"), "all have run: {out}");
+    assert!(out.contains("# pass 40\n"), "all have run: {out}");
 }
 
 #[tokio::test]

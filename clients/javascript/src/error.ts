@@ -51,6 +51,9 @@ const CODES = {
 };
 type Kind = keyof typeof CODES;
 
+/** Of what is worth another attempt, by whoever only asks to be let in or to listen. */
+export const PASSING = /^(unavailable|overloaded|timeout|internal)$/;
+
 /** A fault that the client itself tells. */
 export function fault(kind: Kind, message: string, isSent: boolean): GenkanError {
   const retryable = !isSent && ['timeout', 'unavailable', 'overloaded'].includes(kind);

@@ -66,7 +66,7 @@ export async function connect<Api extends object = Untyped>(options: Options = {
     if (!platform) throw refuse('there is no WebSocket here: give `WebSocket`, or say `transport: "http"`');
     link = new Socket(() => new platform(url.href), pauses, timeout);
   }
-  const rpc = new Rpc<Api>(link, limits, streams, token);
+  const rpc = new Rpc<Api>(link, limits, streams, pauses, token);
   try {
     await link.ready(limits);
   } catch (error) {
@@ -106,10 +106,10 @@ export class Rpc<Api extends object = Untyped> {
   #identity: Identity | undefined;
 
   /** @internal */
-  constructor(link: Transport, limits: Limits, listening?: Listening, token?: Token) {
+  constructor(link: Transport, limits: Limits, listening?: Listening, pauses?: Pauses, token?: Token) {
     this.#link = link;
     this.#limits = limits;
-    this.#listening = listening ?? this.#hear(link as Socket, token);
+    this.#listening = listening ?? this.#hear(link as Socket, pauses!, token);
   }
 
   /**
@@ -172,8 +172,8 @@ export class Rpc<Api extends object = Untyped> {
   }
 
   /** Over a WebSocket, events come among the answers. */
-  #hear(socket: Socket, token: Token | undefined): Listening {
-    const heard = new Subscriptions((method, params) => this.#ask(method, params));
+  #hear(socket: Socket, pauses: Pauses, token: Token | undefined): Listening {
+    const heard = new Subscriptions((method, params) => this.#ask(method, params), pauses);
     const identity = token && new Identity(token, async (method, params) => {
       const id = ++lastId;
       return result(await socket.send(request(method, params, id), id, this.#limits, true) as Message);

@@ -1,6 +1,6 @@
 // Calls over one WebSocket, which is opened anew when it is lost.
 
-import { fault } from './error.js';
+import { fault, PASSING } from './error.js';
 import { LONGEST_WAIT, pause, within, type Limits, type Message, type Pauses, type Transport } from './transport.js';
 
 /** What is used of a WebSocket; the package `ws` has it too. */
@@ -104,7 +104,7 @@ export class Socket implements Transport {
       }).catch((error) => {
         socket.close();
         // What was lost on the way is tried again.
-        if (['unavailable', 'timeout'].includes(error.kind)) return;
+        if (PASSING.test(error.kind)) return;
         for (const { isSent, reject } of this.#waiting.values()) {
           if (!isSent) reject(error);
         }

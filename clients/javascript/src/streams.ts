@@ -2,15 +2,13 @@
 // lost (docs/events.md). By `fetch`, since an `EventSource` sends no token, tells nobody why it was refused, and is
 // missing in Node.
 
-import { fault } from './error.js';
+import { fault, PASSING } from './error.js';
 import type { Http } from './http.js';
 import { tell, type Listener, type Listening, type Subscription } from './subscriptions.js';
 import { pause, type Limits, type Pauses } from './transport.js';
 
 /** A gateway that says nothing for so long is gone: it says something every 15 seconds. */
 const SILENCE = 45_000;
-/** Refusals after which the same stream may be had all the same. */
-const PASSING = /^(unavailable|overloaded|timeout|internal)$/;
 
 type Body = ReadableStream<Uint8Array>;
 

@@ -1,7 +1,7 @@
 // Who listens to which topics over a WebSocket, and where each topic goes on after it was lost: docs/events.md.
 
-import { GenkanError } from './error.js';
-import type { Message } from './transport.js';
+import { PASSING, type GenkanError } from './error.js';
+import { pause, type Message, type Pauses } from './transport.js';
 
 export interface GenkanEvent<Data = any> {
   topic: string;
@@ -63,6 +63,8 @@ interface Entry extends Listener {
   matches: RegExp;
   /** Whether the gateway has ever said yes. */
   isOn?: boolean;
+  /** Of the next attempt to listen again. */
+  timer?: ReturnType<typeof setTimeout>;
 }
 
 /** Makes a call to one of Genkan's own methods. */
@@ -74,12 +76,14 @@ const SUBSCRIBE = 'genkan.subscribe';
 
 export class Subscriptions implements Listening {
   readonly #ask: Ask;
+  readonly #pauses: Pauses;
   readonly #listeners = new Set<Entry>();
   /** The last id of each topic that was heard. */
   readonly #last = new Map<string, number>();
 
-  constructor(ask: Ask) {
+  constructor(ask: Ask, pauses: Pauses) {
     this.#ask = ask;
+    this.#pauses = pauses;
   }
 
   async add(listener: Listener): Promise<Subscription> {
@@ -97,7 +101,7 @@ export class Subscriptions implements Listening {
   }
 
   async #remove(listener: Entry): Promise<void> {
-    if (!this.#listeners.delete(listener)) return;
+    if (!this.#drop(listener)) return;
     const others = [...this.#listeners];
     for (const topic of this.#last.keys()) {
       if (!others.some(({ matches }) => matches.test(topic))) this.#last.delete(topic);
@@ -106,15 +110,20 @@ export class Subscriptions implements Listening {
     await this.#ask('genkan.unsubscribe', { topics: [listener.topic] });
   }
 
+  #drop(listener: Entry): boolean {
+    clearTimeout(listener.timer);
+    return this.#listeners.delete(listener);
+  }
+
   close(): void {
-    this.#listeners.clear();
+    for (const listener of this.#listeners) this.#drop(listener);
   }
 
   /** The gateway tells nobody here anything any more, or nothing of these topics. */
   end(error: GenkanError, topics?: string[]): void {
     for (const listener of [...this.#listeners]) {
       if (topics && !topics.includes(listener.topic)) continue;
-      this.#listeners.delete(listener);
+      this.#drop(listener);
       listener.options.onError?.(error);
     }
   }
@@ -122,16 +131,25 @@ export class Subscriptions implements Listening {
   /** The gateway is there again, and knows nothing of what was listened to. */
   resume(): void {
     for (const listener of this.#listeners) {
-      const { topic, matches, options, isOn } = listener;
-      if (!isOn) continue; // Its own call is on its way.
-      const heard = [...this.#last].filter(([name]) => matches.test(name));
-      const after = heard.length ? { ...(options.after as object), ...Object.fromEntries(heard) } : options.after;
-      this.#ask(SUBSCRIBE, { topics: [topic], after }).catch((error) => {
-        if (error.kind === 'unavailable') return; // Lost again, it is resumed again.
-        this.#listeners.delete(listener);
-        options.onError?.(error);
-      });
+      if (listener.isOn) this.#resume(listener, 0); // Else its own call is on its way.
     }
+  }
+
+  /** Listens again behind what was heard last. A gateway that many come back to may take some of them later alone. */
+  #resume(listener: Entry, attempts: number): void {
+    clearTimeout(listener.timer);
+    const { topic, matches, options } = listener;
+    const heard = [...this.#last].filter(([name]) => matches.test(name));
+    const after = heard.length ? { ...(options.after as object), ...Object.fromEntries(heard) } : options.after;
+    this.#ask(SUBSCRIBE, { topics: [topic], after }).catch((error) => {
+      if (!this.#listeners.has(listener)) return;
+      if (PASSING.test(error.kind)) {
+        listener.timer = setTimeout(() => this.#resume(listener, attempts + 1), pause(this.#pauses, attempts));
+        return;
+      }
+      this.#drop(listener);
+      options.onError?.(error);
+    });
   }
 
   hear({ method, params }: Message): void {

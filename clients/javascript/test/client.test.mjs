@@ -1,5 +1,5 @@
 // The client as it is installed, before a real gateway. GENKAN_URL is its /api, GENKAN_HUB its hub, GENKAN_CONFIG its
-// configuration. Another gateway, at GUARDED_URL with its hub at GUARDED_HUB, lets in ada alone, by tokens that GUARDED_SECRET signs.
+// configuration. One at LIMITED_URL, with its hub at LIMITED_HUB, takes five calls a second. Another gateway, at GUARDED_URL with its hub at GUARDED_HUB, lets in ada alone, by tokens that GUARDED_SECRET signs.
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -385,6 +385,26 @@ test('over a WebSocket, a token tells who calls', async (t) => {
     t.after(() => rpc.close());
     assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
   });
+});
+
+test('whom the gateway cannot take at once when all come back listens later', async (t) => {
+  const wires = await wire(process.env.LIMITED_URL);
+  const shop = await module(process.env.LIMITED_HUB, 'till', {});
+  const rpc = await connect({ ...ways.websocket, url: wires.url, pauses: { first: 20, longest: 50 } });
+  t.after(() => { rpc.close(); wires.close(); shop.close(); });
+  const [events, errors] = [heard(), heard()];
+  const hooks = ['one', 'two', 'three', 'four'];
+  for (const hook of hooks) await rpc.subscribe(`till.${hook}`, events.take, { onError: errors.take });
+  for (const hook of hooks) await shop.trigger(hook, { n: 1 });
+  await events.count(4);
+  wires.cut();
+  wires.mend();
+  // Of those who listen again, some are refused at first.
+  for (const hook of hooks) await shop.trigger(hook, { n: 2 });
+  await events.count(8);
+  const again = events.all.slice(4).map(({ topic, data }) => `${topic} ${data.n}`);
+  assert.deepEqual(again.sort(), hooks.map((hook) => `till.${hook} 2`).sort());
+  assert.deepEqual(errors.all, []);
 });
 
 test('topics that nobody may listen to any more end, and no others', async (t) => {

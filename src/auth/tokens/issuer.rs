@@ -113,8 +113,12 @@ impl Issuer {
         }
     }
 
-    /// The keys, among which the one is that a token names, if it can be had.
-    pub(super) async fn keys_for(&self, head: &Head) -> Result<Arc<KeySet>, Denial> {
+    /// The keys, among which the one is that a token names, if it can be had in that time.
+    pub(super) async fn keys_for(
+        &self,
+        head: &Head,
+        patience: Duration,
+    ) -> Result<Arc<KeySet>, Denial> {
         let mut fetched = self.state.fetched.subscribe();
         let key = head.key.as_deref();
         match self.state.look(key) {
@@ -124,7 +128,7 @@ impl Issuer {
             Look::Wait => {}
         }
         // It ends with the fetch, or the token does not wait for it.
-        drop(timeout(PATIENCE, fetched.changed()).await);
+        drop(timeout(patience.min(PATIENCE), fetched.changed()).await);
         match self.state.look(key) {
             Look::There(keys) => Ok(keys),
             Look::NotNow(denial) => Err(denial),

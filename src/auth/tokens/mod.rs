@@ -23,7 +23,7 @@ pub mod key_set;
 mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tracing::{error, info};
@@ -144,8 +144,8 @@ impl Tokens {
         }
     }
 
-    /// Whom a token makes known.
-    pub async fn identify(&self, token: &str) -> Result<Arc<Identity>, Denial> {
+    /// Whom a token makes known. Where the issuer is to be asked for its key, it is waited for that long at most.
+    pub async fn identify(&self, token: &str, patience: Duration) -> Result<Arc<Identity>, Denial> {
         let digest = hash(token);
         if let Some(judged) = self.known(&digest) {
             return judged;
@@ -153,7 +153,7 @@ impl Tokens {
         let head = Head::read(token)?;
         let keys = match &self.keys {
             Keys::Fixed(keys) => keys.load_full(),
-            Keys::Issuer(issuer) => issuer.keys_for(&head).await?,
+            Keys::Issuer(issuer) => issuer.keys_for(&head, patience).await?,
         };
         self.verify((token, digest), &head, &keys)
     }

@@ -159,6 +159,8 @@ pub fn table(keys: &str) -> String {
     format!("[auth.jwt]\n{keys}\nissuer = \"https://issuer.example/\"\naudience = \"genkan\"\n")
 }
 
+const SILENCE: &[u8] = b"silence";
+
 /// A server over TLS that tells keys, or whatever a test says.
 pub struct Jwks {
     pub certs: Certs,
@@ -200,6 +202,9 @@ impl Jwks {
                     }
                     count.fetch_add(1, Ordering::Relaxed);
                     let answer = said.lock().unwrap().clone();
+                    if answer == SILENCE {
+                        std::future::pending::<()>().await;
+                    }
                     drop(stream.write_all(&answer).await);
                     drop(stream.shutdown().await);
                 });
@@ -225,6 +230,11 @@ impl Jwks {
     /// Breaks off from now on.
     pub fn break_off(&self) {
         self.answer.lock().unwrap().clear();
+    }
+
+    /// Takes requests and says nothing from now on.
+    pub fn fall_silent(&self) {
+        *self.answer.lock().unwrap() = SILENCE.to_vec();
     }
 
     /// How often it was asked.

@@ -224,6 +224,42 @@ async fn before_the_issuer_has_told_its_keys_nobody_is_taken_for_a_stranger() {
 }
 
 #[tokio::test]
+async fn who_waits_for_no_longer_does_not_wait_for_the_issuer() {
+    let signer = Signer::es256();
+    let bearer = format!("Bearer {}", signer.token("k", &alice()));
+    let headers = [("Authorization", bearer.as_str()), ("X-Request-Timeout", "300ms")];
+    let rpc = r#"{"jsonrpc":"2.0","method":"echo.x","params":[1],"id":1}"#;
+    // Five seconds from its start on a gateway's first fetch has failed: a slow machine has another try.
+    for _ in 0..5 {
+        let jwks = Jwks::serve(&[]).await;
+        jwks.fall_silent();
+        let guarded = Guarded::begin(&jwks.table("10m"), ALLOW).await;
+        for (path, body) in [("/call/echo/x", "[1]"), ("/api", rpc)] {
+            let answer = guarded.gateway.post(path, &headers, body).await;
+            assert!(answer.text().contains("unavailable"), "{answer:?}");
+        }
+        let failed = [("outcome", "failed")];
+        if guarded.gateway.metric("genkan_issuer_fetches_total", &failed).await == 0.0 {
+            return;
+        }
+    }
+    panic!("it waits for the issuer");
+}
+
+#[tokio::test]
+async fn a_socket_that_shows_a_token_while_the_issuer_is_away_is_told_so() {
+    let signer = Signer::es256();
+    let jwks = Jwks::serve(&[]).await;
+    jwks.break_off();
+    let guarded = Guarded::begin(&jwks.table("10m"), ALLOW).await;
+    let mut socket = WebSocket::open(&guarded.gateway.http).await;
+    let token = signer.token("k", &alice());
+    let shown = json!({"jsonrpc": "2.0", "id": 1, "method": "genkan.authenticate", "params": {"token": token}});
+    // Its client has not to ask its user who he is.
+    as_fault(&socket.ask(shown.to_string()).await).is("unavailable", "not_sent");
+}
+
+#[tokio::test]
 async fn other_rules_are_in_force_for_those_who_are_let_in_already() {
     let signer = Signer::es256();
     let folder = Folder::new();

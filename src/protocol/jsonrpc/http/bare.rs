@@ -169,9 +169,10 @@ async fn read(
             return Err(declined);
         }
     };
+    let asked = Instant::now();
     let body = body::read(http, parts, body, account).await;
     // What the client took to send it is no part of its call.
-    *received = Instant::now();
+    *received += asked.elapsed();
     let body = body?;
     if !body.is_empty() {
         headers::check_content_type(request_headers).map_err(unsupported)?;

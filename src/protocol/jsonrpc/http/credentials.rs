@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Http;
+use super::headers::read_timeout;
 use crate::caller::{Caller, Denial};
 use crate::metrics::credential_refused;
 
@@ -16,12 +17,12 @@ const BEARER: &[u8] = b"bearer";
 impl Http {
     /// Who sends a request.
     pub(super) async fn identify(&self, caller: &Caller, headers: &HeaderMap) -> Caller {
-        self.known_by(caller, read(headers)).await
+        self.known_by(caller, read(headers), headers).await
     }
 
     /// The same, of a request whose answer is a stream.
     pub(super) async fn identify_stream(&self, caller: &Caller, headers: &HeaderMap) -> Caller {
-        self.known_for_long(caller, read(headers)).await
+        self.known_for_long(caller, read(headers), headers).await
     }
 
     /// The same, of a request that opens a WebSocket: a browser's can show a token by the name of a
@@ -32,23 +33,37 @@ impl Http {
             (Ok(header), Ok(named)) => Ok(header.or(named)),
             (Err(denial), _) | (_, Err(denial)) => Err(denial),
         };
-        self.known_for_long(caller, shown).await
+        self.known_for_long(caller, shown, headers).await
     }
 
     /// A caller who is let in for longer than a call.
-    async fn known_for_long(&self, caller: &Caller, shown: Result<Option<&str>, Denial>) -> Caller {
+    async fn known_for_long(
+        &self,
+        caller: &Caller,
+        shown: Result<Option<&str>, Denial>,
+        headers: &HeaderMap,
+    ) -> Caller {
         let evidence = shown.ok().flatten().filter(|_| self.auth.is_on());
         let evidence = evidence.and_then(|shown| self.auth.evidence(shown));
-        self.known_by(caller, shown).await.with_evidence(evidence)
+        self.known_by(caller, shown, headers).await.with_evidence(evidence)
     }
 
-    async fn known_by(&self, caller: &Caller, shown: Result<Option<&str>, Denial>) -> Caller {
+    async fn known_by(
+        &self,
+        caller: &Caller,
+        shown: Result<Option<&str>, Denial>,
+        headers: &HeaderMap,
+    ) -> Caller {
         if !self.auth.is_on() {
             return caller.clone();
         }
         let known = match shown {
             Ok(None) => return caller.clone(),
-            Ok(Some(shown)) => self.auth.identify(shown).await,
+            Ok(Some(shown)) => {
+                // One that is none is refused when the call is read.
+                let patience = read_timeout(headers).ok().flatten();
+                self.auth.identify(shown, patience).await
+            }
             Err(denial) => Err(denial),
         };
         if let Err(denial) = &known {

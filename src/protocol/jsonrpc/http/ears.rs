@@ -16,8 +16,9 @@ use crate::auth::Auth;
 use crate::call::{Call, Context, Params, Payload};
 use crate::caller::{Caller, Denial};
 use crate::events::topics::{Notice, Resume, Subscription, Topics};
-use crate::fault::{Challenge, Fault, FaultKind};
+use crate::fault::{Fault, FaultKind};
 use crate::metrics::{SubscriberCount, credential_refused};
+use crate::route::access::fault_of;
 use crate::route::pattern::Pattern;
 
 /// A method of Genkan's own that is about events.
@@ -86,10 +87,9 @@ impl Ears {
         let token = token(&call.params)?;
         let denied = |denial: Denial| {
             credential_refused(denial.label());
-            let fault = Fault::not_sent(FaultKind::AccessDenied, denial.message());
-            fault.with_challenge(Challenge::Invalid)
+            fault_of(denial, denial.message().to_owned())
         };
-        let known = auth.identify(&token).await.map_err(denied)?;
+        let known = auth.identify(&token, call.timeout).await.map_err(denied)?;
         let caller = self.caller();
         if caller.shown().is_some_and(|before| !before.is_same_as(&known)) {
             let message = "this connection is somebody else's: open another one";

@@ -143,9 +143,10 @@ where
         body::discard(http, &parts.headers, body).await;
         return Err(fault);
     }
+    let asked = Instant::now();
     let body = body::read(http, parts, body, account).await;
     // What the client took to send it is no part of its calls.
-    requester.received = Instant::now();
+    requester.received += asked.elapsed();
     let mut envelope = envelope::parse(&body?, http.config.max_batch)?;
     let told = headers::read_timeout(&parts.headers)
         .and_then(|timeout| Ok((timeout, read_key(&parts.headers, &envelope)?)));
