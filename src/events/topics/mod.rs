@@ -30,6 +30,7 @@ use silence::Silence;
 use state::State;
 use subscription::Listener;
 pub use subscription::{Notice, Resume, Subscription};
+use told::Alive;
 pub use told::Told;
 
 /// Which topics there are, and what is kept of them: a `[[topics]]` row.
@@ -76,6 +77,7 @@ impl Topics {
             absent: Absent::default(),
             globs: Vec::new(),
             kept: 0,
+            alive: Alive::default(),
             last: base,
             forgotten: 0,
             base,
@@ -144,6 +146,7 @@ impl Topics {
     fn tell(&self, row: Option<&Pattern>, topic: &str, data: &Payload, time: SystemTime) -> bool {
         let mut state = self.state();
         let state = &mut *state;
+        let is_crowded = state.is_crowded();
         let known = state.topics.get(topic).map(|topic| &topic.rule);
         let is_known = known.is_some();
         let is_anothers = |row: &Pattern| {
@@ -159,14 +162,15 @@ impl Topics {
         let name = Arc::clone(name);
         let Some(topic) = state.topics.get_mut(&name) else { return false };
         let is_first = topic.ring.last_number() == 0;
-        let told = Arc::new(Told::new(name, topic.ring.next_id(), number, data, time));
+        let numbers = (topic.ring.next_id(), number);
+        let told = Arc::new(Told::new(name, numbers, data, time, &state.alive));
         let oldest = topic.ring.oldest_id();
         topic.listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {
                 if is_first && listener.was_elsewhere(told.topic()) {
                     listener.tell_gap(told.topic(), None);
                 }
-                listener.tell(&told, topic.rule.lag, oldest);
+                listener.tell(&told, topic.rule.lag, oldest, is_crowded);
                 true
             }
             None => false,

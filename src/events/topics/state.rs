@@ -8,6 +8,7 @@ use super::admission::rule;
 use super::ring::{Ring, Since};
 use super::silence::{Look, Silence};
 use super::subscription::Listener;
+use super::told::Alive;
 use super::{Resume, TopicRule};
 use crate::route::pattern::Pattern;
 
@@ -16,7 +17,9 @@ use crate::route::pattern::Pattern;
 pub(super) const MOST_TOPICS: usize = 10_000;
 /// What all rings hold together, in bytes.
 pub(super) const MOST_KEPT: usize = 64 << 20;
-/// How much less they hold when they have let go of some.
+/// How many bytes of events may wait for listeners that no ring holds any more.
+pub(super) const MOST_LEFT_BEHIND: usize = 16 << 20;
+/// How much less the rings hold when they have let go of some.
 pub(super) const ROOM_MADE: usize = 1 << 20;
 
 pub(super) struct State {
@@ -30,6 +33,8 @@ pub(super) struct State {
     pub(super) globs: Vec<Weak<Listener>>,
     /// Bytes in all rings.
     pub(super) kept: usize,
+    /// Bytes in them, and of what waits for listeners.
+    pub(super) alive: Alive,
     /// The number of the last event of all.
     pub(super) last: u64,
     /// The number of the last event of a topic that is not known any more.
@@ -51,6 +56,12 @@ impl Topic {
 }
 
 impl State {
+    /// Whether so much waits for slow listeners that no more is put aside for them: they have to take it out of the
+    /// rings, or miss it.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.alive.bytes().saturating_sub(self.kept) >= MOST_LEFT_BEHIND
+    }
+
     /// All who listen to something, each once.
     pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
         let named = self.topics.values().flat_map(|topic| &topic.listeners);

@@ -316,19 +316,20 @@ impl Listener {
     pub(super) fn begin_with(&self, state: &State, missed: Backlog) {
         let mut waiting = self.waiting();
         let room = MOST_BYTES.saturating_sub(waiting.bytes);
+        let room = if state.is_crowded() { 0 } else { room };
         waiting.backlog.extend(missed);
         drop(waiting);
         self.take_out(state, room);
         self.told.notify_one();
     }
 
-    /// Tells it of an event; `oldest` is the first of its topic that is kept.
-    pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag, oldest: u64) {
+    /// Tells it of an event; `oldest` is the first of its topic that is kept. Where it `is_crowded`, one alone waits.
+    pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag, oldest: u64, is_crowded: bool) {
         let mut waiting = self.waiting();
         if waiting.too_slow {
             return;
         }
-        let is_full = waiting.bytes >= MOST_BYTES;
+        let is_full = waiting.bytes >= MOST_BYTES || is_crowded && !waiting.events.is_empty();
         // What comes behind a backlog is a part of it, whatever its topic is: so the order stays.
         if !is_full && waiting.backlog.is_empty() {
             waiting.bytes += told.size();
@@ -349,7 +350,7 @@ impl Listener {
         let Some(topics) = self.topics.get() else { return };
         // As long as it is held, nothing is told.
         let state = topics.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_out(&state, MOST_TAKEN);
+        self.take_out(&state, if state.is_crowded() { 1 } else { MOST_TAKEN });
     }
 
     fn take_out(&self, state: &State, most: usize) {

@@ -1,5 +1,6 @@
 //! An event as it is told: written out once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -15,6 +16,16 @@ const HEAD: &str = r#"{"jsonrpc":"2.0","method":"event","params":"#;
 /// the reader comes back to. None comes near it in this century, and JavaScript's numbers hold both.
 pub(super) const AMONG_ALL: u64 = 1 << 52;
 
+/// How many bytes all events take that are in rings, or wait for listeners: each once, however many those are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// An event of a topic.
 pub struct Told {
     topic: Arc<str>,
@@ -24,16 +35,23 @@ pub struct Told {
     notification: Bytes,
     /// An event of Server-Sent Events, under its topic's number, and under its number among all.
     frames: [OnceLock<Bytes>; 2],
+    alive: Alive,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.alive.0.fetch_sub(self.size(), Ordering::Relaxed);
+    }
 }
 
 impl Told {
     /// An event that is the topic's `id`th, and `number`th of all.
     pub(super) fn new(
         topic: Arc<str>,
-        id: u64,
-        number: u64,
+        (id, number): (u64, u64),
         data: &Payload,
         time: SystemTime,
+        alive: &Alive,
     ) -> Self {
         let data = data.as_bytes();
         let mut text = Vec::with_capacity(HEAD.len() + data.len() + topic.len() + 80);
@@ -48,7 +66,9 @@ impl Told {
         text.extend_from_slice(format_timestamp(time).as_bytes());
         text.extend_from_slice(b"\"}}");
         let notification = Bytes::from(text);
-        Self { topic, id, number, notification, frames: [const { OnceLock::new() }; 2] }
+        alive.0.fetch_add(notification.len(), Ordering::Relaxed);
+        let (frames, alive) = ([const { OnceLock::new() }; 2], alive.clone());
+        Self { topic, id, number, notification, frames, alive }
     }
 
     /// Its topic.

@@ -1,5 +1,6 @@
 //! Whoever takes events slowly, and what is kept of them meanwhile.
 
+use super::super::state::MOST_LEFT_BEHIND;
 use super::*;
 
 /// Publishes one event of some KiB to each of the topics in turn, so many times.
@@ -138,4 +139,34 @@ fn who_comes_back_is_not_too_slow_before_it_has_read() {
     assert!(!back.is_too_slow());
     assert!(matches!(back.try_next(), Some(Notice::Gap { .. })));
     assert_eq!(numbers(&back).len(), 60);
+}
+
+#[test]
+fn what_waits_for_all_who_are_slow_is_bounded_and_who_is_not_misses_nothing() {
+    let topics = Topics::new(vec![row("a", 2, Lag::Tell)]);
+    let quick = listen(&topics, &["a"]);
+    let (mut slow, mut heard) = (Vec::new(), Vec::new());
+    for _ in 0..60 {
+        // A mebibyte would wait for each, and of other events.
+        slow.push(listen(&topics, &["a"]));
+        for _ in 0..32 {
+            publish_large(&topics, &["a"], 2);
+            heard.extend(numbers(&quick));
+        }
+    }
+    let state = topics.state();
+    let waits = state.alive.bytes() - state.kept;
+    drop(state);
+    assert!(waits <= 2 * MOST_LEFT_BEHIND, "{waits}");
+    let first = heard.first().copied().expect("events");
+    assert_eq!(heard, (first..first + 3_840).collect::<Vec<_>>());
+    // They hear that they have missed some, and what is kept.
+    let last = slow.pop().expect("somebody");
+    let mut told = std::iter::from_fn(|| last.try_next());
+    assert!(told.by_ref().any(|notice| matches!(notice, Notice::Lagged { .. })));
+    let Some(Notice::Event(newest)) = told.last() else { panic!("an event") };
+    assert_eq!(newest.number(), first + 3_839);
+    drop((last, newest, slow));
+    let state = topics.state();
+    assert_eq!(state.alive.bytes(), state.kept, "nothing is held for who has left");
 }
