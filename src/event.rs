@@ -1,10 +1,13 @@
 //! What happened, on its way from a service that publishes it to whoever listens. Plain data.
 
+mod passage;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::call::{Context, Payload};
+pub use passage::{DedupKey, Passage};
 
 /// One event. A delivery that is repeated has the same id.
 #[derive(Clone)]
@@ -33,6 +36,9 @@ pub struct Delivery {
     pub event: Result<Event, Unusable>,
     /// What the wildcards of the source's address matched, in their order.
     pub captures: Vec<String>,
+    /// Which message of its source it is, as a number: the same whenever that one comes again. 0 where its id
+    /// alone tells.
+    pub message: u64,
     /// To be told when every target has it; `None` where the source keeps nothing.
     pub receipt: Option<Receipt>,
 }

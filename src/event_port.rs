@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::event::{Delivery, Event, Undelivered};
+use crate::event::{DedupKey, Delivery, Event, Undelivered};
 
 /// Where events come from and go to.
 pub trait EventPort: Send + Sync {
@@ -27,8 +27,14 @@ pub trait EventPort: Send + Sync {
 
     /// Hands an event over to an address. What was handed over first goes first. The future ends
     /// when the other side has vouched for it, where its protocol can; it may be dropped, and the
-    /// event may be delivered all the same.
-    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>>;
+    /// event may be delivered all the same. A place that drops what it has already knows it by the event's id
+    /// and the key together.
+    fn publish(
+        &self,
+        address: &str,
+        event: &Event,
+        key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>>;
 }
 
 /// Events that are wanted.
@@ -86,8 +92,6 @@ pub struct EventAddresses {
     pub source: fn(&str) -> Result<Promise, String>,
     /// The same for one that they are to go to.
     pub target: fn(&str) -> Result<Promise, String>,
-    /// What keeps one event of an id, for all targets that are in it; `None` where each takes its own.
-    pub keeps_one: fn(&str) -> Option<&str>,
 }
 
 /// How often an event comes, where nothing is amiss for ever.

@@ -23,6 +23,7 @@ pub mod events;
 pub mod exposer;
 pub mod fault;
 pub mod flood;
+mod fnv;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gateway;

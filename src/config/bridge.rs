@@ -198,27 +198,6 @@ fn next_bridges(bridges: &[Bridge]) -> Vec<Vec<usize>> {
     next.collect()
 }
 
-/// Reports targets that would get an event of which their keeper has one already.
-pub(super) fn kept_once(root: &Section<'_>, bridges: &[Bridge], places: &EventPlaces<'_>) {
-    let mut known: HashMap<(&Place, &str, &str), &Place> = HashMap::new();
-    for bridge in bridges {
-        for to in &bridge.to {
-            let Some(Some(addresses)) = places.get(to.upstream.as_str()) else { continue };
-            let Some(keeper) = (addresses.keeps_one)(&to.address) else { continue };
-            let before = known.insert((&bridge.from, to.upstream.as_str(), keeper), to);
-            // What is named twice comes twice anyway, and is told of so.
-            if let Some(before) = before.filter(|before| *before != to) {
-                let message = format!(
-                    "[[bridges]] send events of `{}` to `{before}` and to `{to}`: `{keeper}` keeps each \
-                     event once, and would drop the other: name one of them, or another stream",
-                    bridge.from
-                );
-                root.problem("bridges", message);
-            }
-        }
-    }
-}
-
 /// The way from a bridge back to its own source.
 fn circle(bridges: &[Bridge], next: &[Vec<usize>], begin: usize) -> Option<String> {
     let mut before: HashMap<usize, usize> = HashMap::new();

@@ -368,7 +368,6 @@ fn read_events(
     let topics = topics.into_rows();
     twice::check(root, &bridges, &topics);
     bridge::lead_round(root, &bridges, &topics);
-    bridge::kept_once(root, &bridges, &places);
     (bridges, topics)
 }
 

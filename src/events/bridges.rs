@@ -13,7 +13,7 @@ use super::complaints::Complaints;
 use super::inlet::inlet;
 use super::pump::{Pump, Target};
 use super::topics::{Lag, TopicRule, Topics};
-use crate::event::{Event, Undelivered, glob_of, meeting};
+use crate::event::{DedupKey, Event, Passage, Undelivered, glob_of, meeting};
 use crate::event_port::{EventPort, Source, Taker};
 use crate::metrics::EventMetrics;
 use crate::route::bridge::{Bridge, Place, Topic, WEB};
@@ -150,14 +150,21 @@ impl Bridges {
         let Bridge { from, to, dead_letter, retries } = &plan.bridge;
         let name = from.to_string();
         let metrics = EventMetrics::new(&name, &plan.goal());
-        let target = |(place, port): (&Place, &Arc<dyn EventPort>)| Target {
+        let source_name = source_name(&plan);
+        let target = |(place, port): (&Place, &Arc<dyn EventPort>), passage| Target {
             name: place.to_string(),
             address: place.address.clone(),
             port: Arc::clone(port),
+            passage,
         };
+        let targets = to.iter().zip(&ports[1..]);
+        let targets = targets.map(|it| target(it, Passage::of_events(&name, &it.0.to_string())));
+        let letters = dead_letter.iter().zip(&ports[1 + to.len()..]);
+        let mut letters =
+            letters.map(|it| target(it, Passage::of_letters(&source_name, &it.0.to_string())));
         let pump = Pump {
-            targets: to.iter().zip(&ports[1..]).map(target).collect(),
-            dead_letter: dead_letter.iter().zip(&ports[1 + to.len()..]).map(target).next(),
+            targets: targets.collect(),
+            dead_letter: letters.next(),
             retries: *retries,
             metrics: metrics.clone(),
             complaints: Complaints::new(&name),
@@ -172,7 +179,7 @@ impl Bridges {
         let taker: Arc<dyn Taker> = Arc::new(inlet);
         let source = Source {
             address: from.address.clone(),
-            name: source_name(&plan).into(),
+            name: source_name.into(),
             shared: plan.shared,
             resumes,
             taker,
@@ -266,7 +273,12 @@ impl Web {
 impl EventPort for Web {
     fn listen(&self, _sources: &[Source]) {}
 
-    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+    fn publish(
+        &self,
+        address: &str,
+        event: &Event,
+        _key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
         let result = match &self.row {
             Some(row) => {
                 if row.matches(&event.topic) {

@@ -123,7 +123,7 @@ mod tests {
             time: SystemTime::now(),
             context: Arc::new(Context::new(TraceParent::generate())),
         };
-        Delivery { event: Ok(event), captures: Vec::new(), receipt: None }
+        Delivery { event: Ok(event), captures: Vec::new(), message: 0, receipt: None }
     }
 
     #[tokio::test]

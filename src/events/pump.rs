@@ -20,7 +20,7 @@ use super::complaints::Complaints;
 use super::inlet::Deliveries;
 use crate::backoff::Backoff;
 use crate::call::{Context, Payload};
-use crate::event::{Delivery, Event, Receipt, Undelivered, Unusable, fill};
+use crate::event::{Delivery, Event, Passage, Receipt, Undelivered, Unusable, fill};
 use crate::event_port::EventPort;
 use crate::metrics::{EventMetrics, EventOutcome};
 use crate::trace::TraceParent;
@@ -39,6 +39,8 @@ pub(super) struct Target {
     /// The address, with what is to be filled in.
     pub(super) address: String,
     pub(super) port: Arc<dyn EventPort>,
+    /// By which way its events come.
+    pub(super) passage: Passage,
 }
 
 /// What carries the events of a bridge.
@@ -54,6 +56,8 @@ pub(super) struct Pump {
 struct Carried {
     event: Event,
     captures: Vec<String>,
+    /// Which message of its source it is.
+    message: u64,
 }
 
 impl Pump {
@@ -67,18 +71,19 @@ impl Pump {
 
     async fn carry(&self, batch: Vec<Delivery>) {
         let (mut events, mut receipts) = (Vec::with_capacity(batch.len()), Vec::new());
-        for Delivery { event, captures, receipt } in batch {
+        for Delivery { event, captures, message, receipt } in batch {
             receipts.extend(receipt);
             match event {
                 Ok(event) if event.context.hops >= MOST_HOPS => {
                     let reason = format!("it has come through {MOST_HOPS} bridges: a circle");
-                    self.bury(&event, &reason).await;
+                    self.bury(&event, message, &reason).await;
                 }
-                Ok(event) => events.push(Carried { event, captures }),
+                Ok(event) => events.push(Carried { event, captures, message }),
                 Err(Unusable { topic, id, reason, data }) => {
                     let context = Arc::new(Context::new(TraceParent::generate()));
                     let time = SystemTime::now();
-                    self.bury(&Event { topic, id, data, time, context }, &reason).await;
+                    let event = Event { topic, id, data, time, context };
+                    self.bury(&event, message, &reason).await;
                 }
             }
         }
@@ -90,10 +95,10 @@ impl Pump {
                 failures[number].get_or_insert(reason);
             }
         }
-        for (Carried { event, .. }, failure) in events.iter().zip(&failures) {
+        for (Carried { event, message, .. }, failure) in events.iter().zip(&failures) {
             match failure {
                 None => self.metrics.count(EventOutcome::Delivered),
-                Some(reason) => self.bury(event, reason).await,
+                Some(reason) => self.bury(event, *message, reason).await,
             }
         }
         receipts.into_iter().for_each(Receipt::settle);
@@ -151,25 +156,27 @@ impl Pump {
     fn publish(
         &self,
         target: &Target,
-        Carried { event, captures }: &Carried,
+        Carried { event, captures, message }: &Carried,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
+        let key = target.passage.key(&event.topic, *message);
         if captures.is_empty() {
-            return target.port.publish(&target.address, event);
+            return target.port.publish(&target.address, event, key);
         }
-        target.port.publish(&fill(&target.address, captures), event)
+        target.port.publish(&fill(&target.address, captures), event, key)
     }
 
     /// Lays an event down where somebody finds it, with the reason.
-    async fn bury(&self, event: &Event, reason: &str) {
+    async fn bury(&self, event: &Event, message: u64, reason: &str) {
         let Some(target) = &self.dead_letter else {
             self.metrics.count(EventOutcome::Lost);
             return self.complaints.lost(event, reason);
         };
         let mut letter = Event { data: dead_letter(event, reason, true), ..event.clone() };
+        let key = target.passage.key(&event.topic, message);
         let mut has_data = true;
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         loop {
-            match target.port.publish(&target.address, &letter).await {
+            match target.port.publish(&target.address, &letter, key).await {
                 Ok(()) => return self.metrics.count(EventOutcome::DeadLetter),
                 Err(Undelivered::Unreachable(why) | Undelivered::Unavailable(why)) => {
                     self.complaints.unavailable(&target.name, &why);
@@ -208,6 +215,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::event::DedupKey;
     use crate::event_port::Source;
 
     /// A place that does with each event what it is told, and takes all when it is told no more.
@@ -224,6 +232,7 @@ mod tests {
             &self,
             _address: &str,
             event: &Event,
+            _key: DedupKey,
         ) -> BoxFuture<'static, Result<(), Undelivered>> {
             let said = self.says.lock().unwrap().pop();
             if said.is_none() {
@@ -242,6 +251,7 @@ mod tests {
             name: "there".to_owned(),
             address: String::new(),
             port: Arc::clone(port) as Arc<dyn EventPort>,
+            passage: Passage::of_events("here", "there"),
         };
         Pump {
             targets: vec![target(there)],
@@ -261,7 +271,7 @@ mod tests {
             context: Arc::new(Context::new(TraceParent::generate())),
         };
         let receipt = is_kept.then(|| Receipt::new(|| {}));
-        Delivery { event: Ok(event), captures: Vec::new(), receipt }
+        Delivery { event: Ok(event), captures: Vec::new(), message: 0, receipt }
     }
 
     /// Carries one event to a target that says that first: what the target and the dead letters have.

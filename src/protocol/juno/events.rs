@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use super::world::Io;
 use crate::call::{Context, Payload};
-use crate::event::{Delivery, Event, Undelivered, captures};
+use crate::event::{DedupKey, Delivery, Event, Undelivered, captures};
 use crate::event_port::{EventAddresses, EventPort, Promise, Source};
 use crate::trace::TraceParent;
 
@@ -23,7 +23,7 @@ use crate::trace::TraceParent;
 const OWN: &str = "juno.";
 
 /// What hooks are called here: `module.hook`.
-pub(super) const ADDRESSES: EventAddresses = EventAddresses { source, target, keeps_one: |_| None };
+pub(super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
 
 fn source(address: &str) -> Result<Promise, String> {
     let named = address.split('.').all(|word| !word.is_empty());
@@ -64,7 +64,12 @@ impl Sources {
             let Some(captures) = captures(&source.address, hook) else { continue };
             let event = event.get_or_insert_with(|| make(hook, data, carried.as_ref())).clone();
             // Where there is no room, the taker counts it and tells of the gap.
-            drop(source.taker.take(Delivery { event: Ok(event), captures, receipt: None }));
+            drop(source.taker.take(Delivery {
+                event: Ok(event),
+                captures,
+                message: 0,
+                receipt: None,
+            }));
         }
     }
 }
@@ -109,7 +114,12 @@ impl EventPort for HubEvents {
         self.0.events.0.store(Arc::new(sources.to_vec()));
     }
 
-    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+    fn publish(
+        &self,
+        address: &str,
+        event: &Event,
+        _key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
         std::future::ready(self.trigger(address, event)).boxed()
     }
 }

@@ -130,7 +130,7 @@ async fn hooks_are_published_to_subjects() {
             (message.subject.as_str(), json(&message)),
             ("hooks.sold", json!({"n": number}))
         );
-        assert!(header(&message, "traceparent").contains(&header(&message, "Nats-Msg-Id")));
+        assert!(header(&message, "traceparent").contains(&header(&message, "Genkan-Event-Id")));
         assert_eq!(header(&message, "Genkan-Hops"), "1");
     }
 }
@@ -162,7 +162,7 @@ async fn what_travels_with_an_event_goes_on_with_it() {
     assert_eq!((message.subject.as_str(), &message.payload[..]), ("out.a.b", &b"[1.10]"[..]));
     for (name, value) in [
         ("traceparent", TRACE),
-        ("Nats-Msg-Id", "order-7"),
+        ("Genkan-Event-Id", "order-7"),
         ("X-Request-Id", "r-1"),
         ("Authorization", ""),
         ("Genkan-Hops", "4"),

@@ -12,6 +12,7 @@ use lapin::ExchangeKind;
 
 use super::super::open::Sort;
 use crate::event_port::{EventAddresses, Promise};
+use crate::fnv::fnv;
 
 /// How an address names events of Gemstone's, and how the exchanges of these begin.
 const GEMSTONE: [(&str, &str); 2] =
@@ -24,7 +25,7 @@ const TELLING: usize = 200;
 
 /// The addresses, with their promises.
 pub(in super::super) const ADDRESSES: EventAddresses =
-    EventAddresses { source: promise_of_source, target: promise_of_target, keeps_one: |_| None };
+    EventAddresses { source: promise_of_source, target: promise_of_target };
 
 fn promise_of_source(address: &str) -> Result<Promise, String> {
     Ok(match Source::parse(address)? {
@@ -243,14 +244,6 @@ fn fits(name: &str, what: &str) -> Result<(), String> {
         "the {what} {shown:?}… is {} bytes long, and AMQP takes {SHORT_STRING}",
         name.len()
     ))
-}
-
-/// FNV-1a: names of queues have to be the same for ever, which the standard library's hash does not
-/// promise.
-pub(super) fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ use self::seen::Seen;
 use super::config::Settings;
 use super::wire::event as wire;
 use crate::budget::Account;
-use crate::event::{Event, Undelivered};
+use crate::event::{DedupKey, Event, Undelivered};
 use crate::event_port::{EventPort, Source};
 use crate::metrics::UpstreamMetrics;
 use crate::tasks::Tasks;
@@ -186,7 +186,12 @@ impl EventPort for Events {
         }
     }
 
-    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+    fn publish(
+        &self,
+        address: &str,
+        event: &Event,
+        _key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
         match self.hand_over(address, event) {
             Err(undelivered) => ready(Err(undelivered)).boxed(),
             Ok(told) => async move {

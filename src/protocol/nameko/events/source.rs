@@ -426,7 +426,7 @@ impl Listening {
             let hold = Hold { tag, fate: Fate::Abandoned, told, wanted };
             Receipt::new(move || hold.settle())
         });
-        Some(Delivery { event, captures, receipt })
+        Some(Delivery { event, captures, message: 0, receipt })
     }
 
     /// To unpack one may take long: that is done apart, a few at a time.

@@ -3,9 +3,10 @@
 use super::super::wire;
 use crate::event::glob_of;
 use crate::event_port::{EventAddresses, Promise};
+use crate::fnv::fnv;
 
 /// `SUBJECT`, `stream/STREAM` and `stream/STREAM/SUBJECT`; where events come from, with wildcards.
-pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses { source, target, keeps_one };
+pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
 
 /// What an address of a stream begins with.
 const STREAM: &str = "stream/";
@@ -96,14 +97,6 @@ fn target(address: &str) -> Result<Promise, String> {
     Ok(promise)
 }
 
-/// A stream drops a message whose `Nats-Msg-Id` it has already, whatever its subject.
-fn keeps_one(address: &str) -> Option<&str> {
-    match Place::read(address) {
-        Place::Stream(Stream { name, .. }) => Some(name),
-        Place::Subject(_) => None,
-    }
-}
-
 /// Whether a stream can have that name.
 fn is_stream(address: &str, name: &str) -> Result<(), String> {
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || "*>.$\\".contains(c);
@@ -122,12 +115,6 @@ pub(super) fn group(name: &str) -> String {
     let plain = name.chars().take(LONGEST_NAME).map(|c| if is_plain(c) { c } else { '_' });
     let plain: String = plain.collect();
     format!("genkan_{plain}_{:016x}", fnv(name.as_bytes()))
-}
-
-/// FNV-1a: another build of Genkan must find the same.
-fn fnv(bytes: &[u8]) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 #[cfg(test)]
@@ -194,6 +181,5 @@ mod tests {
         assert_eq!(name, group("nats:orders.*->hub:shop.$1,web:x"));
         assert_ne!(name, group("nats:orders.>->hub:shop.$1,web:x"));
         assert!(name.starts_with("genkan_nats_orders__-_hub_shop__1_web_x_"), "{name}");
-        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
 }

@@ -248,7 +248,7 @@ impl Hosted {
         };
         let captures = captures(&wanted.source.address, &subject).unwrap_or_default();
         // Where there is no room, the taker counts it and tells of the gap.
-        drop(wanted.source.taker.take(Delivery { event, captures, receipt: None }));
+        drop(wanted.source.taker.take(Delivery { event, captures, message: 0, receipt: None }));
     }
 
     fn subscribed(&self) -> MutexGuard<'_, Subscribed> {

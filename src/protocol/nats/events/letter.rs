@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::outbox::Publication;
-use super::super::wire::Unstored;
+use super::super::wire::{Confirmed, Unstored};
 use crate::event::Undelivered;
 
 /// How long a stream may take to say that it has stored an event: then it is sent again, by the same id.
@@ -29,12 +29,12 @@ pub(in super::super) struct Seat {
     /// The stream that is to have it.
     stream: Option<Arc<str>>,
     is_written: bool,
-    sender: Option<oneshot::Sender<Result<(), Unstored>>>,
+    sender: Option<oneshot::Sender<Result<Confirmed, Unstored>>>,
 }
 
 /// What will be said of an event.
 pub(in super::super) struct Vouched {
-    told: oneshot::Receiver<Result<(), Unstored>>,
+    told: oneshot::Receiver<Result<Confirmed, Unstored>>,
     stream: Option<Arc<str>>,
 }
 
@@ -75,7 +75,7 @@ impl Seat {
     }
 
     /// A stream has answered: what it says of its name and the subject.
-    pub(super) fn receipt(mut self, read: impl FnOnce(&str, &str) -> Result<(), Unstored>) {
+    pub(super) fn receipt(mut self, read: impl FnOnce(&str, &str) -> Result<Confirmed, Unstored>) {
         if let (Some(stream), Some(sender)) = (&self.stream, self.sender.take()) {
             // Who has stopped waiting need not be told.
             let _told = sender.send(read(stream, &self.subject));
@@ -100,14 +100,14 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let has_gone = self.is_written && self.stream.is_none();
         if let Some(sender) = self.sender.take().filter(|_| has_gone) {
-            let _told = sender.send(Ok(()));
+            let _told = sender.send(Ok(Confirmed::New));
         }
     }
 }
 
 impl Vouched {
     /// Waits for it.
-    pub(in super::super) async fn wait(self) -> Result<(), Unstored> {
+    pub(in super::super) async fn wait(self) -> Result<Confirmed, Unstored> {
         let lost = || Undelivered::Unreachable("the connection to NATS was lost".to_owned()).into();
         let Some(stream) = &self.stream else {
             return self.told.await.unwrap_or_else(|_| Err(lost()));

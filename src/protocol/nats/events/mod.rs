@@ -14,6 +14,7 @@
 
 mod absent;
 mod address;
+mod duplicates;
 mod hosted;
 pub(super) mod letter;
 mod look;
@@ -33,13 +34,14 @@ use super::config::Settings;
 use super::connection::{Link, State};
 use super::generation::Generation;
 use super::outbox::Publication;
-use super::wire::{self, Ack, Unstored};
-use crate::event::{Event, Undelivered};
+use super::wire::{self, Ack, Confirmed, Unstored};
+use crate::event::{DedupKey, Event, Undelivered};
 use crate::event_port::{EventPort, Source};
 use crate::metrics::UpstreamMetrics;
 use absent::Absences;
 pub(super) use address::ADDRESSES;
 use address::{Place, Stream};
+use duplicates::Duplicates;
 pub(super) use hosted::Hosted;
 pub(super) use look::{look, probes, subjects};
 use stream::StreamSource;
@@ -56,6 +58,7 @@ pub(super) struct Events {
     /// The subjects that are known not to be permitted.
     refused: Mutex<HashSet<String>>,
     absences: Arc<Absences>,
+    duplicates: Arc<Duplicates>,
     /// Streams whose consumers are to be deleted, and which generation does that.
     gone: Mutex<Vec<(Arc<StreamSource>, u64)>>,
 }
@@ -103,6 +106,7 @@ impl Events {
             hosts: AtomicU64::new(0),
             refused: Mutex::default(),
             absences: Arc::default(),
+            duplicates: Arc::new(Duplicates::new(metrics.upstream())),
             gone: Mutex::default(),
         })
     }
@@ -133,7 +137,12 @@ impl Events {
     }
 
     /// Hands an event over: its connection vouches for it later.
-    fn hand_over(&self, address: &str, event: &Event) -> Result<Handed, Undelivered> {
+    fn hand_over(
+        &self,
+        address: &str,
+        event: &Event,
+        key: DedupKey,
+    ) -> Result<Handed, Undelivered> {
         let (subject, stream) = match Place::read(address) {
             Place::Subject(subject) => (subject, None),
             Place::Stream(Stream { name, subject }) => (subject, Some(name)),
@@ -145,7 +154,7 @@ impl Events {
             State::Up(generation) => generation,
             State::Down(why) => return Err(Undelivered::Unreachable((*why).to_owned())),
         };
-        let headers = wire::event_headers(event, stream);
+        let headers = wire::event_headers(event, key, stream);
         let dialect = self.settings.dialect;
         let payload = wire::event_body(dialect, subject, &event.data, stream.is_some());
         let (size, limit) = (headers.len() + payload.len(), generation.max_payload());
@@ -228,12 +237,19 @@ impl EventPort for Events {
         }
     }
 
-    fn publish(&self, address: &str, event: &Event) -> BoxFuture<'static, Result<(), Undelivered>> {
+    fn publish(
+        &self,
+        address: &str,
+        event: &Event,
+        key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
         // What was handed over first is in the queue first, whoever is polled first.
-        match self.hand_over(address, event) {
+        match self.hand_over(address, event, key) {
             Ok(handed) => {
-                let absences = Arc::clone(&self.absences);
-                async move { handed.wait(&absences).await }.boxed()
+                let (absences, duplicates) =
+                    (Arc::clone(&self.absences), Arc::clone(&self.duplicates));
+                let id = Arc::clone(&event.id);
+                async move { handed.wait(&id, &absences, &duplicates).await }.boxed()
             }
             Err(undelivered) => std::future::ready(Err(undelivered)).boxed(),
         }
@@ -249,9 +265,18 @@ struct Handed {
 
 impl Handed {
     /// Waits until its connection, or a stream, has vouched for it.
-    async fn wait(self, absences: &Absences) -> Result<(), Undelivered> {
+    async fn wait(
+        self,
+        id: &str,
+        absences: &Absences,
+        duplicates: &Duplicates,
+    ) -> Result<(), Undelivered> {
         match (self.vouched.wait().await, &self.stored) {
-            (Ok(()), _) => Ok(()),
+            (Ok(Confirmed::Known), Some((stream, _))) => {
+                duplicates.tell(stream, id);
+                Ok(())
+            }
+            (Ok(_), _) => Ok(()),
             (Err(Unstored::Because(undelivered)), _) => Err(undelivered),
             (Err(Unstored::Nobody(reason)), Some((stream, generation))) => {
                 Err(absences.explain(generation, stream, reason).await)

@@ -10,6 +10,7 @@ pub(super) mod names {
     pub(in super::super) const TRACE_STATE: &str = "tracestate";
     pub(in super::super) const REQUEST_TIMEOUT: &str = "X-Request-Timeout";
     pub(in super::super) const HOPS: &str = "Genkan-Hops";
+    pub(in super::super) const EVENT_ID: &str = "Genkan-Event-Id";
     pub(in super::super) const REQUEST_ID: &str = "X-Request-Id";
     pub(in super::super) const LANGUAGE: &str = "Accept-Language";
     pub(in super::super) const USER_AGENT: &str = "User-Agent";

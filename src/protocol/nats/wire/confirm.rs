@@ -19,6 +19,8 @@ const ANOTHER_STREAM: u32 = 10060;
 struct Confirm {
     #[serde(default)]
     seq: u64,
+    #[serde(default)]
+    duplicate: bool,
     error: Option<ApiError>,
 }
 
@@ -28,6 +30,15 @@ const OUTAGES: [u32; 14] = [
     10007, 10008, 10009, 10023, 10028, 10039, 10041, 10044, 10047, 10076, 10118, 10158, 10167,
     10194,
 ];
+
+/// What a place says that has an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol::nats) enum Confirmed {
+    /// It has it now.
+    New,
+    /// It had it already, by its `Nats-Msg-Id`.
+    Known,
+}
 
 /// Why a stream has not stored a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +60,7 @@ pub(in crate::protocol::nats) fn confirmed(
     message: &Message,
     stream: &str,
     subject: &str,
-) -> Result<(), Unstored> {
+) -> Result<Confirmed, Unstored> {
     let unavailable = |reason: String| Err(Undelivered::Unavailable(reason).into());
     if is_no_responders(message) {
         return Err(Unstored::Nobody(format!(
@@ -57,7 +68,7 @@ pub(in crate::protocol::nats) fn confirmed(
              start nats-server with JetStream (-js)"
         )));
     }
-    let Ok(Confirm { seq, error }) = serde_json::from_slice(&message.payload) else {
+    let Ok(Confirm { seq, duplicate, error }) = serde_json::from_slice(&message.payload) else {
         return unavailable(format!(
             "what answers on `{subject}` is no stream: give the subject to `{stream}` alone"
         ));
@@ -65,7 +76,8 @@ pub(in crate::protocol::nats) fn confirmed(
     let Some(error) = error else {
         return match seq {
             0 => unavailable(format!("the stream `{stream}` does not say that it has it")),
-            _ => Ok(()),
+            _ if duplicate => Ok(Confirmed::Known),
+            _ => Ok(Confirmed::New),
         };
     };
     let (code, said) = (error.err_code, error.words());
@@ -97,8 +109,9 @@ mod tests {
         let said = |body: &'static str| {
             confirmed(&Message { payload: body.into(), ..Message::default() }, "S", "a.b")
         };
-        assert_eq!(said(r#"{"stream":"S","seq":7}"#), Ok(()));
-        assert_eq!(said(r#"{"stream":"S","seq":7,"duplicate":true,"domain":"d"}"#), Ok(()));
+        assert_eq!(said(r#"{"stream":"S","seq":7}"#), Ok(Confirmed::New));
+        let again = r#"{"stream":"S","seq":7,"duplicate":true,"domain":"d"}"#;
+        assert_eq!(said(again), Ok(Confirmed::Known));
         for (body, words) in [
             (
                 r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#,

@@ -1,5 +1,8 @@
 //! Events: a message's body as it is, and what travels with it in the headers that calls have too
-//! (CONTRACT 6). `Nats-Msg-Id`, by which JetStream knows a message again, is the event's id.
+//! (CONTRACT 6).
+//!
+//! A publisher's `Nats-Msg-Id` is its event's id. Of what Genkan publishes, `Genkan-Event-Id` is: a stream drops
+//! every message whose `Nats-Msg-Id` it has, so that one names the way too by which the event comes there.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,12 +18,12 @@ use super::stored::Stored;
 use super::subject::flaw;
 use super::{Dialect, Message, Unkept};
 use crate::call::{Context, Payload};
-use crate::event::{Event, Unusable};
+use crate::event::{DedupKey, Event, Unusable};
 use crate::exposer::Credence;
 use crate::fault::Outcome;
 use crate::json::REQUEST_DEPTH;
 use crate::json::members::{Unreadable, foreign};
-use crate::trace::TraceParent;
+use crate::token::random_uuid;
 use crate::units::format_size;
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -43,7 +46,8 @@ pub(in crate::protocol::nats) fn event(
     credence: Credence,
 ) -> Result<Event, Unusable> {
     let context = context(message, credence);
-    let id = id(message).unwrap_or_else(|| context.trace.trace_id().into());
+    // A trace may have several.
+    let id = id(message).unwrap_or_else(|| random_uuid().into());
     read(dialect, message, context, id, SystemTime::now())
 }
 
@@ -137,21 +141,27 @@ pub(in crate::protocol::nats) fn unkept_event(
         Unkept::NoRoom(exceeded) => exceeded.fault(Outcome::NotSent).message().to_owned(),
     };
     let topic = String::from_utf8_lossy(&message.subject).into();
-    let id = TraceParent::generate().trace_id().into();
+    let id = random_uuid().into();
     Unusable { topic, id, reason, data: Payload::NULL }
 }
 
 /// The id that its publisher gave it.
 fn id(message: &Message) -> Option<Arc<str>> {
-    let id = Headers::new(&message.headers).get(MESSAGE_ID)?;
+    let headers = Headers::new(&message.headers);
+    let id = headers.get(names::EVENT_ID).or_else(|| headers.get(MESSAGE_ID))?;
     (is_header_value(&id) && id.len() <= LONGEST_ID).then(|| (*id).into())
 }
 
 /// The block of an event's headers, with the stream that it is for.
-pub(in crate::protocol::nats) fn event_headers(event: &Event, stream: Option<&str>) -> String {
+pub(in crate::protocol::nats) fn event_headers(
+    event: &Event,
+    key: DedupKey,
+    stream: Option<&str>,
+) -> String {
     let mut block = Block::new();
     if is_header_value(&event.id) {
-        block.push(MESSAGE_ID, &event.id);
+        block.push(names::EVENT_ID, &event.id);
+        block.push(MESSAGE_ID, &format!("{}.{key}", event.id));
     }
     if let Some(stream) = stream {
         block.push(EXPECTED_STREAM, stream);
@@ -164,6 +174,7 @@ pub(in crate::protocol::nats) fn event_headers(event: &Event, stream: Option<&st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Passage;
 
     fn message(headers: &str, body: &[u8]) -> Message {
         Message {
@@ -184,10 +195,11 @@ mod tests {
             .expect("an event");
         assert_eq!((&*read.topic, &*read.id), ("orders.created", "order-7"));
         assert_eq!((read.data.as_str(), read.context.hops), ("{\"n\":1.10}", 2));
+        let key = Passage::of_events("a", "b").key("orders.created", 0);
         assert_eq!(
-            event_headers(&read, None),
+            event_headers(&read, key, None),
             format!(
-                "NATS/1.0\r\nNats-Msg-Id: order-7\r\nGenkan-Hops: 3\r\ntraceparent: {TRACE}\r\n\
+                "NATS/1.0\r\nGenkan-Event-Id: order-7\r\nNats-Msg-Id: order-7.{key}\r\nGenkan-Hops: 3\r\ntraceparent: {TRACE}\r\n\
                  X-Request-Id: r\r\n\r\n"
             )
         );
@@ -206,7 +218,11 @@ mod tests {
         let read = stored_event(Dialect::Plain, &message(headers, b"1"), &at, Credence::NONE)
             .expect("an event");
         assert_eq!(&*read.id, "order-7");
-        assert!(event_headers(&read, Some("T")).contains("\r\nNats-Expected-Stream: T\r\n"));
+        let key = Passage::of_events("a", "b").key("orders.created", at.mark());
+        let headers = event_headers(&read, key, Some("T"));
+        assert!(headers.contains("\r\nNats-Expected-Stream: T\r\n"), "{headers}");
+        let there = event(Dialect::Plain, &message(&headers, b"1"), Credence::NONE);
+        assert_eq!(&*there.expect("an event").id, "order-7", "it is the same one there");
     }
 
     #[test]
@@ -233,11 +249,13 @@ mod tests {
     #[test]
     fn what_says_nothing_of_itself_is_an_event_too() {
         let read = event(Dialect::Plain, &message("", b""), Credence::NONE).expect("an event");
-        assert_eq!((read.data.as_str(), &*read.id), ("null", read.context.trace.trace_id()));
+        assert_eq!(read.data.as_str(), "null");
+        let other = event(Dialect::Plain, &message("", b""), Credence::NONE).expect("an event");
+        assert_ne!(read.id, other.id);
         let long = format!("NATS/1.0\r\nNats-Msg-Id: {}\r\n\r\n", "x".repeat(LONGEST_ID + 1));
         let read =
             event(Dialect::Plain, &message(&long, b"[1]"), Credence::NONE).expect("an event");
-        assert_eq!(&*read.id, read.context.trace.trace_id());
+        assert!(read.id.len() <= LONGEST_ID, "{}", read.id);
     }
 
     #[test]

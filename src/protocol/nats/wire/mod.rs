@@ -35,7 +35,7 @@ mod violation;
 pub(super) use answer::{Answer, Asked, REPLAYED, fault, last_error, result};
 pub(super) use block::{NO_HEADERS, describe, headers};
 pub(super) use call::{context, idempotency_key, limit, method, read};
-pub(super) use confirm::{Unstored, confirmed};
+pub(super) use confirm::{Confirmed, Unstored, confirmed};
 pub(super) use consumer::{
     ApiFailure, ConsumerInfo, ConsumerName, NewConsumer, Start, StreamInfo, api_answer,
     consumer_info, create_consumer, delete_consumer, pull, stream_info,

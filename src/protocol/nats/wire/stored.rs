@@ -9,6 +9,7 @@ use std::str;
 
 use super::Message;
 use super::headers::Headers;
+use crate::fnv::Fnv;
 
 const ACKS: &str = "$JS.ACK.";
 
@@ -22,6 +23,13 @@ pub(in crate::protocol::nats) struct Stored<'a> {
     pub(in crate::protocol::nats) number: u64,
     /// When it was stored, in nanoseconds since 1970: the number alone may be another stream's of that name.
     pub(in crate::protocol::nats) time: u64,
+}
+
+impl Stored<'_> {
+    /// Which one of its stream's it is, as a number: another one of that place was stored at another time.
+    pub(in crate::protocol::nats) fn mark(&self) -> u64 {
+        Fnv::NEW.and(&self.number.to_le_bytes()).and(&self.time.to_le_bytes()).get()
+    }
 }
 
 /// What a consumer is told of a message.

@@ -38,14 +38,14 @@ async fn what_travels_with_an_event_goes_from_one_stream_into_another() {
     assert_eq!(&copies[0].payload[..], b"[1.10]");
     for (name, value) in [
         ("traceparent", TRACE),
-        ("Nats-Msg-Id", "order-7"),
+        ("Genkan-Event-Id", "order-7"),
         ("X-Request-Id", "r-1"),
         ("Authorization", ""),
         ("Genkan-Hops", "4"),
     ] {
         assert_eq!(header(&copies[0], name), value, "{name}");
     }
-    let own = header(&copies[1], "Nats-Msg-Id");
+    let own = header(&copies[1], "Genkan-Event-Id");
     assert!(own.starts_with("ORDERS.3."), "an id of its own by its place: {own}");
 }
 

@@ -97,7 +97,7 @@ async fn a_bridge_goes_on_when_the_leader_of_its_stream_or_of_its_target_dies() 
     let mut ids = BTreeMap::new();
     for copy in all(&client, "COPIES").await {
         let number = json(&copy)["n"].as_u64().expect("a number");
-        let id = header(&copy, "Nats-Msg-Id");
+        let id = header(&copy, "Genkan-Event-Id");
         match ids.get(&number) {
             // A server that dies may forget what has been acknowledged, and what it has.
             Some(before) => assert_eq!(*before, id, "{number} came again by another id"),

@@ -128,7 +128,7 @@ async fn rabbitmqs_events_reach_a_stream_though_its_server_is_killed_ten_times()
     let mut tally = Tally::default();
     for message in all(&client, "COPIES").await {
         let number = json(&message)["n"].as_u64().expect("a number");
-        tally.add(number, header(&message, "Nats-Msg-Id"));
+        tally.add(number, header(&message, "Genkan-Event-Id"));
     }
     assert_eq!(tally.ids.len() as u64, EVENTS);
     println!("{EVENTS} events, {KILLS} kills: none lost, {} came twice", tally.repeated);

@@ -5,6 +5,7 @@ mod cluster;
 mod kills;
 mod odd;
 mod outages;
+mod twice;
 
 use std::time::Duration;
 

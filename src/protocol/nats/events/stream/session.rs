@@ -136,6 +136,7 @@ impl Session {
         let delivery = Delivery {
             event,
             captures: captures(&self.stream.filter, &subject).unwrap_or_default(),
+            message: stored.mark(),
             receipt: Some(hold.receipt()),
         };
         if self.stream.source.taker.take(delivery).is_err() {
