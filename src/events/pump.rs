@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::call::{Context, Payload};
 use crate::event::{Delivery, Event, Passage, Receipt, Undelivered, Unusable, fill};
 use crate::event_port::EventPort;
-use crate::metrics::{EventMetrics, EventOutcome};
+use crate::metrics::{EventMetrics, EventOutcome, TargetFailing};
 use crate::trace::TraceParent;
 
 /// How many events are on their way to the targets together.
@@ -113,7 +113,7 @@ impl Pump {
     ) -> Vec<(usize, String)> {
         let mut failed = Vec::new();
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
-        let (mut from, mut attempts) = (0, 0);
+        let (mut from, mut attempts, mut fails) = (0, 0, None);
         while from < events.len() {
             // What was handed over first arrives first; one that was not taken is tried again with
             // all that came behind it.
@@ -137,6 +137,7 @@ impl Pump {
                             (next, attempts) = (number + 1, 0);
                         } else {
                             self.complaints.unavailable(&target.name, &reason);
+                            fails.get_or_insert_with(|| TargetFailing::new(&self.metrics));
                             (next, is_tried_again) = (number, true);
                         }
                         break;
@@ -173,13 +174,14 @@ impl Pump {
         };
         let mut letter = Event { data: dead_letter(event, reason, true), ..event.clone() };
         let key = target.passage.key(&event.topic, message);
-        let mut has_data = true;
+        let (mut has_data, mut fails) = (true, None);
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         loop {
             match target.port.publish(&target.address, &letter, key).await {
                 Ok(()) => return self.metrics.count(EventOutcome::DeadLetter),
                 Err(Undelivered::Unreachable(why) | Undelivered::Unavailable(why)) => {
                     self.complaints.unavailable(&target.name, &why);
+                    fails.get_or_insert_with(|| TargetFailing::new(&self.metrics));
                     sleep(backoff.failed()).await;
                 }
                 // It may be too large for the dead letters too: that it was there is told all the same.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{EVENTS, SOURCES_FAILING, SUBSCRIBERS};
+use super::{EVENTS, SOURCES_FAILING, SUBSCRIBERS, TARGETS_FAILING};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,25 @@ impl EventMetrics {
         let (bridge, to) = (self.0.bridge.clone(), self.0.to.clone());
         let gauge = gauge!(SOURCES_FAILING, "bridge" => bridge, "to" => to);
         gauge.increment(if fails { 1.0 } else { -1.0 });
+    }
+}
+
+/// A target of a bridge takes no events, until this is dropped.
+pub struct TargetFailing(Gauge);
+
+impl TargetFailing {
+    /// One more of that bridge.
+    pub fn new(of: &EventMetrics) -> Self {
+        let (bridge, to) = (of.0.bridge.clone(), of.0.to.clone());
+        let gauge = gauge!(TARGETS_FAILING, "bridge" => bridge, "to" => to);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for TargetFailing {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

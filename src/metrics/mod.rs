@@ -30,7 +30,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub use auth::{IssuerMetrics, credential_refused};
 pub use calls::{CallLabels, CallMetrics, CallOutcome};
 pub use certificates::{certificate, no_certificate};
-pub use events::{EventMetrics, EventOutcome, SubscriberCount};
+pub use events::{EventMetrics, EventOutcome, SubscriberCount, TargetFailing};
 pub use hub::HubMetrics;
 pub use idempotency::{IdempotencyMetrics, keyed};
 pub use limits::{BreakerMetrics, WaitingCall, limited, retried};
@@ -59,6 +59,7 @@ const REGISTRY_GONE: &str = "genkan_registry_gone_total";
 const REGISTRY_ANNOUNCED: &str = "genkan_registry_announced_total";
 const EVENTS: &str = "genkan_events_total";
 const SOURCES_FAILING: &str = "genkan_event_sources_failing";
+const TARGETS_FAILING: &str = "genkan_event_targets_failing";
 const SUBSCRIBERS: &str = "genkan_subscribers";
 const MEMORY_HELD: &str = "genkan_memory_held_bytes";
 const MEMORY_REFUSED: &str = "genkan_memory_refused_total";
@@ -174,6 +175,10 @@ fn describe() {
     describe_counter!(REGISTRY_ANNOUNCED, "Announcements to other registries, by outcome");
     describe_counter!(EVENTS, "Events of a bridge, by what became of them");
     describe_gauge!(SOURCES_FAILING, "Sources of events that are not listened to");
+    describe_gauge!(
+        TARGETS_FAILING,
+        "Targets and dead letters that take no events, which wait for them"
+    );
     describe_gauge!(SUBSCRIBERS, "Who listens to topics now");
     describe_gauge!(MEMORY_HELD, Unit::Bytes, "Payloads that are held, of max_memory");
     describe_counter!(

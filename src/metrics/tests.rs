@@ -91,6 +91,7 @@ fn move_all() {
     let events = EventMetrics::new("hub:a.b", "web:x");
     events.count(EventOutcome::Delivered);
     events.source_fails(true);
+    drop(TargetFailing::new(&events));
     drop(SubscriberCount::new("sse"));
     let memory = MemoryMetrics::new();
     memory.set_held(1);

@@ -36,9 +36,12 @@ async fn a_stream_that_is_not_there_is_told_with_the_mend_and_its_events_come_wh
     store(&client, "ORDERS", "orders.created", 0..50).await;
     let line = gateway.wait_for_log(0, "a target takes no events").await;
     assert!(line["reason"].as_str().is_some_and(|it| it.contains("no stream takes")), "{line}");
+    let stands = [("bridge", "bus:stream/ORDERS")];
+    gateway.wait_for_metric("genkan_event_targets_failing", &stands, 1.0).await;
     make(&client, "COPIES", json!({})).await;
     eventually("they are copied", async || (count(&client, "COPIES").await >= 50).then_some(()))
         .await;
+    gateway.wait_for_metric("genkan_event_targets_failing", &stands, 0.0).await;
 }
 
 #[tokio::test]
