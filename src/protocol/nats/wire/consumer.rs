@@ -62,10 +62,31 @@ pub(in crate::protocol::nats) struct StreamInfo {
     pub(in crate::protocol::nats) created: String,
     #[serde(default)]
     pub(in crate::protocol::nats) state: StreamState,
+    #[serde(default)]
+    pub(in crate::protocol::nats) config: StreamConfig,
 }
+
+/// By what a stream lets go of what it has.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+pub(in crate::protocol::nats) struct StreamConfig {
+    #[serde(default)]
+    pub(in crate::protocol::nats) retention: String,
+    /// Below 1 for as many as there are.
+    #[serde(default)]
+    pub(in crate::protocol::nats) max_msgs_per_subject: i64,
+    /// It has the numbers of another stream, with what that one leaves out.
+    pub(in crate::protocol::nats) mirror: Option<Mirror>,
+}
+
+/// The stream that another one mirrors.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub(in crate::protocol::nats) struct Mirror {}
 
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 pub(in crate::protocol::nats) struct StreamState {
+    /// The first one that there is, or will be.
+    #[serde(default)]
+    pub(in crate::protocol::nats) first_seq: u64,
     #[serde(default)]
     pub(in crate::protocol::nats) last_seq: u64,
 }
@@ -94,6 +115,12 @@ pub(in crate::protocol::nats) struct ConsumerConfig {
     pub(in crate::protocol::nats) deliver_subject: String,
     #[serde(default)]
     pub(in crate::protocol::nats) ack_policy: String,
+    #[serde(default)]
+    pub(in crate::protocol::nats) deliver_policy: String,
+    #[serde(default)]
+    pub(in crate::protocol::nats) filter_subject: String,
+    #[serde(default)]
+    pub(in crate::protocol::nats) filter_subjects: Vec<String>,
 }
 
 /// How far a consumer is, by its own count and by the stream's.

@@ -207,7 +207,14 @@ mod tests {
 
     #[test]
     fn what_a_stream_has_is_known_again() {
-        let at = Stored { stream: "S", deliveries: 1, number: 7, time: 1_500_000_000 };
+        let at = Stored {
+            stream: "S",
+            deliveries: 1,
+            number: 7,
+            count: 1,
+            time: 1_500_000_000,
+            pending: 0,
+        };
         let again = Stored { deliveries: 2, ..at };
         let read = stored_event(Dialect::Plain, &message("", b"1"), &at, Credence::NONE)
             .expect("an event");

@@ -37,11 +37,11 @@ pub(super) use block::{NO_HEADERS, describe, headers};
 pub(super) use call::{context, idempotency_key, limit, method, read};
 pub(super) use confirm::{Confirmed, Unstored, confirmed};
 pub(super) use consumer::{
-    ApiFailure, ConsumerInfo, ConsumerName, NewConsumer, Start, StreamInfo, api_answer,
-    consumer_info, create_consumer, delete_consumer, pull, stream_info,
+    ApiFailure, ConsumerConfig, ConsumerInfo, ConsumerName, NewConsumer, Position, Start,
+    StreamInfo, api_answer, consumer_info, create_consumer, delete_consumer, pull, stream_info,
 };
 #[cfg(test)]
-pub(super) use consumer::{ConsumerConfig, Position, StreamState};
+pub(super) use consumer::{StreamConfig, StreamState};
 pub(super) use discovery::{Described, EndpointStats, Verb, described};
 pub(super) use endpoints::{Endpoints, inquiry, split};
 pub(super) use event::{

@@ -8,10 +8,13 @@
 use std::str;
 
 use super::Message;
+use super::consumer::Position;
 use super::headers::Headers;
 use crate::fnv::Fnv;
 
 const ACKS: &str = "$JS.ACK.";
+const LAST_CONSUMER: &str = "Nats-Last-Consumer";
+const LAST_STREAM: &str = "Nats-Last-Stream";
 
 /// Where a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +24,10 @@ pub(in crate::protocol::nats) struct Stored<'a> {
     pub(in crate::protocol::nats) deliveries: u64,
     /// Its number in the stream.
     pub(in crate::protocol::nats) number: u64,
+    /// How many the consumer had handed over by then, to whoever reads it, this one included.
+    pub(in crate::protocol::nats) count: u64,
+    /// How many were to come.
+    pub(in crate::protocol::nats) pending: u64,
     /// When it was stored, in nanoseconds since 1970: the number alone may be another stream's of that name.
     pub(in crate::protocol::nats) time: u64,
 }
@@ -57,8 +64,8 @@ impl Ack {
 /// What the server says of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::protocol::nats) enum PullStatus {
-    /// It still waits.
-    Alive,
+    /// It still waits: nothing is there for it. How far the consumer has looked.
+    Alive(Option<Position>),
     /// It has ended; another one may bring more.
     Ended,
     /// No other one would.
@@ -73,12 +80,14 @@ pub(in crate::protocol::nats) fn stored(reply: &[u8]) -> Option<Stored<'_>> {
         9.. => &words[2..],
         _ => return None,
     };
-    let [stream, _, deliveries, number, _, time, ..] = words else { return None };
+    let [stream, _, deliveries, number, count, time, pending, ..] = words else { return None };
     let number_of = |word: &str| word.parse().ok();
     Some(Stored {
         stream,
         deliveries: number_of(deliveries)?,
         number: number_of(number)?,
+        count: number_of(count)?,
+        pending: number_of(pending)?,
         time: number_of(time)?,
     })
 }
@@ -123,12 +132,18 @@ pub(in crate::protocol::nats) fn pull_status(message: &Message) -> Option<PullSt
     let words = headers.words();
     let goes_on = ["MaxBytes", "Batch Completed"].iter().any(|known| words.contains(known));
     Some(match headers.status()? {
-        100 => PullStatus::Alive,
+        100 => PullStatus::Alive(looked(headers)),
         404 | 408 => PullStatus::Ended,
         409 if goes_on => PullStatus::Ended,
         503 => PullStatus::Over("there is no such consumer any more, or no JetStream".to_owned()),
         status => PullStatus::Over(format!("the server ends it: {status} {words}")),
     })
+}
+
+/// Up to where a consumer has looked, by its own count and by the stream's.
+fn looked(headers: Headers<'_>) -> Option<Position> {
+    let number = |name: &str| headers.get(name)?.trim().parse().ok();
+    Some(Position { consumer_seq: number(LAST_CONSUMER)?, stream_seq: number(LAST_STREAM)? })
 }
 
 #[cfg(test)]
@@ -137,7 +152,7 @@ mod tests {
 
     #[test]
     fn where_a_message_is() {
-        let at = Stored { stream: "S", deliveries: 2, number: 30, time: 99 };
+        let at = Stored { stream: "S", deliveries: 2, number: 30, count: 4, time: 99, pending: 5 };
         assert_eq!(stored(b"$JS.ACK.S.c.2.30.4.99.5"), Some(at));
         assert_eq!(stored(b"$JS.ACK.domain.hash.S.c.2.30.4.99.5"), Some(at));
         assert_eq!(stored(b"$JS.ACK.domain.hash.S.c.2.30.4.99.5.random"), Some(at));
@@ -169,7 +184,11 @@ mod tests {
             let headers = format!("{line}\r\n\r\n").into();
             pull_status(&Message { headers, reply: reply.into(), ..Message::default() })
         };
-        assert_eq!(of("NATS/1.0 100 Idle Heartbeat", ""), Some(PullStatus::Alive));
+        assert_eq!(of("NATS/1.0 100 Idle Heartbeat", ""), Some(PullStatus::Alive(None)));
+        let heartbeat =
+            "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 4\r\nNats-Last-Stream: 30";
+        let looked = Position { consumer_seq: 4, stream_seq: 30 };
+        assert_eq!(of(heartbeat, ""), Some(PullStatus::Alive(Some(looked))));
         for ended in [
             "408 Request Timeout",
             "404 No Messages",

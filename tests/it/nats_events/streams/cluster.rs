@@ -108,6 +108,7 @@ async fn a_bridge_goes_on_when_the_leader_of_its_stream_or_of_its_target_dies() 
         }
     }
     assert_eq!(ids.len() as u64, stored);
+    assert_eq!(gateway.metric("genkan_events_total", &[("outcome", "gap")]).await, 0.0);
     gateway.terminate();
     assert_eq!(gateway.exit_status().await, 0);
 }

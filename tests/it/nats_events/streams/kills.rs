@@ -76,6 +76,7 @@ async fn a_streams_events_reach_handlers_though_its_server_is_killed_ten_times()
         }
     }
     println!("{EVENTS} events, {KILLS} kills: none lost, {} came twice", tally.repeated);
+    assert_eq!(gateway.metric("genkan_events_total", &[("outcome", "gap")]).await, 0.0);
     eventually("the consumer has been told of all", async || {
         let names = super::consumers(&client, "ORDERS").await;
         let subject = format!("CONSUMER.INFO.ORDERS.{}", names[0]);

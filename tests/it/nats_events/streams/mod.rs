@@ -2,6 +2,7 @@
 
 mod carried;
 mod cluster;
+mod discarded;
 mod kills;
 mod odd;
 mod outages;

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::super::super::wire::{Ack, ConsumerInfo, Stored, StreamInfo};
+use super::super::super::wire::{Ack, ConsumerInfo, Position, Stored, StreamInfo};
+use super::holes::Holes;
 
 /// How many that are settled are remembered: a server that was killed has forgotten the latest acks.
 const MOST_SETTLED: usize = 16_384;
@@ -70,6 +71,8 @@ pub(super) struct Ledger {
     last: u64,
     /// When the stream was made.
     stream: Option<String>,
+    /// What it has discarded.
+    pub(super) holes: Holes,
 }
 
 impl Ledger {
@@ -106,7 +109,8 @@ impl Ledger {
 
     /// A consumer was made that begins there.
     pub(super) fn begin(&mut self, stream: &StreamInfo, resumed: Resumed) {
-        if let Resumed::At(_) = resumed {
+        if let Resumed::At(number) = resumed {
+            self.holes.begin(number);
             // What was acked over the old one is acked by nobody now.
             self.entries.values_mut().for_each(|entry| entry.reply = None);
         } else {
@@ -169,7 +173,8 @@ impl Ledger {
 
     /// A message has come.
     pub(super) fn take(&mut self, stored: &Stored<'_>, reply: &Bytes, size: usize) -> Taken {
-        let Stored { number, time, deliveries, .. } = *stored;
+        let Stored { number, time, deliveries, count, pending, .. } = *stored;
+        self.holes.take(Position { consumer_seq: count, stream_seq: number }, pending);
         self.missing.remove(&number);
         if deliveries == 1 && number > self.swept {
             // Those come first that come again.
@@ -222,11 +227,12 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::wire::{ConsumerConfig, Position, StreamState};
+    use super::super::super::super::wire::{ConsumerConfig, StreamConfig, StreamState};
     use super::*;
 
     fn stream(created: &str, last_seq: u64) -> StreamInfo {
-        StreamInfo { created: created.to_owned(), state: StreamState { last_seq } }
+        let state = StreamState { first_seq: 1, last_seq };
+        StreamInfo { created: created.to_owned(), state, config: StreamConfig::default() }
     }
 
     fn consumer(floor: u64, delivered: u64) -> ConsumerInfo {
@@ -241,7 +247,8 @@ mod tests {
     }
 
     fn take(ledger: &mut Ledger, number: u64, deliveries: u64) -> Taken {
-        let stored = Stored { stream: "S", deliveries, number, time: number * 10 };
+        let (count, pending, time) = (number, 0, number * 10);
+        let stored = Stored { stream: "S", deliveries, number, count, pending, time };
         ledger.take(&stored, &Bytes::from(format!("reply.{number}")), 100)
     }
 
@@ -269,7 +276,7 @@ mod tests {
         assert_eq!(take(&mut ledger, 2, 3), Taken::Settled);
         assert_eq!((ledger.held(), ledger.held_replies().count()), (2, 2));
         // Another message by the same number: the stream is another one.
-        let other = Stored { stream: "S", deliveries: 1, number: 2, time: 7 };
+        let other = Stored { stream: "S", deliveries: 1, number: 2, count: 5, pending: 0, time: 7 };
         assert_eq!(ledger.take(&other, &Bytes::new(), 1), Taken::New);
         assert_eq!(ledger.settle(place(2), 100), None, "that is the other one's now");
     }
@@ -320,7 +327,7 @@ mod tests {
 
     #[test]
     fn where_nobody_says_which_stream_it_is_nobody_knows_where_to_go_on() {
-        let nameless = StreamInfo { created: String::new(), state: StreamState::default() };
+        let nameless = stream("", 0);
         let mut ledger = Ledger::default();
         assert_eq!(resume(&mut ledger, &nameless), Resumed::Begins);
         take(&mut ledger, 8, 1);

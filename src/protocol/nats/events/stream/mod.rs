@@ -11,6 +11,7 @@
 //! gateways that have the same bridge share it. A topic's is this gateway's alone, and goes with it.
 
 mod complaint;
+mod holes;
 mod ledger;
 mod removal;
 mod session;
@@ -27,6 +28,7 @@ use super::address;
 use crate::event::Receipt;
 use crate::event_port::Source;
 use crate::token::random_uuid;
+use holes::Gap;
 use ledger::{Ledger, Place};
 pub(super) use removal::remove;
 pub(super) use session::Session;
@@ -108,6 +110,20 @@ impl StreamSource {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.state.ledger()
+    }
+
+    /// Tells of what its stream has discarded.
+    fn tell_gap(&self, gap: Gap) {
+        let what = match gap {
+            Gap::Lost(1) => "has discarded one of its events".to_owned(),
+            Gap::Lost(count) => format!("has discarded {count} of its events"),
+            Gap::Perhaps => "may have discarded some of its events".to_owned(),
+        };
+        self.source.taker.gap(&format!(
+            "the stream `{}` {what} before they were taken, by its limits or a purge: raise its `max_msgs`, \
+             `max_bytes` or `max_age`, or mend what its events wait for",
+            self.stream
+        ));
     }
 }
 

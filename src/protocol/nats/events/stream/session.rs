@@ -96,7 +96,14 @@ impl Session {
             return self.end("there is no room for its events (max_memory)");
         }
         let size = message.headers.len() + message.payload.len();
-        let taken = self.stream.ledger().take(&stored, &message.reply, size);
+        let (taken, gap) = {
+            let mut ledger = self.stream.ledger();
+            (ledger.take(&stored, &message.reply, size), ledger.holes.due())
+        };
+        // Before what comes behind it.
+        if let Some(gap) = gap {
+            self.stream.tell_gap(gap);
+        }
         match taken {
             Taken::New => self.hand_over(events, message, unkept, stored),
             Taken::Held => {}
@@ -161,7 +168,10 @@ impl Session {
         let number = subject.strip_prefix(self.inbox.as_bytes());
         let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
         match status {
-            PullStatus::Alive => self.pulls().heard = Instant::now(),
+            PullStatus::Alive(looked) => {
+                self.pulls().heard = Instant::now();
+                self.stream.ledger().holes.rest(looked);
+            }
             PullStatus::Ended => {
                 let mut pulls = self.pulls();
                 pulls.heard = Instant::now();

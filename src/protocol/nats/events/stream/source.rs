@@ -16,6 +16,7 @@ use super::super::super::wire::{
 };
 use super::super::Hosted;
 use super::complaint::Complaint;
+use super::holes::Sight;
 use super::ledger::Resumed;
 use super::{Session, StreamSource};
 use crate::backoff::Backoff;
@@ -117,9 +118,11 @@ impl Taking<'_> {
         let here = ask(self.generation, &wire::stream_info(name.stream), Bytes::new()).await;
         let here = match here {
             // Who may not ask may still have a consumer.
-            Err(Unanswered::Denied) => {
-                StreamInfo { created: String::new(), state: Default::default() }
-            }
+            Err(Unanswered::Denied) => StreamInfo {
+                created: String::new(),
+                state: Default::default(),
+                config: Default::default(),
+            },
             answer => wire::api_answer(&answer?)?,
         };
         let found = ask(self.generation, &wire::consumer_info(&name), Bytes::new()).await?;
@@ -213,8 +216,13 @@ impl Taking<'_> {
 
     /// Tells the consumer of what an earlier connection was handed, before anything new is asked for.
     async fn sweep(&self, here: &StreamInfo, consumer: &ConsumerInfo) {
-        let told = self.stream.ledger().sweep(here, consumer);
         let name = self.stream.name();
+        let told = {
+            let mut ledger = self.stream.ledger();
+            let sight = Sight::of(name.stream, here, &consumer.config);
+            ledger.holes.set_up(sight, here, consumer.delivered);
+            ledger.sweep(here, consumer)
+        };
         let count = consumer.delivered.consumer_seq;
         let subject = |number| wire::ack_subject(name.stream, name.name, number, count);
         let Some(((last, word), first)) = told.split_last().map(|(last, first)| (*last, first))
@@ -242,6 +250,7 @@ impl Taking<'_> {
                 return reason;
             }
             self.ask_for_more(session);
+            self.look_for_gaps().await;
             tokio::select! {
                 () = self.stream.state.changed.notified() => {}
                 () = sleep(TICK) => {
@@ -268,6 +277,9 @@ impl Taking<'_> {
         // Not one by one: an answer has a price too.
         let is_enough = free >= (room / 4).max(1) || (coming == 0 && free > 0);
         if pulls >= MOST_PULLS || !is_enough || bytes >= MOST_HELD {
+            if pulls == 0 {
+                self.stream.ledger().holes.falls_behind();
+            }
             return;
         }
         let largest = self.generation.max_payload() + (64 << 10);
@@ -276,6 +288,24 @@ impl Taking<'_> {
         let mut lines = Vec::new();
         wire::push_pull(&mut lines, &subject, &reply, &body);
         self.generation.say(lines);
+    }
+
+    /// Tells of what the stream has discarded before it was taken, and asks where it begins where that matters.
+    async fn look_for_gaps(&self) {
+        let question = self.stream.ledger().holes.question();
+        if let Some(number) = question {
+            let subject = wire::stream_info(self.stream.name().stream);
+            // Who gets no answer now will soon know why.
+            if let Ok(answer) = ask(self.generation, &subject, Bytes::new()).await
+                && let Ok(StreamInfo { state, .. }) = wire::api_answer(&answer)
+            {
+                self.stream.ledger().holes.answer(number, state.first_seq);
+            }
+        }
+        let gap = self.stream.ledger().holes.due();
+        if let Some(gap) = gap {
+            self.stream.tell_gap(gap);
+        }
     }
 
     /// What is still with the bridge is not to come again meanwhile.
