@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use crate::call::{Context, Payload};
 pub use passage::{DedupKey, Passage};
 
@@ -52,8 +54,8 @@ pub struct Unusable {
     pub id: Arc<str>,
     /// Why it cannot be one.
     pub reason: String,
-    /// What it holds, as text.
-    pub data: Payload,
+    /// What it holds, as it came; `None` where that was thrown away.
+    pub body: Option<Bytes>,
 }
 
 /// A source's hold on an event that it delivers again where nobody vouches for it. Dropped, nobody

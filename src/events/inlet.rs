@@ -99,11 +99,11 @@ impl Deliveries {
 }
 
 fn size(delivery: &Delivery) -> usize {
-    let data = match &delivery.event {
-        Ok(event) => &event.data,
-        Err(unusable) => &unusable.data,
+    let size = match &delivery.event {
+        Ok(event) => event.data.as_bytes().len(),
+        Err(unusable) => unusable.body.as_ref().map_or(0, |body| body.len()),
     };
-    ENVELOPE + data.as_bytes().len()
+    ENVELOPE + size
 }
 
 #[cfg(test)]

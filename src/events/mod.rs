@@ -4,6 +4,7 @@
 pub mod board;
 pub mod bridges;
 mod complaints;
+mod dead_letter;
 mod inlet;
 mod pump;
 pub mod topics;

@@ -17,6 +17,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::time::sleep;
 
 use super::complaints::Complaints;
+use super::dead_letter::{Held, dead_letter};
 use super::inlet::Deliveries;
 use crate::backoff::Backoff;
 use crate::call::{Context, Payload};
@@ -76,14 +77,17 @@ impl Pump {
             match event {
                 Ok(event) if event.context.hops >= MOST_HOPS => {
                     let reason = format!("it has come through {MOST_HOPS} bridges: a circle");
-                    self.bury(&event, message, &reason).await;
+                    self.bury(&event, Held::Event, message, &reason).await;
                 }
                 Ok(event) => events.push(Carried { event, captures, message }),
-                Err(Unusable { topic, id, reason, data }) => {
+                Err(Unusable { topic, id, reason, body }) => {
                     let context = Arc::new(Context::new(TraceParent::generate()));
                     let time = SystemTime::now();
+                    // Whoever reads it gets what came, also where that is no text.
+                    let (data, held) =
+                        body.map_or((Payload::NULL, Held::Event), |it| Held::of(&it));
                     let event = Event { topic, id, data, time, context };
-                    self.bury(&event, message, &reason).await;
+                    self.bury(&event, held, message, &reason).await;
                 }
             }
         }
@@ -98,7 +102,7 @@ impl Pump {
         for (Carried { event, message, .. }, failure) in events.iter().zip(&failures) {
             match failure {
                 None => self.metrics.count(EventOutcome::Delivered),
-                Some(reason) => self.bury(event, *message, reason).await,
+                Some(reason) => self.bury(event, Held::Event, *message, reason).await,
             }
         }
         receipts.into_iter().for_each(Receipt::settle);
@@ -167,12 +171,12 @@ impl Pump {
     }
 
     /// Lays an event down where somebody finds it, with the reason.
-    async fn bury(&self, event: &Event, message: u64, reason: &str) {
+    async fn bury(&self, event: &Event, held: Held, message: u64, reason: &str) {
         let Some(target) = &self.dead_letter else {
             self.metrics.count(EventOutcome::Lost);
             return self.complaints.lost(event, reason);
         };
-        let mut letter = Event { data: dead_letter(event, reason, true), ..event.clone() };
+        let mut letter = Event { data: dead_letter(event, reason, Some(held)), ..event.clone() };
         let key = target.passage.key(&event.topic, message);
         let (mut has_data, mut fails) = (true, None);
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
@@ -186,7 +190,7 @@ impl Pump {
                 }
                 // It may be too large for the dead letters too: that it was there is told all the same.
                 Err(Undelivered::Refused(_)) if has_data => {
-                    letter.data = dead_letter(event, reason, false);
+                    letter.data = dead_letter(event, reason, None);
                     has_data = false;
                 }
                 Err(Undelivered::Refused(why)) => {
@@ -198,18 +202,6 @@ impl Pump {
             }
         }
     }
-}
-
-/// What is laid down: `{"topic", "id", "reason", "data"}`, the data `null` where it is left out.
-fn dead_letter(event: &Event, reason: &str, has_data: bool) -> Payload {
-    let text = format!(
-        r#"{{"topic":{},"id":{},"reason":{},"data":{}}}"#,
-        Payload::from_text(&event.topic).as_str(),
-        Payload::from_text(&event.id).as_str(),
-        Payload::from_text(reason).as_str(),
-        if has_data { event.data.as_str() } else { "null" }
-    );
-    Payload::from_validated(text.into())
 }
 
 #[cfg(test)]

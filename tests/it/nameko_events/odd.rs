@@ -21,18 +21,22 @@ async fn what_is_no_event_is_a_dead_letter_with_its_reason_and_the_next_one_arri
     let mut dead = peer.consume("dead", "", "").await;
     let deep = "[".repeat(200) + &"]".repeat(200);
     let large = format!("\"{}\"", "x".repeat(1 << 20));
-    for (body, reason) in [
-        (&b"{not json"[..], "not JSON"),
-        (b"\"\xff\"", "not valid UTF-8"),
-        (b"", "not JSON"),
-        (deep.as_bytes(), "nested too deep"),
-        (large.as_bytes(), "max_reply"),
+    let long = "x".repeat(1 << 19) + "\0";
+    for (body, reason, held) in [
+        (&b"{not json"[..], "not JSON", json!(["{not json", "text"])),
+        (b"\x00\xff\xfe", "not valid UTF-8", json!(["AP/+", "base64"])),
+        (b"\"M\xfcller\"", "not valid UTF-8", json!(["Ik38bGxlciI=", "base64"])),
+        (b"", "not JSON", json!(["", "text"])),
+        (long.as_bytes(), "not JSON", json!([long, "text"])),
+        (deep.as_bytes(), "nested too deep", json!([deep, "text"])),
+        (large.as_bytes(), "max_reply", json!([null, null])),
     ] {
         peer.publish("orders.events", "created", body).await;
         let letter = peer.next(&mut dead).await.body;
         let told = letter["reason"].as_str().unwrap_or_default();
         assert!(told.contains(reason), "{letter}");
         assert_eq!(letter["topic"], "orders.created");
+        assert!(json!([letter["data"], letter["encoding"]]) == held, "{reason}");
     }
     let packed = FieldTable::from(std::collections::BTreeMap::from([(
         "compression".into(),
@@ -42,6 +46,7 @@ async fn what_is_no_event_is_a_dead_letter_with_its_reason_and_the_next_one_arri
     peer.publish_with("orders.events", "created", b"{}", properties).await;
     let letter = peer.next(&mut dead).await.body;
     assert!(letter["reason"].as_str().unwrap_or_default().contains("neither gzip"), "{letter}");
+    assert_eq!((&letter["data"], &letter["encoding"]), (&json!("{}"), &json!("text")));
     peer.publish("orders.events", "created", b" {\"a\": 1, \"a\": 2} ").await;
     let mut copies = peer.consume("copies", "", "").await;
     let copy = peer.next(&mut copies).await;

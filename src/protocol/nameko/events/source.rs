@@ -419,7 +419,10 @@ impl Listening {
                 let context = Arc::new(context::read(&properties, credence));
                 Ok(Event { topic, id, data, time, context })
             }
-            Err(reason) => Err(Unusable { topic, id, reason, data: wire::shown(&body) }),
+            Err(reason) => {
+                let body = wire::left_out(&properties).is_none().then_some(body);
+                Err(Unusable { topic, id, reason, body })
+            }
         };
         let receipt = self.wanted.keeps().then(|| {
             let (told, wanted) = (told.clone(), Arc::clone(&self.wanted));

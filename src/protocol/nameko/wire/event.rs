@@ -16,9 +16,6 @@ use crate::json::REQUEST_DEPTH;
 use crate::json::members::{Unreadable, foreign};
 use crate::units::format_size;
 
-/// What is shown at the most of what is no event, in bytes.
-const SHOWN: usize = 1 << 20;
-
 /// The properties of an event that is published, as a dispatcher gives them; and its id and time.
 pub(in super::super) fn properties(event: &Event) -> BasicProperties {
     let since = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -117,12 +114,6 @@ pub(in super::super) fn unpack(
     })
 }
 
-/// What is no event, as text.
-pub(in super::super) fn shown(body: &[u8]) -> Payload {
-    let shown = &body[..body.len().min(SHOWN)];
-    Payload::from_text(&String::from_utf8_lossy(shown))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -176,6 +167,5 @@ mod tests {
         assert_eq!(read(b""), Err("it is not JSON"));
         assert_eq!(read(b"{"), Err("it is not JSON"));
         assert_eq!(read(b"\"\xff\""), Err("it is not valid UTF-8"));
-        assert_eq!(shown(b"\xffa\"").as_str(), "\"\u{fffd}a\\\"\"");
     }
 }

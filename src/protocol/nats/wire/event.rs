@@ -92,8 +92,8 @@ fn read(
                         format!("it nests more than {REQUEST_DEPTH} levels deep")
                     }
                 };
-                let data = Payload::from_text(&String::from_utf8_lossy(body));
-                return Err(Unusable { topic, id, reason, data });
+                let body = Some(message.payload.clone());
+                return Err(Unusable { topic, id, reason, body });
             }
         }
     };
@@ -142,7 +142,7 @@ pub(in crate::protocol::nats) fn unkept_event(
     };
     let topic = String::from_utf8_lossy(&message.subject).into();
     let id = random_uuid().into();
-    Unusable { topic, id, reason, data: Payload::NULL }
+    Unusable { topic, id, reason, body: None }
 }
 
 /// The id that its publisher gave it.
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_keeps_its_text() {
+    fn what_is_none_keeps_its_bytes() {
         let deep = [[b'['; 129], [b']'; 129]].concat();
         for (body, words) in
             [(&b"{\"a\":"[..], "not JSON"), (b"\xff", "UTF-8"), (&deep, "levels deep")]
@@ -274,8 +274,7 @@ mod tests {
             let unusable =
                 event(Dialect::Plain, &message("", body), Credence::NONE).expect_err("none");
             assert!(unusable.reason.contains(words), "{}", unusable.reason);
-            let text = Payload::from_text(&String::from_utf8_lossy(body));
-            assert_eq!(unusable.data, text);
+            assert_eq!(unusable.body.as_deref(), Some(body));
         }
     }
 }

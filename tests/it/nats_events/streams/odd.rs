@@ -74,6 +74,37 @@ async fn what_a_full_stream_does_not_take_is_laid_in_another_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_has_what_came_also_where_that_is_no_text() {
+    let (nats, client) = orders().await;
+    make(&client, "DEAD", json!({})).await;
+    make(&client, "SMALL", json!({"max_msg_size": 400})).await;
+    let dead = "dead_letter = \"bus:stream/DEAD/dead.orders\"";
+    let row = bridge("bus:stream/ORDERS", "bus:stream/SMALL/small.x", dead);
+    let _gateway = taking(&toml(&nats, &row), 1).await;
+    let own = format!("\"{}\"", "x".repeat(400));
+    let bodies = [&b"\x00\xff\xfe"[..], b"\"M\xfcller\"", b"no JSON", own.as_bytes()];
+    for body in bodies {
+        let published = client.publish("orders.created", body.to_vec().into());
+        published.await.expect("published");
+    }
+    eventually("all are dead letters", async || (count(&client, "DEAD").await >= 4).then_some(()))
+        .await;
+    let letters = all(&client, "DEAD").await;
+    let held: Vec<Value> = letters.iter().map(body_of).collect();
+    let held: Vec<_> = held.iter().map(|it| json!([it["data"], it.get("encoding")])).collect();
+    let own = json!(["x".repeat(400), null]);
+    let expected = [
+        json!(["AP/+", "base64"]),
+        json!(["Ik38bGxlciI=", "base64"]),
+        json!(["no JSON", "text"]),
+        own,
+    ];
+    for letter in expected {
+        assert!(held.contains(&letter), "{letter}: {held:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_or_a_consumer_that_is_deleted_under_way_is_found_again() {
     let (nats, client) = orders().await;
     make(&client, "COPIES", json!({})).await;
