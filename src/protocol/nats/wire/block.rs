@@ -1,5 +1,6 @@
 //! The headers that go out with a call or an event.
 
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::call::{Context, Request};
@@ -37,6 +38,12 @@ impl Block {
         for part in [name, ": ", value, "\r\n"] {
             self.0.push_str(part);
         }
+    }
+
+    /// The same with a value that is put together.
+    pub(super) fn push_args(&mut self, name: &str, value: fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        write!(self.0, "{name}: {value}\r\n").unwrap_or_default();
     }
 
     /// All that were written.

@@ -161,7 +161,7 @@ pub(in crate::protocol::nats) fn event_headers(
     let mut block = Block::new();
     if is_header_value(&event.id) {
         block.push(names::EVENT_ID, &event.id);
-        block.push(MESSAGE_ID, &format!("{}.{key}", event.id));
+        block.push_args(MESSAGE_ID, format_args!("{}.{key}", event.id));
     }
     if let Some(stream) = stream {
         block.push(EXPECTED_STREAM, stream);

@@ -112,7 +112,7 @@ async fn two_gateways_share_a_bridge_and_one_that_goes_leaves_the_consumer() {
     make(&client, "COPIES", json!({})).await;
     let row = bridge("bus:stream/ORDERS", "bus:stream/COPIES/copies.x", "");
     let one = taking(&toml(&nats, &row), 1).await;
-    let _other = taking(&toml(&nats, &row), 1).await;
+    let other = taking(&toml(&nats, &row), 1).await;
     store(&client, "ORDERS", "orders.created", 0..1_000).await;
     eventually("all are copied", async || (count(&client, "COPIES").await >= 1_000).then_some(()))
         .await;
@@ -130,6 +130,10 @@ async fn two_gateways_share_a_bridge_and_one_that_goes_leaves_the_consumer() {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..1_500).collect::<Vec<_>>(), "each once");
+    for gateway in [&one, &other] {
+        let gaps = gateway.metric("genkan_events_total", &[("outcome", "gap")]).await;
+        assert_eq!(gaps, 0.0, "what the other one took is no gap");
+    }
     assert_eq!(consumers(&client, "ORDERS").await.len(), 1);
 }
 
