@@ -164,6 +164,31 @@ async fn an_endpoint_that_nobody_serves_is_unavailable() {
     assert_eq!(gateway.result("parts.one", json!(["p"])).await, 7);
 }
 
+/// As while a new version takes over that has its endpoint elsewhere, and the old one drains.
+#[tokio::test]
+async fn an_instance_that_nobody_listens_for_stands_in_no_other_s_way() {
+    let nats = Nats::start();
+    let at = |subject: &str| json!({"endpoints": [{"name": "do", "subject": subject}]});
+    let _old = instance(&nats, "parts", at("dead.do"), Duration::ZERO).await;
+    let _new = instance(&nats, "parts", at("live.do"), Duration::from_millis(300)).await;
+    let service = NatsResponder::serve(nats.client().await, "live", |_| Answer::new("7")).await;
+    let gateway = Gateway::ready(&nats.config("micro")).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.result("parts.do", json!(["p"])).await, 7);
+    }
+    gateway.notify("parts.do", json!(["p"])).await;
+    eventually("it is told", async || (service.requests.count() == 6).then_some(())).await;
+    // Where nobody listens at all, all places are named.
+    let _one = instance(&nats, "gone", at("dead.one"), Duration::ZERO).await;
+    let _two = instance(&nats, "gone", at("dead.two"), Duration::ZERO).await;
+    let fault = gateway.fault("gone.do", json!(["p"])).await;
+    fault.is("unavailable", "not_sent");
+    assert!(
+        fault.message.contains("`dead.one`") && fault.message.contains("`dead.two`"),
+        "{fault:?}"
+    );
+}
+
 /// Many callers, and several instances of which each knows a part.
 #[tokio::test]
 async fn one_inquiry_serves_all_and_all_instances_are_heard() {

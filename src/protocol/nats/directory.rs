@@ -4,7 +4,7 @@
 //! who are asked do not answer in time; where nobody is there to ask, the guess `service.method` is left,
 //! which older services serve.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many services are remembered.
 const MOST: usize = 1024;
+/// How long a subject where nobody listened is tried after the others that are told of an endpoint.
+const DESERTED: Duration = Duration::from_secs(30);
+/// How many such subjects of a service are remembered.
+const MOST_DESERTED: usize = 64;
 
 /// The services, and what their endpoints are.
 pub(super) struct Directory {
@@ -50,6 +54,15 @@ struct Service {
     /// An inquiry is under way.
     busy: bool,
     state: Known,
+    /// Subjects where nobody listened, and when that was.
+    deserted: VecDeque<(Arc<str>, Instant)>,
+}
+
+impl Service {
+    fn is_deserted(&self, subject: &str) -> bool {
+        let mut deserted = self.deserted.iter();
+        deserted.any(|(one, at)| **one == *subject && at.elapsed() < DESERTED)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,40 +106,70 @@ impl Directory {
         Arc::new(Self { link, inbox_prefix, tasks, services, is_denied })
     }
 
-    /// Where `called`, a call's whole name, goes. Nobody was at the subject `missed`.
-    pub(super) async fn find(self: &Arc<Self>, called: &str, missed: Option<&str>) -> Location {
+    /// Where `called`, a call's whole name, goes. Nobody was at the subjects `missed`.
+    pub(super) async fn find(self: &Arc<Self>, called: &str, missed: &[Arc<str>]) -> Location {
         let Some((service, _)) = wire::split(called) else { return Location::Guess };
         if let State::Down(_) = &*self.link.state() {
             return Location::Guess;
         }
-        let mut service = self.ask(service, called, missed.is_some());
+        let mut service = self.ask(service, called, missed);
         let suffices = |known: &Service| {
-            let told = self.subject(known, called);
-            let has_told = told.is_some_and(|told| missed.is_none_or(|missed| *missed != *told));
+            let told = self.subject(known, called, missed);
+            let has_told = told.is_some_and(|told| !missed.contains(&told));
             // Who never answers is asked again, and nobody waits for that.
-            !known.busy || has_told || known.state == Known::Silent && missed.is_none()
+            !known.busy || has_told || known.state == Known::Silent && missed.is_empty()
         };
         // The sender is in the table, and in the inquiry's task.
         let Ok(known) = service.wait_for(suffices).await else { return Location::Guess };
-        match self.subject(&known, called) {
+        match self.subject(&known, called, missed) {
             Some(subject) => Location::Endpoint(subject),
             None if known.state == Known::Settled => Location::Unknown(known.endpoints.names()),
             None => Location::Guess,
         }
     }
 
-    fn subject(&self, known: &Service, called: &str) -> Option<Arc<str>> {
-        known.endpoints.subject(called, &self.inbox_prefix)
+    /// Where nobody listened a moment ago is tried after the others, and where this call has been, last.
+    fn subject(&self, known: &Service, called: &str, missed: &[Arc<str>]) -> Option<Arc<str>> {
+        let is_missed = |subject: &str| missed.iter().any(|missed| **missed == *subject);
+        let is_passed = |subject: &str| is_missed(subject) || known.is_deserted(subject);
+        let (endpoints, prefix) = (&known.endpoints, self.inbox_prefix.as_str());
+        let found = endpoints.subject(called, prefix, is_passed)?;
+        match is_missed(&found) {
+            true => endpoints.subject(called, prefix, is_missed),
+            false => Some(found),
+        }
+    }
+
+    /// Nobody listens where a service says that it has what is called.
+    pub(super) fn met_nobody(&self, called: &str, subject: &Arc<str>) {
+        let Some((service, _)) = wire::split(called) else { return };
+        let services = self.services();
+        let Some(sender) = services.get(service) else { return };
+        sender.send_modify(|known| {
+            let is_kept =
+                |(one, at): &(Arc<str>, Instant)| one != subject && at.elapsed() < DESERTED;
+            known.deserted.retain(is_kept);
+            if known.deserted.len() == MOST_DESERTED {
+                known.deserted.pop_front();
+            }
+            known.deserted.push_back((Arc::clone(subject), Instant::now()));
+        });
     }
 
     /// What is known of a service, which is asked where there is reason to.
-    fn ask(self: &Arc<Self>, name: &str, called: &str, anew: bool) -> watch::Receiver<Service> {
+    fn ask(
+        self: &Arc<Self>,
+        name: &str,
+        called: &str,
+        missed: &[Arc<str>],
+    ) -> watch::Receiver<Service> {
         let now = Instant::now();
         let mut services = self.services();
         if let Some(sender) = services.get(name) {
             let is_due = {
                 let known = sender.borrow();
-                let is_missed = anew || self.subject(&known, called).is_none();
+                let told = self.subject(&known, called, missed);
+                let is_missed = told.is_none_or(|told| missed.contains(&told));
                 let is_old = now - known.asked >= FRESH || is_missed && now - known.heard >= PAUSE;
                 !known.busy && is_old
             };
@@ -143,8 +186,14 @@ impl Directory {
             }
         }
         let (endpoints, state) = (Endpoints::default(), Known::Nothing);
-        let (sender, receiver) =
-            watch::channel(Service { endpoints, asked: now, heard: now, busy: true, state });
+        let (sender, receiver) = watch::channel(Service {
+            endpoints,
+            asked: now,
+            heard: now,
+            busy: true,
+            state,
+            deserted: VecDeque::new(),
+        });
         services.insert(name.into(), sender.clone());
         drop(services);
         self.inquire(name, sender);

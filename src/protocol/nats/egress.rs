@@ -29,6 +29,9 @@ pub(super) struct Egress {
     metrics: UpstreamMetrics,
 }
 
+/// At how many subjects a call looks for an instance that listens.
+const MOST_SUBJECTS: usize = 16;
+
 /// Whose word a subject is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -53,12 +56,12 @@ impl Egress {
         Self { settings, link, directory, metrics }
     }
 
-    /// What is sent. Nobody was at the subject `missed`.
+    /// What is sent. Nobody was at the subjects `missed`.
     async fn publication(
         &self,
         request: &Request<'_>,
         wants_reply: bool,
-        missed: Option<&str>,
+        missed: &[Arc<str>],
     ) -> Result<(Publication, Word), Fault> {
         let settings = &self.settings;
         let subject = wire::subject(settings.dialect, &settings.inbox_prefix, request);
@@ -109,12 +112,10 @@ impl Egress {
     /// Sends a request, and waits for the end. One whose generation was retired before it could be
     /// sent goes to the next one.
     async fn send(&self, request: &Request<'_>, wants_reply: bool) -> Result<Answer, Fault> {
-        let (mut before, mut met_nobody): (Option<Arc<Generation>>, Option<Arc<str>>) =
-            (None, None);
+        let (mut before, mut missed): (Option<Arc<Generation>>, Vec<Arc<str>>) = (None, Vec::new());
         loop {
             let held = request.departure.hold();
-            let (publication, word) =
-                self.publication(request, wants_reply, met_nobody.as_deref()).await?;
+            let (publication, word) = self.publication(request, wants_reply, &missed).await?;
             let generation = self.generation(&publication)?;
             let subject = Arc::clone(&publication.subject);
             let is_stream = wants_reply && self.settings.dialect == Dialect::Nest;
@@ -129,11 +130,17 @@ impl Egress {
                 Answer::Reply(message)
                     if word != Word::Given && wire::is_no_responders(message) =>
                 {
-                    if met_nobody.as_ref() != Some(&subject) {
-                        // An endpoint may have moved since its service was asked.
-                        (before, met_nobody) = (None, Some(subject));
+                    if let (Word::Told, Some(directory)) = (word, &self.directory) {
+                        let called = [request.service, ".", request.method].concat();
+                        directory.met_nobody(&called, &subject);
+                    }
+                    if !missed.contains(&subject) && missed.len() < MOST_SUBJECTS {
+                        // An endpoint may have moved since its service was asked, or another instance
+                        // has it elsewhere.
+                        before = None;
+                        missed.push(subject);
                     } else if word == Word::Told {
-                        return Err(unserved(request, &subject));
+                        return Err(unserved(request, &missed));
                     } else {
                         return Ok(answer);
                     }
@@ -230,10 +237,16 @@ fn unknown_method(request: &Request<'_>, names: &str) -> Fault {
     Fault::not_sent(FaultKind::UnknownMethod, message)
 }
 
-fn unserved(request: &Request<'_>, subject: &str) -> Fault {
+fn unserved(request: &Request<'_>, missed: &[Arc<str>]) -> Fault {
+    const SHOWN: usize = 3;
     let (service, method) = (request.service, request.method);
+    let mut subjects: Vec<_> = missed.iter().take(SHOWN).map(|one| format!("`{one}`")).collect();
+    if missed.len() > SHOWN {
+        subjects.push("…".to_owned());
+    }
+    let subjects = subjects.join(", ");
     let message = format!(
-        "`{service}` says that its `{method}` is at `{subject}`, and nobody listens there: it is \
+        "`{service}` says that its `{method}` is at {subjects}, and nobody listens there: it is \
          starting or ending, or may not subscribe"
     );
     Fault::not_sent(FaultKind::Unavailable, message)

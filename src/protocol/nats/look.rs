@@ -236,7 +236,7 @@ async fn served(
     }
     let Some(known) = known else { return Ok(None) };
     let Some(method) = rule.known_method() else { return Ok(Some(known.subjects())) };
-    if let Some(subject) = known.subject(&format!("{service}.{method}"), inbox_prefix) {
+    if let Some(subject) = known.subject(&format!("{service}.{method}"), inbox_prefix, |_| false) {
         return Ok(Some(vec![subject]));
     }
     let names = match known.names() {

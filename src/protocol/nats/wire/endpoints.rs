@@ -4,6 +4,7 @@
 //! groups: `service.method` is only a guess. A subject with wildcards takes calls whose own names say
 //! what stands there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -23,6 +24,8 @@ struct Endpoint {
     name: Box<str>,
     subject: Arc<str>,
     has_wildcards: bool,
+    /// Its instance has several of its name: they are not the same thing.
+    is_ambiguous: bool,
 }
 
 impl Endpoint {
@@ -36,6 +39,7 @@ impl Endpoint {
             name: name.into(),
             subject: subject.into(),
             has_wildcards,
+            is_ambiguous: false,
         })
     }
 
@@ -84,7 +88,15 @@ impl Endpoints {
         let info: Info = serde_json::from_slice(&message.payload).ok()?;
         let endpoints = info.endpoints.into_iter();
         let sound = endpoints.filter_map(|listed| Endpoint::new(listed, inbox_prefix));
-        Some(Self(sound.take(MOST).collect()))
+        let mut all: Vec<_> = sound.take(MOST).collect();
+        let mut names: HashMap<Box<str>, usize> = HashMap::with_capacity(all.len());
+        for endpoint in &all {
+            *names.entry(endpoint.name.clone()).or_default() += 1;
+        }
+        for endpoint in &mut all {
+            endpoint.is_ambiguous = names.get(&endpoint.name).is_some_and(|times| *times > 1);
+        }
+        Some(Self(all))
     }
 
     /// Adds what another instance has.
@@ -98,11 +110,13 @@ impl Endpoints {
 
     /// Where a call goes: to the subject that is the call's whole name, to the endpoint of that
     /// name, or to the one whose subject is the name without the service's. A subject that is
-    /// spelt out goes before one with wildcards.
+    /// spelt out goes before one with wildcards. Where instances have an endpoint of the called
+    /// name at several subjects, those that are `passed` over come last.
     pub(in crate::protocol::nats) fn subject(
         &self,
         called: &str,
         inbox_prefix: &str,
+        passed: impl Fn(&str) -> bool,
     ) -> Option<Arc<str>> {
         let rest = split(called)?.1;
         let spelt = || self.0.iter().filter(|one| !one.has_wildcards);
@@ -110,7 +124,12 @@ impl Endpoints {
         let by_name = || spelt().find(|one| *one.name == *rest);
         let found = by_subject(called).or_else(by_name).or_else(|| by_subject(rest));
         if let Some(endpoint) = found {
-            return Some(Arc::clone(&endpoint.subject));
+            let is_same = |one: &&Endpoint| *one.name == *endpoint.name && !one.is_ambiguous;
+            let has_others = *endpoint.name == *rest && !endpoint.is_ambiguous;
+            let other = (has_others && passed(&endpoint.subject))
+                .then(|| spelt().filter(is_same).find(|one| !passed(&one.subject)))
+                .flatten();
+            return Some(Arc::clone(&other.unwrap_or(endpoint).subject));
         }
         let is_taken = |subject: &&str| {
             self.0.iter().any(|endpoint| endpoint.has_wildcards && endpoint.takes(subject))
@@ -135,7 +154,7 @@ impl Endpoints {
     /// Their names, the first few of them, for a person.
     pub(in crate::protocol::nats) fn names(&self) -> String {
         const SHOWN: usize = 10;
-        let shown = |Endpoint { name, subject, has_wildcards }: &Endpoint| match has_wildcards {
+        let shown = |Endpoint { name, subject, has_wildcards, .. }: &Endpoint| match has_wildcards {
             true => format!("`{name}` (`{subject}`)"),
             false => format!("`{name}`"),
         };
@@ -181,7 +200,11 @@ mod tests {
             ("calc.median", None),
             ("calc", None),
         ] {
-            assert_eq!(calc.subject(called, "own.inbox").as_deref(), subject, "{called}");
+            assert_eq!(
+                calc.subject(called, "own.inbox", |_| false).as_deref(),
+                subject,
+                "{called}"
+            );
         }
         assert!(calc.names().starts_with("`sum`, `max`, `divide`"), "{}", calc.names());
     }
@@ -208,7 +231,11 @@ mod tests {
             ("svc.$SYS.all", None),
             ("svc._INBOX.all", None),
         ] {
-            assert_eq!(files.subject(called, "own.inbox").as_deref(), subject, "{called}");
+            assert_eq!(
+                files.subject(called, "own.inbox", |_| false).as_deref(),
+                subject,
+                "{called}"
+            );
         }
         assert_eq!(
             files.names(),
@@ -232,7 +259,36 @@ mod tests {
         assert_eq!(all.names(), "`a`, `b`");
         let newer = read(r#"[{"name":"b","subject":"elsewhere"}]"#).expect("one");
         let both = newer.before(all);
-        assert_eq!(both.subject("x.b", "own.inbox").as_deref(), Some("elsewhere"));
-        assert_eq!(both.subject("x.a", "own.inbox").as_deref(), Some("a"));
+        let none = |_: &str| false;
+        assert_eq!(both.subject("x.b", "own.inbox", none).as_deref(), Some("elsewhere"));
+        assert_eq!(both.subject("x.a", "own.inbox", none).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn where_nobody_listens_the_same_endpoint_of_another_instance_is_called() {
+        let mut all = read(
+            r#"[{"name":"do","subject":"dead.do"},{"name":"get","subject":"a.get"},
+                {"name":"get","subject":"b.get"},{"name":"odd","subject":"x.even"}]"#,
+        )
+        .expect("an answer");
+        all.merge(
+            read(
+                r#"[{"name":"do","subject":"live.do"},{"name":"get","subject":"c.get"},
+                    {"name":"even","subject":"elsewhere"}]"#,
+            )
+            .expect("another"),
+        );
+        let without = |called: &str, passed: &[&str]| {
+            let found = all.subject(called, "own.inbox", |one| passed.contains(&one));
+            found.expect("a subject").to_string()
+        };
+        assert_eq!(without("x.do", &[]), "dead.do");
+        assert_eq!(without("x.do", &["dead.do"]), "live.do");
+        assert_eq!(without("x.do", &["live.do"]), "dead.do");
+        assert_eq!(without("x.do", &["live.do", "dead.do"]), "dead.do");
+        // Whoever says which one gets that one, and no other.
+        assert_eq!(without("x.dead.do", &["dead.do"]), "dead.do");
+        assert_eq!(without("x.get", &["a.get"]), "a.get", "one instance has two");
+        assert_eq!(without("x.even", &["x.even"]), "x.even", "the other one is another method");
     }
 }
