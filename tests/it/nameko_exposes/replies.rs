@@ -1,9 +1,12 @@
 //! Where replies go, and those that cannot.
 
+use lapin::options::QueueBindOptions;
+use lapin::types::FieldTable;
 use serde_json::json;
 
 use super::caller::{Caller, NONE};
 use super::{World, exposed, row};
+use crate::harness::responder::connect;
 use crate::harness::{Answer, Gateway, Nats, NatsResponder, RabbitMq};
 
 #[tokio::test]
@@ -72,4 +75,27 @@ async fn replies_that_may_not_leave_are_summed_up_and_not_written() {
     }
     let sum = gateway.wait_for_log(0, "more replies could not be sent to their callers").await;
     assert_eq!(sum["more"], 35, "{sum}");
+}
+
+#[tokio::test]
+async fn a_queue_that_takes_no_more_replies_is_told_as_that() {
+    let world = World::exposing("plain", &["echo"]).await;
+    let client = world.nats.client().await;
+    let _echo = NatsResponder::serve(client, "echo", |_| Answer::new("1")).await;
+    let caller = Caller::connect(&world.vhost.url(), "own").await;
+    let full =
+        json!({"durable": true, "arguments": {"x-max-length": 1, "x-overflow": "reject-publish"}});
+    RabbitMq::shared().put(&format!("queues/{}/full", world.vhost.name()), &full);
+    let channel = connect(&world.vhost.url()).await.create_channel().await.expect("a channel");
+    let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind("full".into(), "nameko-rpc".into(), "full".into(), bind, none);
+    bound.await.expect("a binding");
+    for id in ["1", "2"] {
+        let properties = caller.properties(id).with_reply_to("full".into());
+        caller.send("echo.x", properties, NONE).await;
+    }
+    let told = world.gateway.wait_for_log(0, "a reply could not be sent to its caller").await;
+    assert!(told["reason"].as_str().is_some_and(|it| it.contains("reply queue")), "{told}");
+    let mend = told["mend"].as_str().expect("a mend");
+    assert!(mend.contains("max-length") && !mend.contains("permission"), "{told}");
 }

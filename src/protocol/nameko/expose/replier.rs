@@ -59,6 +59,8 @@ pub(super) enum Refused {
     TooLarge,
     /// Nothing goes there, or not from here.
     NoWay,
+    /// A queue where it goes takes no more.
+    Full,
 }
 
 pub(super) struct Replier {
@@ -94,6 +96,8 @@ impl Known {
                 self.too_large = Some(self.too_large.map_or(size, |known| known.min(size)));
             }
             Refused::NoWay => self.no_direct |= reply.exchange.as_str().is_empty(),
+            // There may be room for the next one.
+            Refused::Full => {}
         }
     }
 }
@@ -261,7 +265,7 @@ fn settled(published: Published) -> Option<Outgoing> {
 fn tell(reply: Outgoing, confirmation: &Confirmation) {
     let sent = match confirmation {
         Confirmation::Ack(_) | Confirmation::NotRequested => Sent::Confirmed,
-        Confirmation::Nack(_) => Sent::Refused(Refused::NoWay),
+        Confirmation::Nack(_) => Sent::Refused(Refused::Full),
     };
     // Whoever took the call may have been told to end.
     drop(reply.sent.send(sent));

@@ -65,6 +65,7 @@ impl Refused {
         match self {
             Self::TooLarge => "it is larger than rabbitmq takes",
             Self::NoWay => "rabbitmq does not permit to publish it there, or has no such place",
+            Self::Full => "its caller's reply queue takes no more: rabbitmq has refused to keep it",
         }
     }
 
@@ -75,6 +76,10 @@ impl Refused {
                 "give Genkan's user permissions to write to the exchange and to the topic of the \
                  caller's `reply_to` (rabbitmqctl set_permissions, set_topic_permissions), or mend the \
                  caller"
+            }
+            Self::Full => {
+                "see why the caller does not read its replies, or raise `max-length` where its queue has \
+                 `reject-publish`; where it has none, look into rabbitmq's log"
             }
         }
     }
