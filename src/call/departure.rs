@@ -10,6 +10,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub struct Departure {
     held: AtomicBool,
+    /// A part of the answer had come when it was let go of.
+    is_answered: AtomicBool,
     /// How long it has stood in lines of the gateway's own, in microseconds.
     waited: AtomicU64,
 }
@@ -35,6 +37,11 @@ impl Departure {
     pub fn was_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
     }
+
+    /// Whether a part of the answer had come by then: so it has run.
+    pub fn was_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
+    }
 }
 
 /// The call stands in a line until this is dropped.
@@ -59,6 +66,12 @@ impl Held<'_> {
     /// From now on the call may run.
     pub fn release(self) {
         std::mem::forget(self);
+    }
+
+    /// The same, and it has run: a part of its answer has come.
+    pub fn release_answered(self) {
+        self.0.is_answered.store(true, Ordering::Relaxed);
+        self.release();
     }
 }
 

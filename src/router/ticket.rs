@@ -12,7 +12,7 @@ use super::ending::Ending;
 use super::limits::KeyLimits;
 use super::policy::in_flight::{self, Seats, Standing};
 use super::policy::rate::Allowance;
-use super::policy::timeout::timed_out;
+use super::policy::timeout::{timed_out, unended};
 use super::policy::{breaker, served};
 use super::table::Row;
 use super::{keyed, retries};
@@ -296,8 +296,13 @@ impl Ticket {
         let ended = ended.map(|ended| {
             ended.map_err(|fault| if fault.remote().is_some() { fault.scrubbed() } else { fault })
         });
-        let result =
-            ended.unwrap_or_else(|_| Err(timed_out(call.name.as_str(), self.deadline, held)));
+        let name = call.name.as_str();
+        let result = ended.unwrap_or_else(|_| {
+            Err(match request.departure.was_answered() {
+                true => unended(name, self.deadline),
+                false => timed_out(name, self.deadline, held),
+            })
+        });
         Sent { result, waited: request.departure.waited() }
     }
 }

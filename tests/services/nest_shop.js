@@ -27,6 +27,7 @@ class Shop {
   fail() { throw new Error('what nobody is told'); }
   count() { return of(1, 2, 3); }
   tick() { return interval(2).pipe(take(300)); }
+  endless() { return interval(50); }
   stumble() { return concat(of(1), throwError(() => new RpcException('broke'))); }
   empty() { return EMPTY; }
   never() { return new Promise(() => {}); }

@@ -23,3 +23,12 @@ pub(in crate::router) fn timed_out(name: &str, deadline: Deadline, held: bool) -
     let message = format!("no answer from `{name}` within {timeout}: it may still have run");
     Fault::new(FaultKind::Timeout, Outcome::Unknown, message)
 }
+
+/// The fault of a call that has answered in part by its deadline.
+pub(in crate::router) fn unended(name: &str, deadline: Deadline) -> Fault {
+    let timeout = format_duration(deadline.timeout());
+    let message = format!(
+        "`{name}` has answered, and its answer did not end within {timeout}: it has run, and may go on"
+    );
+    Fault::new(FaultKind::Timeout, Outcome::Executed, message)
+}

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::harness::clients::nameko;
-use crate::harness::{Gateway, NamekoVersion, Nats, NestService, RabbitMq, eventually};
+use crate::harness::{Gateway, NamekoVersion, Nats, NestService, RabbitMq, as_fault, eventually};
 
 async fn world() -> (Nats, NestService, Gateway) {
     let nats = Nats::start();
@@ -62,6 +62,18 @@ async fn of_a_stream_the_last_value_is_the_result() {
     let fault = gateway.fault("shop.stumble", json!({})).await;
     assert_eq!(fault.is("application", "executed").message, "broke");
     assert_eq!(gateway.metric("genkan_late_replies_total", &[]).await, 0.0);
+}
+
+/// It has run, and that is known.
+#[tokio::test]
+async fn a_stream_that_does_not_end_in_time_has_run() {
+    let (_nats, service, gateway) = world().await;
+    let body = r#"{"jsonrpc":"2.0","method":"shop.endless","params":{},"id":1}"#;
+    let answer = gateway.post("/api", &[("X-Request-Timeout", "1s")], body).await.json();
+    let fault = as_fault(&answer);
+    fault.is("timeout", "executed");
+    assert!(fault.message.contains("did not end"), "{fault:?}");
+    assert!(service.lives());
 }
 
 #[tokio::test]

@@ -76,9 +76,11 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         let waiter = self.pending.table().waiters.remove(&self.key);
-        // What was not written by now never will be.
-        if waiter.is_none_or(|waiter| waiter.was_sent()) {
-            held.release();
+        match waiter {
+            Some(waiter) if waiter.has_a_part() => held.release_answered(),
+            // What was not written by now never will be.
+            Some(waiter) if !waiter.was_sent() => {}
+            _ => held.release(),
         }
     }
 }

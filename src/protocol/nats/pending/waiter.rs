@@ -48,6 +48,11 @@ impl Waiter {
         self.stage != Stage::Held
     }
 
+    /// Whether a part of the answer has come.
+    pub(super) fn has_a_part(&self) -> bool {
+        matches!(self.sender, Sender::Last(_, Some(_)))
+    }
+
     /// Tells who waits that the connection has ended.
     pub(super) fn end(self) {
         let sent = self.was_sent();
