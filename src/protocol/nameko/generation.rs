@@ -9,14 +9,15 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lapin::ErrorKind;
+use lapin::{Channel, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
+use super::binding::Binding;
 use super::calls::Calls;
 use super::config::{Node, Settings};
 use super::events::{self, Events};
 use super::expose::{self, Exposes};
-use super::open::Opened;
+use super::open::{Opened, refused_with};
 use super::pulse;
 use super::transport::Transport;
 use crate::metrics::UpstreamMetrics;
@@ -45,13 +46,15 @@ impl Generation {
         metrics: &UpstreamMetrics,
         hosted: &Hosted,
     ) -> Self {
-        let Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing } =
+        let Opened { node, outlet, receiving, intake, channel, consumer, binding, probing } =
             opened;
+        let reply_key = binding.key.to_string();
         let tasks = Tasks::new();
         let end = End(Arc::new(Inner { token: tasks.shutdown().clone(), reason: OnceLock::new() }));
         let host = Host { settings, node: &node, metrics, tasks: &tasks, end: &end };
         let calls = Arc::new(Calls::start(&host, outlet, (consumer, intake), reply_key, probing));
         let (heard, pending) = (Arc::clone(&receiving.heard), Arc::clone(&calls.pending));
+        host.spawn("nameko reply binding", keep_bound(channel.clone(), binding, end.clone()));
         host.spawn("nameko pulse", pulse::watch(channel, heard, pending, end.clone()));
         let Hosted { exposes, events } = hosted;
         let exposing = expose::role::run(Arc::clone(exposes), Arc::clone(&node), end.clone());
@@ -78,6 +81,18 @@ impl Generation {
         let ended = self.tasks.end(GRACE).await;
         self.receiving.close().await;
         ended
+    }
+}
+
+/// Keeps the reply queue bound, for as long as the generation lives. Without an exchange no reply comes, and
+/// the next generation declares it.
+async fn keep_bound(channel: Channel, binding: Binding, end: End) {
+    tokio::select! {
+        () = end.wait() => {}
+        error = binding.keep(&channel) => match refused_with(&error, 404) {
+            true => end.because("the exchange was deleted"),
+            false => end.because_of("the reply queue cannot be bound again", &error),
+        }
     }
 }
 

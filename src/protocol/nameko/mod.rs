@@ -12,6 +12,7 @@
 //! this folder, and lapin's own logging belongs switched off (target `lapin`): it writes whole
 //! returned messages, payload included.
 
+mod binding;
 mod calls;
 mod config;
 mod connection;

@@ -9,12 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{
-    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 
+use super::binding::Binding;
 use super::config::{Node, Settings};
 use super::intake::Intake;
 use super::outlet::Outlet;
@@ -133,8 +132,8 @@ pub(super) struct Opened {
     pub(super) channel: Channel,
     /// Of the reply queue.
     pub(super) consumer: Consumer,
-    /// The routing key on which replies come back.
-    pub(super) reply_key: String,
+    /// Its binding, by the key on which replies come back.
+    pub(super) binding: Binding,
     /// For the probes; `None` where it could not be had in time, which keeps nobody from calling.
     pub(super) probing: Option<Transport>,
 }
@@ -158,18 +157,22 @@ pub(super) async fn open(
         Transport::open_for(settings, node, "receive", largest, Some(replies))
     );
     let (outlet, receiving) = opened.map_err(at(Step::Connect))?;
-    let reply_key = random_uuid();
+    let key = random_uuid();
+    let binding = Binding {
+        queue: format!("rpc.reply-genkan-{key}").into(),
+        exchange: settings.exchange.as_str().into(),
+        key: key.into(),
+    };
     let declare = async {
-        let exchange = ShortString::from(settings.exchange.as_str());
-        declare_exchange(&receiving.connection, &exchange).await.map_err(at(Step::Exchange))?;
-        let consume = consume_replies(&receiving.connection, exchange, &reply_key);
-        consume.await.map_err(at(Step::ReplyQueue))
+        let connection = &receiving.connection;
+        declare_exchange(connection, &binding.exchange).await.map_err(at(Step::Exchange))?;
+        consume_replies(connection, &binding).await.map_err(at(Step::ReplyQueue))
     };
     let probing = tokio::time::timeout(PROBE_LIMIT, Transport::open(settings, node, "probe"));
     let (declared, probing) = tokio::join!(declare, probing);
     let (channel, consumer) = declared?;
     let (node, probing) = (Arc::clone(node), probing.ok().and_then(Result::ok));
-    Ok(Opened { node, outlet, receiving, intake, channel, consumer, reply_key, probing })
+    Ok(Opened { node, outlet, receiving, intake, channel, consumer, binding, probing })
 }
 
 /// What kind of exchange is declared.
@@ -242,15 +245,13 @@ pub(super) fn refused_with(error: &lapin::Error, code: u16) -> bool {
 
 async fn consume_replies(
     connection: &Connection,
-    exchange: ShortString,
-    reply_key: &str,
+    binding: &Binding,
 ) -> lapin::Result<(Channel, Consumer)> {
     let channel = connection.create_channel().await?;
-    let queue = ShortString::from(format!("rpc.reply-genkan-{reply_key}"));
+    let queue = binding.queue.clone();
     let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
     channel.queue_declare(queue.clone(), exclusive, FieldTable::default()).await?;
-    let (binding, none) = (QueueBindOptions::default(), FieldTable::default());
-    channel.queue_bind(queue.clone(), exchange, reply_key.into(), binding, none).await?;
+    binding.bind(&channel).await?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
     let consume =
         channel.basic_consume(queue, ShortString::default(), options, FieldTable::default());

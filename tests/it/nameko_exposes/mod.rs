@@ -1,6 +1,7 @@
 //! Services of other worlds that live on RabbitMQ as if they were Nameko's: real Nameko clients and
 //! services call them.
 
+mod bindings;
 pub mod caller;
 mod calls;
 mod context;

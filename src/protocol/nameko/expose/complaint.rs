@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lapin::ErrorKind;
 
-use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit};
+use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit, refused_with};
 use crate::redact::scrub;
 
 /// What was tried when it failed: the broker's code means different things.
@@ -31,9 +31,22 @@ const MORE_CHANNELS: &str = "raise `channel_max`, in rabbitmq.conf or where the 
                              each exposed service takes one";
 
 impl Complaint {
-    /// What the broker's own end of a consumer means.
-    pub(super) fn ended(reason: Cow<'static, str>) -> Self {
-        Self { reason, said: String::new(), mend: None }
+    /// One that waiting mends: the queue is set up again.
+    fn plain(reason: &'static str) -> Self {
+        Self { reason: reason.into(), said: String::new(), mend: None }
+    }
+
+    /// The broker has ended the consumer.
+    pub(super) fn cancelled() -> Self {
+        Self::plain("rabbitmq has cancelled the consumer of its queue")
+    }
+
+    /// Why a queue that was bound cannot be bound again.
+    pub(super) fn unbound(error: &lapin::Error) -> Self {
+        match refused_with(error, 404) {
+            true => Self::plain("the exchange was deleted"),
+            false => Self::new(Step::Bind, error),
+        }
     }
 
     pub(in super::super) fn new(step: Step, error: &lapin::Error) -> Self {

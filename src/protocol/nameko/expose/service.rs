@@ -9,13 +9,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::super::binding::Binding;
 use super::super::open::{declare_exchange, refused_with};
 use super::super::transport::Transport;
 use super::answering::Desk;
@@ -45,7 +46,15 @@ enum Left {
     /// Nobody wants it to be; what it had handed over was taken.
     Stopped,
     /// The broker has ended it.
-    Ended(Cow<'static, str>),
+    Ended(Complaint),
+}
+
+/// A queue that is consumed.
+struct Consumed {
+    channel: Channel,
+    consumer: Consumer,
+    /// `None` where the user may not bind it: whoever may has to.
+    binding: Option<Binding>,
 }
 
 impl Service {
@@ -77,18 +86,19 @@ impl Service {
                 opened = meanwhile(taken, self.consume()) => opened,
             };
             let complaint = match opened {
-                Ok((channel, consumer)) => {
-                    self.tell_of_success(&channel);
+                Ok(mut consumed) => {
+                    self.tell_of_success(&consumed.channel);
                     said = None;
                     let since = Instant::now();
-                    let left = self.serve(&channel, consumer, taken).await;
+                    let left = self.serve(&mut consumed, taken).await;
                     backoff.lived(since.elapsed());
                     match left {
                         Left::Stopped => {
+                            // They are acked over its channel.
                             while taken.next().await.is_some() {}
                             return;
                         }
-                        Left::Ended(reason) => Complaint::ended(reason),
+                        Left::Ended(complaint) => complaint,
                     }
                 }
                 Err(complaint) => complaint,
@@ -149,10 +159,18 @@ impl Service {
     }
 
     /// Takes what the queue hands over, until it is left.
-    async fn serve(&self, channel: &Channel, mut consumer: Consumer, taken: &mut Taken) -> Left {
+    async fn serve(&self, consumed: &mut Consumed, taken: &mut Taken) -> Left {
+        let Consumed { channel, consumer, binding } = consumed;
+        let channel = &*channel;
         let _owed = self.desk.exposes.debts.consumer();
         let mut stopping = false;
         let mut ended = None;
+        let mut keep_bound = pin!(async {
+            match binding {
+                Some(binding) => binding.keep(channel).await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             tokio::select! {
                 biased;
@@ -165,18 +183,25 @@ impl Service {
                         self.desk.lost.cancel();
                     }
                 }
+                error = &mut keep_bound, if !stopping && ended.is_none() => {
+                    ended = Some(Complaint::unbound(&error));
+                    // The broker has closed the channel; whatever else it was, the consumer ends.
+                    if channel.status().connected() {
+                        let close = channel.close(200, "OK".into());
+                        drop(meanwhile(taken, timeout(CANCEL, close)).await);
+                    }
+                }
                 delivery = consumer.next() => match delivery {
                     Some(Ok(delivery)) => {
                         let debt = self.desk.exposes.debts.call();
                         taken.push(Box::pin(Arc::clone(&self.desk).serve(delivery, debt)));
                     }
-                    Some(Err(error)) => ended = Some(Complaint::new(Step::Consume, &error).reason),
+                    Some(Err(error)) => {
+                        ended.get_or_insert_with(|| Complaint::new(Step::Consume, &error));
+                    }
                     // Behind all that it has handed over.
                     None if stopping => return Left::Stopped,
-                    None => {
-                        let cancelled = || "rabbitmq has cancelled the consumer of its queue".into();
-                        return Left::Ended(ended.unwrap_or_else(cancelled));
-                    }
+                    None => return Left::Ended(ended.unwrap_or_else(Complaint::cancelled)),
                 }
             }
         }
@@ -184,7 +209,7 @@ impl Service {
 
     /// Sets the queue up as a real service does, and consumes it. Where the user may not declare or bind
     /// it, it has to be there.
-    async fn consume(&self) -> Result<(Channel, Consumer), Complaint> {
+    async fn consume(&self) -> Result<Consumed, Complaint> {
         match self.consume_as(false).await {
             Err((step @ (Step::Declare | Step::Bind), error)) if refused_with(&error, 403) => {
                 let as_it_is = self.consume_as(true).await;
@@ -194,7 +219,7 @@ impl Service {
         }
     }
 
-    async fn consume_as(&self, passive: bool) -> Result<(Channel, Consumer), (Step, lapin::Error)> {
+    async fn consume_as(&self, passive: bool) -> Result<Consumed, (Step, lapin::Error)> {
         let at = |step: Step| move |error: lapin::Error| (step, error);
         let none = FieldTable::default;
         let (connection, exchange) = (&self.consuming.connection, &self.desk.exposes.exchange);
@@ -204,18 +229,20 @@ impl Service {
         let durable = QueueDeclareOptions { durable: true, passive, ..Default::default() };
         let declared = channel.queue_declare(queue.clone(), durable, none()).await;
         declared.map_err(at(Step::Declare))?;
-        if !passive {
-            let key = ShortString::from(format!("{}.*", self.desk.expose.name));
-            let bind = QueueBindOptions::default();
-            let bound =
-                channel.queue_bind(queue.clone(), exchange.clone(), key, bind, none()).await;
-            bound.map_err(at(Step::Bind))?;
+        let binding = (!passive).then(|| Binding {
+            queue: queue.clone(),
+            exchange: exchange.clone(),
+            key: format!("{}.*", self.desk.expose.name).into(),
+        });
+        if let Some(binding) = &binding {
+            binding.bind(&channel).await.map_err(at(Step::Bind))?;
         }
         let limited = channel.basic_qos(self.prefetch(), BasicQosOptions::default()).await;
         limited.map_err(at(Step::Consume))?;
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(queue, ShortString::default(), options, none()).await;
-        Ok((channel, consumer.map_err(at(Step::Consume))?))
+        let consumer = consumer.map_err(at(Step::Consume))?;
+        Ok(Consumed { channel, consumer, binding })
     }
 }
 
