@@ -50,6 +50,11 @@ pub(super) fn is_queue_limit(said: &str) -> bool {
     said.contains("queue limit in ")
 }
 
+/// Whether the broker closes a channel because it has waited too long for an ack.
+pub(super) fn is_overdue(said: &str) -> bool {
+    said.contains("delivery acknowledgement on channel")
+}
+
 impl Failure {
     pub(super) fn slow(limit: Duration) -> Self {
         let reason = format!("no connection within {limit:?}").into();

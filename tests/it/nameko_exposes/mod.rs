@@ -8,6 +8,7 @@ mod context;
 mod faults;
 mod lifecycle;
 mod limits;
+mod long_calls;
 mod loops;
 mod odd;
 mod permissions;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lapin::ErrorKind;
 
-use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit};
+use super::super::open::{MORE_QUEUES, NO_QUEUES, is_overdue, is_queue_limit};
 use crate::redact::scrub;
 
 /// What was tried when it failed: the broker's code means different things.
@@ -25,9 +25,8 @@ const MORE_CHANNELS: &str = "raise `channel_max`, in rabbitmq.conf or where the 
 /// the node is down on which it is.
 const OUTAGES: [u16; 2] = [320, 541];
 
-/// What a broker says of a name that it keeps for itself, and of what it has delivered and nobody acks.
+/// What a broker says of a name that it keeps for itself.
 const RESERVED: &str = "reserved prefix";
-const UNACKED: &str = "delivery acknowledgement on channel";
 
 /// What is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +82,7 @@ impl Complaint {
                 "rabbitmq keeps queues whose names begin with `amq.` for itself",
                 "name another queue",
             ),
-            (Step::Consume, 406) if said.contains(UNACKED) => (
+            (Step::Consume, 406) if is_overdue(&said) => (
                 "events were with the bridge for longer than rabbitmq waits for acks (consumer_timeout)",
                 "see why its targets do not take them, or raise `consumer_timeout` in rabbitmq.conf",
             ),

@@ -19,6 +19,7 @@ use super::super::wire::compression::is_packed;
 use super::super::wire::{answer, context, incoming};
 use super::Exposes;
 use super::replier::{Outgoing, Refused, Sent};
+use super::running::{Fate, Run, Unsent};
 use crate::budget::Share;
 use crate::call::{Call, CallKind, CallName, Context, Params, Reply};
 use crate::exposer::debts::Debt;
@@ -83,7 +84,16 @@ impl Desk {
             received,
             replayed: false,
         };
+        let key = exposes.running.key(routing_key.as_str(), &properties, data.len());
         let method = incoming::method(routing_key.as_str(), &self.expose.name);
+        if redelivered
+            && let Some(copy) = key.and_then(|key| exposes.running.copy(key))
+            && self.serve_copy(copy, (&mut asked, method), &acker).await
+        {
+            drop(debt);
+            return;
+        }
+        let run = exposes.running.enter(key);
         let called = || self.expose.called(method);
         let body = match self.read(method, &properties, data.into()).await {
             Ok(arrived) => {
@@ -97,8 +107,32 @@ impl Desk {
                 asked.exception(&fault, method)
             }
         };
-        self.answer(&asked, body, method, &acker).await;
+        self.answer(&asked, body, (method, run), &acker).await;
         drop(debt);
+    }
+
+    /// Waits for the call that a request is a copy of. False where that has ended without an answer: it may have
+    /// run, as one of which nothing is known.
+    async fn serve_copy(
+        &self,
+        copy: oneshot::Receiver<Fate>,
+        (asked, method): (&mut ReplyTo, &str),
+        acker: &Acker,
+    ) -> bool {
+        match copy.await {
+            Ok(Fate::Answered) => {
+                ack(acker).await;
+            }
+            Ok(Fate::Unsent(Unsent { body, replayed })) => {
+                asked.replayed = replayed;
+                let run = self.exposes.running.enter(None);
+                self.answer(asked, body, (method, run), acker).await;
+            }
+            // Over a channel that can ack it.
+            Ok(Fate::Replaced) => {}
+            Err(_) => return false,
+        }
+        true
     }
 
     async fn read(
@@ -201,11 +235,19 @@ impl Desk {
         })
     }
 
-    /// Replies, and acks once the reply is confirmed. Where the connection is gone neither can be done,
-    /// and the broker delivers the request again.
-    async fn answer(&self, asked: &ReplyTo, body: Vec<u8>, method: &str, acker: &Acker) {
+    /// Replies, and acks once the reply is confirmed. Where the connection is gone neither can be done:
+    /// the broker delivers the request again, and if that has come it takes the reply out.
+    async fn answer(
+        &self,
+        asked: &ReplyTo,
+        body: Vec<u8>,
+        (method, run): (&str, Run<'_>),
+        acker: &Acker,
+    ) {
         if self.lost.is_cancelled() {
-            self.exposes.metrics.unsent_reply();
+            if !run.unsent(Unsent { body, replayed: asked.replayed }) {
+                self.exposes.metrics.unsent_reply();
+            }
             return;
         }
         if let Some(reply_to) = &asked.queue {
@@ -247,9 +289,7 @@ impl Desk {
                 }
             }
         }
-        if let Err(error) = acker.ack(BasicAckOptions::default()).await {
-            tracing::debug!(%error, "a request could not be acked: it comes again");
-        }
+        run.answered(ack(acker).await);
     }
 
     /// Hands a reply to the replier: what became of it, `None` where the connection is lost.
@@ -274,6 +314,17 @@ impl Desk {
             biased;
             sent = handed => sent,
             () = self.lost.cancelled() => None,
+        }
+    }
+}
+
+/// Acks a request. False where that cannot be done: it comes again.
+async fn ack(acker: &Acker) -> bool {
+    match acker.ack(BasicAckOptions::default()).await {
+        Ok(is_acked) => is_acked,
+        Err(error) => {
+            tracing::debug!(%error, "a request could not be acked: it comes again");
+            false
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lapin::ErrorKind;
 
-use super::super::open::{MORE_QUEUES, NO_QUEUES, is_queue_limit, refused_with};
+use super::super::open::{MORE_QUEUES, NO_QUEUES, is_overdue, is_queue_limit, refused_with};
 use crate::redact::scrub;
 
 /// What was tried when it failed: the broker's code means different things.
@@ -74,6 +74,11 @@ impl Complaint {
                 "Nameko's is a durable topic exchange: delete the other one, or name the right one \
                  in `exchange`",
             ),
+            (Step::Consume, 406) if is_overdue(&said) => (
+                "a call ran longer than rabbitmq waits for its ack (consumer_timeout)",
+                "raise `consumer_timeout` in rabbitmq.conf above the `timeout` of the rows that its calls \
+                 go by, or shorten that",
+            ),
             (_, 405) => (
                 "another connection has its queue for itself alone",
                 "find who consumes the queue with rabbitmqctl list_queues name exclusive pid",
@@ -116,6 +121,7 @@ mod tests {
             (Step::Consume, 403, "consume its queue", true),
             (Step::Declare, 405, "for itself alone", true),
             (Step::Consume, 404, "code 404", false),
+            (Step::Consume, 406, "code 406", false),
         ];
         for (step, code, words, mend) in cases {
             let complaint = Complaint::of(step, code, String::new());
@@ -126,6 +132,9 @@ mod tests {
         let said = "PRECONDITION_FAILED - cannot declare queue 'rpc-x': queue limit in vhost '/' (5) is reached";
         let complaint = Complaint::of(Step::Declare, 406, said.to_owned());
         assert_eq!((&*complaint.reason, complaint.mend), (NO_QUEUES, Some(MORE_QUEUES)));
+        let said = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms.";
+        let complaint = Complaint::of(Step::Consume, 406, said.to_owned());
+        assert!(complaint.reason.contains("consumer_timeout") && complaint.mend.is_some());
         let complaint = Complaint::new(Step::Exchange, &ErrorKind::ChannelsLimitReached.into());
         assert!(complaint.lacks_channels() && complaint.mend.is_some());
     }

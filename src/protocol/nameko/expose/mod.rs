@@ -9,12 +9,14 @@
 //! A generation hosts the `role`, which has a connection to consume on and one to reply on: an alarm
 //! of the broker holds back the one that publishes, and neither disturbs the upstream's own calls. Each
 //! service has a task and a channel of its own, so that none waits for another's calls. What was taken
-//! when the connection goes is finished, and its reply dropped: the broker delivers the request again.
+//! when the connection goes is finished; the broker delivers the request again, and that takes the reply out
+//! if it comes in time (`running`).
 
 mod answering;
 mod complaint;
 mod replier;
 pub(super) mod role;
+mod running;
 mod service;
 mod unsent;
 
@@ -35,6 +37,7 @@ use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
 pub(super) use complaint::{Complaint, Step};
+use running::Running;
 use unsent::Unsent;
 
 /// How many requests of an upstream are unpacked at once.
@@ -60,6 +63,7 @@ pub(super) struct Exposes {
     /// Why none is.
     down: Mutex<Option<String>>,
     unsent: Unsent,
+    running: Running,
     unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to.
     nobody: String,
@@ -91,6 +95,7 @@ impl Exposes {
             troubles: Mutex::default(),
             down: Mutex::default(),
             unsent: Unsent::new(metrics.upstream()),
+            running: Running::default(),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             nobody: random_uuid(),
         })

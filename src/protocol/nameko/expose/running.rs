@@ -1,0 +1,244 @@
+//! The calls that run here, so that a request which RabbitMQ delivers again is known for one of them.
+//!
+//! It does so when a channel or a connection closes over which a request came and was not acked. The call goes
+//! on. Its copy waits for it here: it is acked in its place, and takes its answer out where that cannot leave any
+//! more by the way that it came. No lock is held over an await.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lapin::BasicProperties;
+use tokio::sync::oneshot;
+
+/// How many calls are remembered that were answered and could not be acked.
+const MOST_ANSWERED: usize = 1_024;
+
+/// The calls of an upstream that run, over all of its connections.
+#[derive(Default)]
+pub(super) struct Running {
+    keys: RandomState,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    runs: HashMap<u64, Entry>,
+    /// Those that were answered and could not be acked, the oldest first.
+    answered: VecDeque<u64>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// How many have the same key.
+    runs: usize,
+    /// More than one had: nobody can tell which of them a copy is of.
+    is_ambiguous: bool,
+    copy: Option<oneshot::Sender<Fate>>,
+}
+
+/// What becomes of a copy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The call was answered.
+    Answered,
+    /// The call has run, and its answer is still to be sent.
+    Unsent(Unsent),
+    /// It was delivered again.
+    Replaced,
+}
+
+/// An answer that could not leave.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsent {
+    pub(super) body: Vec<u8>,
+    /// Whether it is another call's under the same idempotency key.
+    pub(super) replayed: bool,
+}
+
+/// A call that runs, until this is dropped: then its copy is not of a call that is known.
+pub(super) struct Run<'a> {
+    running: &'a Running,
+    key: Option<u64>,
+}
+
+impl Running {
+    /// By what a request is known again; `None` for one that nothing tells apart from others.
+    pub(super) fn key(&self, to: &str, properties: &BasicProperties, size: usize) -> Option<u64> {
+        let id = properties.correlation_id().as_ref().filter(|id| !id.as_str().is_empty())?;
+        let reply_to = properties.reply_to().as_ref().map(|key| key.as_str());
+        Some(self.keys.hash_one((to, id.as_str(), reply_to, size)))
+    }
+
+    /// Enters a call that is about to run.
+    pub(super) fn enter(&self, key: Option<u64>) -> Run<'_> {
+        if let Some(key) = key {
+            let mut table = self.table();
+            let entry = table.runs.entry(key).or_default();
+            entry.runs += 1;
+            if entry.runs > 1 {
+                entry.is_ambiguous = true;
+                entry.copy = None;
+            }
+        }
+        Run { running: self, key }
+    }
+
+    /// Tells what becomes of a request that was delivered again; `None` where no call is known that it is a copy
+    /// of. Where nothing is told, that one has ended without an answer.
+    pub(super) fn copy(&self, key: u64) -> Option<oneshot::Receiver<Fate>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.table();
+        if let Some(entry) = table.runs.get_mut(&key) {
+            if entry.is_ambiguous {
+                return None;
+            }
+            if let Some(before) = entry.copy.replace(sender) {
+                tell(before, Fate::Replaced);
+            }
+            return Some(receiver);
+        }
+        let place = table.answered.iter().position(|answered| *answered == key)?;
+        table.answered.remove(place);
+        tell(sender, Fate::Answered);
+        Some(receiver)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every use leaves it whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run<'_> {
+    /// It was answered. Where it was not acked, its copy is.
+    pub(super) fn answered(mut self, is_acked: bool) {
+        let copy = self.leave();
+        match (copy, self.key.take()) {
+            (Some(copy), _) => tell(copy, Fate::Answered),
+            (None, Some(key)) if !is_acked => {
+                let mut table = self.running.table();
+                if table.answered.len() == MOST_ANSWERED {
+                    table.answered.pop_front();
+                }
+                table.answered.push_back(key);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Its answer cannot leave any more by the way that it came: its copy may take it. False where there is none.
+    pub(super) fn unsent(mut self, unsent: Unsent) -> bool {
+        let copy = self.leave();
+        self.key = None;
+        copy.is_some_and(|copy| copy.send(Fate::Unsent(unsent)).is_ok())
+    }
+
+    /// Takes it out of the table: its copy, if it is known for one.
+    fn leave(&self) -> Option<oneshot::Sender<Fate>> {
+        let mut table = self.running.table();
+        let entry = table.runs.get_mut(&self.key?)?;
+        entry.runs -= 1;
+        let copy = entry.copy.take();
+        if entry.runs == 0 {
+            table.runs.remove(&self.key?);
+        }
+        copy
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if self.key.is_some() {
+            drop(self.leave());
+        }
+    }
+}
+
+/// A copy that nobody holds any more need not be told.
+fn tell(copy: oneshot::Sender<Fate>, fate: Fate) {
+    drop(copy.send(fate));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(id: &str) -> BasicProperties {
+        BasicProperties::default().with_correlation_id(id.into()).with_reply_to("own".into())
+    }
+
+    fn unsent() -> Unsent {
+        Unsent { body: b"1".to_vec(), replayed: false }
+    }
+
+    #[test]
+    fn a_request_is_known_again_by_all_that_it_says() {
+        let running = Running::default();
+        let key = running.key("a.b", &properties("1"), 9);
+        assert!(key.is_some() && key == running.key("a.b", &properties("1"), 9));
+        assert_ne!(key, running.key("a.c", &properties("1"), 9));
+        assert_ne!(key, running.key("a.b", &properties("2"), 9));
+        assert_ne!(key, running.key("a.b", &properties("1"), 8));
+        assert_eq!(running.key("a.b", &properties(""), 9), None);
+        assert_eq!(running.key("a.b", &BasicProperties::default(), 9), None);
+    }
+
+    #[test]
+    fn a_copy_ends_with_its_call() {
+        let running = Running::default();
+        assert!(running.copy(7).is_none(), "nothing runs");
+        let run = running.enter(Some(7));
+        let mut first = running.copy(7).expect("it runs");
+        let mut second = running.copy(7).expect("it runs");
+        assert_eq!(first.try_recv(), Ok(Fate::Replaced));
+        run.answered(false);
+        assert_eq!(second.try_recv(), Ok(Fate::Answered));
+        assert!(running.copy(7).is_none(), "it is over");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_leave_goes_with_the_copy() {
+        let running = Running::default();
+        assert!(!running.enter(Some(7)).unsent(unsent()), "there is none yet");
+        let run = running.enter(Some(7));
+        let mut copy = running.copy(7).expect("it runs");
+        assert!(run.unsent(unsent()));
+        assert_eq!(copy.try_recv(), Ok(Fate::Unsent(unsent())));
+        let run = running.enter(Some(7));
+        let mut copy = running.copy(7).expect("it runs");
+        drop(run);
+        assert!(copy.try_recv().is_err(), "nothing is known");
+        assert!(running.table().runs.is_empty());
+    }
+
+    #[test]
+    fn what_was_answered_and_not_acked_is_remembered_once() {
+        let running = Running::default();
+        running.enter(Some(7)).answered(true);
+        assert!(running.copy(7).is_none(), "it was acked");
+        running.enter(Some(7)).answered(false);
+        assert_eq!(running.copy(7).expect("it is known").try_recv(), Ok(Fate::Answered));
+        assert!(running.copy(7).is_none());
+        for key in 0..2 * MOST_ANSWERED as u64 {
+            running.enter(Some(key)).answered(false);
+        }
+        assert_eq!(running.table().answered.len(), MOST_ANSWERED);
+    }
+
+    #[test]
+    fn of_two_alike_nobody_knows_which_it_is() {
+        let running = Running::default();
+        let (one, other) = (running.enter(Some(7)), running.enter(Some(7)));
+        assert!(running.copy(7).is_none());
+        one.answered(true);
+        assert!(running.copy(7).is_none());
+        drop(other);
+        let run = running.enter(Some(7));
+        let mut copy = running.copy(7).expect("it runs alone");
+        let alike = running.enter(Some(7));
+        assert!(copy.try_recv().is_err());
+        drop((run, alike));
+        assert!(running.table().runs.is_empty());
+    }
+}
