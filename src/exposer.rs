@@ -69,6 +69,10 @@ pub trait Exposer: Send + Sync {
     /// not interrupted. With none it takes no calls any more.
     fn expose(&self, services: &[Arc<Expose>], entrance: &Arc<dyn Entrance>);
 
+    /// These are not to be exposed any more, for good: told before the services that stay. What there is of
+    /// theirs on the broker need not be kept for them.
+    fn abandon(&self, _exposes: &[Arc<Expose>]) {}
+
     /// Whether it takes calls of all that it was told to expose last, as far as it can tell: before
     /// that, who did so until now must not leave. Where requests wait for whoever comes, it always is.
     fn is_settled(&self) -> bool {

@@ -68,6 +68,15 @@ impl Exposes {
         self.look();
     }
 
+    /// Those that were to be exposed on an upstream, and by another configuration are not, by their names there.
+    pub(super) fn gone(&self, upstream: &str, configs: &[ExposeConfig]) -> Vec<Arc<Expose>> {
+        let before = self.services.iter().map(|it| &it.config).filter(|it| it.is_on(upstream));
+        let stays =
+            |name: &str| configs.iter().any(|it| it.is_on(upstream) && it.expose.name == name);
+        let gone = before.filter(|before| !stays(&before.expose.name));
+        gone.map(|config| Arc::clone(&config.expose)).collect()
+    }
+
     /// Waits until it is time to look; for ever where nothing is to be exposed.
     pub(super) async fn is_time_to_look(&self) {
         let Some(looked) = self.looked.filter(|_| !self.services.is_empty()) else {

@@ -237,6 +237,12 @@ impl Upstreams {
     /// Exposes what a configuration says where it says, and nothing else: to be called when its
     /// table is in force. A service of which nobody can be called waits.
     pub(super) fn expose(&mut self, config: &Config, router: &Arc<Router>) {
+        for Running { target, exposer, .. } in &self.running {
+            let gone = self.exposes.gone(&target.name, &config.exposes);
+            if let Some(exposer) = exposer.as_ref().filter(|_| !gone.is_empty()) {
+                exposer.abandon(&gone);
+            }
+        }
         self.exposes.apply(&config.exposes, &router.table());
         self.expose_what_is_ready(router);
     }

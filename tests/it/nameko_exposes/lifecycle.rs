@@ -12,7 +12,8 @@ use crate::harness::clients::nameko;
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, declare_service, queue_state};
 use crate::harness::{
-    Answer, Gateway, NamekoVersion, Nats, NatsResponder, RabbitMq, Seen, Shop, eventually,
+    Answer, Gateway, NamekoResponder, NamekoVersion, Nats, NatsResponder, RabbitMq, Seen, Shop,
+    eventually,
 };
 
 /// Answers `later` when it is told to, and everything else at once.
@@ -32,6 +33,14 @@ async fn is_left(vhost: &Vhost<'_>, messages: u32) {
     eventually("the queue is left", async || {
         let state = queue_state(&vhost.url(), "rpc-echo").await;
         (state == Some((0, messages))).then_some(())
+    })
+    .await;
+}
+
+/// Its callers learn at once that nobody serves it.
+async fn is_deleted(vhost: &Vhost<'_>, queue: &str) {
+    eventually("the queue is deleted", async || {
+        queue_state(&vhost.url(), queue).await.is_none().then_some(())
     })
     .await;
 }
@@ -119,22 +128,19 @@ async fn a_reload_adds_and_removes_services_without_dropping_a_call() {
     world.gateway.write_config(&text(&row("other", "")));
     world.gateway.hang_up();
     exposed(&world.gateway, "other", 1).await;
-    is_left(&world.vhost, 0).await;
     let reply = caller.reply().await;
     assert_eq!((&reply.body["result"], reply.id()), (&json!("kept"), Some("1")));
-    // It waits in the queue until the service is exposed again.
-    caller.send("echo.x", caller.properties("2"), NONE).await;
-    is_left(&world.vhost, 1).await;
+    is_deleted(&world.vhost, "rpc-echo").await;
     let both = format!("{}{}", row("echo", ""), row("other", ""));
     world.gateway.write_config(&text(&both));
     world.gateway.hang_up();
     exposed(&world.gateway, "echo", 2).await;
-    let reply = caller.reply().await;
+    let reply = caller.call("echo.x", caller.properties("2"), NONE).await;
     assert_eq!((&reply.body["result"], reply.id()), (&json!(1), Some("2")));
     // With none left, the connections are too.
     world.gateway.write_config(&text(""));
     world.gateway.hang_up();
-    is_left(&world.vhost, 0).await;
+    is_deleted(&world.vhost, "rpc-echo").await;
     let others = world.gateway.logged("exposed: its calls are taken");
     let others = others.iter().filter(|line| line["service"] == "other").count();
     assert_eq!(others, 1, "a service that stays is not interrupted");
@@ -150,6 +156,34 @@ async fn a_reload_adds_and_removes_services_without_dropping_a_call() {
     world.gateway.hang_up();
     exposed(&world.gateway, "echo", 3).await;
     assert_eq!(caller.call("echo.x", caller.properties("3"), NONE).await.id(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_service_that_is_exposed_no_more_leaves_its_queue_to_others() {
+    let rows = format!("{}{}", row("echo", "prefetch = 1"), row("shared", ""));
+    let world = World::with("plain", &["echo", "shared"], &rows).await;
+    let echo = echo(&world.nats).await;
+    let answer = |_: &Seen| Answer::new(r#"{"result": "theirs", "error": null}"#);
+    let _theirs = NamekoResponder::serve(&world.vhost.url(), "shared", answer).await;
+    let mut caller = Caller::connect(&world.vhost.url(), "own").await;
+    for id in ["1", "2"] {
+        caller.send("echo.later", caller.properties(id), NONE).await;
+    }
+    eventually("one runs", async || (echo.requests.count() == 1).then_some(())).await;
+    world.gateway.write_config(&config(&world.vhost, &world.nats, "plain", ""));
+    world.gateway.hang_up();
+    assert_eq!(caller.reply().await.body["result"], "kept");
+    // Nobody's call is thrown away: who must act is told.
+    let told = world.gateway.wait_for_log(0, "not exposed any more, and its queue is left").await;
+    assert_eq!((&told["queue"], &told["level"]), (&json!("rpc-echo"), &json!("WARN")), "{told}");
+    assert!(told["reason"].as_str().is_some_and(|it| it.contains("1 calls wait")), "{told}");
+    assert!(told["mend"].as_str().is_some_and(|it| it.contains("delete_queue")), "{told}");
+    is_left(&world.vhost, 1).await;
+    world.gateway.wait_for_log(0, "not exposed any more: others serve it").await;
+    for id in ["3", "4"] {
+        let reply = caller.call("shared.x", caller.properties(id), NONE).await;
+        assert_eq!(reply.body["result"], "theirs");
+    }
 }
 
 #[tokio::test]

@@ -14,13 +14,14 @@
 
 mod answering;
 mod complaint;
+mod leaving;
 mod replier;
 pub(super) mod role;
 mod running;
 mod service;
 mod unsent;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lapin::types::ShortString;
@@ -64,6 +65,8 @@ pub(super) struct Exposes {
     down: Mutex<Option<String>>,
     unsent: Unsent,
     running: Running,
+    /// The names of services that are to be exposed no more, until they have been left.
+    gone: Mutex<BTreeSet<String>>,
     unpackers: Arc<Semaphore>,
     /// A routing key that nothing is bound to.
     nobody: String,
@@ -96,6 +99,7 @@ impl Exposes {
             down: Mutex::default(),
             unsent: Unsent::new(metrics.upstream()),
             running: Running::default(),
+            gone: Mutex::default(),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             nobody: random_uuid(),
         })
@@ -129,6 +133,25 @@ impl Exposes {
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // Every use leaves the set whole.
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A queue that nobody consumes goes on taking calls.
+    fn tell_left(&self, expose: &Expose, reason: &str) {
+        let queue = queue_name(&expose.name);
+        tracing::warn!(
+            upstream = self.metrics.upstream(),
+            service = expose.service,
+            queue,
+            reason,
+            mend = "start who serves it now; or see what waits in it with rabbitmqctl list_queues name messages \
+                    consumers, and delete it with rabbitmqctl delete_queue: until then its callers wait",
+            "not exposed any more, and its queue is left"
+        );
+    }
+
     fn troubles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Every use leaves the map whole.
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
@@ -138,7 +161,20 @@ impl Exposes {
 impl Exposer for Exposes {
     fn expose(&self, services: &[Arc<Expose>], entrance: &Arc<dyn Entrance>) {
         let wanted = Wanted { services: services.to_vec(), entrance: Some(Arc::clone(entrance)) };
+        self.gone().retain(|name| services.iter().all(|expose| expose.name != *name));
         self.wanted.send_replace(wanted);
+    }
+
+    fn abandon(&self, exposes: &[Arc<Expose>]) {
+        let wanted = self.wanted.borrow();
+        for expose in exposes {
+            // Whoever consumes it leaves it.
+            if wanted.services.iter().any(|wanted| wanted.name == expose.name) {
+                self.gone().insert(expose.name.clone());
+            } else {
+                self.tell_left(expose, "it was not consumed when it was taken out");
+            }
+        }
     }
 
     fn troubles(&self) -> Vec<Trouble> {

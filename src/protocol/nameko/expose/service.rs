@@ -29,7 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a consumer has to live for the next one to be set up at once.
 const STABLE: Duration = Duration::from_secs(5);
 /// How long the broker has to agree that a queue is left.
-const CANCEL: Duration = Duration::from_secs(5);
+pub(super) const CANCEL: Duration = Duration::from_secs(5);
 
 pub(super) struct Service {
     pub(super) desk: Arc<Desk>,
@@ -65,24 +65,37 @@ impl Service {
         let shutdown = self.desk.exposes.tasks.shutdown().clone();
         // What takes calls goes with the connection: nothing can be acked over it any more.
         let desk = Arc::clone(&self.desk);
-        tokio::select! {
+        let service = tokio::select! {
             () = shutdown.cancelled() => return,
-            () = lost.cancelled() => {}
-            () = self.take_calls(&mut taken) => {}
-        }
-        desk.exposes.troubles().remove(&desk.expose.name);
+            () = lost.cancelled() => None,
+            service = self.take_calls(&mut taken) => service,
+        };
+        let Desk { exposes, expose, .. } = &*desk;
+        exposes.troubles().remove(&expose.name);
+        let leave = async {
+            while taken.next().await.is_some() {}
+            // Where it stays for others, or only until it is exposed again, the queue does too.
+            if !exposes.gone().remove(&expose.name) {
+                return;
+            }
+            match service {
+                Some(service) => service.leave_queue().await,
+                None => exposes.tell_left(expose, "the connection to rabbitmq was lost"),
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = async { while taken.next().await.is_some() {} } => {}
+            () = leave => {}
         }
     }
 
-    async fn take_calls(self, taken: &mut Taken) {
+    /// Gives itself back where it was told to stop; `None` where the connection is gone.
+    async fn take_calls(self, taken: &mut Taken) -> Option<Self> {
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         let mut said: Option<Cow<'static, str>> = None;
         loop {
             let opened = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return Some(self),
                 opened = meanwhile(taken, self.consume()) => opened,
             };
             let complaint = match opened {
@@ -96,7 +109,7 @@ impl Service {
                         Left::Stopped => {
                             // They are acked over its channel.
                             while taken.next().await.is_some() {}
-                            return;
+                            return Some(self);
                         }
                         Left::Ended(complaint) => complaint,
                     }
@@ -106,20 +119,20 @@ impl Service {
             let is_worn = complaint.lacks_channels() && self.consuming.could_have(self.wanted());
             if !self.consuming.connection.status().connected() || is_worn {
                 self.desk.lost.cancel();
-                return;
+                return None;
             }
             if said.as_ref() != Some(&complaint.reason) {
                 self.tell_of(&complaint);
                 said = Some(complaint.reason);
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return Some(self),
                 () = meanwhile(taken, sleep(backoff.failed())) => {}
             }
         }
     }
 
-    fn queue(&self) -> String {
+    pub(super) fn queue(&self) -> String {
         queue_name(&self.desk.expose.name)
     }
 

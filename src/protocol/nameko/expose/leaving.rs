@@ -1,0 +1,74 @@
+//! What becomes of the queue of a service that is not to be exposed any more.
+//!
+//! Left as it is, it would go on taking calls, and their callers wait for ever where they would else learn at
+//! once that there is no such service. So it is deleted, where nobody consumes it and nothing waits in it: a real
+//! instance that starts makes it again. Else somebody has to look at it, and is told.
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{FieldTable, ShortString};
+use tokio::time::timeout;
+
+use super::super::open::refused_with;
+use super::service::{CANCEL, Service};
+use crate::redact::scrub;
+
+const PRECONDITION_FAILED: u16 = 406;
+
+/// What was found.
+enum Queue {
+    Deleted,
+    /// Somebody else serves it.
+    Consumed,
+    /// Nobody does, and it stays; why.
+    Left(String),
+}
+
+impl Service {
+    /// Deletes the queue, or tells that it is left. Nobody consumes it here.
+    pub(super) async fn leave_queue(&self) {
+        let silent = |_| Queue::Left("rabbitmq does not answer".to_owned());
+        let found = timeout(CANCEL, self.delete_queue()).await.unwrap_or_else(silent);
+        let (upstream, service) = (self.desk.exposes.metrics.upstream(), &self.desk.expose.service);
+        let queue = self.queue();
+        match found {
+            Queue::Deleted => {
+                tracing::info!(
+                    upstream,
+                    service,
+                    queue,
+                    "not exposed any more: its queue is deleted"
+                );
+            }
+            Queue::Consumed => {
+                tracing::info!(upstream, service, queue, "not exposed any more: others serve it");
+            }
+            Queue::Left(reason) => self.desk.exposes.tell_left(&self.desk.expose, &reason),
+        }
+    }
+
+    async fn delete_queue(&self) -> Queue {
+        let failed = |error: &lapin::Error| Queue::Left(scrub(&error.to_string()).into_owned());
+        let name = ShortString::from(self.queue());
+        let channel = match self.consuming.connection.create_channel().await {
+            Ok(channel) => channel,
+            Err(error) => return failed(&error),
+        };
+        let options = QueueDeleteOptions { if_unused: true, if_empty: true, ..Default::default() };
+        let Err(error) = channel.queue_delete(name.clone(), options).await else {
+            return Queue::Deleted;
+        };
+        if !refused_with(&error, PRECONDITION_FAILED) {
+            return failed(&error);
+        }
+        let look = async {
+            let channel = self.consuming.connection.create_channel().await?;
+            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+            channel.queue_declare(name, passive, FieldTable::default()).await
+        };
+        match look.await {
+            Ok(queue) if queue.consumer_count() > 0 => Queue::Consumed,
+            Ok(queue) => Queue::Left(format!("{} calls wait in it", queue.message_count())),
+            Err(error) => failed(&error),
+        }
+    }
+}
