@@ -68,8 +68,13 @@ pub(super) async fn look_at_exposes(settings: &Settings, exposes: &[&Expose]) ->
         )));
     }
     for (row, expose) in exposes.iter().enumerate() {
-        let what = queue_of_exposed(&transport, &expose.name).await;
-        amiss.extend(what.map(|what| Amiss::error_of_row(row, &what)));
+        match queue_of_exposed(&transport, &expose.name).await {
+            Ok(consumers) if consumers > 0 && !expose.methods.is_empty() => {
+                amiss.push(Amiss::of_row(row, &shared(&expose.name, consumers)));
+            }
+            Ok(_) => {}
+            Err(what) => amiss.push(Amiss::error_of_row(row, &what)),
+        }
     }
     transport.close().await;
     amiss
@@ -97,9 +102,19 @@ async fn connect(settings: &Settings) -> Option<Transport> {
     None
 }
 
-/// What is wrong with the queue of a service that is exposed. One that is there is declared again as it
-/// will be, which changes nothing; one that is not is left so.
-async fn queue_of_exposed(transport: &Transport, name: &str) -> Option<String> {
+/// RabbitMQ hands calls out in turn, and not by their methods.
+fn shared(name: &str, consumers: u32) -> String {
+    let queue = queue_name(name);
+    format!(
+        "`{queue}` is consumed already ({consumers}), and this row has `methods`: calls of others that come \
+         here, and of these that go there, are `MethodNotFound`, unless all who serve it have the same: leave \
+         `methods` out, or give it another name with `as`"
+    )
+}
+
+/// How many consume the queue of a service that is exposed, or what is wrong with it. One that is there is
+/// declared again as it will be, which changes nothing; one that is not is left so.
+async fn queue_of_exposed(transport: &Transport, name: &str) -> Result<u32, String> {
     let queue = ShortString::from(queue_name(name));
     let declare = async |passive| {
         let channel = channel(transport).await?;
@@ -107,17 +122,24 @@ async fn queue_of_exposed(transport: &Transport, name: &str) -> Option<String> {
         let declared = channel.queue_declare(queue.clone(), options, FieldTable::default());
         timeout(PATIENCE, declared).await.ok()
     };
-    let error = match declare(true).await? {
-        Ok(_) => declare(false).await?.err()?,
-        Err(error) => error,
+    let mut consumers = 0;
+    let error = match declare(true).await {
+        Some(Ok(found)) => {
+            consumers = found.consumer_count();
+            declare(false).await.and_then(Result::err)
+        }
+        Some(Err(error)) => Some(error),
+        None => None,
     };
-    // No permission to configure it is none of its properties: then it is used as it is.
-    let told = refused_with(&error, 406) || refused_with(&error, 405);
-    told.then(|| {
-        let Complaint { reason, mend, .. } = Complaint::new(Step::Declare, &error);
-        let mend = mend.map(|mend| format!(": {mend}")).unwrap_or_default();
-        format!("`{queue}` cannot be consumed: {reason}{mend}")
-    })
+    match error {
+        // No permission to configure it is none of its properties: then it is used as it is.
+        Some(error) if refused_with(&error, 406) || refused_with(&error, 405) => {
+            let Complaint { reason, mend, .. } = Complaint::new(Step::Declare, &error);
+            let mend = mend.map(|mend| format!(": {mend}")).unwrap_or_default();
+            Err(format!("`{queue}` cannot be consumed: {reason}{mend}"))
+        }
+        _ => Ok(consumers),
+    }
 }
 
 /// Why a node cannot be used, and the mend.

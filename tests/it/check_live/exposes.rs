@@ -99,3 +99,20 @@ async fn services_for_which_there_are_too_few_channels() {
     };
     assert_eq!(problems.iter().filter(told).count(), 1, "{problems:#?}");
 }
+
+#[tokio::test]
+async fn some_methods_of_a_service_that_others_serve_whole() {
+    let vhost = RabbitMq::shared().vhost();
+    let nats = Nats::start();
+    let _shop = Shop::start(NamekoVersion::Three, &vhost.url(), "orders");
+    let some = format!("{}methods = [\"create\"]\n", expose("mailer", "rabbit", "orders"));
+    let toml = |exposes: &str| {
+        let (rabbit, bus) = (vhost.upstream("rabbit"), nats.upstream("nats", "plain"));
+        format!("{rabbit}\n{bus}\n{}{exposes}", rows("nats", &["mailer.*"]))
+    };
+    let (_, problems) = check(&toml(&some)).await;
+    tells(&problems, "warning", &["`rpc-orders` is consumed already (1)", "`MethodNotFound`"]);
+    let (_, problems) = check(&toml(&expose("mailer", "rabbit", "orders"))).await;
+    let consumed = |it: &serde_json::Value| it.to_string().contains("is consumed already");
+    assert!(!problems.iter().any(consumed), "{problems:#?}");
+}
