@@ -10,11 +10,15 @@ RabbitMQ drops a call that expires in its queue, but not one that a worker has p
 Genkan sends the deadline along, as `nameko.deadline` in milliseconds since 1970: what comes after
 it is answered with `DeadlineExceeded`, and does not run. Clocks have to agree. `self.deadline` is
 what is left, in seconds, or None where the caller named none.
+
+Nameko hands a context on with events too, and nobody waits for their handlers: of all that is no
+call (`@rpc`) the deadline is dropped, before a worker or what it calls sees it.
 """
 
 import time
 
 from nameko.extensions import DependencyProvider
+from nameko.rpc import Rpc
 
 
 class DeadlineExceeded(Exception):
@@ -30,6 +34,17 @@ def seconds_left(worker_ctx):
 
 
 class Deadline(DependencyProvider):
+    def setup(self):
+        spawn = self.container.spawn_worker
+
+        def spawn_worker(entrypoint, args, kwargs, context_data=None, **options):
+            if context_data and not isinstance(entrypoint, Rpc):
+                context_data = {k: v for k, v in context_data.items() if k != "deadline"}
+            return spawn(entrypoint, args, kwargs, context_data=context_data, **options)
+
+        # The one place that all entrypoints pass, before other dependencies read the context.
+        self.container.spawn_worker = spawn_worker
+
     def get_dependency(self, worker_ctx):
         return seconds_left(worker_ctx)
 

@@ -6,10 +6,14 @@ WATCH_HEARS is the SERVICE.EVENT that it hears.
 
 import json
 import os
+import sys
 
 from nameko.events import BROADCAST, SINGLETON, EventDispatcher, event_handler
 from nameko.extensions import DependencyProvider
 from nameko.rpc import rpc
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../examples/nameko"))
+from deadline import Deadline  # noqa: E402
 
 SOURCE, EVENT = os.environ.get("WATCH_HEARS", "orders.created").rsplit(".", 1)
 
@@ -23,6 +27,7 @@ class Watch:
     name = "watch"
     dispatch = EventDispatcher()
     context = Context()
+    deadline = Deadline()
 
     def heard(self, handler, payload):
         context = {key: value for key, value in self.context.items() if isinstance(value, str)}

@@ -1,5 +1,7 @@
 //! Real dispatchers and handlers, of both generations.
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use super::{bridge, listened};
@@ -91,6 +93,31 @@ async fn a_services_event_goes_to_another_services_handlers_with_its_context() {
                 (&json!("tokyo"), &json!("de"))
             );
             assert_eq!(heard[2]["traceparent"], trace, "{heard}");
+        }
+    }
+}
+
+/// Nameko hands a call's context on with the events that it leads to, and nobody waits for their handlers.
+#[tokio::test]
+async fn a_handler_that_looks_at_deadlines_hears_what_comes_late() {
+    for version in NamekoVersion::ALL {
+        let vhost = RabbitMq::shared().vhost();
+        let watch = Watch::start(version, &vhost, "orders.created");
+        let mut headers = FieldTable::default();
+        for (key, value) in [("nameko.deadline", "1000"), ("nameko.language", "de")] {
+            headers.insert(key.into(), AMQPValue::LongString(value.into()));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_headers(headers);
+        let peer = super::Peer::connect(&vhost.url()).await;
+        peer.publish_with("orders.events", "created", br#"{"n": 1}"#, properties).await;
+        for heard in heard(&watch, 3).await {
+            assert_eq!(heard[1], json!({"n": 1}), "{version:?}");
+            assert_eq!(
+                (&heard[2]["language"], &heard[2]["deadline"]),
+                (&json!("de"), &Value::Null)
+            );
         }
     }
 }

@@ -117,5 +117,7 @@ async fn a_deadline_shortens_the_call_and_one_that_has_passed_keeps_it_from_runn
     let reply = caller.call("slow.x", with_deadline(&caller, -1), NONE).await;
     assert_eq!(reply.exc_path(), "nameko.exceptions.RpcTimeout");
     assert_eq!(reply.body["error"]["data"]["outcome"], "not_sent");
+    let said = reply.body["error"]["value"].to_string();
+    assert!(said.contains("`nameko.deadline`") && said.contains("handles an event"), "{said}");
     assert_eq!(slow.requests.count(), 2, "it has not run");
 }

@@ -144,7 +144,8 @@ impl Desk {
         let settings = &self.exposes.settings;
         let timeout = context::limit(properties, now());
         if timeout == Some(Duration::ZERO) {
-            let message = "the call's deadline had passed when it came in: it has not run";
+            let message = "the call's deadline (`nameko.deadline`) had passed when it came in: it has not \
+                           run; a service that handles an event drops the one that came with it";
             return Err(Fault::not_sent(FaultKind::Timeout, message));
         }
         let name = self.expose.call_name(method).ok_or_else(|| self.no_such_method(method))?;
