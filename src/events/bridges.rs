@@ -215,10 +215,11 @@ impl Running {
     }
 }
 
-/// A name that a bridge has as long as it carries the same to the same places: what waits for it in
-/// a queue is found again by it. Two rows of topics may have one source.
+/// A name that a bridge has as long as it carries the same to the same places, in whatever order these are named: what
+/// waits for it in a queue is found again by it. Two rows of topics may have one source.
 fn source_name(plan: &Plan) -> String {
-    let targets: Vec<String> = plan.bridge.to.iter().map(ToString::to_string).collect();
+    let mut targets: Vec<String> = plan.bridge.to.iter().map(ToString::to_string).collect();
+    targets.sort_unstable();
     let heard = plan.row().map_or(String::new(), |_| plan.heard.join(","));
     format!("{}->{}{heard}", plan.bridge.from, targets.join(","))
 }
@@ -292,5 +293,22 @@ impl EventPort for Web {
             ))),
         };
         std::future::ready(result).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_its_targets_makes_no_other_bridge() {
+        let name = |to: &[&str]| {
+            let place = |text: &str| Place::parse(text).expect("a place");
+            let to = to.iter().map(|text| place(text)).collect();
+            let bridge = Bridge { from: place("bus:in"), to, dead_letter: None, retries: 0 };
+            source_name(&of_bridge(&bridge).next().expect("it carries something"))
+        };
+        assert_eq!(name(&["rabbit:b", "bus:a"]), name(&["bus:a", "rabbit:b"]));
+        assert_ne!(name(&["rabbit:b", "bus:a"]), name(&["bus:a"]));
     }
 }
