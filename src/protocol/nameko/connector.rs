@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 use crate::upstream::{Amiss, Connected, Connector, Envelope, EventsLook};
 
 /// How long RabbitMQ waits for an ack, unless it is told to wait longer.
-const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.
 pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
