@@ -7,12 +7,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// How many calls are remembered that were answered and could not be acked.
+/// How many calls are remembered that were answered and could not be acked, and for how long: RabbitMQ delivers
+/// them again as soon as somebody consumes their queue.
 const MOST_ANSWERED: usize = 1_024;
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The calls of an upstream that run, over all of its connections.
 #[derive(Default)]
@@ -25,7 +29,7 @@ pub(super) struct Running {
 struct Table {
     runs: HashMap<u64, Entry>,
     /// Those that were answered and could not be acked, the oldest first.
-    answered: VecDeque<u64>,
+    answered: VecDeque<(u64, Instant)>,
 }
 
 #[derive(Default)]
@@ -98,7 +102,8 @@ impl Running {
             }
             return Some(receiver);
         }
-        let place = table.answered.iter().position(|answered| *answered == key)?;
+        table.answered.retain(|(_, at)| at.elapsed() < REMEMBERED);
+        let place = table.answered.iter().position(|(answered, _)| *answered == key)?;
         table.answered.remove(place);
         tell(sender, Fate::Answered);
         Some(receiver)
@@ -121,7 +126,7 @@ impl Run<'_> {
                 if table.answered.len() == MOST_ANSWERED {
                     table.answered.pop_front();
                 }
-                table.answered.push_back(key);
+                table.answered.push_back((key, Instant::now()));
             }
             (None, _) => {}
         }
@@ -212,14 +217,17 @@ mod tests {
         assert!(running.table().runs.is_empty());
     }
 
-    #[test]
-    fn what_was_answered_and_not_acked_is_remembered_once() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_answered_and_not_acked_is_remembered_once() {
         let running = Running::default();
         running.enter(Some(7)).answered(true);
         assert!(running.copy(7).is_none(), "it was acked");
         running.enter(Some(7)).answered(false);
         assert_eq!(running.copy(7).expect("it is known").try_recv(), Ok(Fate::Answered));
         assert!(running.copy(7).is_none());
+        running.enter(Some(7)).answered(false);
+        tokio::time::advance(REMEMBERED).await;
+        assert!(running.copy(7).is_none(), "another one may have come by its key");
         for key in 0..2 * MOST_ANSWERED as u64 {
             running.enter(Some(key)).answered(false);
         }
