@@ -29,6 +29,7 @@ const WRITE: usize = 64 * 1024;
 const LARGE: usize = 16 * 1024;
 
 /// A message to publish, but for its reply subject.
+#[derive(Clone)]
 pub(super) struct Publication {
     pub(super) subject: Arc<str>,
     /// The block of headers.
@@ -241,6 +242,7 @@ impl Outbox {
             // Who has stopped waiting need not be told.
             let _told = flushed.send(());
         }
+        asked.answers.into_iter().for_each(Owed::tell_read);
         // From the limit on it has refused all of them.
         let mut too_many = asked.too_many;
         for Batch { subscriptions, told } in asked.batches.into_iter().rev() {
@@ -251,7 +253,7 @@ impl Outbox {
         asked.notifications
     }
 
-    /// The connection has ended. How many answers are not written now.
+    /// The connection has ended. How many answers are not written now, and nobody gets to know.
     pub(super) fn end(&self, queue: &mut mpsc::Receiver<Queued>) -> usize {
         queue.close();
         lock(&self.pings).clear();
@@ -260,7 +262,7 @@ impl Outbox {
         drop(lock(&self.letters).take());
         self.receipts.end();
         let left = std::iter::from_fn(|| queue.try_recv().ok());
-        left.filter(|queued| matches!(queued, Queued::Answer(..))).count()
+        left.filter(|left| matches!(left, Queued::Answer(_, owed) if !owed.is_watched())).count()
     }
 
     /// Writes until that fails: why.
@@ -299,7 +301,10 @@ impl Outbox {
                 Queued::Call { key, publication, wants_reply } => (key, publication, wants_reply),
                 Queued::Answer(publication, owed) => {
                     pen.publish(&publication, None).await?;
-                    answers.push(owed);
+                    match owed.is_watched() {
+                        true => asked.answers.push(owed),
+                        false => answers.push(owed),
+                    }
                     continue;
                 }
             };

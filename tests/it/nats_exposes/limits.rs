@@ -1,7 +1,7 @@
 //! What a NATS server takes no more of.
 
-use super::{ask, config, echo, exposed, row};
-use crate::harness::{Gateway, NamekoResponder, Nats, RabbitMq, eventually};
+use super::{as_json, ask, config, echo, exposed, row};
+use crate::harness::{Answer, Gateway, NamekoResponder, Nats, RabbitMq, eventually};
 
 const MEND: &str = "max_subscriptions";
 
@@ -63,4 +63,32 @@ async fn events_that_the_server_takes_no_subscription_of_are_told() {
     let told = gateway.wait_for_log(0, "NATS takes no more subscriptions: events").await;
     assert!(told["mend"].as_str().is_some_and(|mend| mend.contains(MEND)), "{told}");
     assert!(told["subject"].as_str().is_some_and(|it| it.ends_with(".*")), "{told}");
+}
+
+/// It does not tell those who are connected, and ends the connection of whoever sends too much.
+#[tokio::test]
+async fn an_answer_that_a_server_takes_no_more_since_its_reload_is_told_as_that() {
+    let nats = Nats::configured("max_payload: 1048576");
+    let vhost = RabbitMq::shared().vhost();
+    let large = format!(r#"{{"result": "{}", "error": null}}"#, "x".repeat(65_700));
+    let desk = move |_: &_| Answer::new(large.clone());
+    let _desk = NamekoResponder::serve(&vhost.url(), "desk", desk).await;
+    let gateway = Gateway::ready(&config(&nats, &vhost, &row("desk", "plain", ""))).await;
+    exposed(&gateway, "desk", 1).await;
+    let client = nats.client().await;
+    assert!(ask(&client, "desk.x", "[]").await.payload.len() > 65_700);
+    nats.configure("max_payload: 65536");
+    nats.reload();
+    // The server may not have read it yet.
+    let answer = eventually("it takes less", async || {
+        let answer = ask(&client, "desk.x", "[]").await;
+        (answer.payload.len() < 65_700).then_some(answer)
+    })
+    .await;
+    let fault = as_json(&answer);
+    let text = fault.to_string();
+    assert!(text.contains("too_large") && text.contains("65536"), "{text}");
+    assert!(text.contains("executed"), "{text}");
+    let lost = gateway.wait_for_log(0, "the connection to NATS was lost; connecting again").await;
+    assert!(lost["said"].as_str().is_some_and(|said| said.contains("Maximum Payload")), "{lost}");
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::connection::State;
 use super::super::generation::Generation;
@@ -22,6 +22,11 @@ use crate::units::format_size;
 const LONGEST_REPLY_SUBJECT: usize = 1024;
 /// How much is told of an error that is too large for the server.
 const LONGEST_WORDS: usize = 256;
+/// From this size on an answer is kept until the server has read it.
+const LARGE: usize = 32 * 1024;
+/// How long one that was not read waits for the next connection, and how often that is looked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A message to an exposed service.
 pub(super) struct Arrival {
@@ -173,7 +178,11 @@ impl Arrival {
         let is_told =
             replayed && answer.size() + wire::REPLAYED.len() <= self.generation.max_payload();
         let answer = if is_told { answer.replayed() } else { answer };
-        self.answer(subject, answer, owed).await;
+        if answer.size() < LARGE {
+            self.answer(subject, answer, owed).await;
+        } else {
+            self.answer_at_length(subject, answer, owed, (method, &asked)).await;
+        }
         drop(permit);
     }
 
@@ -184,11 +193,7 @@ impl Arrival {
         if size <= limit {
             return Ok(answer);
         }
-        let message = format!(
-            "the answer is {size} bytes with its headers, and this NATS takes {limit} at most: answer \
-             less, or raise the server's `max_payload`"
-        );
-        Err(Fault::new(FaultKind::TooLarge, Outcome::Executed, message))
+        Err(too_large(size, limit))
     }
 
     /// The answer for a fault; without what the service said where that is too much.
@@ -250,6 +255,67 @@ impl Arrival {
         }
         self.exposes.metrics.unsent_reply();
     }
+
+    /// The same for a large one, which may be what ends the connection: a server that is told to take less
+    /// than before (`max_payload`) tells nobody. The next connection knows.
+    async fn answer_at_length(
+        &self,
+        subject: Arc<str>,
+        answer: Answer,
+        mut owed: Owed,
+        (method, asked): (&str, &Asked),
+    ) {
+        let (size, debts) = (answer.size(), &self.exposes.debts);
+        let _owed_until_the_end = debts.call();
+        let Answer { headers, body: payload } = answer;
+        let publication = Publication { subject: Arc::clone(&subject), headers, payload };
+        let read = owed.watched();
+        let handed = self.generation.answer(publication.clone(), owed).await.is_ok();
+        if handed && read.await.is_ok() {
+            return;
+        }
+        let owed = Owed::new(debts.call(), debts.call());
+        let Some(next) = self.next_generation().await else {
+            self.exposes.metrics.unsent_reply();
+            return;
+        };
+        let limit = next.max_payload();
+        let publication = match size <= limit {
+            true => publication,
+            false => {
+                let (service, fault) = (&self.held.service, too_large(size, limit));
+                let called = service.expose.called(method);
+                service.entrance.lost(&called, &asked.trace, &fault);
+                let Answer { headers, body: payload } = self.fault(&fault, method, asked);
+                Publication { subject, headers, payload }
+            }
+        };
+        if next.answer(publication, owed).await.is_err() {
+            self.exposes.metrics.unsent_reply();
+        }
+    }
+
+    /// The connection after the one that it came by; `None` where there is none soon.
+    async fn next_generation(&self) -> Option<Arc<Generation>> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let State::Up(next) = &*self.exposes.link.state()
+                && !Arc::ptr_eq(next, &self.generation)
+            {
+                return Some(Arc::clone(next));
+            }
+            sleep(LOOK).await;
+        }
+        None
+    }
+}
+
+fn too_large(size: usize, limit: usize) -> Fault {
+    let message = format!(
+        "the answer is {size} bytes with its headers, and this NATS takes {limit} at most: answer less, or \
+         raise the server's `max_payload`"
+    );
+    Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
 }
 
 /// An answer is written once.

@@ -302,7 +302,7 @@ impl Hosted {
         if held.taken() == Taken::Calls && self.is_anothers(&held.service, &message) {
             return;
         }
-        let owed = Owed { _upstream: self.exposes.debts.call(), _connection: self.debts.call() };
+        let owed = Owed::new(self.exposes.debts.call(), self.debts.call());
         Arrival::new(held, Arc::clone(&self.exposes), Arc::clone(generation), message)
             .begin(unkept, owed);
     }

@@ -22,7 +22,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::config::Settings;
 use super::connection::Link;
@@ -87,6 +87,34 @@ struct Service {
 pub(super) struct Owed {
     _upstream: Debt,
     _connection: Debt,
+    /// Told when the server has read it, where somebody wants to know.
+    read: Option<oneshot::Sender<()>>,
+}
+
+impl Owed {
+    fn new(upstream: Debt, connection: Debt) -> Self {
+        Self { _upstream: upstream, _connection: connection, read: None }
+    }
+
+    /// Tells when the server has read the answer: an error where it never will.
+    fn watched(&mut self) -> oneshot::Receiver<()> {
+        let (sender, read) = oneshot::channel();
+        self.read = Some(sender);
+        read
+    }
+
+    /// Whether somebody wants to know what becomes of the answer.
+    pub(super) fn is_watched(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// The server has read it.
+    pub(super) fn tell_read(self) {
+        if let Some(read) = self.read {
+            // Who has stopped waiting need not be told.
+            let _told = read.send(());
+        }
+    }
 }
 
 impl Exposes {
