@@ -1,13 +1,16 @@
 //! `genkan listen`: prints events as they come, over a running gateway's `/events`.
 //!
 //! A stream that breaks is opened again, with the id of the last event that came: what was missed comes then,
-//! or a gap says that it is gone.
+//! or a gap says that it is gone. Once there was one, a proxy's 502 while the gateway is started anew, or a limit's 429,
+//! is waited past like a connection that was lost; only what stays refused ends it.
 
 mod sse;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -26,6 +29,8 @@ use sse::{Parser, Told};
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// How long a stream has to live for the next one to be opened at once.
 const STABLE: Duration = Duration::from_secs(10);
+/// The longest pause that a refusal can ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a gateway may say nothing: it says something every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(45);
 const TIMEOUT_HELP: &str =
@@ -108,6 +113,15 @@ impl Listening<'_> {
                     continue;
                 }
             };
+            if was_there && may_pass(stream.status()) {
+                let shown = self.page.shown();
+                let status = stream.status().as_u16();
+                self.output
+                    .warning(format_args!("{shown} answers with status {status}; trying again"));
+                let asked = retry_after(stream.headers()).unwrap_or_default();
+                sleep(backoff.failed().max(asked)).await;
+                continue;
+            }
             if !stream.status().is_success() {
                 return self.refused(stream).await;
             }
@@ -191,6 +205,18 @@ impl Listening<'_> {
             printable_line(&detail)
         )
     }
+}
+
+/// Whether a refusal is of this moment: whoever stands before the gateway says that it does not answer, or
+/// there were too many requests.
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// How long whoever refuses wants to be left alone.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 /// RFC 9457.

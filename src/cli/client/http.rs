@@ -4,7 +4,7 @@
 //! others to read.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,12 +20,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::ClientArgs;
 use super::address::Address;
 use super::envelope;
 use super::failure::{Failure, Lost};
 use super::tls;
 use super::verbose::{show_answer, show_request};
+use super::{ClientArgs, token_in};
 use crate::cli::CommandError;
 use crate::cli::output::Output;
 use crate::tasks::Tasks;
@@ -60,6 +60,8 @@ pub struct Exchange {
 /// Makes exchanges, one connection each.
 pub struct Client {
     headers: HeaderMap,
+    /// Whose token is among them.
+    token_file: Option<PathBuf>,
     files: tls::Files,
     verbose: Option<Output>,
     tasks: Tasks,
@@ -98,7 +100,7 @@ impl Client {
         let verbose = args.verbose.then_some(output);
         let identity = args.cert.clone().zip(args.key.clone());
         let files = tls::Files { ca: args.ca.clone(), identity };
-        Ok(Self { headers, files, verbose, tasks })
+        Ok(Self { headers, token_file: args.token_file.clone(), files, verbose, tasks })
     }
 
     /// Sends `body` and waits for the whole answer: for `timeout`, which the other side is told,
@@ -127,7 +129,7 @@ impl Client {
     }
 
     /// Begins to read a stream of events behind the one with the id `last`: its head comes within
-    /// `patience`, and what follows has no end.
+    /// `patience`, and what follows has no end. The token is what its file holds by now.
     pub async fn stream(
         &self,
         to: &Address,
@@ -139,6 +141,10 @@ impl Client {
         *request.method_mut() = http::Method::GET;
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        // One that cannot be read is being replaced: the one before may be good yet.
+        if let Some(Ok(token)) = self.token_file.as_deref().map(token_in) {
+            headers.insert(AUTHORIZATION, token);
+        }
         if let Some(last) = last {
             headers.insert("last-event-id", HeaderValue::from_str(last)?);
         }

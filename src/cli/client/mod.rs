@@ -15,7 +15,7 @@ pub mod report;
 mod tls;
 mod verbose;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::http::header::AUTHORIZATION;
@@ -119,15 +119,20 @@ impl ClientArgs {
                 "`--token-file` beside a header that shows a key or token: one of them is enough";
             return Err(CommandError::Usage(message.to_owned()));
         }
-        let told = |why: String| CommandError::Usage(format!("`--token-file`: {why}"));
-        let token = read_secret(file).map_err(told)?;
-        bearer(token.expose(), "the file that `--token-file` names").map(Some)
+        token_in(file).map(Some)
     }
 
     fn shows_something(&self) -> bool {
         let shows = |name: &HeaderName| *name == AUTHORIZATION || name.as_str() == "x-api-key";
         self.headers.iter().any(|(name, _)| shows(name))
     }
+}
+
+/// What a file that `--token-file` names holds now, as it is shown.
+fn token_in(file: &Path) -> Result<HeaderValue, CommandError> {
+    let told = |why: String| CommandError::Usage(format!("`--token-file`: {why}"));
+    let token = read_secret(file).map_err(told)?;
+    bearer(token.expose(), "the file that `--token-file` names")
 }
 
 /// How a token is shown. `whence` says where it stands.

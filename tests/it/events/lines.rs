@@ -3,8 +3,10 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::{PATIENCE, shop, trigger};
@@ -88,6 +90,66 @@ async fn listen_prints_events_and_goes_on_after_a_lost_connection() {
         assert_eq!(after.next().await["data"]["n"], number);
     }
     assert_eq!(after.line().await, None, "it ends when enough has come");
+}
+
+/// A gateway that gives each request the next of these answers; with what it is asked.
+async fn answering(answers: Vec<String>) -> (String, UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (asked, requests) = unbounded_channel();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a head"));
+            }
+            asked.send(String::from_utf8_lossy(&head).to_lowercase()).expect("somebody looks");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+        }
+    });
+    (url, requests)
+}
+
+#[tokio::test]
+async fn listen_goes_on_when_a_proxy_answers_for_the_gateway_or_a_limit_does() {
+    let stream = |id: u64| {
+        let event = format!(r#"{{"topic":"a.b","id":{id},"data":{id},"time":"x"}}"#);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close";
+        format!("{head}\r\n\r\nid: {id}\ndata: {event}\n\n")
+    };
+    let refusal = |status: &str| {
+        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    };
+    let limited = "429 Too Many Requests\r\nretry-after: 1";
+    let answers = ["502 Bad Gateway", "503 Service Unavailable", limited].map(refusal);
+    let answers = [vec![stream(1)], answers.to_vec(), vec![stream(2), refusal("403 Forbidden")]];
+    let (url, mut requests) = answering(answers.concat()).await;
+    let folder = Folder::new();
+    let file = folder.write("token", "first");
+    let file = file.to_str().expect("a path");
+    let mut listening = Listening::start(&url, &["a.b", "--token-file", file]);
+    assert_eq!(listening.next().await["data"], 1);
+    folder.write("token", "renewed");
+    assert_eq!(listening.next().await["data"], 2);
+    assert_eq!(listening.line().await, None, "a refusal that stays ends it");
+    let mut asked = Vec::new();
+    while let Some(head) = requests.recv().await {
+        asked.push(head);
+    }
+    assert_eq!(asked.len(), 6);
+    assert!(asked[0].contains("bearer first"), "{}", asked[0]);
+    // Whoever renews its token in time is known for as long as it likes.
+    assert!(asked[4].contains("bearer renewed"), "{}", asked[4]);
+    assert!(asked[4].contains("last-event-id: 1"), "{}", asked[4]);
+    // Who has heard nothing yet is told at once.
+    for (answer, status) in [("502 Bad Gateway", 3), (limited, 1)] {
+        let (url, _requests) = answering(vec![refusal(answer)]).await;
+        let mut command = genkan();
+        command.args(["listen", "a.b", "--gateway", &url]);
+        let ended = tokio::task::spawn_blocking(move || run(&mut command)).await.expect("no panic");
+        assert_eq!(ended.0, status, "{ended:?}");
+    }
 }
 
 #[tokio::test]
