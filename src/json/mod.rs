@@ -38,6 +38,22 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()
 }
 
+/// The whole number that JSON text is, however it is written: `7`, `7.0` and `70e-1` are the same one, as programs
+/// write it that know floating point alone. Beyond 2^53 only digits are, since there a double is several.
+pub(crate) fn whole_number(text: &str) -> Option<i64> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let is_exact = |number: &f64| number.fract() == 0.0 && number.abs() <= MOST_EXACT;
+    // What JSON has of numbers, and no `inf`.
+    let number = serde_json::from_str::<f64>(text).ok().filter(is_exact)?;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+    Some(number as i64)
+}
+
+/// 2^53.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Which byte, counted from one, a parser stumbles over in a text that is no JSON.
 pub(crate) fn broken_at(json: &[u8]) -> usize {
     let Err(error) = serde_json::from_slice::<&RawValue>(json) else { return json.len() };
@@ -52,6 +68,20 @@ pub(crate) fn broken_at(json: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        for text in ["7", "7.0", "7e0", "70e-1", "0.7E1", "7.000"] {
+            assert_eq!(whole_number(text), Some(7), "{text}");
+        }
+        assert_eq!(whole_number("-32601.0"), Some(-32_601));
+        assert_eq!(whole_number("-0.0"), Some(0));
+        assert_eq!(whole_number("9223372036854775807"), Some(i64::MAX));
+        for text in ["7.5", "1e400", "1e30", "9007199254740993.0e3", "inf", "NaN", "", "\"7\"", "x"]
+        {
+            assert_eq!(whole_number(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn where_it_breaks_off() {

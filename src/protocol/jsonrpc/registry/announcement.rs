@@ -1,5 +1,6 @@
 //! What an announcement says, and what is wrong with it before anybody is asked (WIRE, section 4.4).
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -25,9 +26,22 @@ const LONGEST_ECHO: usize = 100;
 #[serde(untagged)]
 enum Ping {
     Url { name: String, url: String },
-    Place { name: String, host: String, port: u16 },
+    Place { name: String, host: String, port: Port },
     UrlByPosition(String, String),
-    PlaceByPosition(String, String, u16),
+    PlaceByPosition(String, String, Port),
+}
+
+/// A port, which a program that knows floating point alone writes as `21400.0`.
+#[derive(Deserialize)]
+#[serde(from = "f64")]
+struct Port(Option<u16>);
+
+impl From<f64> for Port {
+    fn from(number: f64) -> Self {
+        let fits = number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it fits")]
+        Self(fits.then_some(number as u16))
+    }
 }
 
 /// Reads the params of a `ping`.
@@ -47,10 +61,17 @@ pub(super) fn read(params: &Params) -> Result<(Key, Form), Fault> {
             (name, host, port)
         }
     };
+    let Port(Some(port)) = port else {
+        return Err(invalid("`port` in `ping` is a whole number up to 65535".to_owned()));
+    };
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#@\\".contains(c)) {
         return Err(invalid(format!("`{}` is no host's name or address", excerpt(&host))));
     }
-    let is_bare_v6 = host.contains(':') && !host.starts_with('[');
+    let is_bare_v6 = host.parse::<Ipv6Addr>().is_ok();
+    if host.contains(':') && !is_bare_v6 && !host.starts_with('[') {
+        let message = "`{}` holds a port: it is told beside the host, as `port`";
+        return Err(invalid(message.replace("{}", &excerpt(&host))));
+    }
     let in_url = if is_bare_v6 { format!("[{host}]") } else { host.clone() };
     // What Gemstone up to 0.3 makes of the two.
     let url = format!("http://{in_url}:{port}/api");
@@ -160,6 +181,12 @@ mod tests {
                 by_port(),
             ),
             (array(r#"["a.b","127.0.0.1",18100]"#), "http://127.0.0.1:18100/api", by_port()),
+            (array(r#"["a.b","127.0.0.1",18100.0]"#), "http://127.0.0.1:18100/api", by_port()),
+            (
+                object(r#"{"name":"a.b","host":"127.0.0.1","port":1.81e4}"#),
+                "http://127.0.0.1:18100/api",
+                by_port(),
+            ),
             (
                 object(r#"{"name":"a.b","host":"::1","port":1}"#),
                 "http://[::1]:1/api",
@@ -174,6 +201,9 @@ mod tests {
             object(r#"{"name":"a"}"#),
             object(r#"{"name":7,"url":"http://h/"}"#),
             object(r#"{"name":"a","host":"h","port":65536}"#),
+            object(r#"{"name":"a","host":"h","port":80.5}"#),
+            object(r#"{"name":"a","host":"h","port":-1}"#),
+            object(r#"{"name":"a","host":"127.0.0.1:21400","port":80}"#),
             array(r#"["a"]"#),
             array(r#"["a","b",1,2]"#),
         ] {

@@ -11,9 +11,9 @@ use super::super::super::mark::{CALL, FAULT};
 use super::error;
 use crate::call::{Payload, Reply};
 use crate::fault::{Fault, FaultKind, Outcome};
-use crate::json::REPLY_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Foreign, Unreadable, foreign};
+use crate::json::{REPLY_DEPTH, whole_number};
 use crate::redact::scrub;
 use crate::trace::TraceParent;
 
@@ -168,11 +168,12 @@ fn broken(called: impl fmt::Display, complaint: &str) -> Fault {
     Fault::new(FaultKind::Internal, Outcome::Unknown, message)
 }
 
-/// Whether an id is the one that was sent. Some services make text of it.
+/// Whether an id is the one that was sent. Some services make text of it, and some a double.
 fn is_id(json: &str, id: u64) -> bool {
     let mut digits = itoa::Buffer::new();
-    let digits = digits.format(id);
-    json == digits || json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) == Some(digits)
+    let bare = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json);
+    bare == digits.format(id)
+        || whole_number(bare).is_some_and(|number| u64::try_from(number) == Ok(id))
 }
 
 /// The fault that a status without a JSON-RPC error is. It may be the service's or that of whoever
@@ -254,6 +255,14 @@ mod tests {
             ] {
                 assert_eq!(result(&answer).as_deref(), Ok(value), "{answer}");
             }
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_number_however_it_is_written() {
+        for id in ["7", "\"7\"", "7.0", "7e0", "70e-1", "0.7E+1", "\"7.0\""] {
+            let found = result(&format!(r#"{{"jsonrpc":"2.0","result":1,"id":{id}}}"#));
+            assert_eq!(found.as_deref(), Ok("1"), "{id}");
         }
     }
 

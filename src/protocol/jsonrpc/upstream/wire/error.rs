@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::call::Payload;
 use crate::fault::{Fault, FaultKind, Outcome, RemoteCode, RemoteError, Stated};
+use crate::json::whole_number;
 
 /// The longest message, in characters. All of it stays in what is passed on.
 const LONGEST_MESSAGE: usize = 1_000;
@@ -64,7 +65,7 @@ pub(super) fn is_json_rpc(error: &str) -> bool {
     let is_object = error.starts_with('{');
     is_object
         && serde_json::from_str::<ErrorObject<'_>>(error).is_ok_and(|error| {
-            let code = error.code.is_some_and(|code| code.get().parse::<i64>().is_ok());
+            let code = error.code.is_some_and(|code| whole_number(code.get()).is_some());
             code && error.message.is_some_and(|message| message.get().starts_with('"'))
         })
 }
@@ -85,7 +86,7 @@ pub(super) fn fault(
     let is_object = data.starts_with('{');
     let parts = is_object.then(|| serde_json::from_str::<Data<'_>>(data).ok()).flatten();
     let parts = parts.unwrap_or_default();
-    let number = object.code.and_then(|code| code.get().parse().ok());
+    let number = object.code.and_then(|code| whole_number(code.get()));
     let passed_on = told.is_none() && parts.is_a_gateways();
     let (kind, outcome) = match told.or(denied) {
         Some(told) => told,
@@ -107,9 +108,13 @@ pub(super) fn fault(
         _ => said.unwrap_or_else(|| "the service reported an error without a message".to_owned()),
     };
     // A code that is no integer is none of JSON-RPC's (section 5.1): callers get it as `data.code`.
-    let is_sound = object.code.is_none_or(|code| code.get().parse::<i128>().is_ok());
-    let stated = is_sound.then(|| Stated {
-        code: object.code.map_or_else(|| RemoteCode::Number(-32000).to_payload(), payload),
+    let stated_code = match object.code {
+        None => Some(RemoteCode::Number(-32000).to_payload()),
+        Some(code) if code.get().parse::<i128>().is_ok() => Some(payload(code)),
+        Some(code) => whole_number(code.get()).map(|code| RemoteCode::Number(code).to_payload()),
+    };
+    let stated = stated_code.map(|code| Stated {
+        code,
         message: object
             .message
             .filter(|message| message.get().starts_with('"'))
@@ -143,10 +148,10 @@ fn code(value: &RawValue) -> Option<RemoteCode> {
     let json = value.get();
     match json.as_bytes().first()? {
         b'"' => text(value).map(RemoteCode::Word),
-        b'-' | b'0'..=b'9' => match json.parse() {
-            Ok(number) => Some(RemoteCode::Number(number)),
-            Err(_) => Some(RemoteCode::Word(json.to_owned())),
-        },
+        b'-' | b'0'..=b'9' => Some(match whole_number(json) {
+            Some(number) => RemoteCode::Number(number),
+            None => RemoteCode::Word(json.to_owned()),
+        }),
         _ => None,
     }
 }
@@ -172,6 +177,25 @@ fn shortened(mut message: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_a_number_however_it_is_written() {
+        for code in ["-32601.0", "-3.2601e4", "-32601"] {
+            let error = format!(r#"{{"code":{code},"message":"no such method"}}"#);
+            assert!(is_json_rpc(&error), "{code}");
+            let [kind, outcome, message, _, _, shown] = read(&error, None);
+            assert_eq!((kind.as_str(), outcome.as_str()), ("unknown_method", "unknown"), "{code}");
+            assert_eq!((message.as_str(), shown.as_str()), ("no such method", "-32601"));
+            let fault = fault(&error, None, None);
+            let stated = fault.remote().and_then(|remote| remote.stated.as_ref()).expect("stated");
+            assert_eq!(stated.code.as_str(), "-32601", "callers read an integer");
+        }
+        for code in ["5.5", "1e400", "1e30"] {
+            let error = format!(r#"{{"code":{code},"message":"m"}}"#);
+            let [kind, _, _, _, _, shown] = read(&error, None);
+            assert_eq!((kind.as_str(), shown), ("application", format!("\"{code}\"")), "{code}");
+        }
+    }
 
     /// Kind, outcome, message, class, info and code.
     fn read(error: &str, told: Option<(FaultKind, Outcome)>) -> [String; 6] {
