@@ -9,20 +9,23 @@ use crate::call::{Payload, Request};
 use crate::fault::{Fault, FaultKind, Outcome, RemoteError};
 use crate::json::REPLY_DEPTH;
 use crate::json::lexer::Container;
-use crate::json::members::{Foreign, Unreadable, foreign, unescaped};
+use crate::json::members::{Foreign, foreign, unescaped};
 
 /// A Picom reply as its JavaScript client reads it (WIRE, section 2.2): a true `error` wins, a
-/// missing `payload` is undefined, the last of two equal keys counts, other keys do not.
-pub(super) fn result(request: &Request<'_>, body: &Bytes) -> Result<Payload, Fault> {
+/// missing `payload` is undefined, the last of two equal keys counts, other keys do not. What Python writes for
+/// what is no number is `null`, as JavaScript writes it by itself: that sets `repaired`.
+pub(super) fn result(
+    request: &Request<'_>,
+    body: &Bytes,
+    repaired: &mut bool,
+) -> Result<Payload, Fault> {
     if body.trim_ascii().is_empty() {
         return Err(bad_reply(request, "is empty"));
     }
-    // JavaScript, and with it Picom, writes `null` by itself for what is no number.
-    let members = match foreign(body, ["payload", "error"], REPLY_DEPTH + 1) {
-        Ok(Foreign { members, repaired: false, .. }) => members,
-        Ok(_) => return Err(unreadable(request, body, Unreadable::NotJson)),
-        Err(why) => return Err(unreadable(request, body, why)),
-    };
+    let read = foreign(body, ["payload", "error"], REPLY_DEPTH + 1);
+    let Foreign { members, repaired: mended, .. } =
+        read.map_err(|why| unreadable(request, body, why))?;
+    *repaired = mended;
     if members.container != Some(Container::Object) {
         return Err(bad_reply(request, "is not a JSON object"));
     }

@@ -36,7 +36,7 @@ pub(in crate::protocol::nats) fn decode(
         return Err(fault);
     }
     let payload = match dialect {
-        Dialect::Picom => picom::result(request, body)?,
+        Dialect::Picom => picom::result(request, body, repaired)?,
         Dialect::Nest => nest::result(request, (headers, &message.subject), body, repaired)?,
         Dialect::Plain | Dialect::Micro => match micro::error(headers, body) {
             Some(fault) => return Err(fault),
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn replies_that_are_none() {
-        let picom: [(&[u8], &str); 11] = [
+        let picom: [(&[u8], &str); 10] = [
             (b"", "is empty"),
             (b" \n", "is empty"),
             (b"null", "is not a JSON object"),
@@ -150,7 +150,6 @@ mod tests {
             (b"\"s\"", "is not a JSON object"),
             (b"{\"payload\":", "is not JSON"),
             (b"{\"payload\":1}x", "is not JSON"),
-            (b"{\"payload\":NaN}", "is not JSON"),
             (b"{\"payload\":\"\xff\"}", "is not JSON"),
             (b"oops", "is not JSON"),
         ];
@@ -184,6 +183,22 @@ mod tests {
                 let found = reply.ok().map(|reply| reply.payload.as_str().to_owned());
                 assert_eq!((found.as_deref(), repaired), (expected, repairs), "{body}");
             }
+        }
+    }
+
+    #[test]
+    fn a_python_service_behind_picom_is_repaired_too() {
+        for (body, expected, repairs) in [
+            (r#"{"payload":[NaN,1,"NaN"]}"#, Some(r#"[null,1,"NaN"]"#), true),
+            (r#"{"payload":-Infinity,"error":null}"#, Some("null"), true),
+            (r#"{"payload":1,"error":NaN}"#, Some("1"), true),
+            (r#"{"payload":NaN"#, None, false),
+        ] {
+            let (sample, mut repaired) = (Sample::new(Params::None), false);
+            let message = reply_with(body.as_bytes(), &[]);
+            let reply = decode(Dialect::Picom, &sample.request(), message, &mut repaired);
+            let found = reply.ok().map(|reply| reply.payload.as_str().to_owned());
+            assert_eq!((found.as_deref(), repaired), (expected, repairs), "{body}");
         }
     }
 
