@@ -31,6 +31,47 @@ fn prometheus_takes_its_rules_and_what_it_scrapes() {
     }
 }
 
+#[test]
+fn alerts_fire_for_what_fails_and_not_for_who_is_held_back() {
+    let series = |name: &str, labels: &str, many: u32| {
+        format!(
+            "  - {{series: '{name}{{instance=\"a\",route=\"o.*\",{labels}}}', values: '0+{many}x30'}}\n"
+        )
+    };
+    let calls = |outcome: &str, many: u32| {
+        series("genkan_calls_total", &format!("upstream=\"echo\",outcome=\"{outcome}\""), many)
+    };
+    let limited = || series("genkan_limited_total", "limit=\"rate\"", 6000);
+    let both = || calls("overloaded", 6100) + &limited();
+    let cases = [
+        // One who calls far over his own rate, while all is well, and while services fail.
+        (calls("ok", 300) + &calls("overloaded", 6000) + &limited(), ""),
+        (calls("unavailable", 60) + &calls("overloaded", 6000) + &limited(), "GenkanCallsFail"),
+        (calls("ok", 300) + &calls("unavailable", 60), "GenkanCallsFail"),
+        // Services that have too much to do, with and without him.
+        (calls("overloaded", 60), "GenkanOverloaded"),
+        (calls("ok", 300) + &both(), "GenkanOverloaded"),
+    ];
+    let rules = deploy("alerts.yml").display().to_string();
+    let mut text = format!("rule_files: ['{rules}']\nevaluation_interval: 1m\ntests:\n");
+    for (series, fires) in cases {
+        let fires = match fires {
+            "" => "[]".to_owned(),
+            alert => format!("[{{labels: '{{alertname=\"{alert}\"}}', value: 1}}]"),
+        };
+        text += &format!(
+            "- interval: 1m\n  input_series:\n{series}  promql_expr_test:\n  - expr: count by (alertname) \
+             (ALERTS{{alertstate=\"firing\",alertname=~\"GenkanCallsFail|GenkanOverloaded\"}})\n    \
+             eval_time: 20m\n    exp_samples: {fires}\n"
+        );
+    }
+    let folder = Folder::new();
+    let mut promtool = Command::new(program("promtool", &[]));
+    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
+    let (status, out, said) = run(&mut promtool);
+    assert_eq!(status, 0, "{out}{said}");
+}
+
 /// The names of Genkan's own metrics in a text.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
