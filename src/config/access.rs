@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::globs;
 use super::ingress::IngressConfig;
 use super::problem::did_you_mean;
 use super::route::UpstreamConfig;
@@ -53,6 +54,7 @@ pub(super) fn read_key(section: &mut Section<'_>, key: &'static str) -> Access {
             let message = format!("`{key}` in {title}: {} names no callers: {mend}", quoted(word));
             section.problem(key, message);
         };
+        globs::warn_of_foreign(section, key, word);
         Grant::parse(word).map_err(complain).ok()
     });
     let grants = grants.collect();

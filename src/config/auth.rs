@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::access;
+use super::globs;
 use super::route::read_own_limits;
 use super::secret::{FoundSecret, url_without_credentials};
 use super::section::Section;
@@ -84,6 +85,9 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
             section.title()
         );
         section.warn("routes", message);
+    }
+    for route in &routes {
+        globs::warn_of_foreign(section, "routes", route);
     }
     let routes =
         restricted.then(|| routes.iter().map(|route| Pattern::new(route)).collect::<Vec<_>>());

@@ -14,6 +14,7 @@ mod document;
 pub mod environment;
 pub mod expose;
 pub mod file;
+mod globs;
 mod idempotency;
 pub mod ingress;
 pub mod log;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::problem::did_you_mean;
 use super::secret::{quoted, shown_path};
 use super::section::Section;
-use super::{access, idempotency};
+use super::{access, globs, idempotency};
 use crate::call::{Context, Deadline, Params, Request};
 use crate::fault::Fault;
 use crate::offer::schema_file::SchemaFile;
@@ -175,6 +175,9 @@ pub(super) fn read_route(
             quoted(pattern)
         );
         section.warn("match", message);
+    }
+    if let Some(pattern) = &pattern {
+        globs::warn_of_foreign(section, "match", pattern);
     }
     let connector = upstream.as_deref().and_then(|name| upstreams.config(name));
     if let Some(UpstreamConfig { connector, .. }) = connector {

@@ -178,6 +178,36 @@ fn what_works_and_is_hardly_meant_is_told() {
 }
 
 #[test]
+fn a_wildcard_of_nats_is_a_letter_in_a_glob() {
+    let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n";
+    let topic = "[[topics]]\nfrom = \"bus:orders.>\"\n";
+    let (route, last) =
+        ("[[routes]]\nupstream = \"bus\"\n", "[[routes]]\nmatch = \"z.*\"\nupstream = \"bus\"\n");
+    for (row, words) in [
+        (format!("{topic}match = \"orders.>\"\n{last}"), "write `orders.*`"),
+        (format!("{topic}match = \">\"\n{last}"), "write `*`"),
+        (format!("{route}match = \"orders.>\"\n{last}"), "write `orders.*`"),
+        (
+            format!("{route}match = \"orders.*\"\nallow = [\"any\", \"claim:of=eu.>\"]\n"),
+            "write `claim:of=eu.*`",
+        ),
+        (
+            format!(
+                "[[auth.keys]]\nname = \"web\"\nhash = \"sha256:{}\"\nroutes = [\"orders.>\"]\n{last}",
+                "0f".repeat(32)
+            ),
+            "write `orders.*`",
+        ),
+    ] {
+        let said = said(&format!("{nats}{row}"), &[]);
+        let told: Vec<_> = said.iter().filter(|line| line.contains("`>` is a letter")).collect();
+        assert!(told.len() == 1 && told[0].contains(words), "{row}: {said:?}");
+    }
+    let fine = format!("{nats}{topic}match = \"a>b.*\"\n{last}");
+    assert!(!said(&fine, &[]).join("").contains("is a letter"));
+}
+
+#[test]
 fn a_stream_may_be_a_target_twice() {
     let upstreams = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\
                      [upstreams.other]\nprotocol = \"nats\"\nservers = [\"nats://i\"]\n\
