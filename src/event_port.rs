@@ -25,6 +25,11 @@ pub trait EventPort: Send + Sync {
         self.listen(&[]);
     }
 
+    /// Whether what its source calls so is for this place at all: of what is not, nothing is lost that cannot be used.
+    fn wants(&self, _topic: &str) -> bool {
+        true
+    }
+
     /// Hands an event over to an address. What was handed over first goes first. The future ends
     /// when the other side has vouched for it, where its protocol can; it may be dropped, and the
     /// event may be delivered all the same. A place that drops what it has already knows it by the event's id

@@ -167,7 +167,7 @@ impl Bridges {
             dead_letter: letters.next(),
             retries: *retries,
             metrics: metrics.clone(),
-            complaints: Complaints::new(&name),
+            complaints: Complaints::new(&name, &plan.goal()),
         };
         let (heard, row, topics) = (plan.heard.clone(), plan.row(), Arc::clone(&self.topics));
         let on_gap = move || match &row {
@@ -273,6 +273,10 @@ impl Web {
 
 impl EventPort for Web {
     fn listen(&self, _sources: &[Source]) {}
+
+    fn wants(&self, topic: &str) -> bool {
+        self.row.as_ref().is_none_or(|row| self.topics.is_of(row, topic))
+    }
 
     fn publish(
         &self,

@@ -16,12 +16,14 @@ const OTHERS: &str = "others";
 /// The complaints of a bridge.
 pub(super) struct Complaints {
     bridge: String,
+    /// Where its events go: a topics row may have the same source.
+    to: String,
     seen: Mutex<Flood<String>>,
 }
 
 impl Complaints {
-    pub(super) fn new(bridge: &str) -> Self {
-        Self { bridge: bridge.to_owned(), seen: Mutex::new(Flood::new(MOST)) }
+    pub(super) fn new(bridge: &str, to: &str) -> Self {
+        Self { bridge: bridge.to_owned(), to: to.to_owned(), seen: Mutex::new(Flood::new(MOST)) }
     }
 
     /// A target does not take events now.
@@ -34,8 +36,8 @@ impl Complaints {
     /// Nobody has an event.
     pub(super) fn lost(&self, event: &Event, reason: &str) {
         if self.admits(reason) {
-            let (topic, id) = (&*event.topic, &*event.id);
-            warn!(bridge = self.bridge, topic, id, reason, "an event was lost");
+            let (to, topic, id) = (&self.to, &*event.topic, &*event.id);
+            warn!(bridge = self.bridge, to, topic, id, reason, "an event was lost");
         }
     }
 

@@ -80,6 +80,8 @@ impl Pump {
                     self.bury(&event, Held::Event, message, &reason).await;
                 }
                 Ok(event) => events.push(Carried { event, captures, message }),
+                // Another row's topic is that row's to tell of.
+                Err(Unusable { topic, .. }) if !self.is_wanted(&topic) => {}
                 Err(Unusable { topic, id, reason, body }) => {
                     let context = Arc::new(Context::new(TraceParent::generate()));
                     let time = SystemTime::now();
@@ -106,6 +108,10 @@ impl Pump {
             }
         }
         receipts.into_iter().for_each(Receipt::settle);
+    }
+
+    fn is_wanted(&self, topic: &str) -> bool {
+        self.targets.iter().any(|target| target.port.wants(topic))
     }
 
     /// Hands events to a target, in their order: those that it does not take, and why not.
@@ -222,6 +228,10 @@ mod tests {
     impl EventPort for Place {
         fn listen(&self, _sources: &[Source]) {}
 
+        fn wants(&self, topic: &str) -> bool {
+            topic != "another's"
+        }
+
         fn publish(
             &self,
             _address: &str,
@@ -252,7 +262,7 @@ mod tests {
             dead_letter: Some(target(dead)),
             retries,
             metrics: EventMetrics::new("test", ""),
-            complaints: Complaints::new("test"),
+            complaints: Complaints::new("test", "there"),
         }
     }
 
@@ -274,6 +284,27 @@ mod tests {
         pump(&there, &dead, retries).carry(vec![delivery(is_kept)]).await;
         let has = |place: &Place| place.has.lock().unwrap().len();
         (has(&there), has(&dead))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_what_is_not_for_it_nothing_is_lost() {
+        let (there, dead) = (place(Vec::new()), place(Vec::new()));
+        let settled = Arc::new(Mutex::new(0));
+        for topic in ["a", "another's"] {
+            let told = Arc::clone(&settled);
+            let receipt = Receipt::new(move || *told.lock().unwrap() += 1);
+            let event = Err(Unusable {
+                topic: topic.into(),
+                id: "1".into(),
+                reason: "no JSON".to_owned(),
+                body: None,
+            });
+            let (captures, receipt) = (Vec::new(), Some(receipt));
+            let delivery = Delivery { event, captures, message: 0, receipt };
+            pump(&there, &dead, 0).carry(vec![delivery]).await;
+        }
+        assert_eq!(dead.has.lock().unwrap().len(), 1);
+        assert_eq!(*settled.lock().unwrap(), 2, "its source need not keep it");
     }
 
     #[tokio::test(start_paused = true)]

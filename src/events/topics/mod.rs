@@ -132,6 +132,11 @@ impl Topics {
         rule(&self.state().rules, topic).is_some()
     }
 
+    /// Whether the topic is that row's: the first one's that names it.
+    pub fn is_of(&self, row: &Pattern, topic: &str) -> bool {
+        rule(&self.state().rules, topic).is_some_and(|owner| owner.pattern == *row)
+    }
+
     /// Tells everybody who listens to the topic. False where no row names it.
     pub fn publish(&self, topic: &str, data: &Payload, time: SystemTime) -> bool {
         self.tell(None, topic, data, time)

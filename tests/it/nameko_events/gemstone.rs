@@ -57,4 +57,6 @@ async fn come_and_go(words: &str, prefix: &str) {
     }
     let line = gateway.wait_for_log(0, "an event was lost").await;
     assert!(line["reason"].as_str().is_some_and(|it| it.contains("not JSON")), "{line}");
+    // Another row may have the same source.
+    assert_eq!(line["to"], format!("rabbit:{words}/copy"), "{line}");
 }
