@@ -76,6 +76,8 @@ fn parse(
 
 /// The params from standard input: one array or object.
 fn whole(text: &[u8]) -> Result<Params, CommandError> {
+    // Some programs begin a file with a mark of the byte order.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let json: &RawValue = serde_json::from_slice(text).map_err(|error| {
         if text.trim_ascii().is_empty() {
             usage("standard input is empty: write the params to it, an array or an object")
@@ -171,6 +173,12 @@ mod tests {
             Ok(Params::Both { .. }) => Err("one or the other".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn a_file_may_begin_with_a_mark_of_the_byte_order() {
+        assert_eq!(read_text(&["-"], "\u{feff}{\"a\":1}\n").as_deref(), Ok(r#"{"a":1}"#));
+        assert!(read_text(&["-"], "\u{feff}").is_err_and(|why| why.contains("is empty")));
     }
 
     #[test]

@@ -196,7 +196,16 @@ impl Audit<'_> {
             self.tell("auth.jwt.clock_skew", message);
         }
         for (key, _, whose) in unchecked.into_iter().filter(|(_, is_unchecked, _)| *is_unchecked) {
-            let message = format!("[auth.jwt] has no `{key}`: {whose} are taken too: add it");
+            // Cognito's access tokens say so by `client_id`.
+            let instead = match key {
+                "audience" => {
+                    "; where its tokens have no `aud`, name another claim of theirs in `claims`, and ask for it in \
+                     each `allow`, as in \"claim:client_id=ID\""
+                }
+                _ => "",
+            };
+            let message =
+                format!("[auth.jwt] has no `{key}`: {whose} are taken too: add it{instead}");
             self.tell(&format!("auth.jwt.{key}"), message);
         }
     }

@@ -11,9 +11,10 @@ use super::section::Section;
 use super::twice::named;
 use crate::event::{glob_of, highest_capture, reached};
 use crate::event_port::{EventAddresses, Promise};
-use crate::route::bridge::{Bridge, Place, Topic, WEB};
+use crate::route::bridge::{Bridge, MOST_KEPT_BYTES, Place, Topic, WEB};
 use crate::route::first_words::FirstWords;
 use crate::route::pattern::Pattern;
+use crate::units::format_size;
 
 /// How often a target is tried again before an event is a dead letter.
 const RETRIES: usize = 5;
@@ -50,6 +51,16 @@ pub(super) fn read_bridge(section: &mut Section<'_>, places: &EventPlaces<'_>) -
     let dead_letter = dead_letter
         .and_then(|text| read_place(section, "dead_letter", &text, Side::Target, places));
     let retries = section.count("retries", RETRIES, 0, 1_000);
+    warn_of_literals(section, to.iter().map(|place| ("to", place)));
+    warn_of_literals(section, dead_letter.iter().map(|place| ("dead_letter", place)));
+    if dead_letter.as_ref().is_some_and(|place| to.contains(place)) {
+        let message = format!(
+            "`dead_letter` in {} is one of its targets: what that refuses is refused there again: name \
+             another place",
+            section.title()
+        );
+        section.warn("dead_letter", message);
+    }
     let from = from?;
     let wildcards =
         from.address.split(['.', '/']).filter(|word| matches!(*word, "*" | ">" | "#")).count();
@@ -81,6 +92,40 @@ pub(super) fn read_bridge(section: &mut Section<'_>, places: &EventPlaces<'_>) -
     })
 }
 
+/// Warns of what looks like a capture and is none: it goes into the address as it stands.
+fn warn_of_literals<'a>(
+    section: &Section<'_>,
+    places: impl Iterator<Item = (&'static str, &'a Place)>,
+) {
+    for (key, place) in places {
+        let Some((literal, meant)) = literal_capture(&place.address) else { continue };
+        let message = format!(
+            "`{key}` in {}: in {} `{literal}` stands for itself: write {meant}",
+            section.title(),
+            quoted(&place.to_string())
+        );
+        section.warn(key, message);
+    }
+}
+
+/// What of an address looks like a capture and is none, and what to write for it.
+fn literal_capture(address: &str) -> Option<(String, String)> {
+    address.split('$').skip(1).find_map(|behind| {
+        if let Some((number, _)) = behind.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return Some((format!("${{{number}}}"), format!("`${number}`")));
+        }
+        let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let is_none = digits > 0 && behind[..digits].bytes().all(|byte| byte == b'0');
+        is_none.then(|| {
+            let meant = "`$1` for what the first wildcard of `from` matched";
+            (format!("${}", &behind[..digits]), meant.to_owned())
+        })
+    })
+}
+
 /// Reads a `[[topics]]` row; `None` where it names none.
 pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) -> Option<Topic> {
     let pattern = section.required_text("match");
@@ -88,6 +133,14 @@ pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) ->
     let from = from.and_then(|text| read_place(section, "from", &text, Side::Source, places));
     let keep = section.count("keep", KEEP, 0, MOST_KEPT);
     let keep_bytes = section.size("keep_bytes", KEEP_BYTES);
+    if keep_bytes > MOST_KEPT_BYTES {
+        let message = format!(
+            "`keep_bytes` in {}: all topics together keep {}: write that at most",
+            section.title(),
+            format_size(MOST_KEPT_BYTES)
+        );
+        section.warn("keep_bytes", message);
+    }
     let access = access::read(section);
     let slow = [("tell", false), ("disconnect", true)];
     let disconnects_slow = section.choice("slow", &slow, false);

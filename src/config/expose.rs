@@ -57,6 +57,7 @@ impl ExposeConfig {
                 section.problem(key, format!("`{key} = []` in {} {means}", section.title()));
             }
         }
+        check_methods(section, &methods);
         for (method, _) in &subjects {
             if !methods.contains(method) {
                 methods.push(method.clone());
@@ -105,6 +106,21 @@ impl ExposeConfig {
             }
         }
         Some(Self { on, expose })
+    }
+}
+
+/// Complains of methods that nothing is called by.
+fn check_methods(section: &Section<'_>, methods: &[String]) {
+    let all = "leave `methods` out to expose all";
+    let odd = methods.iter().find_map(|method| match method.as_str() {
+        "" => Some(format!("holds an empty name: {all}")),
+        name if name.contains(['*', '?', '>']) => {
+            Some(format!("holds {}: a method's whole name is written: {all}", quoted(name)))
+        }
+        _ => None,
+    });
+    if let Some(odd) = odd {
+        section.problem("methods", format!("`methods` in {} {odd}", section.title()));
     }
 }
 

@@ -41,7 +41,9 @@ impl Secret {
 /// A URL without its user name, password and query, to show to an operator. Where it is broken so
 /// that they cannot be told from the host, without that too.
 pub fn url_without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return if is_place(url) { url.to_owned() } else { "***".to_owned() };
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -53,6 +55,19 @@ pub fn url_without_credentials(url: &str) -> String {
         return format!("{scheme}://***");
     }
     format!("{scheme}://{host}{path}")
+}
+
+/// Whether a text is `HOST:PORT`, as somebody writes it who leaves out a URL's scheme. A port has five digits at most,
+/// and a host one dot or colon at least, or is `localhost`: `user:12345` is none.
+fn is_place(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match is_v6 {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host == "localhost" || host.contains('.') && host.chars().all(is_name),
+    };
+    is_host && port.parse::<u16>().is_ok()
 }
 
 /// A secret that may stand in a file. The file is read again whenever the secret is needed: one
@@ -171,6 +186,12 @@ mod tests {
             ("nats://u:1/hunter2@h:1", "nats://***"),
             ("amqp://u:hun/ter2@h:1", "amqp://***"),
             ("u:hunter2@h", "***"),
+            ("localhost:4222", "localhost:4222"),
+            ("[::1]:4222", "[::1]:4222"),
+            ("bus-1.example:4222", "bus-1.example:4222"),
+            ("hunter2", "***"),
+            ("u:hunter2", "***"),
+            ("u:123456", "***"),
         ];
         for (url, shown) in cases {
             assert_eq!(Secret::new(url.to_owned()).url_without_credentials(), shown);

@@ -155,6 +155,10 @@ impl Reload {
                 let read = move || config::load_text(&origin, &text, &readers).into_valid();
                 self.reading = Some(Reading { reason, found: tokio::task::spawn_blocking(read) });
             }
+            Step::Tell(reason) => {
+                let config = self.origin.name();
+                warn!(config, reason, "the configuration is not read yet");
+            }
             Step::Refuse(problem) => {
                 let config = self.origin.name();
                 error!(config, problem, "{REFUSED}");

@@ -18,12 +18,17 @@ const STILL_WHEN_ASKED: Duration = Duration::from_millis(200);
 /// How long an empty file is taken for one that is being written without a word.
 const WRITING: Duration = Duration::from_secs(3);
 
+/// How long a file may change without a pause before that is told.
+const RESTLESS: Duration = Duration::from_secs(10);
+
 /// What has been seen of the file.
 pub(super) struct Watch {
     /// What was read last, whether it is in force or was refused.
     known: Vec<u8>,
     /// Another content, and since when it is there. An empty one where there is no file.
     changing: Option<(Vec<u8>, Instant)>,
+    /// Since when nothing could be read because it does not hold still.
+    restless: Option<Instant>,
     /// SIGHUP came.
     asked: bool,
     /// What was said last of a file that cannot be read.
@@ -40,6 +45,8 @@ pub(super) enum Step {
     Load(&'static str, Vec<u8>),
     /// To say that it cannot be used.
     Refuse(String),
+    /// To say why it is not read yet.
+    Tell(String),
 }
 
 impl Watch {
@@ -48,7 +55,7 @@ impl Watch {
         let next_look = Instant::now() + LOOK;
         let said = read.as_ref().err().map(cannot_be_read);
         let known = read.unwrap_or_default();
-        Self { known, changing: None, asked: false, said, next_look }
+        Self { known, changing: None, restless: None, asked: false, said, next_look }
     }
 
     /// Waits until the file is to be looked at.
@@ -71,7 +78,7 @@ impl Watch {
     pub(super) fn look(&mut self, read: io::Result<Vec<u8>>) -> Step {
         let now = Instant::now();
         let step = self.step(read, now);
-        if step != Step::Wait {
+        if !matches!(step, Step::Wait | Step::Tell(_)) {
             (self.asked, self.changing) = (false, None);
         }
         let close = self.asked || self.changing.is_some();
@@ -87,7 +94,7 @@ impl Watch {
             Err(error) => return self.cannot(cannot_be_read(&error)),
         };
         if content == self.known {
-            self.said = None;
+            (self.said, self.restless) = (None, None);
             if self.asked {
                 return Step::Load("SIGHUP", content);
             }
@@ -112,11 +119,26 @@ impl Watch {
         };
         if still < enough {
             self.changing = Some((content, since));
+            let restless = *self.restless.get_or_insert(now);
+            if now.duration_since(restless) >= RESTLESS {
+                return self.wait_on(
+                    "it changes all the time: it is read when it has held still for a second",
+                );
+            }
             return Step::Wait;
         }
-        self.said = None;
+        (self.said, self.restless) = (None, None);
         self.known.clone_from(&content);
         Step::Load(reason, content)
+    }
+
+    /// Says once why it is not read yet. What the operator has asked for is not forgotten.
+    fn wait_on(&mut self, what: &str) -> Step {
+        if self.said.as_deref() == Some(what) {
+            return Step::Wait;
+        }
+        self.said = Some(what.to_owned());
+        Step::Tell(what.to_owned())
     }
 
     /// Says once what is wrong, and again where the operator asks.
@@ -159,6 +181,26 @@ mod tests {
         assert_eq!(watch.look(Ok(b"a = 2".to_vec())), changed("a = 2"));
         advance(STILL).await;
         assert_eq!(watch.look(Ok(b"a = 2".to_vec())), Step::Wait, "once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_holds_still_is_told_once_and_read_when_it_does() {
+        let mut watch = Watch::new(Ok(b"a = 1".to_vec()));
+        let mut told = 0;
+        for number in 2..100 {
+            advance(STILL / 2).await;
+            match watch.look(Ok(format!("a = {number}").into())) {
+                Step::Wait => {}
+                Step::Tell(what) => {
+                    assert!(what.contains("changes all the time"), "{what}");
+                    told += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, 1);
+        advance(STILL).await;
+        assert_eq!(watch.look(Ok(b"a = 99".to_vec())), changed("a = 99"));
     }
 
     #[tokio::test(start_paused = true)]

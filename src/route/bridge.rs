@@ -8,6 +8,9 @@ use super::pattern::Pattern;
 /// The place by which topics that browsers hear are named: `web:orders.created`.
 pub const WEB: &str = "web";
 
+/// What all topics together keep, in bytes.
+pub const MOST_KEPT_BYTES: usize = 64 << 20;
+
 /// Where events come from or go to: `UPSTREAM:ADDRESS`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {

@@ -39,9 +39,19 @@ impl Address {
     /// path. A Unix socket is `unix:///PATH/TO.sock:/api`, as in the configuration.
     pub fn service(text: &str) -> Result<Self, CommandError> {
         let complete = |path: &str| if path.is_empty() { API } else { path }.to_owned();
+        let scheme = text.split_once("://").map_or("http", |(scheme, _)| scheme);
         match socket(text) {
             Some(rest) => Self::at_socket(text, rest, complete),
-            None => Self::parse(text, complete),
+            None if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                Self::parse(text, complete)
+            }
+            None => {
+                let shown = Secret::new(text.to_owned()).url_without_credentials();
+                let shown = crate::printable::printable(&shown);
+                Err(CommandError::Usage(format!(
+                    "`{shown}` leads to no service: it must start with http://, https:// or unix://"
+                )))
+            }
         }
     }
 
@@ -236,6 +246,17 @@ mod tests {
             ("http://h/x/", "http://h/x/"),
         ] {
             assert_eq!(Address::registry(text).expect(text).uri().to_string(), uri);
+        }
+    }
+
+    #[test]
+    fn what_is_no_way_to_a_service_is_told_with_those_that_are() {
+        for text in ["ws://h:1/api", "wss://h/api", "ftp://h/"] {
+            let error = Address::service(text).expect_err(text).to_string();
+            let words = "it must start with http://, https:// or unix://";
+            assert!(error.contains(words), "{error}");
+            let error = Address::gateway(text).expect_err(text).to_string();
+            assert!(error.contains("it must start with http:// or https://"), "{error}");
         }
     }
 

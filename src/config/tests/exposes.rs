@@ -152,6 +152,22 @@ fn a_service_is_not_exposed_where_its_calls_go() {
     }
 }
 
+#[test]
+fn methods_are_names_and_no_globs() {
+    for (methods, words) in [
+        ("[\"\"]", "an empty name: leave `methods` out to expose all"),
+        ("[\"*\"]", "a method's whole name is written: leave `methods` out to expose all"),
+        ("[\"send\", \"get_?\"]", "a method's whole name is written"),
+    ] {
+        let rows =
+            format!("[[expose]]\nservice = \"mailer\"\non = [\"rabbit\"]\nmethods = {methods}\n");
+        let said =
+            said_of_exposes(&rows, "[[routes]]\nmatch = \"mailer.*\"\nupstream = \"other\"\n");
+        let [one] = said.as_slice() else { panic!("{methods}: {said:?}") };
+        assert!(one.contains(words), "{one}");
+    }
+}
+
 /// A NATS, on which a service is exposed, and where else its calls may go.
 fn said_of_nats(row: &str, route: &str) -> Vec<String> {
     let upstreams = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\

@@ -208,6 +208,32 @@ fn a_wildcard_of_nats_is_a_letter_in_a_glob() {
 }
 
 #[test]
+fn what_of_a_bridge_is_hardly_meant_is_told() {
+    let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\
+                [[routes]]\nmatch = \"z.*\"\nupstream = \"bus\"\n";
+    let bridge = "[[bridges]]\nfrom = \"bus:stream/S/a.*\"\n";
+    for (row, words) in [
+        (format!("{bridge}to = [\"bus:stream/T/b.$0\"]\n"), "`$0` stands for itself"),
+        (
+            format!("{bridge}to = [\"bus:stream/T/b.${{1}}\"]\n"),
+            "`${1}` stands for itself: write `$1`",
+        ),
+        (
+            format!("{bridge}to = [\"bus:stream/T/b\"]\ndead_letter = \"bus:stream/T/b\"\n"),
+            "`dead_letter` in [[bridges]] #1, line 10 is one of its targets",
+        ),
+        (
+            "[[topics]]\nmatch = \"a.*\"\nkeep_bytes = \"1GiB\"\n".to_owned(),
+            "all topics together keep 64MiB",
+        ),
+    ] {
+        let said = said(&format!("{nats}{row}"), &[]);
+        let [one] = said.as_slice() else { panic!("{row}: {said:?}") };
+        assert!(one.contains(words), "{one}");
+    }
+}
+
+#[test]
 fn a_stream_may_be_a_target_twice() {
     let upstreams = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n\
                      [upstreams.other]\nprotocol = \"nats\"\nservers = [\"nats://i\"]\n\

@@ -16,7 +16,7 @@ use crate::route::pattern::Pattern;
 /// silent for longest.
 pub(super) const MOST_TOPICS: usize = 10_000;
 /// What all rings hold together, in bytes.
-pub(super) const MOST_KEPT: usize = 64 << 20;
+pub(super) use crate::route::bridge::MOST_KEPT_BYTES as MOST_KEPT;
 /// How many bytes of events may wait for listeners that no ring holds any more.
 pub(super) const MOST_LEFT_BEHIND: usize = 16 << 20;
 /// How much less the rings hold when they have let go of some.

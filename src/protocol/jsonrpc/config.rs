@@ -131,7 +131,7 @@ impl IngressSettings for HttpConfig {
                         that browser, and so from its network: name the origins that may";
             advice.push(Advice::new("cors.origins", what));
         }
-        if let Some(first) = self.trusted_proxies.wide().first() {
+        for first in self.trusted_proxies.wide() {
             let what = format!(
                 "`trusted_proxies` in [http]: the network that begins at {first} holds a good part of the \
                  internet: whoever calls from there says himself from which address, and passes limits by \
@@ -337,6 +337,18 @@ mod tests {
         assert!(known.contains(std::net::Ipv6Addr::LOCALHOST.into()));
         let (_, problems) = read("\"0.0.0.0/0\"");
         assert!(problems.len() == 1 && problems[0].contains("is everybody"), "{problems:?}");
+    }
+
+    #[test]
+    fn each_network_that_is_too_wide_is_told() {
+        let text = "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"0.0.0.0/1\", \"2000::/3\", \"192.0.0.0/3\"]";
+        let (http, _) = read_for_test(text, |root| HttpConfig::read(&mut root.section("http")));
+        let exposure = Exposure { open_to: None, own_methods: false };
+        let advice: Vec<_> = http.advise(&exposure).into_iter().map(|advice| advice.what).collect();
+        for first in ["0.0.0.0", "2000::", "192.0.0.0"] {
+            let words = format!("begins at {first} ");
+            assert!(advice.iter().any(|what| what.contains(&words)), "{first}: {advice:?}");
+        }
     }
 
     #[test]
