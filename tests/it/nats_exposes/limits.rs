@@ -89,6 +89,5 @@ async fn an_answer_that_a_server_takes_no_more_since_its_reload_is_told_as_that(
     let text = fault.to_string();
     assert!(text.contains("too_large") && text.contains("65536"), "{text}");
     assert!(text.contains("executed"), "{text}");
-    let lost = gateway.wait_for_log(0, "the connection to NATS was lost; connecting again").await;
-    assert!(lost["said"].as_str().is_some_and(|said| said.contains("Maximum Payload")), "{lost}");
+    gateway.wait_for_log(0, "the connection to NATS was lost; connecting again").await;
 }
