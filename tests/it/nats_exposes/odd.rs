@@ -4,8 +4,9 @@
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::{World, as_json, echo, header, row};
+use super::{World, as_json, ask_with, echo, header, row};
 use crate::harness::eventually;
+use crate::harness::websocket::WebSocket;
 
 #[tokio::test]
 async fn what_is_no_message_is_answered() {
@@ -45,6 +46,38 @@ async fn subjects_that_name_no_method() {
     assert!(as_json(&reply).get("payload").is_some());
 }
 
+/// Whoever says what is left of its time means it: nothing is done for nobody.
+#[tokio::test]
+async fn a_time_limit_that_is_none_is_refused_by_every_way_in() {
+    let names = [("pic", "picom"), ("plain", "plain"), ("tiny", "micro"), ("nested", "nest")];
+    let rows = names.map(|(name, dialect)| {
+        let methods = if ["micro", "nest"].contains(&dialect) { "\nmethods = [\"x\"]" } else { "" };
+        row("desk", dialect, &format!("as = \"{name}\"{methods}"))
+    });
+    let world = World::with(&rows.concat(), echo).await;
+    for limit in ["0ms", "-5ms", "0", "1", "abc", " "] {
+        let headers = [("X-Request-Timeout", limit)];
+        for (name, _) in names {
+            let reply = ask_with(&world.client, &format!("{name}.x"), "{}", &headers).await;
+            let told = header(&reply, "Genkan-Fault");
+            assert_eq!(told, "invalid_request not_sent", "{name} {limit:?}");
+        }
+        let response = world.gateway.post("/call/desk/x", &headers, "{}").await;
+        assert_eq!(response.status, 400, "{limit:?}: {}", response.text());
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"desk.x"}"#;
+        let response = world.gateway.post("/api", &headers, call).await;
+        assert_eq!(response.json()["error"]["code"], -32600, "{limit:?}");
+        let socket = WebSocket::upgrade(world.gateway.connect().await, "/api", &headers).await;
+        assert_eq!(socket.err().map(|response| response.status), Some(400), "{limit:?}");
+    }
+    assert_eq!(world.desk.requests.count(), 0, "none of it has run");
+    for (name, _) in names {
+        let headers = [("X-Request-Timeout", " 20s ")];
+        let reply = ask_with(&world.client, &format!("{name}.x"), "{}", &headers).await;
+        assert_eq!(header(&reply, "Genkan-Fault"), "", "{name}");
+    }
+}
+
 #[tokio::test]
 async fn bytes_that_no_library_writes() {
     let world = World::exposing("plain", "", echo).await;
@@ -54,7 +87,7 @@ async fn bytes_that_no_library_writes() {
     let connect = br#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1}"#;
     writer.write_all(&[connect, &b"\r\nSUB own.> 1\r\n"[..]].concat()).await.expect("written");
     let block = b"NATS/1.0\r\nAccept-Language: \xfcber\r\nno colon\r\nGenkan-Hops: many\r\n\
-        traceparent: 00-no\r\nX-Request-Timeout: soon\r\nX-Request-Id: a\x01b\r\n\r\n";
+        traceparent: 00-no\r\nX-Request-Id: a\x01b\r\n\r\n";
     let size = block.len();
     let mut message = format!("HPUB desk.x own.1 {size} {}\r\n", size + 2).into_bytes();
     message.extend_from_slice(block);

@@ -227,7 +227,7 @@ impl Arrival {
         if read.repaired {
             self.exposes.metrics.repaired_request();
         }
-        let timeout = wire::limit(&self.message);
+        let timeout = wire::limit(&self.message)?;
         context.idempotency_key = wire::idempotency_key(&self.message)?;
         Ok(Call {
             name,

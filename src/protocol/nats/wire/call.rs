@@ -75,9 +75,18 @@ pub(in crate::protocol::nats) fn context(message: &Message, credence: Credence) 
     context
 }
 
-/// How long the caller will wait, where it says so.
-pub(in crate::protocol::nats) fn limit(message: &Message) -> Option<Duration> {
-    parse_duration(Headers::new(&message.headers).get(names::REQUEST_TIMEOUT)?.trim())
+/// How long the caller will wait, where it says so. What is no time, or none that is left, is refused as it
+/// is over HTTP: nothing is done for nobody.
+pub(in crate::protocol::nats) fn limit(message: &Message) -> Result<Option<Duration>, Fault> {
+    let headers = Headers::new(&message.headers);
+    let Some(said) = headers.get(names::REQUEST_TIMEOUT) else { return Ok(None) };
+    let several = headers.has_several(names::REQUEST_TIMEOUT);
+    let limit = parse_duration(said.trim()).filter(|_| !several);
+    limit.map(Some).ok_or_else(|| {
+        let message =
+            "the header X-Request-Timeout must be one duration such as `800ms` or `5s`, more than none";
+        Fault::not_sent(FaultKind::InvalidRequest, message)
+    })
 }
 
 /// By what the caller knows its call again. Who it says that it is tells it apart from others.
@@ -166,6 +175,7 @@ fn one(json: &[u8]) -> Params {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Outcome;
 
     fn params_of(dialect: Dialect, body: &[u8]) -> Result<String, FaultKind> {
         let read = read(dialect, &Bytes::copy_from_slice(body));
@@ -266,19 +276,33 @@ mod tests {
         let read = context(&message, Credence::ALL);
         assert_eq!(read.authorization.as_deref(), Some("Bearer geheim"));
         assert_eq!(read.user_id.as_deref(), Some("7"));
-        assert_eq!(limit(&message), Some(Duration::from_millis(250)));
+        assert_eq!(limit(&message).ok().flatten(), Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_time_limit_is_one_duration() {
+        for said in ["soon", "0", "0ms", "-5ms", "", "5s\r\nX-Request-Timeout: 6s"] {
+            let block = format!("NATS/1.0\r\nX-Request-Timeout: {said}\r\n\r\n");
+            let fault = limit(&Message { headers: block.into(), ..Message::default() });
+            let fault = fault.expect_err(said);
+            assert_eq!(
+                (fault.kind(), fault.outcome()),
+                (FaultKind::InvalidRequest, Outcome::NotSent)
+            );
+            assert!(fault.message().contains("X-Request-Timeout"), "{}", fault.message());
+        }
     }
 
     #[test]
     fn headers_that_say_nothing_are_none() {
         let block: &[u8] =
             b"NATS/1.0\r\ntraceparent: 00-no\r\ntracestate: a=b\r\nAccept-Language: \xfc\r\n\
-            User-Agent: a\tb\r\nX-Request-Timeout: soon\r\nGenkan-Hops: 99999\r\n\r\n";
+            User-Agent: a\tb\r\nGenkan-Hops: 99999\r\n\r\n";
         let message = Message { headers: Bytes::from_static(block), ..Message::default() };
         let read = context(&message, Credence::NONE);
         assert_eq!((read.trace_state, read.user_agent, read.hops), (None, None, u8::MAX));
         assert_eq!(read.language.as_deref(), Some("\u{fc}"), "Latin-1");
-        assert_eq!(limit(&message), None);
+        assert!(limit(&message).is_ok_and(|limit| limit.is_none()));
         let read = context(&Message::default(), Credence::NONE);
         assert_eq!((read.hops, read.request_id), (0, None));
     }
