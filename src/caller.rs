@@ -138,6 +138,8 @@ pub enum Denial {
     WrongAudience,
     /// It lacks what has to be in it.
     MissingClaim,
+    /// What has to be in it is there, and is not what it has to be.
+    BadClaim,
     /// Whom it is of, services would take for somebody else.
     Ambiguous,
     /// It wants something to be understood that is not.
@@ -169,6 +171,7 @@ impl Denial {
             Denial::WrongIssuer => "wrong_issuer",
             Denial::WrongAudience => "wrong_audience",
             Denial::MissingClaim => "missing_claim",
+            Denial::BadClaim => "bad_claim",
             Denial::Ambiguous => "ambiguous",
             Denial::UnknownCritical => "unknown_critical",
             Denial::TooLong => "too_long",
@@ -190,6 +193,9 @@ impl Denial {
             Denial::WrongIssuer => "the token is of another issuer",
             Denial::WrongAudience => "the token is for another audience",
             Denial::MissingClaim => "the token lacks a claim that it needs",
+            Denial::BadClaim => {
+                "a claim that the token needs is there, and malformed: of another type, too long, or with a line break"
+            }
             Denial::Ambiguous => {
                 "the token's subject or user begins like a key's, a certificate's, a module's or a system \
                  user's, or has a blank at an end"

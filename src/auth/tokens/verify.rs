@@ -145,11 +145,19 @@ fn decode_as(
         ErrorKind::ImmatureSignature => Denial::NotYet,
         ErrorKind::InvalidIssuer => Denial::WrongIssuer,
         ErrorKind::InvalidAudience => Denial::WrongAudience,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
-            Denial::MissingClaim
-        }
+        // One of another type is missing to them as well. The signature was good by then.
+        ErrorKind::MissingRequiredClaim(name) if has(token, name) => Denial::BadClaim,
+        ErrorKind::MissingRequiredClaim(_) => Denial::MissingClaim,
+        ErrorKind::InvalidClaimFormat(_) => Denial::BadClaim,
         _ => Denial::Malformed,
     })
+}
+
+/// Whether a token has a claim, whatever it is.
+fn has(token: &str, name: &str) -> bool {
+    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
+    claims.is_some_and(|claims| claims.get(name).is_some_and(|claim| !claim.is_null()))
 }
 
 /// What is made of the claims.
@@ -161,7 +169,12 @@ fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Id
     }
     // Where there is one, it is whose all subjects are.
     let issuer = claims.get("iss").and_then(Value::as_str).filter(|_| config.issuers.len() != 1);
-    let subject = one(&config.subject).ok_or(Denial::MissingClaim)?;
+    let is_there = |name: &str| find(claims, name).is_some_and(|claim| !claim.is_null());
+    let lacking = |name: &str| match is_there(name) {
+        true => Denial::BadClaim,
+        false => Denial::MissingClaim,
+    };
+    let subject = one(&config.subject).ok_or_else(|| lacking(&config.subject))?;
     let user_id = one(&config.user_id);
     let is_trimmed = |text: &str| text.trim() == text;
     if !is_trimmed(&subject)
@@ -169,7 +182,7 @@ fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Id
     {
         return Err(Denial::Ambiguous);
     }
-    let expires = claims.get("exp").and_then(Value::as_f64).ok_or(Denial::MissingClaim)?;
+    let expires = claims.get("exp").and_then(Value::as_f64).ok_or_else(|| lacking("exp"))?;
     // Beyond what the system can count, it does not end.
     let end = Duration::try_from_secs_f64(expires).ok();
     let end = end.and_then(|end| UNIX_EPOCH.checked_add(end));
@@ -422,8 +435,10 @@ mod tests {
             (token(&head, &without("iss"), SECRET), Denial::MissingClaim),
             (token(&head, &without("exp"), SECRET), Denial::MissingClaim),
             (token(&head, &without("sub"), SECRET), Denial::MissingClaim),
-            (token(&head, &with("sub", json!("a\r\nb")), SECRET), Denial::MissingClaim),
-            (token(&head, &with("exp", json!("soon")), SECRET), Denial::MissingClaim),
+            (token(&head, &with("sub", json!("a\r\nb")), SECRET), Denial::BadClaim),
+            (token(&head, &with("sub", json!("x".repeat(LONGEST + 1))), SECRET), Denial::BadClaim),
+            (token(&head, &with("sub", Value::Null), SECRET), Denial::MissingClaim),
+            (token(&head, &with("exp", json!("soon")), SECRET), Denial::BadClaim),
             (token(&head, &json!("text"), SECRET), Denial::Malformed),
             (format!("{signed}.{signed}"), Denial::Malformed),
             ("a.b.c".to_owned(), Denial::Malformed),
