@@ -11,8 +11,9 @@ use lapin::options::QueueBindOptions;
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::sleep;
 
-/// How often a queue is bound again.
-const AGAIN: Duration = Duration::from_secs(3);
+/// How often a queue is bound again, with half as much at random: not all queues of all gateways at once, since it is a
+/// write that a cluster has to agree on.
+const AGAIN: Duration = Duration::from_secs(8);
 
 /// By which key a queue hears of an exchange.
 pub(super) struct Binding {
@@ -31,7 +32,7 @@ impl Binding {
     /// Binds again every few seconds. Ends where that fails: the channel is closed.
     pub(super) async fn keep(&self, channel: &Channel) -> lapin::Error {
         loop {
-            sleep(AGAIN).await;
+            sleep(AGAIN.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
             if let Err(error) = self.bind(channel).await {
                 return error;
             }

@@ -103,6 +103,9 @@ pub(in crate::protocol::nats) struct ConsumerInfo {
     /// How many were delivered and are not acked.
     #[serde(default)]
     pub(in crate::protocol::nats) num_ack_pending: u64,
+    /// How many are still to be delivered.
+    #[serde(default)]
+    pub(in crate::protocol::nats) num_pending: u64,
     /// How many pulls wait.
     #[serde(default)]
     pub(in crate::protocol::nats) num_waiting: u64,

@@ -36,12 +36,13 @@ pub(super) use answer::{Answer, Asked, REPLAYED, fault, last_error, result};
 pub(super) use block::{NO_HEADERS, describe, headers};
 pub(super) use call::{context, idempotency_key, limit, method, read};
 pub(super) use confirm::{Confirmed, Unstored, confirmed};
+#[cfg(test)]
+pub(super) use consumer::StreamConfig;
 pub(super) use consumer::{
     ApiFailure, ConsumerConfig, ConsumerInfo, ConsumerName, NewConsumer, Position, Start,
-    StreamInfo, api_answer, consumer_info, create_consumer, delete_consumer, pull, stream_info,
+    StreamInfo, StreamState, api_answer, consumer_info, create_consumer, delete_consumer, pull,
+    stream_info,
 };
-#[cfg(test)]
-pub(super) use consumer::{StreamConfig, StreamState};
 pub(super) use discovery::{Described, EndpointStats, Verb, described};
 pub(super) use endpoints::{Endpoints, inquiry, split};
 pub(super) use event::{

@@ -158,16 +158,24 @@ async fn what_was_taken_or_is_replaced_or_was_not_wanted_is_no_gap() {
         bridge("bus:stream/LIM", "bus:stream/COPIES/copies.all", ""),
         bridge("bus:stream/LIM/lim.a", "bus:stream/COPIES/copies.some", ""),
         bridge("bus:stream/KV_conf", "bus:stream/COPIES/copies.conf", ""),
+        bridge("bus:stream/LATEST", "bus:stream/COPIES/copies.latest", ""),
     ];
+    // What was gone before there was a bridge, in between others.
+    make(&client, "LATEST", json!({"max_msgs_per_subject": 2})).await;
+    publish(&client, "latest.a", 0..2).await;
+    publish(&client, "latest.b", 0..9).await;
     let proxy = Proxy::to(nats.address()).await;
     let toml = toml(&nats, &rows.concat()).replace(&nats.address(), proxy.address());
-    let gateway = taking(&toml, 3).await;
+    let gateway = taking(&toml, 4).await;
     let carried = async |bridge: &str, expected: f64| {
         eventually(&format!("{expected} of {bridge} are carried"), async || {
             (delivered(&gateway, bridge).await >= expected).then_some(())
         })
         .await;
     };
+    carried("bus:stream/LATEST", 4.0).await;
+    publish(&client, "latest.c", 0..1).await;
+    carried("bus:stream/LATEST", 5.0).await;
     publish(&client, "lim.a", 0..1).await;
     carried("bus:stream/LIM/lim.a", 1.0).await;
     // Of a stream that keeps five, each is taken before it goes.
@@ -192,4 +200,5 @@ async fn what_was_taken_or_is_replaced_or_was_not_wanted_is_no_gap() {
     assert_eq!(gaps(&gateway, "bus:stream/LIM").await, 0.0);
     assert_eq!(gaps(&gateway, "bus:stream/LIM/lim.a").await, 0.0);
     assert_eq!(gaps(&gateway, "bus:stream/KV_conf").await, 0.0);
+    assert_eq!(gaps(&gateway, "bus:stream/LATEST").await, 0.0);
 }

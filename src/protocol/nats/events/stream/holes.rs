@@ -2,7 +2,8 @@
 //! out. Must not: do I/O.
 //!
 //! Each message has its number in the stream, and one by which the consumer has counted it, whoever reads it. Where
-//! all of a stream is wanted, a number that was left out and not counted is gone. Where some subjects of it are,
+//! all of a stream is wanted, a number that was left out and not counted is gone; as many may be as were left out
+//! before anybody began to read. Where some subjects of it are,
 //! numbers are left out all the time; then it matters where the stream begins: what it had between the last one
 //! that was taken and its first one may have been wanted. That is asked only where Genkan was away or had no room:
 //! who takes what comes as it comes misses nothing.
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::super::wire::{ConsumerConfig, Position, StreamInfo};
+use super::super::super::wire::{ConsumerConfig, Position, StreamInfo, StreamState};
 
 /// How long it is kept at least until the next one is told.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub(super) struct Holes {
     reached: Option<Position>,
     /// It was not taken as it came, and is not all taken yet.
     is_behind: bool,
+    /// How many of the numbers to come were left out before this began; `None` until that is known.
+    excused: Option<u64>,
     /// What is to be told.
     lost: u64,
     perhaps: bool,
@@ -83,22 +86,35 @@ impl Holes {
     pub(super) fn begin(&mut self, number: u64) {
         let reached = self.reached.map_or(0, |reached| reached.stream_seq);
         let stream_seq = reached.max(number.saturating_sub(1));
-        self.reached = Some(Position { consumer_seq: 0, stream_seq });
+        (self.reached, self.excused) = (Some(Position { consumer_seq: 0, stream_seq }), None);
     }
 
-    /// Reads how far the consumer is, and where the stream begins.
-    pub(super) fn set_up(&mut self, sight: Sight, stream: &StreamInfo, delivered: Position) {
+    /// Reads how far the consumer is, how many are still to come over it, and what the stream has.
+    pub(super) fn set_up(
+        &mut self,
+        sight: Sight,
+        stream: &StreamState,
+        delivered: Position,
+        pending: u64,
+    ) {
         let Position { consumer_seq: count, stream_seq: number } = delivered;
-        let begins = stream.state.first_seq;
+        let begins = stream.first_seq;
         let gone = begins.saturating_sub(1);
+        self.excused.get_or_insert_with(|| {
+            stream.last_seq.saturating_sub(number.max(gone)).saturating_sub(pending)
+        });
         (self.sight, self.is_behind, self.suspect) = (sight, true, None);
         let reached = self.reached.unwrap_or(delivered);
         let handed = count.saturating_sub(reached.consumer_seq);
         // A purge moves the consumer on, and so does whoever else reads it.
         let others = if handed > 0 || number >= begins { number } else { 0 };
         let upto = reached.stream_seq.max(number).max(gone);
+        // Another gateway has made it anew, and read it since.
+        let is_anew = count < reached.consumer_seq;
+        let from = if is_anew { reached.stream_seq.max(number) } else { reached.stream_seq };
+        let left_out = self.excuse((upto - from).saturating_sub(handed));
         match sight {
-            Sight::Whole => self.lost += (upto - reached.stream_seq).saturating_sub(handed),
+            Sight::Whole => self.lost += left_out,
             Sight::Part => self.perhaps |= gone > reached.stream_seq.max(others),
             Sight::Nothing => {}
         }
@@ -110,7 +126,7 @@ impl Holes {
         let Some(reached) = &mut self.reached else { return };
         if at.stream_seq <= reached.stream_seq {
             // It comes again: one more that the consumer has counted.
-            reached.consumer_seq += 1;
+            reached.consumer_seq = (reached.consumer_seq + 1).min(at.consumer_seq);
         } else {
             self.advance(at);
         }
@@ -135,6 +151,7 @@ impl Holes {
         let Some(reached) = self.reached.replace(at) else { return };
         let passed = at.stream_seq - reached.stream_seq;
         let left_out = passed.saturating_sub(at.consumer_seq.saturating_sub(reached.consumer_seq));
+        let left_out = self.excuse(left_out);
         match self.sight {
             Sight::Whole => self.lost += left_out,
             Sight::Part if self.is_behind && left_out > 0 => {
@@ -142,6 +159,14 @@ impl Holes {
             }
             Sight::Part | Sight::Nothing => {}
         }
+    }
+
+    /// What of that many that were left out was not before this began.
+    fn excuse(&mut self, left_out: u64) -> u64 {
+        let Some(excused) = &mut self.excused else { return left_out };
+        let before = left_out.min(*excused);
+        *excused -= before;
+        left_out - before
     }
 
     /// What is to be told now: not a thousand times in a second.
@@ -180,12 +205,16 @@ fn has_just_been(last: &mut Option<Instant>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::wire::{StreamConfig, StreamState};
     use super::*;
 
-    fn stream(first_seq: u64) -> StreamInfo {
-        let state = StreamState { first_seq, last_seq: 1_000 };
-        StreamInfo { created: "a".to_owned(), state, config: StreamConfig::default() }
+    fn stream(first_seq: u64) -> StreamState {
+        StreamState { first_seq, last_seq: 1_000 }
+    }
+
+    /// Sets up over one that is so far, of a stream that begins there and has left out nothing behind.
+    fn set_up(holes: &mut Holes, sight: Sight, first_seq: u64, delivered: Position) {
+        let pending = 1_000 - delivered.stream_seq.max(first_seq - 1);
+        holes.set_up(sight, &stream(first_seq), delivered, pending);
     }
 
     fn at(consumer_seq: u64, stream_seq: u64) -> Position {
@@ -195,7 +224,7 @@ mod tests {
     /// One that has had all up to that one, and is up to date.
     fn holes(sight: Sight, reached: Position) -> Holes {
         let mut holes = Holes::default();
-        holes.set_up(sight, &stream(1), reached);
+        set_up(&mut holes, sight, 1, reached);
         holes.rest(None);
         assert_eq!(holes.due(), None);
         holes
@@ -228,7 +257,7 @@ mod tests {
     fn what_was_discarded_while_nobody_was_there() {
         let back = |sight, first, delivered| {
             let mut holes = holes(sight, at(3, 3));
-            holes.set_up(sight, &stream(first), delivered);
+            set_up(&mut holes, sight, first, delivered);
             holes.due()
         };
         let lost = |count| Some(Gap::Lost(count));
@@ -252,15 +281,52 @@ mod tests {
         assert_eq!(back(Sight::Nothing, 16, at(3, 3)), None);
         // Genkan was started anew.
         let mut new = Holes::default();
-        new.set_up(Sight::Whole, &stream(16), at(5, 10));
+        set_up(&mut new, Sight::Whole, 16, at(5, 10));
         assert_eq!(new.due(), lost(5));
         // Its consumer is made anew.
         let mut again = holes(Sight::Whole, at(3, 3));
         again.begin(4);
-        again.set_up(Sight::Whole, &stream(6), at(0, 5));
+        set_up(&mut again, Sight::Whole, 6, at(0, 5));
         assert_eq!(again.due(), lost(2));
         again.take(at(1, 6), 0);
         assert_eq!(again.lost, 0);
+    }
+
+    #[test]
+    fn what_was_gone_before_it_began_to_read_is_nobodys_loss() {
+        // Of a thousand numbers, seven were left out.
+        let mut new = Holes::default();
+        new.set_up(Sight::Whole, &stream(1), at(0, 0), 993);
+        new.take(at(1, 1), 900);
+        new.take(at(2, 7), 800);
+        assert_eq!(new.due(), None);
+        // One that is lost on its way to a connection that ends.
+        new.set_up(Sight::Whole, &stream(1), at(3, 10), 990);
+        assert_eq!(new.due(), None);
+        new.take(at(4, 13), 0);
+        assert_eq!(new.due(), Some(Gap::Lost(2)));
+        // Its consumer is made anew, before others that were left out before.
+        let mut again = holes(Sight::Whole, at(3, 3));
+        again.begin(4);
+        again.set_up(Sight::Whole, &stream(1), at(0, 3), 990);
+        again.take(at(1, 11), 0);
+        assert_eq!(again.due(), None);
+    }
+
+    #[test]
+    fn what_others_read_is_nobodys_loss() {
+        // Another gateway has made the consumer anew, and read it.
+        let mut behind = holes(Sight::Whole, at(35, 35));
+        set_up(&mut behind, Sight::Whole, 1, at(5, 40));
+        assert_eq!(behind.due(), None);
+        set_up(&mut behind, Sight::Whole, 44, at(5, 40));
+        assert_eq!(behind.due(), Some(Gap::Lost(3)));
+        // A new leader has forgotten how far it was, and counts the same ones again.
+        let mut same = holes(Sight::Whole, at(100, 100));
+        for number in 96..=101 {
+            same.take(at(number, number), 0);
+        }
+        assert_eq!(same.due(), None);
     }
 
     #[test]

@@ -242,6 +242,7 @@ mod tests {
             delivered: at(delivered),
             ack_floor: at(floor),
             num_ack_pending: delivered - floor,
+            num_pending: 0,
             num_waiting: 0,
         }
     }

@@ -220,7 +220,7 @@ impl Taking<'_> {
         let told = {
             let mut ledger = self.stream.ledger();
             let sight = Sight::of(name.stream, here, &consumer.config);
-            ledger.holes.set_up(sight, here, consumer.delivered);
+            ledger.holes.set_up(sight, &here.state, consumer.delivered, consumer.num_pending);
             ledger.sweep(here, consumer)
         };
         let count = consumer.delivered.consumer_seq;
