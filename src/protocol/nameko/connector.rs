@@ -1,7 +1,6 @@
 //! An upstream's settings, found valid: what can be said of them without a connection, and the start of one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lapin::types::ShortString;
@@ -25,9 +24,6 @@ use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::tasks::Tasks;
 use crate::upstream::{Amiss, Connected, Connector, Envelope, EventsLook};
-
-/// How long RabbitMQ waits for an ack, unless it is told to wait longer.
-const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// `[upstreams.NAME]` with `protocol = "nameko"`, read.
 pub(super) struct NamekoConnector(pub(super) Arc<Settings>);
@@ -110,10 +106,6 @@ impl Connector for NamekoConnector {
 
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
         expose::object_to(expose)
-    }
-
-    fn patience_with_calls(&self) -> Option<(Duration, &'static str)> {
-        Some((CONSUMER_TIMEOUT, "consumer_timeout"))
     }
 
     fn events(&self) -> Option<EventAddresses> {

@@ -87,8 +87,8 @@ impl Desk {
         let key = exposes.running.key(routing_key.as_str(), &properties, data.len());
         let method = incoming::method(routing_key.as_str(), &self.expose.name);
         if redelivered
-            && let Some(copy) = key.and_then(|key| exposes.running.copy(key))
-            && self.serve_copy(copy, (&mut asked, method), &acker).await
+            && let Some((key, copy)) = key.and_then(|key| Some((key, exposes.running.copy(key)?)))
+            && self.serve_copy((key, copy), (&mut asked, method), &acker).await
         {
             drop(debt);
             return;
@@ -115,17 +115,18 @@ impl Desk {
     /// run, as one of which nothing is known.
     async fn serve_copy(
         &self,
-        copy: oneshot::Receiver<Fate>,
+        (key, copy): (u64, oneshot::Receiver<Fate>),
         (asked, method): (&mut ReplyTo, &str),
         acker: &Acker,
     ) -> bool {
         match copy.await {
             Ok(Fate::Answered) => {
-                ack(acker).await;
+                let run = self.exposes.running.enter(Some(key));
+                run.answered(ack(acker).await);
             }
             Ok(Fate::Unsent(Unsent { body, replayed })) => {
                 asked.replayed = replayed;
-                let run = self.exposes.running.enter(None);
+                let run = self.exposes.running.enter(Some(key));
                 self.answer(asked, body, (method, run), acker).await;
             }
             // Over a channel that can ack it.
@@ -246,7 +247,7 @@ impl Desk {
         acker: &Acker,
     ) {
         if self.lost.is_cancelled() {
-            if !run.unsent(Unsent { body, replayed: asked.replayed }) {
+            if !run.unsent(Unsent { body, replayed: asked.replayed }) && asked.queue.is_some() {
                 self.exposes.metrics.unsent_reply();
             }
             return;

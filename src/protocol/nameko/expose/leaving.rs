@@ -4,11 +4,13 @@
 //! once that there is no such service. So it is deleted, where nobody consumes it and nothing waits in it: a real
 //! instance that starts makes it again. Else somebody has to look at it, and is told.
 
+use lapin::Connection;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::timeout;
 
 use super::super::open::refused_with;
+use super::super::transport::Transport;
 use super::service::{CANCEL, Service};
 use crate::redact::scrub;
 
@@ -21,6 +23,10 @@ enum Queue {
     Consumed,
     /// Nobody does, and it stays; why.
     Left(String),
+}
+
+fn left(error: &lapin::Error) -> Queue {
+    Queue::Left(scrub(&error.to_string()).into_owned())
 }
 
 impl Service {
@@ -46,29 +52,36 @@ impl Service {
         }
     }
 
+    /// Over a connection of its own: what RabbitMQ cannot do, to delete a quorum queue if it is empty, ends the
+    /// connection, and with it all that others take over theirs.
     async fn delete_queue(&self) -> Queue {
-        let failed = |error: &lapin::Error| Queue::Left(scrub(&error.to_string()).into_owned());
+        let settings = &self.desk.exposes.settings;
+        match Transport::open(settings, &self.node, "leave").await {
+            Ok(transport) => {
+                let found = self.delete_over(&transport.connection).await;
+                transport.close().await;
+                found.unwrap_or_else(|error| left(&error))
+            }
+            Err(error) => left(&error),
+        }
+    }
+
+    async fn delete_over(&self, connection: &Connection) -> lapin::Result<Queue> {
         let name = ShortString::from(self.queue());
-        let channel = match self.consuming.connection.create_channel().await {
-            Ok(channel) => channel,
-            Err(error) => return failed(&error),
-        };
+        let channel = connection.create_channel().await?;
         let options = QueueDeleteOptions { if_unused: true, if_empty: true, ..Default::default() };
         let Err(error) = channel.queue_delete(name.clone(), options).await else {
-            return Queue::Deleted;
+            return Ok(Queue::Deleted);
         };
         if !refused_with(&error, PRECONDITION_FAILED) {
-            return failed(&error);
+            return Err(error);
         }
-        let look = async {
-            let channel = self.consuming.connection.create_channel().await?;
-            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-            channel.queue_declare(name, passive, FieldTable::default()).await
-        };
-        match look.await {
-            Ok(queue) if queue.consumer_count() > 0 => Queue::Consumed,
-            Ok(queue) => Queue::Left(format!("{} calls wait in it", queue.message_count())),
-            Err(error) => failed(&error),
-        }
+        let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = channel.queue_declare(name, passive, FieldTable::default()).await?;
+        Ok(match queue.consumer_count() {
+            0 => Queue::Left(format!("{} calls wait in it", queue.message_count())),
+            _ => Queue::Consumed,
+        })
     }
 }

@@ -167,12 +167,22 @@ impl Exposer for Exposes {
 
     fn abandon(&self, exposes: &[Arc<Expose>]) {
         let wanted = self.wanted.borrow();
+        let is_down = self.down.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         for expose in exposes {
             // Whoever consumes it leaves it.
-            if wanted.services.iter().any(|wanted| wanted.name == expose.name) {
+            if is_down {
+                self.tell_left(expose, "there is no connection to rabbitmq");
+            } else if wanted.services.iter().any(|wanted| wanted.name == expose.name) {
                 self.gone().insert(expose.name.clone());
             } else {
-                self.tell_left(expose, "it was not consumed when it was taken out");
+                tracing::info!(
+                    upstream = self.metrics.upstream(),
+                    service = expose.service,
+                    queue = queue_name(&expose.name),
+                    note = "it was not consumed here when it was taken out: where nobody else serves it its callers wait, \
+                            until it is deleted with rabbitmqctl delete_queue",
+                    "not exposed any more, and its queue, if there is one, is left"
+                );
             }
         }
     }

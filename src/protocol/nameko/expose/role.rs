@@ -85,6 +85,7 @@ impl Drop for Over<'_> {
 /// What services are exposed over.
 struct Connections {
     exposes: Arc<Exposes>,
+    node: Arc<Node>,
     consuming: Arc<Transport>,
     replier: Replier,
     replies: mpsc::Sender<Outgoing>,
@@ -115,6 +116,7 @@ impl Connections {
         let (replies, queue) = mpsc::channel(replier::QUEUE);
         Ok(Self {
             exposes: Arc::clone(exposes),
+            node: Arc::clone(node),
             consuming: Arc::new(consuming),
             replier: Replier::new(exposes, node, outlet, queue),
             replies,
@@ -125,7 +127,7 @@ impl Connections {
     /// Exposes what is wanted, until nothing is and all that was taken is answered, or a connection is
     /// lost.
     async fn host(self, wanted: &mut watch::Receiver<Wanted>, end: &End) {
-        let Self { exposes, consuming, replier, replies, lost } = self;
+        let Self { exposes, node, consuming, replier, replies, lost } = self;
         // Whatever ends this, those that still serve have to know.
         let _lost = lost.clone().drop_guard();
         let mut services: HashMap<String, Exposed> = HashMap::new();
@@ -161,8 +163,8 @@ impl Connections {
                         replies: replies.clone(),
                         lost: lost.clone(),
                     });
-                    let service =
-                        Service { desk, consuming: Arc::clone(&consuming), stop: stop.clone() };
+                    let (node, consuming) = (Arc::clone(&node), Arc::clone(&consuming));
+                    let service = Service { desk, node, consuming, stop: stop.clone() };
                     exposes.tasks.spawn("nameko exposed service", service.run());
                     services.insert(expose.name.clone(), Exposed { expose, stop });
                 }

@@ -1,8 +1,8 @@
 //! The calls that run here, so that a request which RabbitMQ delivers again is known for one of them.
 //!
 //! It does so when a channel or a connection closes over which a request came and was not acked. The call goes
-//! on. Its copy waits for it here: it is acked in its place, and takes its answer out where that cannot leave any
-//! more by the way that it came. No lock is held over an await.
+//! on. Its copy waits for it here, or its answer for the copy: that is acked in its place, and takes the answer out
+//! where it cannot leave any more by the way that it came. No lock is held over an await.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -13,10 +13,12 @@ use lapin::BasicProperties;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How many calls are remembered that were answered and could not be acked, and for how long: RabbitMQ delivers
+/// How many calls are remembered that have ended and could not be acked, and for how long: RabbitMQ delivers
 /// them again as soon as somebody consumes their queue.
-const MOST_ANSWERED: usize = 1_024;
+const MOST_ENDED: usize = 1_024;
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How many bytes of answers that could not leave are kept with them.
+const MOST_UNSENT: usize = 8 << 20;
 
 /// The calls of an upstream that run, over all of its connections.
 #[derive(Default)]
@@ -28,8 +30,40 @@ pub(super) struct Running {
 #[derive(Default)]
 struct Table {
     runs: HashMap<u64, Entry>,
-    /// Those that were answered and could not be acked, the oldest first.
-    answered: VecDeque<(u64, Instant)>,
+    /// Those that have ended and could not be acked, the oldest first.
+    ended: VecDeque<Ended>,
+    /// How many bytes of answers they have.
+    unsent: usize,
+}
+
+/// A call that has ended, and was not acked.
+struct Ended {
+    key: u64,
+    at: Instant,
+    fate: Fate,
+}
+
+impl Table {
+    /// Keeps it for its copy. False where there is no room.
+    fn keep(&mut self, key: u64, fate: Fate) -> bool {
+        while self.ended.front().is_some_and(|oldest| oldest.at.elapsed() >= REMEMBERED)
+            || self.ended.len() >= MOST_ENDED
+        {
+            self.take(0);
+        }
+        if self.unsent + fate.size() > MOST_UNSENT {
+            return false;
+        }
+        self.unsent += fate.size();
+        self.ended.push_back(Ended { key, at: Instant::now(), fate });
+        true
+    }
+
+    fn take(&mut self, place: usize) -> Option<Fate> {
+        let Ended { at, fate, .. } = self.ended.remove(place)?;
+        self.unsent -= fate.size();
+        (at.elapsed() < REMEMBERED).then_some(fate)
+    }
 }
 
 #[derive(Default)]
@@ -50,6 +84,15 @@ pub(super) enum Fate {
     Unsent(Unsent),
     /// It was delivered again.
     Replaced,
+}
+
+impl Fate {
+    fn size(&self) -> usize {
+        match self {
+            Self::Unsent(unsent) => unsent.body.len(),
+            Self::Answered | Self::Replaced => 0,
+        }
+    }
 }
 
 /// An answer that could not leave.
@@ -102,10 +145,8 @@ impl Running {
             }
             return Some(receiver);
         }
-        table.answered.retain(|(_, at)| at.elapsed() < REMEMBERED);
-        let place = table.answered.iter().position(|(answered, _)| *answered == key)?;
-        table.answered.remove(place);
-        tell(sender, Fate::Answered);
+        let place = table.ended.iter().position(|ended| ended.key == key)?;
+        tell(sender, table.take(place)?);
         Some(receiver)
     }
 
@@ -122,21 +163,21 @@ impl Run<'_> {
         match (copy, self.key.take()) {
             (Some(copy), _) => tell(copy, Fate::Answered),
             (None, Some(key)) if !is_acked => {
-                let mut table = self.running.table();
-                if table.answered.len() == MOST_ANSWERED {
-                    table.answered.pop_front();
-                }
-                table.answered.push_back((key, Instant::now()));
+                self.running.table().keep(key, Fate::Answered);
             }
             (None, _) => {}
         }
     }
 
-    /// Its answer cannot leave any more by the way that it came: its copy may take it. False where there is none.
+    /// Its answer cannot leave any more by the way that it came: its copy takes it, when it comes. False where none can.
     pub(super) fn unsent(mut self, unsent: Unsent) -> bool {
         let copy = self.leave();
-        self.key = None;
-        copy.is_some_and(|copy| copy.send(Fate::Unsent(unsent)).is_ok())
+        let Some(key) = self.key.take() else { return false };
+        let fate = Fate::Unsent(unsent);
+        match copy {
+            Some(copy) => copy.send(fate).is_ok(),
+            None => self.running.table().keep(key, fate),
+        }
     }
 
     /// Takes it out of the table: its copy, if it is known for one.
@@ -205,7 +246,7 @@ mod tests {
     #[test]
     fn an_answer_that_cannot_leave_goes_with_the_copy() {
         let running = Running::default();
-        assert!(!running.enter(Some(7)).unsent(unsent()), "there is none yet");
+        assert!(!running.enter(None).unsent(unsent()), "nothing tells which its copy is");
         let run = running.enter(Some(7));
         let mut copy = running.copy(7).expect("it runs");
         assert!(run.unsent(unsent()));
@@ -215,6 +256,19 @@ mod tests {
         drop(run);
         assert!(copy.try_recv().is_err(), "nothing is known");
         assert!(running.table().runs.is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_leave_waits_for_the_copy() {
+        let running = Running::default();
+        assert!(running.enter(Some(7)).unsent(unsent()));
+        let told = running.copy(7).expect("it is known").try_recv();
+        assert_eq!((told, running.table().unsent), (Ok(Fate::Unsent(unsent())), 0));
+        let large = || Unsent { body: vec![0; MOST_UNSENT / 2], replayed: false };
+        assert!(running.enter(Some(1)).unsent(large()) && running.enter(Some(2)).unsent(large()));
+        assert!(!running.enter(Some(3)).unsent(unsent()), "there is no room");
+        assert!(running.copy(1).is_some() && running.copy(3).is_none());
+        assert!(running.enter(Some(3)).unsent(unsent()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -228,10 +282,10 @@ mod tests {
         running.enter(Some(7)).answered(false);
         tokio::time::advance(REMEMBERED).await;
         assert!(running.copy(7).is_none(), "another one may have come by its key");
-        for key in 0..2 * MOST_ANSWERED as u64 {
+        for key in 0..2 * MOST_ENDED as u64 {
             running.enter(Some(key)).answered(false);
         }
-        assert_eq!(running.table().answered.len(), MOST_ANSWERED);
+        assert_eq!(running.table().ended.len(), MOST_ENDED);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::binding::Binding;
+use super::super::config::Node;
 use super::super::open::{declare_exchange, refused_with};
 use super::super::transport::Transport;
 use super::answering::Desk;
@@ -33,6 +34,7 @@ pub(super) const CANCEL: Duration = Duration::from_secs(5);
 
 pub(super) struct Service {
     pub(super) desk: Arc<Desk>,
+    pub(super) node: Arc<Node>,
     pub(super) consuming: Arc<Transport>,
     /// Told when the service is not to be exposed any more.
     pub(super) stop: CancellationToken,
