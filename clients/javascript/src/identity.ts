@@ -1,7 +1,7 @@
 // Who is at this end of a WebSocket, which can send no header: told when it opens, and before a token ends.
 
-import { GenkanError } from './error.js';
-import { LONGEST_WAIT } from './transport.js';
+import { PASSING, type GenkanError } from './error.js';
+import { LONGEST_WAIT, pause, type Pauses } from './transport.js';
 
 /** Gives the token by which the gateway knows who calls. */
 export type Token = () => string | Promise<string>;
@@ -12,11 +12,13 @@ type Ask = (method: string, params: object) => Promise<unknown>;
 export class Identity {
   readonly #token: Token;
   readonly #ask: Ask;
+  readonly #pauses: Pauses;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(token: Token, ask: Ask) {
+  constructor(token: Token, ask: Ask, pauses: Pauses) {
     this.#token = token;
     this.#ask = ask;
+    this.#pauses = pauses;
   }
 
   /** Tells the gateway who this is, and again when most of the token's time has passed. */
@@ -31,6 +33,17 @@ export class Identity {
     } catch (error) {
       // A gateway that asks nobody says so, and is as well over HTTP.
       if ((error as GenkanError).kind !== 'invalid_request') throw error;
+    }
+  }
+
+  /** The same where the token has ended, as often as the gateway cannot tell yet, or is not there. */
+  async renew(attempts = 0): Promise<void> {
+    try {
+      await this.tell();
+    } catch (error) {
+      if (!PASSING.test((error as GenkanError).kind)) throw error;
+      await new Promise((resolve) => { this.#timer = setTimeout(resolve, pause(this.#pauses, attempts)); });
+      await this.renew(attempts + 1);
     }
   }
 

@@ -72,7 +72,8 @@ export async function connect<Api extends object = Untyped>(options: Options = {
   } catch (error) {
     rpc.close();
     if (!['unavailable', 'timeout'].includes((error as GenkanError).kind)) throw error;
-    throw fault('unavailable', `${url.href} is not there: ${(error as Error).message}`, false);
+    const why = (link as Partial<Socket>).refusal ?? error as Error;
+    throw fault('unavailable', `${url.href} is not there: ${why.message}`, false);
   }
   return rpc;
 }
@@ -177,7 +178,7 @@ export class Rpc<Api extends object = Untyped> {
     const identity = token && new Identity(token, async (method, params) => {
       const id = ++lastId;
       return result(await socket.send(request(method, params, id), id, this.#limits, true) as Message);
-    });
+    }, pauses);
     this.#identity = identity;
     if (identity) socket.greet = () => identity.tell();
     socket.onready = () => heard.resume();
@@ -186,7 +187,7 @@ export class Rpc<Api extends object = Untyped> {
       const { reason, topics } = message.params;
       if (topics) return heard.end(fault('access_denied', reason, false), topics);
       // The token has, and with it what was listened to.
-      const told = identity?.tell() ?? Promise.reject(fault('unavailable', reason, false));
+      const told = identity?.renew() ?? Promise.reject(fault('unavailable', reason, false));
       told.then(() => heard.resume(), (error) => heard.end(error));
     };
     return heard;

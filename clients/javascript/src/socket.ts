@@ -36,6 +36,8 @@ export class Socket implements Transport {
   onready = () => {};
   /** Called with what the gateway says unasked. */
   onnotification = (_message: Message) => {};
+  /** Why the gateway, which is there, could not let us in yet. */
+  refusal: Error | undefined;
   readonly #open: () => WebSocketLike;
   readonly #pauses: Pauses;
   readonly #opening: number;
@@ -104,7 +106,7 @@ export class Socket implements Transport {
       }).catch((error) => {
         socket.close();
         // What was lost on the way is tried again.
-        if (PASSING.test(error.kind)) return;
+        if (PASSING.test(error.kind)) return void (this.refusal = error);
         for (const { isSent, reject } of this.#waiting.values()) {
           if (!isSent) reject(error);
         }

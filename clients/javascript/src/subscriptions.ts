@@ -63,7 +63,8 @@ interface Entry extends Listener {
   matches: RegExp;
   /** Whether the gateway has ever said yes. */
   isOn?: boolean;
-  /** Of the next attempt to listen again. */
+  /** The last attempt to listen again, and what waits for the next one. */
+  turn?: object;
   timer?: ReturnType<typeof setTimeout>;
 }
 
@@ -138,11 +139,13 @@ export class Subscriptions implements Listening {
   /** Listens again behind what was heard last. A gateway that many come back to may take some of them later alone. */
   #resume(listener: Entry, attempts: number): void {
     clearTimeout(listener.timer);
+    const turn = listener.turn = {};
     const { topic, matches, options } = listener;
     const heard = [...this.#last].filter(([name]) => matches.test(name));
     const after = heard.length ? { ...(options.after as object), ...Object.fromEntries(heard) } : options.after;
     this.#ask(SUBSCRIBE, { topics: [topic], after }).catch((error) => {
-      if (!this.#listeners.has(listener)) return;
+      // The connection may have been lost meanwhile, and have come back.
+      if (!this.#listeners.has(listener) || listener.turn !== turn) return;
       if (PASSING.test(error.kind)) {
         listener.timer = setTimeout(() => this.#resume(listener, attempts + 1), pause(this.#pauses, attempts));
         return;
