@@ -301,7 +301,8 @@ pub struct Call {
     pub caller: Caller,
     /// What travels with it; the calls of a batch share one.
     pub context: Arc<Context>,
-    /// When all of it had come in: deadlines count from here.
+    /// When it had come in: deadlines count from here. What a client takes to send it does not count, what it takes to
+    /// know who calls does.
     pub received: Instant,
     /// The caller's own limit, which can shorten the route's timeout and never lengthen it.
     pub timeout: Option<Duration>,

@@ -194,7 +194,8 @@ impl Denial {
             Denial::WrongAudience => "the token is for another audience",
             Denial::MissingClaim => "the token lacks a claim that it needs",
             Denial::BadClaim => {
-                "a claim that the token needs is there, and malformed: of another type, too long, or with a line break"
+                "a claim that the token needs is there, and malformed: of another type, empty, too long, or with a \
+                 control character"
             }
             Denial::Ambiguous => {
                 "the token's subject or user begins like a key's, a certificate's, a module's or a system \

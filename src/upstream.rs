@@ -5,7 +5,6 @@
 //! deadline has passed or whose caller has gone, and the upstream must then forget the call.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -183,12 +182,6 @@ pub trait Connector: Send + Sync {
     fn object_to(&self, expose: &Expose) -> Vec<(&'static str, String)> {
         let message = format!("the protocol `{}` has no place for services", self.protocol());
         vec![("on", format!("{message}: leave `{}` out", expose.name))]
-    }
-
-    /// How long its servers wait for a call of a service that is exposed there, unless they were told to wait
-    /// longer, and the setting that tells them; `None` where they do not care.
-    fn patience_with_calls(&self) -> Option<(Duration, &'static str)> {
-        None
     }
 
     /// Its servers, each in a form in which two names of one place are [alike](crate::config::sites::site),

@@ -18,7 +18,6 @@ mod globs;
 mod idempotency;
 pub mod ingress;
 pub mod log;
-mod outlast;
 mod overlay;
 mod places;
 pub mod problem;
@@ -268,7 +267,6 @@ impl Config {
         validate::own_methods(root, &rows, &ingresses);
         let numbered: Vec<_> = numbers.into_iter().zip(&exposes).collect();
         circles::check(root, rows.rules(), &numbered, &upstreams, &ingresses);
-        outlast::check(root, rows.rules(), &numbered, &upstreams);
         let (bridges, mut topics) = read_events(root, &names, &upstreams, &ingresses);
         let mut auth = auth::read(root);
         let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -57,17 +58,12 @@ pub fn url_without_credentials(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// Whether a text is `HOST:PORT`, as somebody writes it who leaves out a URL's scheme. A port has five digits at most,
-/// and a host one dot or colon at least, or is `localhost`: `user:12345` is none.
+/// Whether a text is `ADDRESS:PORT` or `localhost:PORT`, as somebody writes it who leaves out a URL's scheme. Other
+/// names may be a user's, whose password is a number.
 fn is_place(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match is_v6 {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host == "localhost" || host.contains('.') && host.chars().all(is_name),
-    };
-    is_host && port.parse::<u16>().is_ok()
+    let of_this_host =
+        text.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok());
+    of_this_host || text.parse::<SocketAddr>().is_ok()
 }
 
 /// A secret that may stand in a file. The file is read again whenever the secret is needed: one
@@ -188,7 +184,8 @@ mod tests {
             ("u:hunter2@h", "***"),
             ("localhost:4222", "localhost:4222"),
             ("[::1]:4222", "[::1]:4222"),
-            ("bus-1.example:4222", "bus-1.example:4222"),
+            ("192.0.2.1:4222", "192.0.2.1:4222"),
+            ("first.last:12345", "***"),
             ("hunter2", "***"),
             ("u:hunter2", "***"),
             ("u:123456", "***"),

@@ -20,9 +20,11 @@ pub(super) enum Held {
 impl Held {
     /// What came, as a letter holds it.
     pub(super) fn of(body: &[u8]) -> (Payload, Self) {
+        // Each of them would be six characters.
+        let is_control = |c: char| c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r');
         match std::str::from_utf8(body) {
-            Ok(text) => (Payload::from_text(text), Self::Text),
-            Err(_) => (Payload::from_text(&STANDARD.encode(body)), Self::Bytes),
+            Ok(text) if !text.contains(is_control) => (Payload::from_text(text), Self::Text),
+            _ => (Payload::from_text(&STANDARD.encode(body)), Self::Bytes),
         }
     }
 
@@ -73,6 +75,7 @@ mod tests {
         for (body, end) in [
             (&b"{\"a\""[..], r#""data":"{\"a\"","encoding":"text"}"#),
             (b"\x00\xff\xfe", r#""data":"AP/+","encoding":"base64"}"#),
+            (b"a\0", r#""data":"YQA=","encoding":"base64"}"#),
             (b"", r#""data":"","encoding":"text"}"#),
         ] {
             let (data, held) = Held::of(body);

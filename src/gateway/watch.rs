@@ -79,7 +79,7 @@ impl Watch {
         let now = Instant::now();
         let step = self.step(read, now);
         if !matches!(step, Step::Wait | Step::Tell(_)) {
-            (self.asked, self.changing) = (false, None);
+            (self.asked, self.changing, self.restless) = (false, None, None);
         }
         let close = self.asked || self.changing.is_some();
         self.next_look = now + if close { CLOSE_LOOK } else { LOOK };
@@ -122,7 +122,7 @@ impl Watch {
             let restless = *self.restless.get_or_insert(now);
             if now.duration_since(restless) >= RESTLESS {
                 return self.wait_on(
-                    "it changes all the time: it is read when it has held still for a second",
+                    "it changes all the time: it is read when it has held still for a moment",
                 );
             }
             return Step::Wait;

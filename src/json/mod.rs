@@ -39,12 +39,12 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The whole number that JSON text is, however it is written: `7`, `7.0` and `70e-1` are the same one, as programs
-/// write it that know floating point alone. Beyond 2^53 only digits are, since there a double is several.
+/// write it that know floating point alone. From 2^53 on only digits are, since there a double is several.
 pub(crate) fn whole_number(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }
-    let is_exact = |number: &f64| number.fract() == 0.0 && number.abs() <= MOST_EXACT;
+    let is_exact = |number: &f64| number.fract() == 0.0 && number.abs() < MOST_EXACT;
     // What JSON has of numbers, and no `inf`.
     let number = serde_json::from_str::<f64>(text).ok().filter(is_exact)?;
     #[expect(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]

@@ -174,7 +174,10 @@ impl<T> Ended<'_, T> {
         match fault.kind() {
             // What a service, or a gateway before it, says of itself is an answer.
             FaultKind::Unavailable if fault.remote().is_none() => Verdict::Fails,
-            FaultKind::Timeout if fault.remote().is_none() => {
+            // A part of an answer is one.
+            FaultKind::Timeout
+                if fault.remote().is_none() && fault.outcome() != Outcome::Executed =>
+            {
                 let slow = rule.slow.unwrap_or(self.timeout).min(self.timeout);
                 let had = self.deadline.at().saturating_duration_since(self.sent);
                 // What passes in Genkan itself takes a little of it.

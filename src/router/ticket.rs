@@ -18,7 +18,7 @@ use super::table::Row;
 use super::{keyed, retries};
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request};
 use crate::exposer::Fits;
-use crate::fault::{Fault, Outcome};
+use crate::fault::{Fault, FaultKind, Outcome};
 use crate::route::Dialect;
 use crate::trace::TraceParent;
 
@@ -194,7 +194,12 @@ impl Ticket {
         let ran = at.saturating_duration_since(since);
         match result {
             Ok(()) => usual.answered(ran),
-            Err(fault) if fault.outcome() == Outcome::Unknown => usual.given_up(ran),
+            // Of a part of an answer, how long the whole takes is not known neither.
+            Err(fault)
+                if fault.outcome() == Outcome::Unknown || fault.kind() == FaultKind::Timeout =>
+            {
+                usual.given_up(ran)
+            }
             Err(_) => {}
         }
     }

@@ -19,6 +19,8 @@ use crate::route::pattern::Pattern;
 /// How many bytes of events wait for a listener that takes them slowly; what comes then it takes out of the rings. What
 /// waits is no copy, so that some thousand small ones cost little.
 const MOST_BYTES: usize = 1 << 20;
+/// The same where too much waits for all of them together: who keeps up need not look into the rings for each.
+const LEAST_BYTES: usize = 16 << 10;
 
 /// Where a listener that has been away goes on.
 #[derive(Clone, Debug, Default)]
@@ -323,13 +325,13 @@ impl Listener {
         self.told.notify_one();
     }
 
-    /// Tells it of an event; `oldest` is the first of its topic that is kept. Where it `is_crowded`, one alone waits.
+    /// Tells it of an event; `oldest` is the first of its topic that is kept. Where it `is_crowded`, little waits.
     pub(super) fn tell(&self, told: &Arc<Told>, lag: Lag, oldest: u64, is_crowded: bool) {
         let mut waiting = self.waiting();
         if waiting.too_slow {
             return;
         }
-        let is_full = waiting.bytes >= MOST_BYTES || is_crowded && !waiting.events.is_empty();
+        let is_full = waiting.bytes >= if is_crowded { LEAST_BYTES } else { MOST_BYTES };
         // What comes behind a backlog is a part of it, whatever its topic is: so the order stays.
         if !is_full && waiting.backlog.is_empty() {
             waiting.bytes += told.size();
@@ -350,7 +352,7 @@ impl Listener {
         let Some(topics) = self.topics.get() else { return };
         // As long as it is held, nothing is told.
         let state = topics.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_out(&state, if state.is_crowded() { 1 } else { MOST_TAKEN });
+        self.take_out(&state, if state.is_crowded() { LEAST_BYTES } else { MOST_TAKEN });
     }
 
     fn take_out(&self, state: &State, most: usize) {

@@ -125,6 +125,7 @@ async fn urls_that_nobody_is_taken_to() {
     let own = format!("http://{}/api", gateway.http);
     let own_service = format!("http://{}/api/reports", gateway.http);
     let mapped = own.replace("127.0.0.1", "[::ffff:127.0.0.1]");
+    let local = own.replace("127.0.0.1", "localhost");
     for (url, words) in [
         ("http://169.254.169.254/latest/meta-data/", "metadata"),
         ("http://[::ffff:169.254.169.254]/", "metadata"),
@@ -144,6 +145,7 @@ async fn urls_that_nobody_is_taken_to() {
         (own.as_str(), "Genkan itself"),
         (own_service.as_str(), "Genkan itself"),
         (mapped.as_str(), "Genkan itself"),
+        (local.as_str(), "Genkan itself"),
     ] {
         let fault = as_fault(&ping(&gateway, "reports", url).await);
         fault.is("invalid_params", "not_sent");
@@ -157,7 +159,7 @@ async fn urls_that_nobody_is_taken_to() {
         ("decimal", "http://2852039166/".to_owned()),
         ("octal", "http://0251.0376.0251.0376/".to_owned()),
         ("short", "http://169.16689662/".to_owned()),
-        ("self", own.replace("127.0.0.1", "localhost")),
+        ("self", own.replace("127.0.0.1", "2130706433")),
     ] {
         ping(&gateway, name, &url).await;
         let service = eventually(&format!("{name} was looked at"), async || {
