@@ -160,7 +160,7 @@ async fn its_tests_pass_in_node_and_it_is_small() {
     let guarded = Gateway::start(&format!("{HUB}{GUARDED}{auth}")).await;
     node.env("GUARDED_URL", format!("{}/api", guarded.url())).env("GUARDED_SECRET", keys);
     node.env("GUARDED_HUB", address(&guarded).await);
-    let limited = Gateway::start(&format!("{HUB}{TABLES}[limits]\nrate = \"5/s\"\n")).await;
+    let limited = Gateway::start(&format!("{HUB}{TABLES}[limits]\nrate = \"5/m\"\n")).await;
     node.env("LIMITED_URL", format!("{}/api", limited.url()));
     node.env("LIMITED_HUB", address(&limited).await);
     let (status, out, said) =
