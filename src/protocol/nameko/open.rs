@@ -236,12 +236,20 @@ pub(super) async fn declare_over(
         }
         // Nameko up to 2.12 declares those of events so, and later ones where AUTO_DELETE_EVENT_EXCHANGES
         // says so (WIRE, section 1.1).
-        Err(error) if refused_with(&error, 406) => {
+        Err(error) if refused_with(&error, 406) && !is_of_another_kind(&error) => {
             let again = async { declare(connection.create_channel().await?, false, !first).await };
             again.await.map_err(|_| error)
         }
         declared => declared,
     }
+}
+
+/// Whether an exchange is there that no other `auto_delete` makes equal. If it were declared with the other one, and
+/// had been deleted meanwhile, it would come into being as nobody else declares it.
+fn is_of_another_kind(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return false };
+    let said = refusal.to_string();
+    ["'type'", "'durable'"].iter().any(|argument| said.contains(&format!("arg {argument}")))
 }
 
 pub(super) fn refused_with(error: &lapin::Error, code: u16) -> bool {
