@@ -11,9 +11,8 @@ use lapin::options::QueueBindOptions;
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::sleep;
 
-/// How often a queue is bound again, with half as much at random: not all queues of all gateways at once, since it is a
-/// write that a cluster has to agree on.
-const AGAIN: Duration = Duration::from_secs(8);
+/// How often a queue of calls is bound again: their callers are told.
+pub(super) const CALLS: Duration = Duration::from_secs(8);
 
 /// By which key a queue hears of an exchange.
 pub(super) struct Binding {
@@ -29,10 +28,11 @@ impl Binding {
         channel.queue_bind(queue.clone(), exchange.clone(), key.clone(), options, none).await
     }
 
-    /// Binds again every few seconds. Ends where that fails: the channel is closed.
-    pub(super) async fn keep(&self, channel: &Channel) -> lapin::Error {
+    /// Binds again after each pause, which is up to half as much longer at random: not all queues of all gateways at
+    /// once, since it is a write that a cluster has to agree on. Ends where it fails: the channel is closed.
+    pub(super) async fn keep(&self, channel: &Channel, pause: Duration) -> lapin::Error {
         loop {
-            sleep(AGAIN.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+            sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
             if let Err(error) = self.bind(channel).await {
                 return error;
             }

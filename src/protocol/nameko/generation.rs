@@ -12,7 +12,7 @@ use std::time::Duration;
 use lapin::{Channel, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use super::binding::Binding;
+use super::binding::{Binding, CALLS};
 use super::calls::Calls;
 use super::config::{Node, Settings};
 use super::events::{self, Events};
@@ -89,7 +89,7 @@ impl Generation {
 async fn keep_bound(channel: Channel, binding: Binding, end: End) {
     tokio::select! {
         () = end.wait() => {}
-        error = binding.keep(&channel) => match refused_with(&error, 404) {
+        error = binding.keep(&channel, CALLS) => match refused_with(&error, 404) {
             true => end.because("the exchange was deleted"),
             false => end.because_of("the reply queue cannot be bound again", &error),
         }

@@ -1,6 +1,5 @@
-//! NATS: calls leave as requests with a reply inbox, in one of four dialects; and calls of exposed
-//! services (`expose`) come in, and
-//! events (`events`) come and go.
+//! NATS: calls leave as requests with a reply inbox, in one of four dialects; calls of exposed services
+//! come in (`expose`), events come and go (`events`).
 //!
 //! ```text
 //! Request → wire (subject, message, headers) → egress → generation (write) → nats-server
@@ -10,7 +9,7 @@
 //! A connection is a *generation*: an open socket with an inbox and a table of waiting calls of
 //! its own. What ends a generation ends its calls, and what was handed to it is never sent by the
 //! next one. Where its server has said goodbye, the next one carries its inbox too, and the calls
-//! live on. NATS's protocol is spoken here, without a client library (ARCHITECTURE, decisions).
+//! live on. NATS's protocol is spoken here, without a client library (docs/decisions.md).
 
 mod again;
 mod ask;

@@ -8,21 +8,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapin::options::{
-    BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Queue};
-use tokio::time::sleep;
 
+use super::super::binding::Binding;
 use super::super::open::{Sort, declare_over, refused_with};
 use super::complaint::{Complaint, Step};
 use super::source::{Listening, Open};
 use crate::event_port::REPLACED;
 use crate::token::random_uuid;
 
-/// How often a queue is bound again.
-const AGAIN: Duration = Duration::from_secs(3);
+/// How often a queue is bound again: what is published meanwhile is lost.
+const AGAIN: Duration = Duration::from_secs(2);
 const NOT_FOUND: u16 = 404;
 
 /// What a queue is set up for.
@@ -111,28 +110,23 @@ impl Listening {
             }
             Err(error) => return Err(Complaint::new(Step::Queue, &error)),
         }
-        self.bind_once(&channel, queue).await.map_err(at(Step::Bind))?;
+        self.binding(queue).bind(&channel).await.map_err(at(Step::Bind))?;
         Ok(channel)
     }
 
-    async fn bind_once(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
+    /// How the source's queue hears of its exchange.
+    fn binding(&self, queue: &str) -> Binding {
         let place = &self.wanted.place;
-        let exchange = ShortString::from(place.exchange().1);
-        let key = ShortString::from(place.binding(queue));
-        let options = QueueBindOptions::default();
-        channel.queue_bind(queue.into(), exchange, key, options, FieldTable::default()).await
+        let (exchange, key) = (place.exchange().1.into(), place.binding(queue).into());
+        Binding { queue: queue.into(), exchange, key }
     }
 
-    /// Binds the queue again every few seconds. Ends where that fails: the channel is closed.
+    /// Binds the queue again and again. Ends where that fails: the channel is closed.
     pub(super) async fn keep_bound(&self, channel: &Channel, queue: &str) -> Complaint {
-        loop {
-            sleep(AGAIN).await;
-            if let Err(error) = self.bind_once(channel, queue).await {
-                return match refused_with(&error, NOT_FOUND) {
-                    true => Complaint::plain("its exchange was deleted"),
-                    false => Complaint::new(Step::Bind, &error),
-                };
-            }
+        let error = self.binding(queue).keep(channel, AGAIN).await;
+        match refused_with(&error, NOT_FOUND) {
+            true => Complaint::plain("its exchange was deleted"),
+            false => Complaint::new(Step::Bind, &error),
         }
     }
 

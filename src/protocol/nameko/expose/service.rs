@@ -16,7 +16,7 @@ use lapin::{Channel, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::binding::Binding;
+use super::super::binding::{Binding, CALLS};
 use super::super::config::Node;
 use super::super::open::{declare_exchange, refused_with};
 use super::super::transport::Transport;
@@ -182,7 +182,7 @@ impl Service {
         let mut ended = None;
         let mut keep_bound = pin!(async {
             match binding {
-                Some(binding) => binding.keep(channel).await,
+                Some(binding) => binding.keep(channel, CALLS).await,
                 None => std::future::pending().await,
             }
         });
