@@ -8,7 +8,7 @@ mod streams;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ pub struct Listener {
     stream: BufReader<TcpStream>,
     /// The answer's head.
     pub head: String,
+    /// What has come of a body that is cut into chunks.
+    unread: Option<Vec<u8>>,
 }
 
 /// What is between two empty lines of a stream.
@@ -42,13 +44,15 @@ impl Listener {
         let url = gateway.url();
         let address = url.strip_prefix("http://").expect("an address");
         let mut stream = TcpStream::connect(address).await.expect("it listens");
-        // Over HTTP/1.0 the body is not cut into chunks.
-        let request = format!("GET /events{query} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n");
+        let request = format!("GET /events{query} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut listener = Self { stream: BufReader::new(stream), head: String::new() };
+        let stream = BufReader::new(stream);
+        let mut listener = Self { stream, head: String::new(), unread: None };
         loop {
-            let line = listener.line().await.expect("a head");
+            let line = listener.raw_line().await.expect("a head");
             if line.is_empty() {
+                let is_cut = listener.head.contains("transfer-encoding: chunked");
+                listener.unread = is_cut.then(Vec::new);
                 return listener;
             }
             listener.head.push_str(&line.to_ascii_lowercase());
@@ -76,10 +80,36 @@ impl Listener {
 
     /// The next line; `None` at the end.
     pub async fn line(&mut self) -> Option<String> {
+        while let Some(unread) = &mut self.unread {
+            if let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                return Some(String::from_utf8(line).expect("UTF-8").trim_end().to_owned());
+            }
+            let size = self.raw_line().await?;
+            let size = usize::from_str_radix(&size, 16).expect("a chunk's size");
+            let mut chunk = vec![0; size + 2];
+            self.stream.read_exact(&mut chunk).await.expect("a chunk");
+            assert!(chunk.ends_with(b"\r\n"), "{chunk:?}");
+            if size == 0 {
+                return None;
+            }
+            self.unread.get_or_insert_default().extend(&chunk[..size]);
+        }
+        self.raw_line().await
+    }
+
+    /// The next line as it came.
+    pub async fn raw_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(PATIENCE, self.stream.read_line(&mut line)).await;
         let length = read.expect("in time").unwrap_or(0);
         (length > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// Fills the room with what comes next.
+    pub async fn read(&mut self, room: &mut [u8]) {
+        let read = timeout(PATIENCE, self.stream.read_exact(room)).await;
+        read.expect("in time").expect("all of it");
     }
 
     /// What comes next; `None` at the stream's end.

@@ -1,6 +1,7 @@
 //! `GET /events`: what a browser's EventSource is sent.
 
 use serde_json::json;
+use tokio::process::Command;
 
 use super::{Listener, shop, trigger};
 use crate::harness::Gateway;
@@ -155,4 +156,52 @@ async fn a_stream_ends_when_the_gateway_drains_and_hooks_go_on_over_a_reload() {
     gateway.terminate();
     assert_eq!(listener.next().await, None, "the stream has ended");
     assert_eq!(gateway.exit_status().await, 0);
+}
+
+/// Hears over one version of HTTP what another one's reader hears, to the byte.
+#[tokio::test]
+async fn every_version_of_http_is_told_the_same() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let heard = async |version: &str| {
+        let arguments = ["-sN", "--max-time", "3", version];
+        let url =
+            format!("{}/events?topic=shop.sold&topic=shop.opened&last_event_id=1", gateway.url());
+        let output = Command::new("curl").args(arguments).arg(url).output().await.expect("curl");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    trigger(&mut shop, "sold", json!({"text": "ü".repeat(40_000)})).await;
+    trigger(&mut shop, "opened", json!({})).await;
+    let (first, second, third) =
+        tokio::join!(heard("--http1.0"), heard("--http1.1"), heard("--http2-prior-knowledge"));
+    assert!(first.contains("shop.opened") && first.len() > 80_000, "{first}");
+    assert!(first == second && first == third, "{first}\n{second}\n{third}");
+}
+
+/// Requests that a client has sent ahead of the stream's end are answered behind it, over the same connection.
+#[tokio::test]
+async fn what_was_asked_meanwhile_is_answered_behind_the_end() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let mut shop = shop(&gateway).await;
+    let body = r#"{"jsonrpc":"2.0","method":"shop.x","id":7}"#;
+    let next = format!(
+        "Accept: */*\r\n\r\nPOST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // The first empty line ends the one request; the other one's last is its body's.
+    let mut listener = Listener::open(&gateway, "?topic=shop.sold", &next).await;
+    listener.greeted().await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    assert_eq!(listener.event().await.data["data"], json!({"n": 1}));
+    gateway.write_config(&format!("{HUB}[[topics]]\nmatch = \"other.*\"\nfrom = \"hub:shop.*\"\n"));
+    gateway.hang_up();
+    let ended = listener.next().await.expect("told of the end");
+    assert_eq!((&*ended.kind, &ended.data["topics"]), ("ended", &json!(["shop.sold"])));
+    assert_eq!(listener.next().await, None, "the stream has ended");
+    assert_eq!(listener.raw_line().await.as_deref(), Some("HTTP/1.1 200 OK"));
+    while listener.raw_line().await.is_some_and(|line| !line.is_empty()) {}
+    let mut answer = [0; 20];
+    listener.read(&mut answer).await;
+    assert!(answer.starts_with(br#"{"jsonrpc":"2.0""#), "{answer:?}");
 }

@@ -34,8 +34,6 @@ pub(super) struct ClientStream<S> {
     has_read: bool,
     /// Part of an answer waits for the peer to take it.
     blocked: bool,
-    /// What hyper has begun to write may not be all of it.
-    unflushed: bool,
     /// How much of a head has come, and what is counted of it.
     head: usize,
     share: Share,
@@ -68,7 +66,6 @@ impl<S> ClientStream<S> {
             progress,
             has_read: false,
             blocked: false,
-            unflushed: false,
             head: 0,
             share: account.queue(),
             last_said: 0,
@@ -90,7 +87,7 @@ impl<S> ClientStream<S> {
 
     /// Whether a client over HTTP/2 has no whole answer to all that it has asked.
     fn is_owed_http2(&self) -> bool {
-        self.frames.is_http2() && (self.frames.is_owed() || self.unflushed)
+        self.frames.is_http2() && (self.frames.is_owed() || self.progress.is_unflushed())
     }
 
     /// The connection, when HTTP has ended on it, and what of it has been read behind `read`.
@@ -128,7 +125,7 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
         });
         // Once hyper writes the answer, that tells as well.
         let http2 = self.frames.is_http2();
-        let silent = !self.unflushed
+        let silent = !self.progress.is_unflushed()
             && if http2 { self.frames.is_between_frames() } else { self.progress.is_silent() };
         while silent && (http2 || self.ahead < BEGINNING.len()) {
             ready!(search.timer.as_mut().poll(cx));
@@ -214,7 +211,7 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) {
         self.blocked = written.is_pending();
-        self.unflushed = true;
+        self.progress.writes();
         match written {
             Poll::Pending => self.progress.is_blocked(),
             Poll::Ready(Err(_)) => {}
@@ -284,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
             // They have gone already. There is one answer, and nobody is sought any more.
             let gone = buf.len().min(self.ahead);
             self.ahead -= gone;
-            self.unflushed = true;
+            self.progress.writes();
             return Poll::Ready(Ok(gone));
         }
         ready!(self.poll_pinged(cx))?;
@@ -295,7 +292,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.unflushed = false;
         if self.share.held() > 0 && !self.progress.is_in_head() {
             self.share.shrink(usize::MAX);
         }

@@ -30,11 +30,22 @@ pub(super) type Io<S> = TokioIo<ClientStream<S>>;
 /// What is answered.
 type Response = http::Response<AnswerBody<Either<Full<Bytes>, axum::body::Body>>>;
 
+/// What answers a connection's requests.
+pub(super) trait Answers:
+    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+{
+}
+
+impl<V> Answers for V where
+    V: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+{
+}
+
 /// A connection, with what answers its requests.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 pub(super) enum Connection<S, V>
 where
-    V: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    V: Answers,
 {
     Http1(http1::UpgradeableConnection<Io<S>, V>, Bell),
     Http2(http2::Connection<Io<S>, V, Owned>),
@@ -43,8 +54,7 @@ where
 impl<S, V> Connection<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    V: Service<Request<Incoming>, Response = Response, Error = Infallible>,
-    V::Future: Send + 'static,
+    V: Answers,
 {
     /// HTTP/1.1, and 1.0.
     pub(super) fn http1(io: ClientStream<S>, service: V) -> Self {

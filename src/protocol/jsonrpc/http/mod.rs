@@ -18,6 +18,7 @@ mod forwarded;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
+mod handover;
 mod headers;
 mod ingress;
 mod progress;

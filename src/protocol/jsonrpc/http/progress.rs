@@ -35,6 +35,8 @@ pub(super) struct Progress {
     receiving: AtomicBool,
     /// The peer says no more.
     ended: AtomicBool,
+    /// What hyper has begun to write may not be all of it.
+    unflushed: AtomicBool,
     /// All that it has said has been read, and more was asked for.
     exhausted: AtomicBool,
     /// Since when a request is coming in.
@@ -71,6 +73,7 @@ impl Progress {
             owing: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
@@ -139,8 +142,19 @@ impl Progress {
         self.is_owing() && !self.receiving.load(Ordering::Relaxed)
     }
 
+    /// Whether what hyper has begun to write may not be all of it.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// Something is written, or cannot be.
+    pub(super) fn writes(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+    }
+
     /// All that hyper had to write has been written. True where that was the last of an answer.
     pub(super) fn has_flushed(&self) -> bool {
+        self.unflushed.store(false, Ordering::Relaxed);
         self.busy.load(Ordering::Relaxed) == 0 && self.owing.swap(false, Ordering::Relaxed)
     }
 

@@ -12,9 +12,10 @@ use tower::Service;
 
 use super::super::config::HttpConfig;
 use super::exchange_body::RequestBody;
+use super::handover::Handover;
 use super::progress::Limits;
 use super::tls::Tls;
-use super::websocket::{self, Slot};
+use super::websocket;
 use super::{Connected, Http, Inside, NAME, WEBSOCKET, door, forwarded, routes, rpc};
 use crate::tasks::Tasks;
 use crate::web::WebPolicy;
@@ -109,11 +110,11 @@ impl Server {
         }
     }
 
-    /// Answers a request. One that asks for a WebSocket comes with the slot where it is left.
+    /// Answers a request. One after which the connection may go on as something else comes with where that is left.
     pub(super) async fn answer(
         &self,
         connected: Connected,
-        slot: Option<Slot>,
+        handover: Option<Handover>,
         is_late: bool,
         mut request: hyper::Request<RequestBody>,
     ) -> Result<Answer, Infallible> {
@@ -121,10 +122,12 @@ impl Server {
         if let Err(turned_away) = door::check(&self.policy, &request) {
             let refused = turned_away.answer(&self.http, &connected.caller, request);
             Ok(Box::pin(refused).await.map(Either::Right))
-        } else if let Some(slot) = slot {
+        } else if let Some(handover) = &handover
+            && websocket::is_asked(&request)
+        {
             let identified = self.http.identify_socket(&connected.caller, request.headers());
             let caller = Box::pin(identified).await;
-            let opened = websocket::open(&self.http, &slot, caller, request, is_late);
+            let opened = websocket::open(&self.http, handover, caller, request, is_late);
             Ok(opened.map(Either::Left))
         } else if self.is_plain_call(&request) {
             Ok(rpc::serve(&self.http, &connected, None, request).await.map(Either::Left))
@@ -132,6 +135,9 @@ impl Server {
             let progress = Arc::clone(request.body().progress());
             request.extensions_mut().insert(connected);
             request.extensions_mut().insert(progress);
+            if let Some(handover) = handover {
+                request.extensions_mut().insert(handover);
+            }
             let answer = Box::pin(self.routes.clone().call(request)).await;
             answer.map(|answer| answer.map(Either::Right))
         }

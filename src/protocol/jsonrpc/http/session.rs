@@ -3,12 +3,13 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::Method;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -19,13 +20,14 @@ use tracing::debug;
 
 use super::client_certs::{Authorities, Shown};
 use super::client_stream::ClientStream;
-use super::connection::{Connection, Io};
+use super::connection::{Answers, Connection, Io};
 use super::exchange_body::{AnswerBody, RequestBody};
+use super::handover::{Handover, Next};
 use super::progress::{Limits, Progress, Verdict};
 use super::server::Server;
 use super::tls::Tls;
-use super::websocket::{self, Opening, Slot};
-use super::{Connected, bare};
+use super::websocket::{self, Opening};
+use super::{Connected, bare, events};
 use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
@@ -99,7 +101,16 @@ impl Session {
         let patience = server.config().idle_timeout;
         let mut begun = self.first_words(server, &mut stream, patience).await;
         while let Some(said) = begun {
-            match Box::pin(self.serve_http(server, (stream, said), &connected)).await {
+            let mut after = Box::pin(self.serve_http(server, (stream, said), &connected)).await;
+            if let After::Events { stream, read, listener } = after {
+                let told = events::run(stream, read, listener, &self.in_force, &connected);
+                after = match Box::pin(told).await {
+                    Some((stream, read)) => After::Rest { stream, read },
+                    None => After::End,
+                };
+            }
+            match after {
+                After::Events { .. } => return,
                 After::End => return,
                 After::WebSocket { stream, read, opening } => {
                     let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
@@ -168,19 +179,19 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Arc::new(Progress::new());
-        let slot = Slot::default();
+        let handover = Handover::default();
         let is_http2 = server.config().http2 && said.starts_with(PREFACE);
         let io = ClientStream::new(stream, Arc::clone(&progress), &connected.account).after(said);
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
             let connected = server.connected(connected, request.headers());
-            let slot = websocket::is_asked(&request).then(|| Arc::clone(&slot));
+            let handover = (request.method() == Method::GET).then(|| handover.clone());
             let is_late = self.closed.is_cancelled();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
             let request = request.map(|body| RequestBody::new(body, progress));
             // Apart: hyper keeps room for it as long as the connection lives.
             Box::pin(async move {
-                let answer = server.answer(connected, slot, is_late, request).await;
+                let answer = server.answer(connected, handover, is_late, request).await;
                 answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
             })
         });
@@ -216,13 +227,8 @@ impl Session {
                     }
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
                 }
-                ended = poll_fn(|cx| connection.poll(cx)) => {
-                    ended.unwrap_or_else(|error| debug!(%error, "connection ended"));
-                    let opening = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    return match opening {
-                        Some(opening) => changed(opening).await.unwrap_or(After::End),
-                        None => After::End,
-                    };
+                ended = poll_fn(|cx| poll_until_handed_over(&mut connection, &handover, &progress, cx)) => {
+                    return after(ended, handover.take(), connection).await;
                 }
                 () = look.as_mut() => {
                     let rests = !closing && connection.can_rest();
@@ -319,6 +325,61 @@ enum After<S> {
         read: Bytes,
         opening: Opening,
     },
+    /// The answer goes on as events.
+    Events {
+        stream: S,
+        read: Bytes,
+        listener: Box<events::Listener>,
+    },
+}
+
+/// How hyper comes to its end with a connection.
+enum Ended {
+    Itself,
+    /// It has written what it was given of an answer that goes on without it.
+    HandedOver,
+}
+
+/// Serves a connection until it has ended, or is to go on without hyper.
+fn poll_until_handed_over<S, V>(
+    connection: &mut Connection<S, V>,
+    handover: &Handover,
+    progress: &Progress,
+    cx: &mut Context<'_>,
+) -> Poll<Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Answers,
+{
+    match connection.poll(cx) {
+        Poll::Ready(ended) => {
+            ended.unwrap_or_else(|error| debug!(%error, "connection ended"));
+            Poll::Ready(Ended::Itself)
+        }
+        // hyper writes all that it has before it waits.
+        Poll::Pending if handover.is_under_way() && !progress.is_unflushed() => {
+            Poll::Ready(Ended::HandedOver)
+        }
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// What comes of a connection that hyper has done with.
+async fn after<S, V>(ended: Ended, next: Option<Next>, connection: Connection<S, V>) -> After<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Answers,
+{
+    match (ended, next) {
+        (Ended::Itself, Some(Next::WebSocket(opening))) => {
+            changed(opening).await.unwrap_or(After::End)
+        }
+        (Ended::HandedOver, Some(Next::Events(listener))) => {
+            let taken = connection.into_stream();
+            taken.map_or(After::End, |(stream, read)| After::Events { stream, read, listener })
+        }
+        _ => After::End,
+    }
 }
 
 /// Takes a connection back from HTTP.

@@ -33,7 +33,7 @@ const GREETING: &[u8] = b"retry: 2000\n";
 const STILL_THERE: &[u8] = b":\n";
 
 /// Whoever reads a stream.
-pub(super) struct Listener {
+pub(in super::super) struct Listener {
     subscription: Subscription,
     by_number: bool,
     /// Which page it is, where it is one, and which may listen.
@@ -77,6 +77,21 @@ impl Listener {
         }
     }
 
+    /// Whether it has been told that the stream has begun.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Whether its client says no more.
+    pub(super) fn says_no_more(&self) -> bool {
+        self.progress.as_deref().is_some_and(Progress::is_ended)
+    }
+
+    /// Its client has hung up on its side.
+    pub(super) fn has_said_all(&self) {
+        self.progress.as_deref().inspect(|progress| progress.has_ended());
+    }
+
     /// What is written next; `None` at the stream's end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         if !std::mem::replace(&mut self.greeted, true) {
@@ -103,18 +118,30 @@ impl Listener {
             () = silence(heartbeat, told, if is_sought { SEARCH } else { HEARTBEAT }) => None,
         };
         self.told = Instant::now();
+        let Some(notice) = notice else {
+            let patience = if self.is_sought { SEARCH } else { HEARTBEAT };
+            self.heartbeat.as_mut().reset(self.told + patience);
+            return Some(Bytes::from_static(STILL_THERE));
+        };
+        self.frame(notice)
+    }
+
+    /// What is to be written already; does not wait for more.
+    pub(super) fn waiting(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let notice = self.subscription.try_next()?;
+        self.frame(notice)
+    }
+
+    /// How a notice is told; `None` where that is the stream's end.
+    fn frame(&mut self, notice: Notice) -> Option<Bytes> {
         match notice {
-            None => {
-                let patience = if self.is_sought { SEARCH } else { HEARTBEAT };
-                self.heartbeat.as_mut().reset(self.told + patience);
-                Some(Bytes::from_static(STILL_THERE))
-            }
-            Some(Notice::Event(told)) => Some(told.frame(self.by_number)),
-            Some(Notice::Gap { topic, missed }) => Some(told_apart("gap", &topic, missed)),
-            Some(Notice::Lagged { topic, missed }) => {
-                Some(told_apart("lagged", &topic, Some(missed)))
-            }
-            Some(Notice::Look) => {
+            Notice::Event(told) => Some(told.frame(self.by_number)),
+            Notice::Gap { topic, missed } => Some(told_apart("gap", &topic, missed)),
+            Notice::Lagged { topic, missed } => Some(told_apart("lagged", &topic, Some(missed))),
+            Notice::Look => {
                 let page = self.page.as_deref();
                 match page.and_then(|page| self.pages.load().check(page).err()) {
                     Some(unwelcome) => {
@@ -124,15 +151,15 @@ impl Listener {
                     None => Some(Bytes::from_static(STILL_THERE)),
                 }
             }
-            Some(Notice::Refused(topics)) => {
+            Notice::Refused(topics) => {
                 self.is_over = !self.subscription.wants_any();
                 Some(told_of_the_end(Notice::REFUSED, Some(&topics)))
             }
-            Some(Notice::Ended(denial)) => {
+            Notice::Ended(denial) => {
                 self.is_over = true;
                 Some(told_of_the_end(denial.message(), None))
             }
-            Some(Notice::TooSlow) => None,
+            Notice::TooSlow => None,
         }
     }
 }

@@ -4,20 +4,25 @@
 //! all, which alone tells a reader of several where it was. No id of the one kind is one of the other.
 
 mod listener;
+mod socket;
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::stream;
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, Uri, Version, header};
+use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 
-use self::listener::Listener;
+pub(super) use self::listener::Listener;
+pub(super) use self::socket::run;
 use super::super::answer;
 use super::super::envelope::invalid;
+use super::handover::{Handover, Next};
 use super::progress::Progress;
 use super::{HttpRequest, HttpState, bare, body, door, headers};
 use crate::events::topics::Resume;
@@ -32,6 +37,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Response {
     let caller = http.connected(&request).caller;
     let progress = request.extensions().get::<Arc<Progress>>().cloned();
+    // What is left of a body would be taken for the next request.
+    let goes_on_alone = request.version() == Version::HTTP_11 && request.body().is_end_stream();
+    let handover = request.extensions().get::<Handover>().filter(|_| goes_on_alone).cloned();
     let parts = body::leave(&http, request).await;
     let caller = http.identify_stream(&caller, &parts.headers).await;
     let allowance = match http.router.charge(&caller, "GET /events") {
@@ -58,9 +66,16 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     };
     let page = door::page(&http::Request::from_parts(parts, ()));
     let listener = Listener::new(&http, subscription, by_number, page, progress);
-    let frames = stream::unfold(listener, |mut listener| async {
+    let frames = stream::unfold((listener, handover), |(mut listener, mut handover)| async {
+        // By then the connection knows how the answer begins.
+        if listener.is_greeted()
+            && let Some(handover) = handover.take()
+        {
+            handover.leave(Next::Events(Box::new(listener)));
+            return pending().await;
+        }
         let frame = listener.next().await?;
-        Some((Ok::<_, Infallible>(frame), listener))
+        Some((Ok::<_, Infallible>(frame), (listener, handover)))
     });
     let mut response = Response::new(Body::from_stream(frames));
     let fields = [

@@ -27,7 +27,7 @@ mod patience;
 mod reading;
 mod socket;
 
-pub(super) use opening::{Opening, Slot, is_asked, open};
+pub(super) use opening::{Opening, is_asked, open};
 pub(super) use socket::run;
 
 /// The label of calls that come in so.

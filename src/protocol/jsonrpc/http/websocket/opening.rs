@@ -3,7 +3,7 @@
 //! Where it is refused, nothing has been run, and the answer is one of HTTP's. Which page asks
 //! has been looked at by then (`door`): browsers ask no leave before they open a WebSocket.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::super::super::envelope::invalid;
 use super::super::ears::Ears;
+use super::super::handover::{Handover, Next};
 use super::super::{Http, door, headers, rpc};
 use crate::call::Context;
 use crate::caller::Caller;
@@ -33,9 +34,6 @@ const SUBPROTOCOLS: [&str; 4] = ["jsonrpc", "jsonrpc-2.0", "jsonrpc2.0", "json-r
 
 /// An answer to the opening request.
 type Response = http::Response<Full<Bytes>>;
-
-/// Where a connection that changes to WebSocket is left until HTTP has ended on it.
-pub(in super::super) type Slot = Arc<Mutex<Option<Opening>>>;
 
 /// A connection that has been opened.
 pub(in super::super) struct Opening {
@@ -64,10 +62,10 @@ pub(in super::super) fn is_asked<B>(request: &Request<B>) -> bool {
         && service(request.uri().path()).is_some()
 }
 
-/// Answers a request that asks for a WebSocket. What is opened is left in the slot.
+/// Answers a request that asks for a WebSocket. What is opened is handed over.
 pub(in super::super) fn open<B>(
     http: &Arc<Http>,
-    slot: &Slot,
+    handover: &Handover,
     caller: Caller,
     mut request: Request<B>,
     is_late: bool,
@@ -103,7 +101,7 @@ pub(in super::super) fn open<B>(
     }
     headers::write(answer, &client.context, None, started.elapsed(), None);
     let upgrade = hyper::upgrade::on(&mut request);
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Opening { upgrade, client });
+    handover.leave(Next::WebSocket(Opening { upgrade, client }));
     response
 }
 
