@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -31,7 +31,10 @@ const STABLE: Duration = Duration::from_secs(1);
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// The way to NATS: up, with the generation to use, or down.
-pub(super) struct Link(ArcSwap<State>);
+pub(super) struct Link {
+    state: ArcSwap<State>,
+    changed: Notify,
+}
 
 /// Whether there is a generation.
 pub(super) enum State {
@@ -45,21 +48,35 @@ impl Link {
     /// Down, until [`start`] has connected.
     pub(super) fn new() -> Arc<Self> {
         let state = State::Down("there has been no connection to NATS yet");
-        Arc::new(Self(ArcSwap::from_pointee(state)))
+        Arc::new(Self { state: ArcSwap::from_pointee(state), changed: Notify::new() })
     }
 
     /// The state now.
     pub(super) fn state(&self) -> Arc<State> {
-        self.0.load_full()
+        self.state.load_full()
+    }
+
+    /// The generation that there is, as soon as it is another one.
+    pub(super) async fn generation_after(&self, before: &Arc<Generation>) -> Arc<Generation> {
+        loop {
+            let changed = self.changed.notified();
+            if let State::Up(next) = &*self.state()
+                && !Arc::ptr_eq(next, before)
+            {
+                return Arc::clone(next);
+            }
+            changed.await;
+        }
     }
 
     fn set(&self, state: State) {
-        self.0.store(Arc::new(state));
+        self.state.store(Arc::new(state));
+        self.changed.notify_waiters();
     }
 
     /// Takes the generation away from new calls, and ends those that wait.
     fn take_down(&self, why: &'static str) {
-        if let State::Up(generation) = &*self.0.swap(Arc::new(State::Down(why))) {
+        if let State::Up(generation) = &*self.state.swap(Arc::new(State::Down(why))) {
             generation.end();
         }
     }

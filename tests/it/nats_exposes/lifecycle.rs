@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use super::{World, as_json, ask, config, echo, exposed, header, row};
-use crate::harness::{Gateway, NamekoResponder, Nats, RabbitMq, eventually};
+use crate::harness::proxy::Weather;
+use crate::harness::{Gateway, NamekoResponder, Nats, Proxy, RabbitMq, eventually};
 
 /// Whoever calls without a pause, until it is told to stop: how many answers there were.
 struct Callers {
@@ -200,7 +201,7 @@ async fn a_server_that_says_goodbye_costs_no_call() {
 #[tokio::test]
 async fn an_answer_outlives_its_connection() {
     let proxied = Nats::start();
-    let proxy = crate::harness::Proxy::to(proxied.address()).await;
+    let proxy = Proxy::to(proxied.address()).await;
     let vhost = RabbitMq::shared().vhost();
     let desk = NamekoResponder::serve(&vhost.url(), "desk", |_| Vec::new()).await;
     let toml = config(&proxied, &vhost, &row("desk", "plain", ""));
@@ -213,6 +214,32 @@ async fn an_answer_outlives_its_connection() {
     exposed(&gateway, "desk", 2).await;
     let answer = super::replies("\"late\"").remove(0);
     desk.say(&desk.requests.last(), answer).await;
+    assert_eq!(held.await.expect("its answer"), json!("late"));
+    assert_eq!(gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
+}
+
+/// One that comes while there is no connection waits for the next.
+#[tokio::test]
+async fn an_answer_waits_for_a_connection() {
+    let proxied = Nats::start();
+    let proxy = Proxy::to(proxied.address()).await;
+    let vhost = RabbitMq::shared().vhost();
+    let desk = NamekoResponder::serve(&vhost.url(), "desk", |_| Vec::new()).await;
+    let toml = config(&proxied, &vhost, &row("desk", "plain", ""));
+    let gateway = Gateway::ready(&toml.replace(&proxied.address(), proxy.address())).await;
+    exposed(&gateway, "desk", 1).await;
+    let client = proxied.client().await;
+    let held = tokio::spawn(async move { as_json(&ask(&client, "desk.x", "").await) });
+    eventually("it runs", async || (desk.requests.count() == 1).then_some(())).await;
+    proxy.set(Weather { refuses: true, ..Weather::default() });
+    proxy.hang_up();
+    gateway.wait_until_not_ready().await;
+    let answer = super::replies("\"late\"").remove(0);
+    desk.say(&desk.requests.last(), answer).await;
+    // It has come to the gateway by then.
+    let calls = [("upstream", "rabbit"), ("outcome", "ok")];
+    gateway.wait_for_metric("genkan_calls_total", &calls, 1.0).await;
+    proxy.set(Weather::default());
     assert_eq!(held.await.expect("its answer"), json!("late"));
     assert_eq!(gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
 }

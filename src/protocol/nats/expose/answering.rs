@@ -5,9 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
-use super::super::connection::State;
 use super::super::generation::Generation;
 use super::super::outbox::Publication;
 use super::super::wire::{self, Answer, Asked, Message, Taken, Unkept, Verb};
@@ -24,9 +23,8 @@ const LONGEST_REPLY_SUBJECT: usize = 1024;
 const LONGEST_WORDS: usize = 256;
 /// From this size on an answer is kept until the server has read it.
 const LARGE: usize = 32 * 1024;
-/// How long one that was not read waits for the next connection, and how often that is looked for.
+/// How long an answer waits for the next connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A message to an exposed service.
 pub(super) struct Arrival {
@@ -248,12 +246,17 @@ impl Arrival {
         let Err((publication, owed)) = self.generation.answer(publication, owed).await else {
             return;
         };
-        if let State::Up(next) = &*self.exposes.link.state()
+        if let Some(next) = self.next_generation().await
             && next.answer(publication, owed).await.is_ok()
         {
             return;
         }
         self.exposes.metrics.unsent_reply();
+    }
+
+    /// The connection after the one that it came by; `None` where there is none soon.
+    async fn next_generation(&self) -> Option<Arc<Generation>> {
+        timeout(PATIENCE, self.exposes.link.generation_after(&self.generation)).await.ok()
     }
 
     /// The same for a large one, which may be what ends the connection: a server that is told to take less
@@ -293,20 +296,6 @@ impl Arrival {
         if next.answer(publication, owed).await.is_err() {
             self.exposes.metrics.unsent_reply();
         }
-    }
-
-    /// The connection after the one that it came by; `None` where there is none soon.
-    async fn next_generation(&self) -> Option<Arc<Generation>> {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if let State::Up(next) = &*self.exposes.link.state()
-                && !Arc::ptr_eq(next, &self.generation)
-            {
-                return Some(Arc::clone(next));
-            }
-            sleep(LOOK).await;
-        }
-        None
     }
 }
 
