@@ -14,6 +14,9 @@ export class Identity {
   readonly #ask: Ask;
   readonly #pauses: Pauses;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The token that was told last. */
+  #told: string | undefined;
+  #change: Promise<boolean> | undefined;
 
   constructor(token: Token, ask: Ask, pauses: Pauses) {
     this.#token = token;
@@ -21,11 +24,13 @@ export class Identity {
     this.#pauses = pauses;
   }
 
-  /** Tells the gateway who this is, and again when most of the token's time has passed. */
-  async tell(): Promise<void> {
+  /** Tells the gateway who this is, by a token that is at hand or a new one, and again when most of its time has passed. */
+  async tell(given?: string): Promise<void> {
     this.close();
     try {
-      const { expires } = await this.#ask('genkan.authenticate', { token: await this.#token() }) as any;
+      const token = given ?? await this.#token();
+      const { expires } = await this.#ask('genkan.authenticate', { token }) as any;
+      this.#told = token;
       if (!expires) return;
       const left = Math.max(expires * 1000 - Date.now(), 1000);
       // What fails is tried when the token has ended, and told to those who listen.
@@ -45,6 +50,25 @@ export class Identity {
       await new Promise((resolve) => { this.#timer = setTimeout(resolve, pause(this.#pauses, attempts)); });
       await this.renew(attempts + 1);
     }
+  }
+
+  /** The token that calls are made by now. */
+  get told(): string | undefined {
+    return this.#told;
+  }
+
+  /** Whether there is another token than the `refused` one, which the gateway has been told by now. */
+  async change(refused: string | undefined): Promise<boolean> {
+    if (this.#told !== refused) return true;
+    this.#change ??= this.#tellAnother(refused).finally(() => { this.#change = undefined; });
+    return this.#change;
+  }
+
+  async #tellAnother(refused: string | undefined): Promise<boolean> {
+    const token = await this.#token();
+    if (token === refused) return false;
+    await this.tell(token);
+    return true;
   }
 
   close(): void {

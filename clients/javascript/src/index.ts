@@ -8,7 +8,7 @@ import { Streams } from './streams.js';
 import {
   Subscriptions, type GenkanEvent, type Listening, type SubscribeOptions, type Subscription,
 } from './subscriptions.js';
-import type { Limits, Message, Pauses, Transport } from './transport.js';
+import { within, type Limits, type Message, type Pauses, type Transport } from './transport.js';
 
 export { GenkanError };
 export type { Outcome } from './error.js';
@@ -129,15 +129,29 @@ export class Rpc<Api extends object = Untyped> {
   /** Makes calls in one message. Each ends as with `Promise.allSettled`. */
   async batch(calls: Call[]): Promise<PromiseSettledResult<any>[]> {
     if (!calls.length) return [];
+    const told = this.#link.told?.();
+    const ends = await this.#batch(calls, [...calls.keys()]);
+    const refused = ends.flatMap((end, at) => end.status === 'rejected' && isRefused(end.reason) ? at : []);
+    if (refused.length && await this.#isKnownAnew(told)) {
+      const again = await this.#batch(calls, refused);
+      refused.forEach((at, turn) => { ends[at] = again[turn]!; });
+    }
+    return ends;
+  }
+
+  /** Makes those of the calls that are at these places. */
+  async #batch(calls: Call[], places: number[]): Promise<PromiseSettledResult<any>[]> {
     const first = lastId + 1;
     const { idempotencyKey } = this.#limits;
-    const requests = calls.map(([service, method, ...params], at) =>
-      request(`${service}.${method}`, shape(params), ++lastId, idempotencyKey && `${idempotencyKey}.${at + 1}`));
+    const requests = places.map((at) => {
+      const [service, method, ...params] = calls[at]!;
+      return request(`${service}.${method}`, shape(params), ++lastId, idempotencyKey && `${idempotencyKey}.${at + 1}`);
+    });
     const answers = [await this.#link.send(`[${requests}]`, first, this.#limits)].flat();
     // A fault without an id is about all of them.
     const about = (id: number) =>
       answers.find((answer) => answer?.id === id) ?? answers.find((answer) => answer?.id === null);
-    return Promise.allSettled(calls.map(async (_, at) => result(about(first + at))));
+    return Promise.allSettled(places.map(async (_, at) => result(about(first + at))));
   }
 
   /** A service whose methods are called by their names. */
@@ -180,7 +194,11 @@ export class Rpc<Api extends object = Untyped> {
       return result(await socket.send(request(method, params, id), id, this.#limits, true) as Message);
     }, pauses);
     this.#identity = identity;
-    if (identity) socket.greet = () => identity.tell();
+    if (identity) {
+      socket.greet = () => identity.tell();
+      socket.told = () => identity.told;
+      socket.change = (refused) => identity.change(refused);
+    }
     socket.onready = () => heard.resume();
     socket.onnotification = (message) => {
       if (message.method !== 'ended') return heard.hear(message);
@@ -194,9 +212,25 @@ export class Rpc<Api extends object = Untyped> {
   }
 
   async #ask(method: string, params: unknown): Promise<unknown> {
+    const told = this.#link.told?.();
+    try {
+      return await this.#askOnce(method, params);
+    } catch (error) {
+      if (!isRefused(error) || !await this.#isKnownAnew(told)) throw error;
+      return this.#askOnce(method, params);
+    }
+  }
+
+  async #askOnce(method: string, params: unknown): Promise<unknown> {
     const id = ++lastId;
     const { idempotencyKey } = this.#limits;
     return result(await this.#link.send(request(method, params, id, idempotencyKey), id, this.#limits) as Message);
+  }
+
+  /** Whether the gateway has been told another token since, as where the one it knew was replaced. */
+  async #isKnownAnew(told: string | undefined): Promise<boolean> {
+    const change = async () => this.#link.change?.(told) ?? false;
+    return within(this.#limits, () => fault('timeout', '`token` has given none', false), change).catch(() => false);
   }
 }
 
@@ -207,6 +241,12 @@ function request(method: string, params: unknown, id?: number, idempotencyKey?: 
   } catch (error) {
     throw fault('invalid_params', `${method}: ${(error as Error).message}`, false);
   }
+}
+
+/** Whether it is for who calls that a call has not run. */
+function isRefused(error: unknown): boolean {
+  const { kind, outcome } = error as GenkanError;
+  return kind === 'access_denied' && outcome === 'not_sent';
 }
 
 function result(answer: Message | undefined): unknown {

@@ -32,6 +32,10 @@ const TOO_LARGE = 1009;
 export class Socket implements Transport {
   /** Called when the gateway is there, for the first time and again, before anything else is sent. */
   greet = async () => {};
+  /** By what the gateway knows who is there. */
+  told = (): string | undefined => undefined;
+  /** Called when it does not take that any more: whether it has been told another. */
+  change = async (_refused: string | undefined) => false;
   /** Called when it knows who is there. */
   onready = () => {};
   /** Called with what the gateway says unasked. */

@@ -40,6 +40,10 @@ export interface Transport {
    * one, nothing is answered.
    */
   send(text: string, key: number | undefined, limits: Limits): Promise<Message | Message[] | undefined>;
+  /** What the gateway was told of who calls, for whoever finds it refused; none where each call tells it anew. */
+  told?(): string | undefined;
+  /** Whether the gateway has been told another than the refused one. */
+  change?(refused: string | undefined): Promise<boolean>;
   close(): void;
 }
 

@@ -353,6 +353,25 @@ test('over a WebSocket, a token tells who calls', async (t) => {
     assert.equal(errors.all.length, 0);
   });
 
+  await t.test('and one that could not be renewed is when a call is refused', async () => {
+    let asked = 0;
+    const rpc = await open(async () => {
+      if (++asked === 2) throw new Error('offline');
+      return adas(asked === 1 ? 2 : 3600);
+    });
+    while (asked < 3) {
+      const [one, two] = await Promise.all([
+        rpc.fetch('till', 'echo', { a: 1 }),
+        rpc.with({ timeout: 9000 }).batch([['till', 'echo', { b: 1 }], ['nobody', 'x'], ['till', 'echo', { b: 2 }]]),
+      ]);
+      assert.deepEqual(one, { a: 1 });
+      assert.deepEqual(two.map(({ status, value }) => value ?? status), [{ b: 1 }, 'rejected', { b: 2 }]);
+      await new Promise((resolve) => { setTimeout(resolve, 20); });
+    }
+    assert.deepEqual(await rpc.fetch('till', 'echo', { a: 2 }), { a: 2 });
+    assert.equal(asked, 3, 'once for all that was refused');
+  });
+
   for (const way of Object.values({ websocket: {}, http: { transport: 'http' } })) {
     await t.test(`one that is not renewed ends what is heard: ${way.transport ?? 'websocket'}`, async () => {
       let isOut = false;
