@@ -109,7 +109,7 @@ pub(crate) enum Part {
     Exposed,
     /// What one call at a time waits for the gateway
     Alone,
-    /// HTTP to NATS with an API key, a rate and a breaker, and with a token
+    /// HTTP to NATS with an API key, a rate and a breaker, with a token, and with new ones
     Trust,
     /// Resident memory under load
     Memory,
@@ -183,7 +183,13 @@ pub(crate) enum Role {
         /// Show this with each call
         #[arg(long)]
         bearer: Option<String>,
+        /// Show the lines of this file, each call another one
+        #[arg(long, conflicts_with = "bearer")]
+        bearers: Option<PathBuf>,
     },
+    /// Verifies one ES256 token again and again, by the point that is its key
+    #[command(hide = true)]
+    VerifyToken { token: String, key: String },
     /// JSON-RPC calls over one WebSocket
     #[command(hide = true)]
     WebSocketLoad { address: SocketAddr, method: String },

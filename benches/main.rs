@@ -72,9 +72,11 @@ fn play(role: Role) -> Result<()> {
     match role {
         Role::AxumEcho => axum::echo(),
         Role::AxumJsonRpc => axum::json_rpc(),
-        Role::HttpLoad { address, method, expect, large, bearer } => {
-            http::load(address, &method, expect, large, bearer.as_deref())
+        Role::HttpLoad { address, method, expect, large, bearer, bearers } => {
+            let bearers = http::Bearers::read(bearer, bearers.as_deref())?;
+            http::load(address, &method, expect, large, bearers)
         }
+        Role::VerifyToken { token, key } => gateway::trust::verify(token, &key),
         Role::WebSocketLoad { address, method } => websocket::load(address, &method),
         Role::NatsClient { server, subject, one_thread } => {
             clients::nats(&server, subject, one_thread)

@@ -103,6 +103,8 @@ const PATHS: [Path; 12] = [
         wanted: Some(1.05),
     },
 ];
+/// What a call with a new token may take more than one with none and the bare verification, in microseconds.
+const MORE_FOR_NEW: f64 = 5.0;
 /// What a call of the last of many routes may take more than one of the first, in microseconds.
 const MORE_FOR_MANY: f64 = 1.0;
 /// How long the check of many routes, and the start with them, may take, in milliseconds.
@@ -116,6 +118,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
     for path in &PATHS {
         rows.extend(CONNECTIONS.into_iter().filter_map(|at| path.row(results, at)));
     }
+    rows.extend(CONNECTIONS.into_iter().filter_map(|at| new_tokens(results, at)));
     rows.extend(last_of_many(results));
     rows.extend(check_and_start(&results.scale.times));
     rows.extend(pages(&results.scale.pages));
@@ -161,6 +164,22 @@ impl Path {
         }
         Some(row)
     }
+}
+
+fn new_tokens(results: &Results, at: usize) -> Option<Vec<String>> {
+    let of = |what| results.samples.get(&(what, at)).map(|samples| median(samples, cpu));
+    let new = of(What::GatewayNewTokens)?;
+    let beside = of(What::GatewayNats)? + of(What::Verification)?;
+    let more = new - beside;
+    Some(vec![
+        format!("with a new token (ES256), {at} connections: CPU per call"),
+        micros(new),
+        micros(beside),
+        "with none + the verification".to_owned(),
+        format!("{more:+.1} µs"),
+        format!("≤ {MORE_FOR_NEW:+.1} µs"),
+        mark(more <= MORE_FOR_NEW),
+    ])
 }
 
 fn last_of_many(results: &Results) -> Option<Vec<String>> {

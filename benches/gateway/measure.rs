@@ -62,6 +62,8 @@ pub(crate) enum What {
     GatewayFromPicom,
     GatewayKeyed,
     GatewayToken,
+    GatewayNewTokens,
+    Verification,
 }
 
 /// What was resident after a total of calls.

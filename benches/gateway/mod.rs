@@ -12,4 +12,4 @@ pub(crate) mod measure;
 mod peers;
 pub(crate) mod report;
 mod scale;
-mod trust;
+pub(crate) mod trust;

@@ -17,7 +17,7 @@ const PATHS: [(&str, What, What); 2] = [
 const BROKER_RATIO: f64 = 1.2;
 /// What still counts as flat: the growth of what is resident between the two readings, in MiB.
 const FLAT: f64 = 1.0;
-const SPEEDS: [(&str, What); 23] = [
+const SPEEDS: [(&str, What); 25] = [
     ("axum echo", What::AxumEcho),
     ("nginx", What::Nginx),
     ("async-nats client, one thread", What::NatsClient),
@@ -41,6 +41,8 @@ const SPEEDS: [(&str, What); 23] = [
     ("Picom → gateway → Nameko", What::GatewayFromPicom),
     ("gateway → NATS, API key, rate, breaker", What::GatewayKeyed),
     ("gateway → NATS, token", What::GatewayToken),
+    ("gateway → NATS, new tokens (ES256)", What::GatewayNewTokens),
+    ("verification of a token (ES256) alone", What::Verification),
 ];
 
 /// The tables of everything that was measured.

@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -52,31 +54,48 @@ pub(crate) enum Expect {
     Result,
 }
 
+/// What calls show, one after the other and from the beginning again.
+#[derive(Clone)]
+pub(crate) struct Bearers(Arc<[String]>);
+
+impl Bearers {
+    /// One that every call shows, or those in a file, or none.
+    pub(crate) fn read(one: Option<String>, file: Option<&Path>) -> Result<Self> {
+        let many = file.map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+        let all = one.into_iter().chain(many.lines().map(str::to_owned));
+        let lines = all.map(|bearer| format!("Authorization: Bearer {bearer}\r\n"));
+        Ok(Self(lines.collect()))
+    }
+
+    /// The header's line of that call, or nothing.
+    fn line(&self, number: u64) -> &str {
+        let at = number as usize % self.0.len().max(1);
+        self.0.get(at).map_or("", String::as_str)
+    }
+}
+
 /// The role.
 pub(crate) fn load(
     address: SocketAddr,
     method: &str,
     expect: Expect,
     large: bool,
-    bearer: Option<&str>,
+    bearers: Bearers,
 ) -> Result<()> {
-    let authorization = bearer.map(|bearer| format!("Authorization: Bearer {bearer}\r\n"));
-    let authorization = authorization.unwrap_or_default();
     let payload = if large { large_payload() } else { PAYLOAD.to_owned() };
     let call = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{payload},"id":"#);
     client(Threads::Default, async { Ok(()) }, async |()| {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (call, payload, authorization) = (call.clone(), payload.clone(), authorization.clone());
+        let (call, payload, bearers) = (call.clone(), payload.clone(), bearers.clone());
         let (request, answer) = (Vec::new(), Vec::new());
-        Ok(Connection { stream, authorization, call, payload, expect, request, answer })
+        Ok(Connection { stream, bearers, call, payload, expect, request, answer })
     })
 }
 
 struct Connection {
     stream: TcpStream,
-    /// The header's line, or nothing.
-    authorization: String,
+    bearers: Bearers,
     /// A call's text up to its id.
     call: String,
     payload: String,
@@ -92,7 +111,7 @@ impl Session for Connection {
         let head = format!(
             "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              {}Content-Length: {}\r\n\r\n",
-            self.authorization,
+            self.bearers.line(number),
             self.call.len() + end.len()
         );
         self.request.extend_from_slice(head.as_bytes());
