@@ -71,6 +71,11 @@ impl Known {
                 add_forms(password, &mut forms);
             }
         }
+        for value in query(secret) {
+            add_forms(value, &mut forms);
+            // As a form in a page has a blank.
+            add_forms(&value.replace('+', " "), &mut forms);
+        }
         let mut known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         for form in forms {
             let bytes = known.bytes + form.len();
@@ -116,7 +121,8 @@ impl Known {
 }
 
 /// Makes a secret known, in the forms in which peers repeat it: as it is, with its URL escapes and
-/// without, as a string of JSON, and in base64; and where it is a URL, the password or token in it.
+/// without, as a string of JSON, and in base64; and where it is a URL, the password or token in it, and
+/// the values of its query.
 pub fn register(secret: &str) {
     KNOWN.register(secret);
 }
@@ -164,6 +170,16 @@ fn credentials(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     // An `@` may stand in the password, unescaped.
     rest.rsplit_once('@').map(|(credentials, _)| credentials)
+}
+
+/// The values of a URL's query. Those of a broker's are settings, and no secrets.
+fn query(url: &str) -> impl Iterator<Item = &str> {
+    let parts = url.split_once(':').filter(|(scheme, rest)| {
+        !scheme.starts_with("amqp") && (rest.starts_with("//") || *scheme == "unix")
+    });
+    let query = parts.and_then(|(_, rest)| rest.split('#').next()?.split_once('?'));
+    let pairs = query.map_or("", |(_, query)| query).split(['&', ';']);
+    pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value))
 }
 
 /// Whether it is a URL that holds nothing secret, neither credentials nor a query: what is shown of
@@ -278,6 +294,19 @@ mod tests {
         assert_eq!(known.scrub(r#""pässwörd\/1""#), r#""***""#);
         known.register("nats://t0k3n-of-ours@h");
         assert_eq!(known.scrub("t0k3n-of-ours, and xt0k3n-of-oursx"), "***, and x***x");
+    }
+
+    #[test]
+    fn the_values_of_a_query_are_secrets() {
+        let known = Known::default();
+        known.register("https://h.example/api?key=r3d%2Fact+1&lang=de&t0k3n-alone#r3d-no");
+        known.register("unix:/run/x.sock:/api?key=s0ck3t-key");
+        for said in ["r3d/act 1", "r3d%2Fact+1", "r3d%2Fact%201", "t0k3n-alone", "s0ck3t-key"] {
+            assert_eq!(known.scrub(&format!("not {said}.")), "not ***.");
+        }
+        known.register("amqp://u:hunter-two@h/v?auth_mechanism=external&frame_max=131072");
+        let said = "r3d-no, lang=de, h.example/api, no external login, a frame of 131072 bytes";
+        assert_eq!(known.scrub(said), said);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::section::Section;
 use crate::auth::settings::{AuthConfig, JwksConfig, JwtConfig, KeyConfig, KeySource, parse_hash};
 use crate::auth::tokens::key_file::KeyFile;
 use crate::auth::tokens::key_set::KeySet;
+use crate::redact;
 use crate::route::pattern::Pattern;
 use crate::tls::ClientFiles;
 use crate::units::parse_date;
@@ -239,6 +240,7 @@ fn read_url(
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let shown = url_without_credentials(url);
+    redact::register(url);
     Some(JwksConfig {
         host,
         port: uri.port_u16().unwrap_or(443),

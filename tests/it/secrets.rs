@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::harness::process::Folder;
 use crate::harness::{Answer, Asked, Gateway, Nats, NatsResponder, Web};
 
 /// Needs escapes in a URL and in JSON.
@@ -148,6 +149,79 @@ async fn a_service_that_repeats_a_header_in_its_errors() {
     assert_eq!(fault["error"]["data"], json!("***"));
     // What a service gives as its result is its own matter.
     assert_eq!(gateway.result("a.result", json!([])).await, "a-token-of-ours");
+}
+
+/// What a service may repeat alone of what it is sent: each is a secret by itself.
+const PARTS: [&str; 9] = [
+    "s3cr3t-BEARER",
+    "s3cr3t-COOKIE",
+    "s3cr3t QUOTED",
+    "s3cr3t-QUERY/1",
+    "s3cr3t-QUERY%2F1",
+    "till:s3cr3t-BASIC",
+    "s3cr3t-BASIC",
+    "s3cr3t-IN-FILE",
+    "s3cr3t-ROTATED",
+];
+
+#[tokio::test]
+async fn a_service_that_repeats_a_part_of_what_it_was_sent() {
+    let service = Web::serve(|asked: &Asked| {
+        let part = &asked.json()["params"][0];
+        asked.error(&format!(r#"{{"code":7,"message":{part},"data":[{part}]}}"#))
+    })
+    .await;
+    let folder = Folder::new();
+    let file = folder.write("token", "Bearer s3cr3t-IN-FILE\n");
+    // `till:s3cr3t-BASIC` in base64.
+    let headers = r#"Authorization = "Bearer s3cr3t-BEARER"
+Cookie = "lang=de; mode=plain; sid=s3cr3t-COOKIE; two=\"s3cr3t QUOTED\""
+X-Login = "Basic dGlsbDpzM2NyM3QtQkFTSUM=""#;
+    let toml = format!(
+        "[log]\nlevel = \"trace\"\n[upstreams.web]\nprotocol = \"jsonrpc\"\n\
+         urls = [\"{}?key=s3cr3t-QUERY%2F1&v=2\"]\n[upstreams.web.headers]\n{headers}\n\
+         X-Api-Token = {{ file = \"{}\" }}\n[[routes]]\nmatch = \"*\"\nupstream = \"web\"\n",
+        service.url,
+        file.display()
+    );
+    let gateway = Gateway::ready(&toml).await;
+    folder.write("token", "Bearer s3cr3t-ROTATED\n");
+    gateway.wait_for_log(0, "a header's value was replaced").await;
+    for part in PARTS {
+        let fault = gateway.rpc("a.x", json!([format!("not with {part}!")])).await;
+        let error = &fault["error"];
+        let shown = (&error["message"], &error["data"][0]);
+        assert_eq!(shown, (&json!("not with ***!"), &json!("not with ***!")), "{part}: {fault}");
+    }
+    // What is short, or a scheme, is none.
+    let said = "lang=de with Bearer and Basic, mode=plain, v=2";
+    let fault = gateway.rpc("a.x", json!([said])).await;
+    assert_eq!(fault["error"]["message"], said);
+    assert!(!gateway.log_text().contains("s3cr3t"), "{}", gateway.log_text());
+}
+
+#[tokio::test]
+async fn a_file_whose_content_no_header_can_have_keeps_the_old_one() {
+    let service = Web::serve(|asked: &Asked| asked.result("1")).await;
+    let folder = Folder::new();
+    let file = folder.write("token", "the-old-token");
+    let toml = format!(
+        "[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n[upstreams.web.headers]\n\
+         X-Api-Token = {{ file = \"{}\" }}\n[[routes]]\nmatch = \"*\"\nupstream = \"web\"\n",
+        service.url,
+        file.display()
+    );
+    let gateway = Gateway::ready(&toml).await;
+    for bad in ["a-new-token\nand a line", "a-new\u{1}token", ""] {
+        let seen = gateway.log().len();
+        folder.write("token", bad);
+        let line = gateway.wait_for_log(seen, "a header's file cannot be used").await;
+        let complaint = line["complaint"].as_str().expect("a complaint");
+        assert!(complaint.contains("token") && !complaint.contains("a-new"), "{complaint}");
+        assert_eq!(gateway.result("a.x", json!([])).await, 1);
+        assert_eq!(service.last().header("x-api-token"), Some("the-old-token"), "{bad:?}");
+    }
+    assert!(!gateway.log_text().contains("was replaced"));
 }
 
 #[tokio::test]

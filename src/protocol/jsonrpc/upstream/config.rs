@@ -10,6 +10,7 @@ use super::place::Place;
 use crate::config::audit::Advice;
 use crate::config::secret::{FoundSecret, quoted, url_without_credentials};
 use crate::config::section::Section;
+use crate::redact;
 use crate::route::pattern::Pattern;
 use crate::tls::ClientFiles;
 
@@ -192,6 +193,7 @@ fn read_places(section: &mut Section<'_>) -> Vec<Arc<Place>> {
     let key = if has_url { "url" } else { "urls" };
     let mut places: Vec<Arc<Place>> = Vec::new();
     for text in one.into_iter().chain(many) {
+        redact::register(&text);
         let fail = |what: &str| {
             let shown = url_without_credentials(&text);
             // What is no URL may be a password that stands in the wrong place.

@@ -10,9 +10,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::super::mark::CALL;
 use super::config::Settings;
-use super::wire;
+use super::{parts, wire};
 use crate::call::Request;
-use crate::config::secret::FoundSecret;
+use crate::config::secret::{FoundSecret, shown_path};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GENKAN: HeaderValue = HeaderValue::from_static(concat!("genkan/", env!("CARGO_PKG_VERSION")));
@@ -43,7 +43,7 @@ impl Headers {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = false;
         for (name, value) in found.iter_mut() {
-            match value.rotated() {
+            match value.rotated().and_then(|next| next.map(fit).transpose()) {
                 Ok(None) => {}
                 Ok(Some(next)) => {
                     tracing::info!(header = %name, "a header's value was replaced");
@@ -89,8 +89,20 @@ impl Headers {
     }
 }
 
+/// What a file holds by now, where it can be a header's value.
+fn fit(next: FoundSecret) -> Result<FoundSecret, String> {
+    if HeaderValue::from_str(next.secret.expose()).is_ok() {
+        return Ok(next);
+    }
+    let file = next.file.as_deref().map(shown_path).unwrap_or_default();
+    Err(format!(
+        "{file} holds what no header can: write one line of letters, digits and signs of ASCII"
+    ))
+}
+
 fn values(found: &[(HeaderName, FoundSecret)]) -> Vec<(HeaderName, HeaderValue)> {
     let values = found.iter().filter_map(|(name, value)| {
+        parts::register(name, value.secret.expose());
         let mut header = HeaderValue::from_str(value.secret.expose()).ok()?;
         header.set_sensitive(true);
         Some((name.clone(), header))

@@ -24,6 +24,7 @@ mod instance;
 mod load;
 mod look;
 pub(super) mod once;
+mod parts;
 pub(super) mod place;
 mod pool;
 mod roster;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{Auth, SecretSource};
 use crate::config::secret::Secret;
 use crate::config::url;
+use crate::redact;
 
 const PORT: u16 = 4222;
 
@@ -156,7 +157,11 @@ fn host_and_port(place: &str) -> Result<(String, u16), String> {
 
 /// `user:password` is a user, `token` a token, as every NATS client reads them.
 fn credentials(login: &str) -> Result<Auth, String> {
-    let secret = |text: &str| decoded(text).map(|text| SecretSource::fixed(Secret::new(text)));
+    let secret = |text: &str| {
+        // With its escapes too.
+        redact::register(text);
+        decoded(text).map(|text| SecretSource::fixed(Secret::new(text)))
+    };
     Ok(match login.split_once(':') {
         Some((user, password)) => Auth::User(decoded(user)?, secret(password)?),
         None if login.is_empty() => Auth::None,
