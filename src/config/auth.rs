@@ -182,7 +182,11 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
             let complain = |why| {
                 section.problem("key_file", format!("`key_file` in [auth.jwt]: {why}"));
             };
-            (file.read().map_err(complain).ok().map(fixed), Some(file))
+            let read = file.read().map_err(complain).ok();
+            if let Some(excess) = read.as_ref().and_then(KeySet::excess) {
+                section.warn("key_file", format!("`key_file` in [auth.jwt]: {excess}"));
+            }
+            (read.map(fixed), Some(file))
         }
         (None, None, Some(FoundSecret { secret, file })) => {
             let read = KeySet::of_secret(secret.expose().as_bytes());

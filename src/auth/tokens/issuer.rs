@@ -253,6 +253,9 @@ impl State {
                 let same = known.keys.as_ref().is_some_and(|it| it.len() == count && was_well);
                 if !same {
                     info!(url, keys = count, skipped, "the keys of the issuer of tokens are here");
+                    if let Some(excess) = keys.excess() {
+                        warn!(url, excess, "not all keys of the issuer of tokens are tried");
+                    }
                 }
             }
             Err(problem) if !was_well => {

@@ -3,22 +3,24 @@
 
 use std::collections::{HashMap, HashSet};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::jwk::Jwk;
 use super::key_file::other_form;
 use crate::caller::Standing;
 use crate::der::{self, BIT_STRING, INTEGER, OBJECT_ID, SEQUENCE};
+use crate::pem;
 
 /// More keys than any issuer has.
 const MOST_KEYS: usize = 1_000;
-/// How many keys are tried for a token that names none.
-const MOST_TRIED: usize = 8;
+/// How many keys are tried for a token that names none, or a key that has none. Each costs a verification, of some
+/// 50 µs, also for a token that nobody has signed: whoever sends such can take no more than two milliseconds with
+/// one. More keys than that have names.
+const MOST_TRIED: usize = 32;
 /// The shortest secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
 
@@ -71,8 +73,7 @@ impl KeySet {
 
     /// What stands in a file: public keys in PEM, or a document of JSON.
     pub fn of_file(content: &[u8]) -> Result<Self, String> {
-        // As some editors begin a text.
-        let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+        let content = pem::unmarked(content);
         if content.trim_ascii_start().starts_with(b"{") {
             return Self::of_document(content);
         }
@@ -147,13 +148,36 @@ impl KeySet {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'a Key> {
-        let named = id.map(|id| self.by_id.get(id).map_or(&[][..], Vec::as_slice));
+        let named = id.and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
+        let named = named.iter().filter_map(|index| self.keys.get(*index));
         // A key without a name may be meant by any.
-        let fits = move |(index, key): &(usize, &Key)| {
-            let is_meant = named.is_none_or(|named| named.contains(index) || key.id.is_none());
-            key.algorithm == algorithm && is_meant
+        let is_any = id.is_none();
+        let others = self.keys.iter().filter(move |key| is_any || key.id.is_none());
+        named.chain(others).filter(move |key| key.algorithm == algorithm).take(MOST_TRIED)
+    }
+
+    /// What is to be said where there are more keys than are tried for a token.
+    pub fn excess(&self) -> Option<String> {
+        let count = |fits: &dyn Fn(&Key) -> bool| {
+            let algorithms = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+            let counted = algorithms.map(|algorithm| {
+                let of_it = self.keys.iter().filter(|key| key.algorithm == algorithm && fits(key));
+                (of_it.count(), algorithm)
+            });
+            counted.into_iter().max_by_key(|(count, _)| *count).filter(|it| it.0 > MOST_TRIED)
         };
-        self.keys.iter().enumerate().filter(fits).map(|(_, key)| key).take(MOST_TRIED)
+        if let Some((count, algorithm)) = count(&|key| key.id.is_none()) {
+            return Some(format!(
+                "it holds {count} keys for {algorithm:?} without a name (PEM has none), and the first \
+                 {MOST_TRIED} are tried for a token: those behind them verify nothing: make it a set of \
+                 keys (JWKS) with a `kid` for each, and let tokens name theirs"
+            ));
+        }
+        let (count, algorithm) = count(&|_| true)?;
+        Some(format!(
+            "it holds {count} keys for {algorithm:?}, and for a token that names none (`kid`) the first \
+             {MOST_TRIED} are tried: let tokens name theirs"
+        ))
     }
 
     /// Whether there is a key by that name.
@@ -213,7 +237,7 @@ impl Key {
         Self { id, algorithm, key, material, standing: Standing::default() }
     }
 
-    fn rsa(id: Option<String>, n: &[u8], e: &[u8]) -> Option<Self> {
+    pub(super) fn rsa(id: Option<String>, n: &[u8], e: &[u8]) -> Option<Self> {
         let n = &n[n.iter().position(|byte| *byte != 0)?..];
         let e = &e[e.iter().position(|byte| *byte != 0)?..];
         let bits = n.len() * 8 - n.first()?.leading_zeros() as usize;
@@ -222,13 +246,13 @@ impl Key {
         fits.then(|| Self::new(id, Algorithm::RS256, key(), [n, b"/", e].concat()))
     }
 
-    fn p256(id: Option<String>, point: &[u8]) -> Option<Self> {
+    pub(super) fn p256(id: Option<String>, point: &[u8]) -> Option<Self> {
         let fits = point.len() == 65 && point.first() == Some(&4);
         let key = || DecodingKey::from_ec_der(point);
         fits.then(|| Self::new(id, Algorithm::ES256, key(), point.to_vec()))
     }
 
-    fn ed25519(id: Option<String>, point: &[u8]) -> Option<Self> {
+    pub(super) fn ed25519(id: Option<String>, point: &[u8]) -> Option<Self> {
         let key = || DecodingKey::from_ed_der(point);
         (point.len() == 32).then(|| Self::new(id, Algorithm::EdDSA, key(), point.to_vec()))
     }
@@ -258,49 +282,10 @@ fn read_info(der: &[u8]) -> Option<Key> {
     }
 }
 
-/// A key of a document (RFC 7518, section 6). A secret is none that an issuer may tell.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    r#use: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    crv: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-}
-
-impl Jwk {
-    fn read(self) -> Option<Key> {
-        let is_for_signatures = self.r#use.as_deref().is_none_or(|word| word == "sig")
-            && self.key_ops.as_ref().is_none_or(|words| words.iter().any(|word| word == "verify"));
-        if !is_for_signatures {
-            return None;
-        }
-        let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?).ok();
-        let (key, name) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => (Key::rsa(self.kid, &bytes(&self.n)?, &bytes(&self.e)?), "RS256"),
-            ("EC", Some("P-256")) => {
-                let (x, y) = (bytes(&self.x)?, bytes(&self.y)?);
-                let point = [&[4], &x[..], &y].concat();
-                (Key::p256(self.kid, &point).filter(|_| x.len() == 32), "ES256")
-            }
-            ("OKP", Some("Ed25519")) => (Key::ed25519(self.kid, &bytes(&self.x)?), "EdDSA"),
-            _ => return None,
-        };
-        let is_meant = self.alg.as_deref().is_none_or(|alg| {
-            // RFC 9864 has a name of its own for the one curve.
-            alg == name || (name == "EdDSA" && alg == "Ed25519")
-        });
-        key.filter(|_| is_meant)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
     use serde_json::json;
@@ -355,6 +340,23 @@ mod tests {
         assert_eq!(read.find(Some("two"), Algorithm::ES256).count(), 0);
         assert_eq!(read.find(None, Algorithm::ES256).count(), 1);
         assert_eq!(read.find(Some("one"), Algorithm::HS256).count(), 0);
+    }
+
+    #[test]
+    fn a_key_that_is_named_is_tried_before_those_without_a_name() {
+        let nameless = || {
+            let mut key = p256();
+            key.as_object_mut().expect("a key").remove("kid");
+            key
+        };
+        let mut all: Vec<_> = (0..40).map(|_| nameless()).collect();
+        all.push(p256());
+        let read = set(&all).expect("keys");
+        let material = &read.keys[40].material;
+        let first = read.find(Some("one"), Algorithm::ES256).next().expect("a key");
+        assert_eq!(&first.material, material);
+        assert_eq!(read.find(Some("one"), Algorithm::ES256).count(), MOST_TRIED);
+        assert_eq!(read.find(Some("two"), Algorithm::ES256).count(), MOST_TRIED);
     }
 
     #[test]

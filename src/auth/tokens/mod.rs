@@ -18,6 +18,7 @@ mod fetch;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod issuer;
+mod jwk;
 pub mod key_file;
 pub mod key_set;
 mod verify;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::keys::hash;
 use super::settings::{JwtConfig, KeySource};
@@ -120,7 +121,11 @@ impl Tokens {
                 let known = keys.load();
                 if !read.is_like(&known) {
                     read.succeed(&known);
-                    info!(file = %file.path().display(), keys = read.len(), "the keys of tokens were replaced");
+                    let path = file.path().display();
+                    info!(file = %path, keys = read.len(), "the keys of tokens were replaced");
+                    if let Some(excess) = read.excess() {
+                        warn!(file = %path, excess, "not all keys of tokens are tried");
+                    }
                     keys.store(Arc::new(read));
                 }
             }

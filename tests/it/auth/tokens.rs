@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::issuer::{Jwks, Signer, claims, now, table};
 use super::{Guarded, rpc};
-use crate::harness::process::Folder;
+use crate::harness::gateway::genkan;
+use crate::harness::process::{Folder, run};
 use crate::harness::websocket::WebSocket;
 use crate::harness::{as_fault, eventually};
 
@@ -63,6 +64,30 @@ async fn tokens_of_four_algorithms_are_taken() {
     let keys = format!("secret_file = \"{}\"", file.display());
     let guarded = Guarded::start(&table(&keys), ALLOW).await;
     assert_eq!(guarded.with(&Signer::hs256(secret).token("any", &alice())).await, 200);
+}
+
+#[tokio::test]
+async fn keys_without_names_beyond_those_that_are_tried_are_told() {
+    let signer = Signer::eddsa();
+    let folder = Folder::new();
+    // In PEM no key has a name.
+    let behind = |others: usize| {
+        let others: String = (0..others).map(|_| Signer::eddsa().pem()).collect();
+        folder.write("keys.pem", &format!("{others}{}", signer.pem()))
+    };
+    let keys = table(&format!("key_file = \"{}\"", behind(32).display()));
+    let config = folder.write("genkan.toml", &keys);
+    let (status, _, said) = run(genkan().args(["check", "--config"]).arg(&config));
+    assert!(status == 0 && said.contains("holds 33 keys for EdDSA"), "{said}");
+    let guarded = Guarded::start(&keys, ALLOW).await;
+    assert!(guarded.gateway.log_text().contains("holds 33 keys for EdDSA"));
+    assert_eq!(guarded.with(&signer.token("any", &alice())).await, 401);
+    behind(31);
+    guarded.gateway.wait_for_log(0, "the keys of tokens were replaced").await;
+    assert_eq!(guarded.with(&signer.token("any", &alice())).await, 200);
+    behind(40);
+    let line = guarded.gateway.wait_for_log(0, "not all keys of tokens are tried").await;
+    assert!(line["excess"].as_str().is_some_and(|told| told.contains("holds 41 keys")), "{line}");
 }
 
 #[tokio::test]
