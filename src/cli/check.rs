@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::live;
 use super::output::Output;
 use super::output::{Form, Role};
+use super::written::Written;
 use super::{ConfigArgs, Status, help};
 use crate::config::problem::{Place, Problem, Severity};
 use crate::config::{self, Origin};
@@ -70,10 +71,10 @@ pub(super) fn print(
     }
     let text = origin.read().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
+    let written = Written::new(&text);
     let mut shown = String::new();
     for problem in problems {
-        show(&mut shown, problem, &lines, output);
+        show(&mut shown, problem, &written, output);
     }
     shown.push_str(&summary(origin, problems, output));
     output.note(&shown);
@@ -114,7 +115,7 @@ fn word(severity: Severity) -> &'static str {
 }
 
 /// The problem, its place, and the line as it is written there.
-fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) {
+fn show(shown: &mut String, problem: &Problem, written: &Written<'_>, output: &Output) {
     let paint = output.err();
     let role = match problem.severity {
         Severity::Error => Role::Error,
@@ -128,10 +129,9 @@ fn show(shown: &mut String, problem: &Problem, lines: &[&str], output: &Output) 
         paint.paint(Role::Faint, "-->")
     ));
     let line = problem.place.line();
-    if let Some(written) = line.checked_sub(1).and_then(|index| lines.get(index)) {
+    if let Some(written) = written.line(line, hides_values(problem)) {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        let written = written_without_secrets(written, hides_values(problem));
         let bar = paint.paint(Role::Faint, "|");
         let number = paint.paint(Role::Faint, number);
         shown.push_str(&format!(" {margin} {bar}\n {number} {bar} {written}\n"));
@@ -162,49 +162,6 @@ fn hides_values(Problem { severity, message, .. }: &Problem) -> bool {
     }
 }
 
-/// A line of the file, fit to be shown: where it `hides` its value or its key may hold a secret,
-/// the value is left out; and whatever is neither a key and its value nor the head of a table.
-fn written_without_secrets(line: &str, hides: bool) -> String {
-    const SECRET: [&str; 8] = ["url", "pass", "token", "key", "secret", "cred", "server", "user"];
-    if line.trim_start().starts_with('[') {
-        return head_alone(line);
-    }
-    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_key(key)) else {
-        return "…".to_owned();
-    };
-    // The end of a secret in base64 on a line of its own: `czNjcg==`.
-    let is_rest = !key.ends_with(' ') && (value.trim().is_empty() || value.starts_with('='));
-    if is_rest {
-        return "…".to_owned();
-    }
-    // A table on one line may hold any key.
-    let is_inline = line.contains(['{', '@']) || line.contains("://");
-    let name = key.to_ascii_lowercase();
-    if hides || is_inline || SECRET.iter().any(|word| name.contains(word)) {
-        return crate::printable::printable(&format!("{key}= …"));
-    }
-    crate::printable::printable(line)
-}
-
-/// The head of a table, without what else stands on its line.
-fn head_alone(line: &str) -> String {
-    let inner = line.trim_start().trim_start_matches('[');
-    let (name, rest) = inner.split_at(inner.find(']').unwrap_or(inner.len()));
-    // One that begins with a quote may be an item of a list.
-    if name.trim_start().starts_with(['"', '\'']) || !is_key(name) {
-        return "[…".to_owned();
-    }
-    let rest = rest.trim_start_matches(']');
-    let head = crate::printable::printable(&line[..line.len() - rest.len()]);
-    if rest.trim().is_empty() { head } else { format!("{head} …") }
-}
-
-/// Whether that is a key of TOML, `a."b".c`, and nothing else.
-fn is_key(text: &str) -> bool {
-    let parsed = toml::de::DeTable::parse(&format!("{text}=0")).map(|table| table.get_ref().len());
-    !text.contains('=') && parsed.is_ok_and(|keys| keys == 1)
-}
-
 fn count(problems: &[Problem], severity: Severity) -> usize {
     problems.iter().filter(|problem| problem.severity == severity).count()
 }
@@ -231,29 +188,4 @@ fn summary(origin: &Origin, problems: &[Problem], output: &Output) -> String {
         parts.push("no errors".to_owned());
     }
     format!("{name}: {}", parts.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_not_shown_with_its_line() {
-        for line in [
-            "url = \"amqp://u:hunter2@h\"",
-            "passwrd = \"hunter2\"",
-            "  \"nats://hunter2@h\",",
-            "token = \"hunter2\"",
-            "rabbit = { protocol = \"natz\", password = \"hunter2\" }",
-            "hunter2\"\"\"",
-            "heartbeat = \"u:hunter2@h\"",
-        ] {
-            assert!(!written_without_secrets(line, false).contains("hunter2"), "{line}");
-        }
-        assert_eq!(written_without_secrets("upstreams = \"hunter2\"", true), "upstreams = …");
-        assert_eq!(written_without_secrets("pasword = \"hunter2\"", true), "pasword = …");
-        for line in ["timeout = \"5\"", "[upstreams.x]", "[[routes]]"] {
-            assert_eq!(written_without_secrets(line, false), line);
-        }
-    }
 }

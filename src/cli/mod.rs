@@ -27,6 +27,7 @@ mod routes_live;
 pub mod serve;
 pub mod table;
 mod whom;
+mod written;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

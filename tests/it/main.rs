@@ -77,6 +77,7 @@ mod retrying;
 mod rows;
 mod secrets;
 mod series;
+mod shown_lines;
 mod specification;
 mod unsent;
 mod uploads;
