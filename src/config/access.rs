@@ -1,7 +1,8 @@
 //! `allow`: who may, in the rows that say so; and what is odd about it when all tables are seen
 //! together.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use super::globs;
@@ -16,9 +17,47 @@ use crate::route::access::{Access, Grant};
 use crate::route::bridge::Topic;
 use crate::route::pattern::Pattern;
 
+/// How many words of one `allow` that fit nobody are told one by one.
+const MOST_TOLD: usize = 5;
+/// For how many names of all is looked which other one they may have been meant by: that takes a look at each.
+const MOST_HINTS: usize = 100;
+
+/// The names of the keys in order, so that looking for one costs hardly more where they are many.
+pub(super) struct KeyNames<'a> {
+    names: BTreeSet<&'a str>,
+    hints: Cell<usize>,
+}
+
+impl<'a> KeyNames<'a> {
+    /// Those of the keys that could be read, and those of the others.
+    pub(super) fn of(auth: &'a AuthConfig) -> Self {
+        let unread = auth.unread.iter().map(String::as_str);
+        let names = auth.keys.iter().map(|key| key.name.as_str()).chain(unread).collect();
+        Self { names, hints: Cell::new(0) }
+    }
+
+    fn have(&self, pattern: &Pattern) -> bool {
+        let Some((beginning, _)) = pattern.ends() else {
+            return self.names.contains(pattern.as_str());
+        };
+        let mut alike = self.names.range(beginning..).take_while(|it| it.starts_with(beginning));
+        alike.any(|name| pattern.matches(name))
+    }
+
+    fn hint(&self, pattern: &Pattern) -> String {
+        self.hints.set(self.hints.get() + 1);
+        match self.hints.get() <= MOST_HINTS {
+            true => did_you_mean(pattern.as_str(), self.names.iter().copied()),
+            false => String::new(),
+        }
+    }
+}
+
 /// By what callers are known.
 pub(super) struct Sources<'a> {
     pub(super) auth: &'a AuthConfig,
+    /// The names of its keys.
+    pub(super) keys: KeyNames<'a>,
     /// Clients' certificates among it.
     pub(super) certificates: bool,
     /// There is something.
@@ -139,14 +178,36 @@ fn check_row(
         Access::Open | Access::Closed => return,
         Access::Only(grants) => grants,
     };
+    let (mut odd, mut wrong) = (0, 0);
     for grant in grants {
-        // What makes it fit may stand in a part of the file that could not be read.
         match look_at(grant, sources) {
+            // What makes it fit may stand in a part of the file that could not be read.
             Found::Odd(_) if !root.is_of_a_whole() => {}
             Found::Fine => {}
-            Found::Odd(what) => root.warn(&key, format!("`allow` in {title}: {what}")),
-            Found::Wrong(what) => root.problem(&key, format!("`allow` in {title}: {what}")),
+            Found::Odd(what) => {
+                odd += 1;
+                if odd <= MOST_TOLD {
+                    root.warn(&key, format!("`allow` in {title}: {what}"));
+                }
+            }
+            Found::Wrong(what) => {
+                wrong += 1;
+                if wrong <= MOST_TOLD {
+                    root.problem(&key, format!("`allow` in {title}: {what}"));
+                }
+            }
         }
+    }
+    if odd > MOST_TOLD {
+        let more = odd - MOST_TOLD;
+        root.warn(&key, format!("`allow` in {title}: {more} more of its words fit nobody"));
+    }
+    if wrong > MOST_TOLD {
+        let more = wrong - MOST_TOLD;
+        root.problem(
+            &key,
+            format!("`allow` in {title}: {more} more of its words name no upstream"),
+        );
     }
     if let Some((address, _)) = open
         && access.is_for_all()
@@ -168,13 +229,10 @@ enum Found {
 fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
     match grant {
         Grant::Key(name) => {
-            let unread = sources.auth.unread.iter().map(String::as_str);
-            let names = sources.auth.keys.iter().map(|key| key.name.as_str());
-            let mut names = names.chain(unread);
-            if names.clone().any(|known| name.matches(known)) {
+            if sources.keys.have(name) {
                 return Found::Fine;
             }
-            let hint = did_you_mean(name.as_str(), &mut names);
+            let hint = sources.keys.hint(name);
             Found::Odd(format!("no [[auth.keys]] is called `{}`{hint}", name.as_str()))
         }
         Grant::Upstream(name, user) => {

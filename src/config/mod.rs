@@ -274,6 +274,7 @@ impl Config {
         let guarded = auth.is_on || certificates;
         let sources = access::Sources {
             auth: &auth,
+            keys: access::KeyNames::of(&auth),
             certificates,
             guarded,
             upstreams: &names,
