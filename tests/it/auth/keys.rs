@@ -145,6 +145,9 @@ async fn a_key_ends_and_is_good_for_some_calls_alone() {
     let refused = guarded.gateway.post("/call/echo/x", &[("X-API-Key", &late)], "[1]").await;
     assert_eq!(refused.status, 401);
     assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains("has expired")));
+    let counted = [("reason", "expired")];
+    let gateway = &guarded.gateway;
+    assert_eq!(gateway.metric("genkan_credentials_refused_total", &counted).await, 1.0);
     let header = [("X-API-Key", some.as_str())];
     assert_eq!(guarded.status(&header).await, 200);
     assert_eq!(guarded.gateway.post("/call/echo/y", &header, "[1]").await.status, 403);

@@ -76,6 +76,26 @@ async fn a_browser_shows_its_token_by_a_subprotocol_or_says_it_first() {
 }
 
 #[tokio::test]
+async fn over_http_each_request_shows_who_calls() {
+    let (key, lines) = new_key(&["web"]);
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{lines}")).await;
+    let fault = gateway.fault("genkan.authenticate", json!({ "token": key })).await;
+    assert!(fault.message.contains("`Authorization`"), "{fault:?}");
+    assert!(!gateway.log_text().contains(&key));
+}
+
+#[tokio::test]
+async fn a_key_that_has_expired_makes_nobody_known() {
+    let (key, lines) = new_key(&["web"]);
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{lines}expires = 2020-01-01\n")).await;
+    let mut socket = WebSocket::open_with(&gateway.http, "/api", &[]).await;
+    let told = as_fault(&ask(&mut socket, "genkan.authenticate", json!({"token": key})).await);
+    assert!(told.is("access_denied", "not_sent").message.contains("has expired"), "{told:?}");
+    let counted = [("reason", "expired")];
+    assert_eq!(gateway.metric("genkan_credentials_refused_total", &counted).await, 1.0);
+}
+
+#[tokio::test]
 async fn a_token_that_ends_ends_what_it_listens_to_unless_it_is_renewed() {
     let signer = Signer::es256();
     let folder = Folder::new();

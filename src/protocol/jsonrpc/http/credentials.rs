@@ -1,6 +1,8 @@
 //! How a request shows who sends it: `Authorization: Bearer …` or `X-API-Key: …`, one of them.
 //! `Basic` and others are for the services, and not looked at.
 
+use std::time::SystemTime;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Http;
@@ -66,7 +68,12 @@ impl Http {
             }
             Err(denial) => Err(denial),
         };
-        if let Err(denial) = &known {
+        // A key whose end has passed is known as that: a reload may give it another one.
+        let denial = match &known {
+            Ok(identity) => identity.ended(SystemTime::now),
+            Err(denial) => Some(*denial),
+        };
+        if let Some(denial) = denial {
             credential_refused(denial.label());
         }
         caller.clone().showing(known)

@@ -90,6 +90,9 @@ impl Ears {
             fault_of(denial, denial.message().to_owned())
         };
         let known = auth.identify(&token, call.timeout).await.map_err(denied)?;
+        if let Some(denial) = known.ended(SystemTime::now) {
+            return Err(denied(denial));
+        }
         let caller = self.caller();
         if caller.shown().is_some_and(|before| !before.is_same_as(&known)) {
             let message = "this connection is somebody else's: open another one";
