@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{config, config_of};
-use crate::harness::process::free_port;
+use crate::harness::process::{Folder, free_port};
 use crate::harness::{Asked, Gateway, Say, Web, until};
 
 fn named(name: &'static str) -> impl Fn(&Asked) -> Say + Send + Sync + 'static {
@@ -39,6 +39,34 @@ async fn calls_are_spread() {
         (Web::serve(named("1")).await, Web::serve(named("2")).await, Web::serve(named("3")).await);
     let gateway = Gateway::ready(&config_of(&[&one.url, &two.url, &three.url], "")).await;
     until("all of them get calls", async || shares(&gateway, 30).await.len() == 3).await;
+}
+
+#[tokio::test]
+async fn a_url_that_is_replaced_in_its_file_is_in_force_by_itself() {
+    let (one, two) = (Web::serve(named("1")).await, Web::serve(named("2")).await);
+    let folder = Folder::new();
+    let file = folder.write("url", &format!("{}\n", one.url));
+    let gateway = Gateway::ready(&format!(
+        "[upstreams.web]\nprotocol = \"jsonrpc\"\nurl_file = \"{}\"\n[[routes]]\nmatch = \"*\"\n\
+         upstream = \"web\"\n",
+        file.display()
+    ))
+    .await;
+    assert_eq!(gateway.result("a.f", json!([])).await, "1");
+    let seen = gateway.log().len();
+    folder.write("url", "s3cr3t-and-no-url");
+    let line = gateway.wait_for_log(seen, "the file of an upstream's URL cannot be used").await;
+    let complaint = line["complaint"].as_str().expect("a complaint");
+    assert!(complaint.contains("must be a URL") && !complaint.contains("s3cr3t"), "{complaint}");
+    assert_eq!(gateway.result("a.f", json!([])).await, "1");
+    let with_login = two.url.replace("http://", "http://till:s3cr3t-of-two@");
+    folder.write("url", &with_login);
+    gateway.wait_for_log(seen, "the upstream's URL was replaced").await;
+    assert_eq!(gateway.result("a.f", json!([])).await, "2");
+    let login = two.last().header("authorization").map(str::to_owned);
+    assert!(login.is_some_and(|login| login.starts_with("Basic ")));
+    until("it is ready", async || gateway.page("/readyz").await.status == 200).await;
+    assert!(!gateway.log_text().contains("s3cr3t"), "{}", gateway.log_text());
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ const BETWEEN: [HeaderName; 17] = [
 pub(super) struct Settings {
     /// Where the instances are, where the file says so.
     pub(super) places: Vec<Arc<Place>>,
+    /// The URL of the one that there is, where `url` or `url_file` names it.
+    pub(super) url: Option<FoundSecret>,
     /// Else the names under which they have announced themselves. One of both is there unless a
     /// problem was reported.
     pub(super) registry: Option<Pattern>,
@@ -90,6 +92,7 @@ impl Settings {
     pub(super) fn of_one(certificates: Arc<ClientFiles>, largest: usize) -> Self {
         Self {
             places: Vec::new(),
+            url: None,
             registry: None,
             headers: Vec::new(),
             forwarded: Vec::new(),
@@ -140,7 +143,7 @@ impl Settings {
 
 /// Reads the table. What is missing or contradictory is reported to the section.
 pub(super) fn read(section: &mut Section<'_>) -> Settings {
-    let places = read_places(section);
+    let (places, url) = read_places(section);
     let registry = section.text("registry").map(|text| Pattern::new(&text));
     let keys = ["ca_file", "cert_file", "key_file"];
     let named = keys.map(|key| section.has(key).then_some(key));
@@ -159,6 +162,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
         headers: read_headers(section, &places),
         forwarded: read_forwarded(section),
         places,
+        url,
         registry,
         certificates: Arc::new(certificates),
         http2: section.flag("http2", false),
@@ -171,9 +175,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
 }
 
 /// Reads `url` or `urls`. A URL may hold a password: no message repeats more of it than its host.
-fn read_places(section: &mut Section<'_>) -> Vec<Arc<Place>> {
+fn read_places(section: &mut Section<'_>) -> (Vec<Arc<Place>>, Option<FoundSecret>) {
     let (has_url, has_urls) = (section.has("url") || section.has("url_file"), section.has("urls"));
-    let one = section.secret("url", "url_file").map(|url| url.expose().to_owned());
+    let found = section.found_secret("url", "url_file");
+    let one = found.as_ref().map(|url| url.secret.expose().to_owned());
     let many = section.texts("urls");
     let title = section.title();
     if has_url && has_urls {
@@ -208,7 +213,7 @@ fn read_places(section: &mut Section<'_>) -> Vec<Arc<Place>> {
             Err(what) => fail(&what),
         }
     }
-    places
+    (places, found)
 }
 
 /// Reads `forward_headers`.

@@ -18,6 +18,7 @@ use super::instance::Shared;
 use super::load::Usual;
 use super::look;
 use super::roster::Roster;
+use super::url_file::UrlFile;
 use super::wire;
 use crate::budget::Budget;
 use crate::call::Request;
@@ -29,7 +30,7 @@ use crate::route::pattern::Pattern;
 use crate::tasks::{self, Tasks};
 use crate::upstream::{Amiss, Connected, Connector, Envelope, Sent};
 
-/// How often the files that hold headers are looked at.
+/// How often the files are looked at that hold headers and the URL.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The settings of a JSON-RPC upstream, ready to connect.
@@ -125,9 +126,6 @@ impl Connector for JsonRpcConnector {
     fn connect(&self, metrics: UpstreamMetrics, budget: &Budget, tasks: &Tasks) -> Connected {
         let settings = Arc::clone(&self.settings);
         let headers = Arc::new(Headers::new(&settings));
-        if Headers::have_files(&settings.headers) {
-            look_after(Arc::clone(&headers), tasks);
-        }
         let shared = Arc::new(Shared {
             settings: Arc::clone(&settings),
             certificates: Certificates::default(),
@@ -140,18 +138,31 @@ impl Connector for JsonRpcConnector {
             Some(pattern) => Roster::follow(shared, &self.registry, pattern.clone()),
             None => Roster::start(shared, &settings.places),
         };
+        let url = settings.url.as_ref().and_then(UrlFile::of);
+        if url.is_some() || Headers::have_files(&settings.headers) {
+            look_after(Arc::clone(&headers), url, Arc::clone(&roster), tasks);
+        }
         let upstream = Egress::new(settings, headers, roster, metrics);
         Connected { upstream: Arc::new(upstream), exposer: None, events: None }
     }
 }
 
-/// Sees when a header's value was replaced in its file.
-fn look_after(headers: Arc<Headers>, tasks: &Tasks) {
+/// Sees when a header's value, or the URL, was replaced in its file.
+fn look_after(headers: Arc<Headers>, mut url: Option<UrlFile>, roster: Arc<Roster>, tasks: &Tasks) {
     let shutdown = tasks.shutdown().clone();
-    tasks.spawn("jsonrpc headers", async move {
+    tasks.spawn("jsonrpc files", async move {
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let looking = Arc::clone(&headers);
-            let _looked = tasks::apart(move || looking.look_again()).await;
+            let (looking, mut looked_at) = (Arc::clone(&headers), url.take());
+            let looked = tasks::apart(move || {
+                looking.look_again();
+                let place = looked_at.as_mut().and_then(UrlFile::look_again);
+                (looked_at, place)
+            });
+            let Some((looked_at, place)) = looked.await else { return };
+            url = looked_at;
+            if let Some(place) = place {
+                roster.move_to(place);
+            }
         }
     });
 }

@@ -29,6 +29,7 @@ pub(super) mod place;
 mod pool;
 mod roster;
 mod socket;
+mod url_file;
 mod wire;
 
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! which it follows those that match.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ pub(super) struct Roster {
     announced: Option<(Arc<Registry>, Pattern)>,
     /// Whether there are none, though somebody has announced himself.
     none_believed: AtomicBool,
+    /// Ends those that the configuration names.
+    gone: Mutex<CancellationToken>,
 }
 
 impl Roster {
@@ -40,16 +42,31 @@ impl Roster {
             .map(|place| Arc::new(Instance::new(Arc::clone(place), Arc::clone(&shared))));
         let instances: Vec<_> = made.collect();
         let shown = ArcSwap::from_pointee(instances.clone());
+        let gone = CancellationToken::new();
         let roster = Arc::new(Self {
             instances: shown,
             shared,
             announced: None,
             none_believed: AtomicBool::new(false),
+            gone: Mutex::new(gone.clone()),
         });
         for instance in instances {
-            roster.look_after(instance, CancellationToken::new());
+            roster.look_after(instance, gone.clone());
         }
         roster
+    }
+
+    /// Lets the instance that the configuration names give way to one elsewhere, or with other credentials. Its calls
+    /// end where they are.
+    pub(super) fn move_to(self: &Arc<Self>, place: Place) {
+        let upstream = self.shared.metrics.upstream();
+        info!(upstream, instance = %place, "the upstream's URL was replaced");
+        let instance = Arc::new(Instance::new(Arc::new(place), Arc::clone(&self.shared)));
+        let next = CancellationToken::new();
+        self.look_after(Arc::clone(&instance), next.clone());
+        self.instances.store(Arc::new(vec![instance]));
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *gone, next).cancel();
     }
 
     /// Starts to follow what announces itself by such a name.
@@ -64,6 +81,7 @@ impl Roster {
             shared,
             announced,
             none_believed: AtomicBool::new(false),
+            gone: Mutex::default(),
         });
         let owner = Arc::clone(&roster);
         let (registry, shutdown) = (Arc::clone(registry), roster.shared.tasks.shutdown().clone());
