@@ -9,8 +9,14 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 use crate::validity;
 
+/// Without the mark of the encoding that some editors begin a text with.
+pub fn unmarked(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
+}
+
 /// The certificates in a file's content: one at least, and all of them. The complaint says which is bad.
 pub fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let content = unmarked(content);
     let mut all = Vec::new();
     for read in CertificateDer::pem_slice_iter(content) {
         let number = all.len() + 1;
@@ -44,6 +50,7 @@ pub fn authorities(content: &[u8]) -> Result<RootCertStore, String> {
 pub fn revocation_lists(
     content: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let content = unmarked(content);
     let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(content).collect();
     let all = all.map_err(|error| {
         format!("holds a list of what was revoked that cannot be read: {error}")
@@ -68,6 +75,7 @@ pub fn authorities_out_of_time(content: &[u8]) -> Option<String> {
 
 /// The private key in a file's content.
 pub fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let content = unmarked(content);
     PrivateKeyDer::from_pem_slice(content).map_err(|error| {
         let has = |word: &str| memchr::memmem::find(content, word.as_bytes()).is_some();
         // PKCS #8's way (RFC 5958), and that of RFC 1421, section 4.6.1.1.
@@ -104,6 +112,15 @@ mod tests {
             assert!(said.contains(told), "{text}: {said}");
         }
         assert!(certificates(good.as_bytes()).is_ok());
+        let list = block("X509 CRL", "AAAA");
+        let key = block("PRIVATE KEY", "AAAA");
+        for marked in [&good, &list, &key].map(|text| format!("\u{feff}{text}")) {
+            let content = marked.as_bytes();
+            let read = certificates(content).is_ok()
+                || revocation_lists(content).is_ok()
+                || private_key(content).is_ok();
+            assert!(read, "as some editors begin a text: {marked}");
+        }
         let said = authorities(good.as_bytes()).expect_err("no certificate");
         assert!(said.contains("number 1, that cannot be used"), "{said}");
         let old =

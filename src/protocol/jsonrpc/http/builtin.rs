@@ -114,6 +114,9 @@ async fn events(
             ears.authenticate(&http.auth, call).await
         }
         Some(ears) => ears.answer(method, &call.params),
+        None if method == ears::Method::Authenticate => {
+            Err(invalid("over HTTP each request shows by itself who calls, in `Authorization`"))
+        }
         None => Err(invalid("events are pushed over a WebSocket, or a stream at GET /events")),
     };
     if let Err(fault) = &answered {
