@@ -19,7 +19,7 @@ use crate::route::pattern::Pattern;
 
 /// How many words of one `allow` that fit nobody are told one by one.
 const MOST_TOLD: usize = 5;
-/// For how many names of all is looked which other one they may have been meant by: that takes a look at each.
+/// For how many names in all is looked which other one they may have been meant by: that takes a look at each.
 const MOST_HINTS: usize = 100;
 
 /// The names of the keys in order, so that looking for one costs hardly more where they are many.
@@ -87,16 +87,25 @@ pub(super) fn read(section: &mut Section<'_>) -> Access {
 pub(super) fn read_key(section: &mut Section<'_>, key: &'static str) -> Access {
     let is_there = section.has(key);
     let words = section.texts(key);
-    let grants = words.iter().filter_map(|word| {
-        let complain = |mend: String| {
-            let title = section.title();
-            let message = format!("`{key}` in {title}: {} names no callers: {mend}", quoted(word));
-            section.problem(key, message);
-        };
+    let (mut grants, mut wrong) = (Vec::with_capacity(words.len()), 0);
+    let complain = |what: String| {
+        section.problem(key, format!("`{key}` in {}: {what}", section.title()));
+    };
+    for word in &words {
         globs::warn_of_foreign(section, key, word);
-        Grant::parse(word).map_err(complain).ok()
-    });
-    let grants = grants.collect();
+        match Grant::parse(word) {
+            Ok(grant) => grants.push(grant),
+            Err(mend) => {
+                wrong += 1;
+                if wrong <= MOST_TOLD {
+                    complain(format!("{} names no callers: {mend}", quoted(word)));
+                }
+            }
+        }
+    }
+    if wrong > MOST_TOLD {
+        complain(format!("{} more of its words name no callers", wrong - MOST_TOLD));
+    }
     if is_there { Access::Only(grants) } else { Access::Open }
 }
 
@@ -180,7 +189,7 @@ fn check_row(
     };
     let (mut odd, mut wrong) = (0, 0);
     for grant in grants {
-        match look_at(grant, sources) {
+        match look_at(grant, sources, odd < MOST_TOLD) {
             // What makes it fit may stand in a part of the file that could not be read.
             Found::Odd(_) if !root.is_of_a_whole() => {}
             Found::Fine => {}
@@ -226,13 +235,13 @@ enum Found {
     Wrong(String),
 }
 
-fn look_at(grant: &Grant, sources: &Sources<'_>) -> Found {
+fn look_at(grant: &Grant, sources: &Sources<'_>, is_told: bool) -> Found {
     match grant {
         Grant::Key(name) => {
             if sources.keys.have(name) {
                 return Found::Fine;
             }
-            let hint = sources.keys.hint(name);
+            let hint = if is_told { sources.keys.hint(name) } else { String::new() };
             Found::Odd(format!("no [[auth.keys]] is called `{}`{hint}", name.as_str()))
         }
         Grant::Upstream(name, user) => {

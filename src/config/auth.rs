@@ -179,14 +179,7 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
         }
         (None, Some(file), None) => {
             let file = KeyFile::public(file);
-            let complain = |why| {
-                section.problem("key_file", format!("`key_file` in [auth.jwt]: {why}"));
-            };
-            let read = file.read().map_err(complain).ok();
-            if let Some(excess) = read.as_ref().and_then(KeySet::excess) {
-                section.warn("key_file", format!("`key_file` in [auth.jwt]: {excess}"));
-            }
-            (read.map(fixed), Some(file))
+            (read_key_file(section, &file).map(fixed), Some(file))
         }
         (None, None, Some(FoundSecret { secret, file })) => {
             let read = KeySet::of_secret(secret.expose().as_bytes());
@@ -221,6 +214,22 @@ fn read_jwt(section: &mut Section<'_>, is_there: bool) -> Option<JwtConfig> {
         claims,
         fingerprint,
     })
+}
+
+/// The keys that a file holds.
+fn read_key_file(section: &Section<'_>, file: &KeyFile) -> Option<KeySet> {
+    match file.read() {
+        Ok(keys) => {
+            if let Some(excess) = keys.excess() {
+                section.warn("key_file", format!("`key_file` in [auth.jwt]: {excess}"));
+            }
+            Some(keys)
+        }
+        Err(why) => {
+            section.problem("key_file", format!("`key_file` in [auth.jwt]: {why}"));
+            None
+        }
+    }
 }
 
 fn fixed(keys: KeySet) -> KeySource {

@@ -90,6 +90,15 @@ fn names_in_allow_that_no_key_has_are_one_warning_of_a_row() {
     );
     let shown = shown(&text, &["check"]);
     assert!(shown.len() < 4_000, "{} bytes:\n{}", shown.len(), &shown[..4_000]);
+    let row = "[[routes]]\nmatch = \"*\"\nupstream = \"hub\"\n[hub]\n";
+    for (word, told) in
+        [("nobody", "1995 more of its words name no callers"), ("no:x", "1995 more")]
+    {
+        let words = (0..2_000).map(|_| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let allow = format!("upstream = \"hub\"\nallow = [{words}]");
+        let shown = self::shown(&row.replace("upstream = \"hub\"", &allow), &["check"]);
+        assert!(shown.len() < 4_000 && shown.contains(told), "{shown}");
+    }
     for words in ["`z0`", "did you mean `k0`?", "`scope:z0` fits nobody", "3995 more"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }

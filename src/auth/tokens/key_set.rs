@@ -17,9 +17,9 @@ use crate::pem;
 
 /// More keys than any issuer has.
 const MOST_KEYS: usize = 1_000;
-/// How many keys are tried for a token that names none, or a key that has none. Each costs a verification, of some
-/// 50 µs, also for a token that nobody has signed: whoever sends such can take no more than two milliseconds with
-/// one. More keys than that have names.
+/// How many keys are tried for a token that names none, or where keys have no names. Each costs a verification, of
+/// up to 100 µs, also for a token that nobody has signed: whoever sends such takes three milliseconds with one, and no
+/// more.
 const MOST_TRIED: usize = 32;
 /// The shortest secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
