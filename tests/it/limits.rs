@@ -72,7 +72,7 @@ async fn a_body_over_the_limit_is_refused_in_chunks_too_and_before_it_has_all_co
     ];
     asking.send(&encode("POST", "/api", &expect, b"")).await;
     let answer = asking.receive().await.expect("an answer, not 100 Continue");
-    assert_eq!(answer.status, 200);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     as_fault(&answer.json()).is("too_large", "not_sent");
 }
 

@@ -71,6 +71,7 @@ mod params;
 mod payloads;
 mod queueing;
 mod readers;
+mod refused_bodies;
 mod registry;
 mod reloading;
 mod retrying;

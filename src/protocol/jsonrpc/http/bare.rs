@@ -165,7 +165,7 @@ async fn read(
     let (timeout, key) = match told {
         Ok(told) => told,
         Err(declined) => {
-            body::discard(http, request_headers, body).await;
+            body::discard(http, parts, body).await;
             return Err(declined);
         }
     };

@@ -1,6 +1,11 @@
 //! Reads a request's body: not beyond its limit, not beyond its time, not beyond what its
 //! connection may hold, and without a copy where it came in one piece. Or takes it off the wire
 //! unread, which is how every request is refused.
+//!
+//! Most clients read the answer only when they have sent everything. Over HTTP/1 the connection of one
+//! that sends far too much ends with its answer, and it is heard out behind that (`linger`). Over HTTP/2 the
+//! answer waits for the end of the body: curl 7.88 hangs where a status below 400 comes before it, and
+//! loses an answer, as others do, behind which the stream is reset.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -8,21 +13,20 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::super::envelope::invalid;
-use super::Http;
+use super::{Http, linger};
 use crate::budget::{Account, Share};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::{format_duration, format_size};
 
 /// How much room is made at once for a body that says its length, and may lie.
 const AT_ONCE: u64 = 256 << 10;
-/// How much of a body that is too large is read off and thrown away.
+/// How much of a body that is refused is taken off before the answer over HTTP/1.
 const LARGEST_DISCARDED: usize = 16 << 20;
 /// Up to this size, a body that is there and an answer are not counted: the limits on calls and
 /// streams are enough.
@@ -33,7 +37,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// Reads all of a body, or says why it was refused; then the connection cannot be used on.
 pub(super) async fn read<B>(
     http: &Http,
-    Parts { headers, .. }: &Parts,
+    parts: &Parts,
     body: B,
     account: &Account,
 ) -> Result<Bytes, Fault>
@@ -41,10 +45,9 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let (config, draining) = (&http.config, http.draining());
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let announced = announced.and_then(|text| text.parse::<u64>().ok());
+    let announced = announced(&parts.headers);
     if announced.is_some_and(|size| size > config.max_body as u64) {
-        discard(http, headers, body).await;
+        discard(http, parts, body).await;
         return Err(too_large(config.max_body));
     }
     let mut body = body;
@@ -53,29 +56,27 @@ where
         let mut reading = pin!(collect(&mut body, config.max_body, expected, account.share()));
         // Nearly every body came with its head, and needs no clock.
         match futures_util::poll!(&mut reading) {
-            Poll::Ready(read) => Ok(read),
+            Poll::Ready(read) => read,
             Poll::Pending => tokio::select! {
                 // What has come counts, even if word of the end came first.
                 biased;
-                read = timeout(config.read_timeout, reading) => read,
-                () = draining.cancelled() => return Err(too_late()),
+                read = timeout(config.read_timeout, reading) => {
+                    read.unwrap_or_else(|_| Err(too_slow(config.read_timeout)))
+                }
+                () = draining.cancelled() => Err(too_late()),
             },
         }
     };
-    match read {
-        Ok(Err(fault)) if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::Overloaded) => {
-            take_off(body, config.read_timeout, draining).await;
-            Err(fault)
-        }
-        Ok(read) => read,
-        Err(_) => {
-            let message = format!(
-                "the request's body did not arrive within {}",
-                format_duration(config.read_timeout)
-            );
-            Err(Fault::not_sent(FaultKind::Timeout, message))
-        }
+    let over = [FaultKind::TooLarge, FaultKind::Overloaded];
+    if read.as_ref().is_err_and(|fault| over.contains(&fault.kind())) {
+        take_off(http, parts, body).await;
     }
+    read
+}
+
+/// How long a body is, as its head says.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A place for an answer until its reader has taken it.
@@ -128,29 +129,36 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let (parts, body) = request.into_parts();
-    discard(http, &parts.headers, body).await;
+    discard(http, &parts, body).await;
     parts
 }
 
 /// Takes a refused body off the wire, within reason: most clients read the answer only when
-/// they have sent everything, and a connection closed under them, or a stream that is reset, would
-/// cost some of them the answer.
-pub(super) async fn discard<B>(http: &Http, headers: &HeaderMap, body: B)
+/// they have sent everything.
+pub(super) async fn discard<B>(http: &Http, parts: &Parts, body: B)
 where
     B: Body<Data = Bytes> + Unpin,
 {
     // Who asked first has sent nothing yet, and need not.
-    if !headers.contains_key(header::EXPECT) {
-        take_off(body, http.config.read_timeout, http.draining()).await;
+    if !parts.headers.contains_key(header::EXPECT) {
+        take_off(http, parts, body).await;
     }
 }
 
-async fn take_off<B>(mut body: B, patience: Duration, draining: &CancellationToken)
+async fn take_off<B>(http: &Http, parts: &Parts, mut body: B)
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let (most, patience) = match parts.version {
+        Version::HTTP_2 => (linger::MOST, linger::PATIENCE),
+        _ => (LARGEST_DISCARDED, http.config.read_timeout),
+    };
+    // It is not waited for where it is known to take too much.
+    if announced(&parts.headers).is_some_and(|size| size > most as u64) {
+        return;
+    }
     let drain = async {
-        let mut left = LARGEST_DISCARDED;
+        let mut left = most;
         // Who sends nothing more may be waiting for the answer.
         while let Ok(Some(Ok(frame))) = timeout(LAST_CALL, body.frame()).await {
             let size = frame.data_ref().map_or(0, Bytes::len);
@@ -164,7 +172,7 @@ where
     tokio::select! {
         biased;
         ended = timeout(patience, drain) => ended.unwrap_or_default(),
-        () = draining.cancelled() => {}
+        () = http.draining().cancelled() => {}
     }
 }
 
@@ -172,6 +180,11 @@ where
 pub(super) fn too_late() -> Fault {
     let message = "the gateway is about to end, and not all of the request had come: send it again";
     Fault::not_sent(FaultKind::Unavailable, message)
+}
+
+fn too_slow(limit: Duration) -> Fault {
+    let message = format!("the request's body did not arrive within {}", format_duration(limit));
+    Fault::not_sent(FaultKind::Timeout, message)
 }
 
 fn too_large(limit: usize) -> Fault {

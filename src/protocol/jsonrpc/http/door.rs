@@ -74,19 +74,17 @@ impl TurnedAway {
     ) -> Response {
         let (parts, body) = request.into_parts();
         let ends = self.status != StatusCode::FORBIDDEN && parts.version <= Version::HTTP_11;
-        if !ends {
-            body::discard(http, &parts.headers, body).await;
+        if ends {
+            body.progress().stops_reading();
+        } else {
+            body::discard(http, &parts, body).await;
         }
         let Parts { uri, headers, .. } = &parts;
         let path = uri.path();
-        let mut response = if path == "/api" || path.starts_with("/api/") {
+        if path == "/api" || path.starts_with("/api/") {
             rpc::refuse(http, (caller, headers), self.status, &self.fault).map(Body::new)
         } else {
             bare::refuse(http, (caller, headers), self.status, &self.fault)
-        };
-        if ends {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response
     }
 }

@@ -37,7 +37,7 @@ impl RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.progress.receives(false);
+        self.progress.lets_body_go();
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) mod fuzzing;
 mod handover;
 mod headers;
 mod ingress;
+mod linger;
 mod progress;
 mod requester;
 mod rpc;

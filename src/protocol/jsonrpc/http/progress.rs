@@ -33,6 +33,8 @@ pub(super) struct Progress {
     owing: AtomicBool,
     /// The body of the request under way may not have been read to its end.
     receiving: AtomicBool,
+    /// More of a request over HTTP/1 may come than is read of it: the connection ends with its answer.
+    unread: AtomicBool,
     /// The peer says no more.
     ended: AtomicBool,
     /// What hyper has begun to write may not be all of it.
@@ -72,6 +74,7 @@ impl Progress {
             sending: AtomicUsize::new(0),
             owing: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             unflushed: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
@@ -135,6 +138,23 @@ impl Progress {
     /// Whether a request's body is being read, which hears of the peer's end itself.
     pub(super) fn receives(&self, receiving: bool) {
         self.receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    /// No more of the request under way is read, whatever comes.
+    pub(super) fn stops_reading(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The body of the request under way is not looked at any more.
+    pub(super) fn lets_body_go(&self) {
+        if self.receiving.swap(false, Ordering::Relaxed) {
+            self.stops_reading();
+        }
+    }
+
+    /// Whether the client of a connection over HTTP/1 may be sending what nobody reads.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) && !self.http2.load(Ordering::Relaxed)
     }
 
     /// Whether a request over HTTP/1 has wholly come, and its answer has not wholly gone.

@@ -140,7 +140,7 @@ where
     let checked = headers::check_content_type(&parts.headers)
         .and_then(|()| headers::check_content_encoding(&parts.headers));
     if let Err(fault) = checked {
-        body::discard(http, &parts.headers, body).await;
+        body::discard(http, parts, body).await;
         return Err(fault);
     }
     let asked = Instant::now();

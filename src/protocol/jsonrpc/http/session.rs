@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::Method;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -27,7 +28,7 @@ use super::progress::{Limits, Progress, Verdict};
 use super::server::Server;
 use super::tls::Tls;
 use super::websocket::{self, Opening};
-use super::{Connected, bare, events};
+use super::{Connected, bare, events, linger};
 use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
@@ -112,6 +113,9 @@ impl Session {
             match after {
                 After::Events { .. } => return,
                 After::End => return,
+                After::Unread { stream } => {
+                    return Box::pin(linger::close(stream, &self.closed)).await;
+                }
                 After::WebSocket { stream, read, opening } => {
                     let (in_force, closed) = (Arc::clone(&self.in_force), self.closed.clone());
                     let served = websocket::run(stream, read, opening, in_force, closed, connected);
@@ -188,11 +192,16 @@ impl Session {
             let handover = (request.method() == Method::GET).then(|| handover.clone());
             let is_late = self.closed.is_cancelled();
             let underway = progress.begin(request.version() == http::Version::HTTP_2);
-            let request = request.map(|body| RequestBody::new(body, progress));
+            let request = request.map(|body| RequestBody::new(body, Arc::clone(&progress)));
             // Apart: hyper keeps room for it as long as the connection lives.
             Box::pin(async move {
                 let answer = server.answer(connected, handover, is_late, request).await;
-                answer.map(|answer| answer.map(|body| AnswerBody::new(body, underway)))
+                answer.map(|mut answer| {
+                    if progress.is_unread() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    answer.map(|body| AnswerBody::new(body, underway))
+                })
             })
         });
         let mut connection = if is_http2 {
@@ -314,6 +323,10 @@ enum Found {
 /// What comes of a connection when HTTP is not spoken over it any more.
 enum After<S> {
     End,
+    /// Its client may still be sending.
+    Unread {
+        stream: S,
+    },
     /// Nothing has been asked for a while. What has been read since is `read`.
     Rest {
         stream: S,
@@ -336,6 +349,8 @@ enum After<S> {
 /// How hyper comes to its end with a connection.
 enum Ended {
     Itself,
+    /// The same, before it has read all that comes.
+    Early,
     /// It has written what it was given of an answer that goes on without it.
     HandedOver,
 }
@@ -353,8 +368,11 @@ where
 {
     match connection.poll(cx) {
         Poll::Ready(ended) => {
-            ended.unwrap_or_else(|error| debug!(%error, "connection ended"));
-            Poll::Ready(Ended::Itself)
+            let ended = ended.inspect_err(|error| debug!(%error, "connection ended"));
+            let is_early = ended.is_err() || progress.is_unread();
+            // Who was too slow is not waited for again.
+            let is_cut = progress.last_words().is_some();
+            Poll::Ready(if is_early && !is_cut { Ended::Early } else { Ended::Itself })
         }
         // hyper writes all that it has before it waits.
         Poll::Pending if handover.is_under_way() && !progress.is_unflushed() => {
@@ -371,8 +389,12 @@ where
     V: Answers,
 {
     match (ended, next) {
-        (Ended::Itself, Some(Next::WebSocket(opening))) => {
+        (Ended::Itself | Ended::Early, Some(Next::WebSocket(opening))) => {
             changed(opening).await.unwrap_or(After::End)
+        }
+        (Ended::Early, _) => {
+            let taken = connection.into_stream();
+            taken.map_or(After::End, |(stream, _)| After::Unread { stream })
         }
         (Ended::HandedOver, Some(Next::Events(listener))) => {
             let taken = connection.into_stream();
