@@ -72,6 +72,57 @@ fn alerts_fire_for_what_fails_and_not_for_who_is_held_back() {
     assert_eq!(status, 0, "{out}{said}");
 }
 
+/// A series begins with its first count, and that may be a burst, and all that comes: no `increase` sees it.
+#[test]
+fn alerts_on_what_should_never_be_counted_see_the_first_burst() {
+    let cases = [
+        (
+            "GenkanEventsAreLost",
+            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"lost\"}",
+        ),
+        (
+            "GenkanEventsAreLost",
+            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"gap\"}",
+        ),
+        (
+            "GenkanDeadLetters",
+            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"dead_letter\"}",
+        ),
+        ("GenkanMemoryIsShort", "genkan_memory_refused_total{instance=\"a\",limit=\"process\"}"),
+        (
+            "GenkanIdempotencyForgotten",
+            "genkan_idempotency_forgotten_total{instance=\"a\",limit=\"max_keys\"}",
+        ),
+    ];
+    // What the issuer's begin with is 0, from the start on.
+    let tested: BTreeSet<_> =
+        cases.iter().map(|(alert, _)| *alert).chain(["GenkanIssuerFails"]).collect();
+    let alerts = read("alerts.yml");
+    let counts = |line: &str| line.contains("increase(") && line.ends_with(") > 0");
+    let never = alerts.split("- alert: ").skip(1).filter(|rule| rule.lines().any(counts));
+    let never: BTreeSet<_> = never.filter_map(|rule| rule.lines().next()).collect();
+    assert_eq!(never, tested, "each alert on a count above 0 is tested");
+    let rules = deploy("alerts.yml").display().to_string();
+    let mut text = format!("rule_files: ['{rules}']\nevaluation_interval: 1m\ntests:\n");
+    for (alert, series) in cases {
+        let fires = format!("[{{labels: '{{alertname=\"{alert}\"}}', value: 1}}]");
+        text += &format!(
+            "- interval: 1m\n  input_series:\n  - {{series: '{series}', values: '_x20 500x40'}}\n  promql_expr_test:\n"
+        );
+        for (time, fires) in [("19m", "[]"), ("22m", &fires), ("50m", "[]")] {
+            text += &format!(
+                "  - expr: count by (alertname) (ALERTS{{alertstate=\"firing\",alertname=\"{alert}\"}})\n    \
+                 eval_time: {time}\n    exp_samples: {fires}\n"
+            );
+        }
+    }
+    let folder = Folder::new();
+    let mut promtool = Command::new(program("promtool", &[]));
+    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
+    let (status, out, said) = run(&mut promtool);
+    assert_eq!(status, 0, "{out}{said}");
+}
+
 /// The names of Genkan's own metrics in a text.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
