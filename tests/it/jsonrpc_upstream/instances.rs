@@ -92,6 +92,26 @@ async fn one_that_is_down_costs_no_call_and_comes_back() {
 }
 
 #[tokio::test]
+async fn the_first_connection_is_no_other_one_however_late_it_comes() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let gateway = Gateway::start(&config(&format!("http://{address}"), "")).await;
+    gateway.wait_for_log(0, "an instance is out").await;
+    let up = Web::at(&address, named("1")).await;
+    let reconnects = async || {
+        let upstream = [("upstream", "web")];
+        gateway.metric("genkan_upstream_reconnects_total", &upstream).await
+    };
+    gateway.wait_for_log(0, "an instance is in service").await;
+    assert_eq!(reconnects().await, 0.0);
+    drop(up);
+    until("it is gone", async || shares(&gateway, 1).await.contains_key("unavailable")).await;
+    let seen = gateway.lines_logged();
+    let _up = Web::at(&address, named("1")).await;
+    gateway.wait_for_log(seen, "an instance is in service").await;
+    assert_eq!(reconnects().await, 1.0);
+}
+
+#[tokio::test]
 async fn one_that_fails_fast_does_not_attract_calls() {
     let slow = Web::serve(|asked: &Asked| {
         std::thread::sleep(Duration::from_millis(5));

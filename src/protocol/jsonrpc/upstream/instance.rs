@@ -258,7 +258,7 @@ impl Instance {
     /// Looks after it for as long as it is configured. `changed` is called whenever it comes or goes.
     pub(super) async fn supervise(&self, changed: impl Fn()) {
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
-        let mut reported = Instant::now();
+        let (mut reported, mut was_in) = (Instant::now(), false);
         loop {
             if let Err(why) = self.open().await {
                 self.fall(&why);
@@ -272,7 +272,8 @@ impl Instance {
             }
             // A connection of HTTP/1 is closed again: some servers serve nobody else meanwhile.
             self.broken_off.store(0, Ordering::Relaxed);
-            if self.state.swap(IN, Ordering::Relaxed) == OUT {
+            let was_out = self.state.swap(IN, Ordering::Relaxed) == OUT;
+            if std::mem::replace(&mut was_in, true) && was_out {
                 self.shared.metrics.reconnected();
             }
             changed();
