@@ -28,11 +28,15 @@ impl Binding {
         channel.queue_bind(queue.clone(), exchange.clone(), key.clone(), options, none).await
     }
 
-    /// Binds again after each pause, which is up to half as much longer at random: not all queues of all gateways at
+    /// Binds again after each pause, as long as it is by then, which is up to half as much longer at random: not all queues of all gateways at
     /// once, since it is a write that a cluster has to agree on. Ends where it fails: the channel is closed.
-    pub(super) async fn keep(&self, channel: &Channel, pause: Duration) -> lapin::Error {
+    pub(super) async fn keep(
+        &self,
+        channel: &Channel,
+        pause: impl Fn() -> Duration,
+    ) -> lapin::Error {
         loop {
-            sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+            sleep(pause().mul_f64(1.0 + fastrand::f64() / 2.0)).await;
             if let Err(error) = self.bind(channel).await {
                 return error;
             }

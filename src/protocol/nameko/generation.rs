@@ -89,7 +89,7 @@ impl Generation {
 async fn keep_bound(channel: Channel, binding: Binding, end: End) {
     tokio::select! {
         () = end.wait() => {}
-        error = binding.keep(&channel, CALLS) => match refused_with(&error, 404) {
+        error = binding.keep(&channel, || CALLS) => match refused_with(&error, 404) {
             true => end.because("the exchange was deleted"),
             false => end.because_of("the reply queue cannot be bound again", &error),
         }

@@ -22,6 +22,8 @@ use crate::token::random_uuid;
 
 /// How often a queue is bound again: what is published meanwhile is lost.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How much later for each source that the upstream has: it is work for the broker, and nobody else's.
+const EACH: Duration = Duration::from_millis(20);
 const NOT_FOUND: u16 = 404;
 
 /// What a queue is set up for.
@@ -123,7 +125,9 @@ impl Listening {
 
     /// Binds the queue again and again. Ends where that fails: the channel is closed.
     pub(super) async fn keep_bound(&self, channel: &Channel, queue: &str) -> Complaint {
-        let error = self.binding(queue).keep(channel, AGAIN).await;
+        let sources = || u32::try_from(self.events.wanted.borrow().len()).unwrap_or(u32::MAX);
+        let pause = || AGAIN.max(EACH.saturating_mul(sources()));
+        let error = self.binding(queue).keep(channel, pause).await;
         match refused_with(&error, NOT_FOUND) {
             true => Complaint::plain("its exchange was deleted"),
             false => Complaint::new(Step::Bind, &error),

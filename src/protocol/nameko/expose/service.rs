@@ -182,7 +182,7 @@ impl Service {
         let mut ended = None;
         let mut keep_bound = pin!(async {
             match binding {
-                Some(binding) => binding.keep(channel, CALLS).await,
+                Some(binding) => binding.keep(channel, || CALLS).await,
                 None => std::future::pending().await,
             }
         });
