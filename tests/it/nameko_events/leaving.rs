@@ -220,6 +220,9 @@ async fn a_queue_of_another_type_is_left_and_stops_nobody_else() {
     RabbitMq::shared().put(&path, &quorum);
     let gateway = Gateway::start(&config).await;
     listened(&gateway, 2).await;
+    let line = gateway.wait_for_log(0, "a bridge's queue is a quorum queue").await;
+    assert_eq!(line["queue"], queue, "{line}");
+    assert!(line["mend"].as_str().is_some_and(|it| it.contains("delivery-limit")), "{line}");
     reload(&gateway, &format!("{upstream}{staying}"));
     let line = gateway.wait_for_log(0, "a bridge that has gone leaves its queue").await;
     assert_eq!((&line["queue"], &line["is_bound"]), (&queue.into(), &false.into()), "{line}");

@@ -109,11 +109,24 @@ impl Listening {
                 channel = self.channel().await?;
                 let found = passive(&channel, &name).await;
                 found.map_err(|_| Complaint::new(Step::Queue, &error))?;
+                if is_quorum(&error) {
+                    self.tell_quorum(queue);
+                }
             }
             Err(error) => return Err(Complaint::new(Step::Queue, &error)),
         }
         self.binding(queue).bind(&channel).await.map_err(at(Step::Bind))?;
         Ok(channel)
+    }
+
+    fn tell_quorum(&self, queue: &str) {
+        tracing::warn!(
+            upstream = self.events.metrics.upstream(),
+            queue,
+            mend = "set `delivery-limit` to -1 for it by a policy (rabbitmqctl set_policy), or delete it when nothing \
+                    waits in it: Genkan makes a classic one",
+            "a bridge's queue is a quorum queue: rabbitmq may throw away events that it has delivered too often"
+        );
     }
 
     /// How the source's queue hears of its exchange.
@@ -164,6 +177,12 @@ impl Listening {
         let opened = self.transport.connection.create_channel().await;
         opened.map_err(|error| Complaint::new(Step::Open, &error))
     }
+}
+
+/// Whether a queue is refused because there is one of that type.
+fn is_quorum(error: &lapin::Error) -> bool {
+    let said = error.to_string();
+    said.contains("'x-queue-type'") && said.contains("'quorum'")
 }
 
 /// What is known of a queue that is there.

@@ -30,7 +30,7 @@ use super::super::transport::is_goodbye;
 use super::super::wire::header_size::header_frame;
 use super::address::Target;
 use super::lost;
-use super::places::Places;
+use super::places::{Places, denial};
 use crate::event::Undelivered;
 use crate::redact::scrub;
 
@@ -44,6 +44,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(1);
 
 const BLOCKED: &str = "rabbitmq takes no messages now, for want of memory or disk space";
+
+/// What a nack says: its queue's own limit is reached, or the broker has failed.
+const NACKED: &str = "rabbitmq could not take it: a queue may be full (`x-overflow` of `reject-publish`): read what \
+                      waits in it, or raise its `max-length`";
 
 /// For how long nothing is sent to a place that is denied.
 const DENIED_FOR: Duration = Duration::from_secs(10);
@@ -242,7 +246,7 @@ impl<'a> Emitter<'a> {
             }
             Ok(Confirmation::Nack(returned)) => {
                 if let Some(outgoing) = self.unconfirmed.remove(&number) {
-                    outgoing.end(Err(not_now("rabbitmq could not take it")));
+                    outgoing.end(Err(not_now(NACKED)));
                 }
                 returned
             }
@@ -444,13 +448,4 @@ fn too_large(size: usize, limit: usize) -> Undelivered {
         "it is {size} bytes, and this rabbitmq takes {limit} at most: raise `max_message_size` in its \
          rabbitmq.conf"
     ))
-}
-
-fn denial(target: &Target) -> String {
-    let (exchange, key) = target.way();
-    let what = if exchange.is_empty() { format!("queue `{key}`") } else { format!("`{exchange}`") };
-    format!(
-        "rabbitmq does not let this user publish to {what}: give it permission to write with \
-         rabbitmqctl set_permissions"
-    )
 }

@@ -89,6 +89,16 @@ impl Places {
     }
 }
 
+/// What is said of a place that this user may not publish to.
+pub(super) fn denial(target: &Target) -> String {
+    let (exchange, key) = target.way();
+    let what = if exchange.is_empty() { format!("queue `{key}`") } else { format!("`{exchange}`") };
+    format!(
+        "rabbitmq does not let this user publish to {what}: give it permission to write with \
+         rabbitmqctl set_permissions"
+    )
+}
+
 fn place(target: &Target) -> (bool, String) {
     match target {
         Target::Exchange { exchange, .. } => (false, exchange.clone()),
