@@ -2,6 +2,7 @@
 
 mod passage;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -60,16 +61,46 @@ pub struct Unusable {
 
 /// A source's hold on an event that it delivers again where nobody vouches for it. Dropped, nobody
 /// does.
-pub struct Receipt(Box<dyn FnOnce() + Send + Sync>);
+pub struct Receipt(Box<dyn Hold>);
+
+/// What a source knows of an event that it has handed over.
+pub trait Hold: Send + Sync {
+    /// Every target has it.
+    fn settle(self: Box<Self>);
+
+    /// Whether its source delivers it again whatever becomes of this one: nobody waits for it any more.
+    fn comes_again(&self) -> bool {
+        false
+    }
+}
 
 impl Receipt {
+    /// A receipt for whoever holds it.
+    pub fn of(hold: impl Hold + 'static) -> Self {
+        Self(Box::new(hold))
+    }
+
     /// A receipt; `settled` is called when every target has the event.
     pub fn new(settled: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Box::new(settled))
+        Self::of(Told(settled))
     }
 
     /// Every target has it.
     pub fn settle(self) {
+        self.0.settle();
+    }
+
+    /// Whether its source delivers it again whatever becomes of this one.
+    pub fn comes_again(&self) -> bool {
+        self.0.comes_again()
+    }
+}
+
+/// A hold of one who only wants to be told.
+struct Told<F>(F);
+
+impl<F: FnOnce() + Send + Sync> Hold for Told<F> {
+    fn settle(self: Box<Self>) {
         (self.0)();
     }
 }
@@ -96,7 +127,10 @@ pub enum Undelivered {
 }
 
 /// Fills `$1`, `$2`, … of a target's address with what the wildcards of the source's matched.
-pub fn fill(address: &str, captures: &[String]) -> String {
+pub fn fill<'a>(address: &'a str, captures: &[String]) -> Cow<'a, str> {
+    if captures.is_empty() {
+        return Cow::Borrowed(address);
+    }
     let mut filled = String::with_capacity(address.len());
     let mut rest = address;
     while let Some(at) = rest.find('$') {
@@ -112,7 +146,7 @@ pub fn fill(address: &str, captures: &[String]) -> String {
         rest = &behind[digits..];
     }
     filled.push_str(rest);
-    filled
+    Cow::Owned(filled)
 }
 
 /// The highest `$` that an address has.

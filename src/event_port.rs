@@ -3,6 +3,7 @@
 //! Who has a connection offers a port beside its upstream. The port outlives the connections that
 //! it works over: what is lost with one of them it finds out by itself, or tells as a gap.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -10,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::event::{DedupKey, Delivery, Event, Undelivered};
 
 /// Where events come from and go to.
-pub trait EventPort: Send + Sync {
+pub trait EventPort: Any + Send + Sync {
     /// Takes events of these sources from now on, and of no others. Returns at once. A source that
     /// stays is not interrupted.
     fn listen(&self, sources: &[Source]);
@@ -19,6 +20,23 @@ pub trait EventPort: Send + Sync {
     /// it by its name may go too, unless somebody else reads it. Until then what waits there may still be handed to
     /// its taker.
     fn forget(&self, _source: &Source) {}
+
+    /// Takes the place of another port, that of the same upstream with other settings: what that one keeps by the
+    /// names of its sources is this one's from now on, also of sources that go, and that one takes nothing any
+    /// more. [`EventPort::forget`] and [`EventPort::listen`] follow.
+    fn succeed(&self, before: &dyn EventPort) {
+        before.listen(&[]);
+    }
+
+    /// Whether another port is one of the same server, by whatever name the upstream goes.
+    fn is_where(&self, _other: &dyn EventPort) -> bool {
+        false
+    }
+
+    /// Whether there is still something to do for sources that go for good.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 
     /// Takes no events any more, also not those of sources that go: the process ends.
     fn close(&self) {
@@ -30,13 +48,14 @@ pub trait EventPort: Send + Sync {
         true
     }
 
-    /// Hands an event over to an address. What was handed over first goes first. The future ends
+    /// Hands an event over to an address, in whose `$1`, `$2` stands what the source's wildcards matched. What was handed over first goes first. The future ends
     /// when the other side has vouched for it, where its protocol can; it may be dropped, and the
     /// event may be delivered all the same. A place that drops what it has already knows it by the event's id
     /// and the key together.
     fn publish(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         key: DedupKey,
     ) -> BoxFuture<'static, Result<(), Undelivered>>;
@@ -97,6 +116,10 @@ pub struct EventAddresses {
     pub source: fn(&str) -> Result<Promise, String>,
     /// The same for one that they are to go to.
     pub target: fn(&str) -> Result<Promise, String>,
+    /// What a source's wildcards match of what happens at a place; `None` where that does not come from the source.
+    pub reached: fn(&str, &str) -> Option<Vec<String>>,
+    /// Where what goes to an address happens as well.
+    pub also_at: fn(&str) -> Option<&str>,
 }
 
 /// How often an event comes, where nothing is amiss for ever.

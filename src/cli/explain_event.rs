@@ -6,7 +6,7 @@ use super::output::{Form, Output, Paint, Role};
 use super::{CommandError, Status};
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::event::{fill, glob_of, reached};
+use crate::event::{fill, glob_of};
 use crate::event_port::Promise;
 use crate::printable::printable;
 use crate::route::bridge::{Place, Topic, WEB};
@@ -122,14 +122,14 @@ impl Way {
             steps += 1;
             way.hear(&place, whom, config);
             for (number, bridge) in config.bridges.iter().enumerate() {
-                let Some(captures) = captured(&bridge.from, &place) else { continue };
+                let Some(captures) = captured(config, &bridge.from, &place) else { continue };
                 if way.bridges.iter().any(|step| step.row == number + 1) {
                     continue;
                 }
                 let kept = promise(config, &bridge.from, Side::Source);
                 let filled = bridge.to.iter().map(|to| Place {
                     upstream: to.upstream.clone(),
-                    address: fill(&to.address, &captures),
+                    address: fill(&to.address, &captures).into_owned(),
                 });
                 let targets: Vec<Place> = filled.collect();
                 let legs = bridge.to.iter().zip(&targets).map(|(to, target)| Leg {
@@ -144,6 +144,12 @@ impl Way {
                     dead_letter: bridge.dead_letter.as_ref().map(ToString::to_string),
                     retries: bridge.retries,
                 });
+                let also = targets.iter().filter_map(|target| {
+                    let address =
+                        (config.event_addresses(&target.upstream)?.also_at)(&target.address)?;
+                    Some(Place { upstream: target.upstream.clone(), address: address.to_owned() })
+                });
+                next.extend(also.collect::<Vec<_>>());
                 next.extend(targets);
             }
         }
@@ -153,7 +159,7 @@ impl Way {
     /// Finds the topics that browsers hear it by.
     fn hear(&mut self, place: &Place, whom: Option<&Caller>, config: &Config) {
         for (number, row) in config.topics.iter().enumerate() {
-            if let Some(topic) = topic(row, place, &config.topics[..number]) {
+            if let Some(topic) = topic(config, row, place, &config.topics[..number]) {
                 if let Some(known) = self.topics.iter_mut().find(|it| it.is(&topic, number)) {
                     known.times += 1;
                     continue;
@@ -183,13 +189,13 @@ impl Way {
 }
 
 /// The topic by which a row shows what happens at a place. A topic is its first row's.
-fn topic(row: &Topic, place: &Place, earlier: &[Topic]) -> Option<String> {
+fn topic(config: &Config, row: &Topic, place: &Place, earlier: &[Topic]) -> Option<String> {
     // It keeps the name that it has there.
     let (name, is_all) = match place.upstream == WEB {
         true => (place.address.as_str(), false),
         false => {
             let from = row.from.as_ref()?;
-            captured(from, place)?;
+            captured(config, from, place)?;
             let name = place.address.rsplit('/').next().unwrap_or_default();
             (name, place.address == from.address)
         }
@@ -201,11 +207,11 @@ fn topic(row: &Topic, place: &Place, earlier: &[Topic]) -> Option<String> {
     is_its.then(|| name.to_owned())
 }
 
-fn captured(from: &Place, place: &Place) -> Option<Vec<String>> {
-    if from.upstream != place.upstream {
+fn captured(config: &Config, from: &Place, place: &Place) -> Option<Vec<String>> {
+    if !config.are_one(&from.upstream, &place.upstream) {
         return None;
     }
-    reached(&from.address, &place.address)
+    (config.event_addresses(&from.upstream)?.reached)(&from.address, &place.address)
 }
 
 #[derive(Clone, Copy)]

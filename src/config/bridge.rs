@@ -1,11 +1,12 @@
 //! `[[bridges]]` and `[[topics]]`: where events come from, and where they go to.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use super::access;
 use super::globs;
 use super::problem::did_you_mean;
+use super::route::UpstreamConfig;
 use super::secret::quoted;
 use super::section::Section;
 use super::twice::named;
@@ -24,8 +25,43 @@ const KEEP_BYTES: usize = 16 << 20;
 /// The most that can be kept: all of it is read for one that comes back.
 const MOST_KEPT: usize = 100_000;
 
-/// The places that have events, and those that have none, by their names.
-pub(super) type EventPlaces<'a> = HashMap<&'a str, Option<EventAddresses>>;
+/// The places that have events, and those that have none.
+pub(super) struct EventPlaces<'a> {
+    by_name: HashMap<&'a str, Option<EventAddresses>>,
+    upstreams: &'a [UpstreamConfig],
+}
+
+impl<'a> EventPlaces<'a> {
+    /// Places by their names, with what is known of the upstreams among them.
+    pub(super) fn new(
+        by_name: impl Iterator<Item = (&'a str, Option<EventAddresses>)>,
+        upstreams: &'a [UpstreamConfig],
+    ) -> Self {
+        Self { by_name: by_name.collect(), upstreams }
+    }
+
+    /// Whether what goes to a target happens where a source's events come from, a `$1` being one word. What the table
+    /// does not show ends by the count of hops.
+    fn feeds(&self, target: &Place, source: &Place) -> bool {
+        let all = self.all_of(target);
+        let comes = all.iter().any(|place| reached(&source.address, place).is_some());
+        comes && are_one(self.upstreams, &target.upstream, &source.upstream)
+    }
+
+    /// The addresses at which what goes to a target happens.
+    fn all_of(&self, target: &Place) -> Vec<String> {
+        let glob = glob_of(&target.address);
+        let addresses = self.by_name.get(target.upstream.as_str()).copied().flatten();
+        let also = addresses.and_then(|it| (it.also_at)(&glob)).map(str::to_owned);
+        std::iter::once(glob).chain(also).collect()
+    }
+}
+
+/// Whether two upstreams are one server, by whatever names it is called.
+pub(super) fn are_one(upstreams: &[UpstreamConfig], one: &str, other: &str) -> bool {
+    let named = |name| upstreams.iter().find(|upstream| upstream.name == name);
+    one == other || named(one).zip(named(other)).is_some_and(|(one, other)| one.shares_with(other))
+}
 
 /// Which side of a bridge a place is on.
 #[derive(Clone, Copy)]
@@ -73,14 +109,22 @@ pub(super) fn read_bridge(section: &mut Section<'_>, places: &EventPlaces<'_>) -
         );
         section.problem("to", message);
     }
-    if to.iter().any(|to| *to == from || feeds(to, &from)) {
+    if let Some(place) = dead_letter.as_ref().filter(|place| highest_capture(&place.address) > 0) {
+        let message = format!(
+            "`dead_letter` in {}: {} would be taken as it stands: dead letters all go to one place",
+            section.title(),
+            quoted(&place.to_string())
+        );
+        section.problem("dead_letter", message);
+    }
+    if to.iter().any(|to| *to == from || places.feeds(to, &from)) {
         let message = format!(
             "{} carries events back to where they come from: they would go round in a circle",
             section.title()
         );
         section.problem("to", message);
     }
-    if dead_letter.as_ref().is_some_and(|place| *place == from || feeds(place, &from)) {
+    if dead_letter.as_ref().is_some_and(|place| *place == from || places.feeds(place, &from)) {
         let message = format!("`dead_letter` in {} is where its events come from", section.title());
         section.problem("dead_letter", message);
     }
@@ -188,7 +232,7 @@ fn read_place(
         }
         return Some(place);
     }
-    let addresses = match places.get(place.upstream.as_str()) {
+    let addresses = match places.by_name.get(place.upstream.as_str()) {
         Some(Some(addresses)) => addresses,
         Some(None) => {
             say(format!("the upstream `{}` has no events", place.upstream));
@@ -196,7 +240,7 @@ fn read_place(
         }
         None if !section.is_of_a_whole() => return Some(place),
         None => {
-            let hint = did_you_mean(&place.upstream, places.keys().copied().chain([WEB]));
+            let hint = did_you_mean(&place.upstream, places.by_name.keys().copied().chain([WEB]));
             say(format!("unknown upstream {}{hint}", quoted(&place.upstream)));
             return None;
         }
@@ -215,7 +259,12 @@ fn read_place(
 }
 
 /// Reports bridges that lead to each other in a circle, and topics that no row names.
-pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic]) {
+pub(super) fn lead_round(
+    root: &Section<'_>,
+    bridges: &[Bridge],
+    topics: &[Topic],
+    places: &EventPlaces<'_>,
+) {
     let named = FirstWords::of(topics.iter().map(|topic| topic.pattern.as_str()));
     for (number, bridge) in bridges.iter().enumerate() {
         let unheard = bridge.to.iter().filter(|place| {
@@ -234,19 +283,20 @@ pub(super) fn lead_round(root: &Section<'_>, bridges: &[Bridge], topics: &[Topic
             root.warn("bridges", message);
         }
     }
-    let next = next_bridges(bridges);
+    let next = next_bridges(bridges, places);
     if let Some(way) = (0..bridges.len()).find_map(|number| circle(bridges, &next, number)) {
         root.problem("bridges", format!("[[bridges]] lead in a circle: {way}"));
     }
 }
 
 /// Of each bridge those that carry on what it brings.
-fn next_bridges(bridges: &[Bridge]) -> Vec<Vec<usize>> {
+fn next_bridges(bridges: &[Bridge], places: &EventPlaces<'_>) -> Vec<Vec<usize>> {
     let sources = FirstWords::of(bridges.iter().map(|bridge| bridge.from.address.as_str()));
     let next = bridges.iter().map(|bridge| {
         let fed = bridge.to.iter().flat_map(|place| {
-            let there = sources.may_meet(&glob_of(&place.address)).into_iter();
-            there.filter(move |other| feeds(place, &bridges[*other].from))
+            let all = places.all_of(place).into_iter();
+            let there: BTreeSet<usize> = all.flat_map(|place| sources.may_meet(&place)).collect();
+            there.into_iter().filter(|other| places.feeds(place, &bridges[*other].from))
         });
         fed.collect()
     });
@@ -278,11 +328,4 @@ fn circle(bridges: &[Bridge], next: &[Vec<usize>], begin: usize) -> Option<Strin
         }
     }
     None
-}
-
-/// Whether every event that goes to the target comes from the source again, a `$1` being one word. What the table does not
-/// show ends by the count of hops.
-fn feeds(target: &Place, source: &Place) -> bool {
-    target.upstream == source.upstream
-        && reached(&source.address, &glob_of(&target.address)).is_some()
 }

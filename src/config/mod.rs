@@ -357,7 +357,7 @@ fn read_events(
     let read = upstreams.iter().map(|one| (one.name.as_str(), one.connector.events()));
     let resident = ingresses.iter().find_map(|ingress| ingress.settings.upstream());
     let resident = resident.iter().map(|resident| (resident.name, resident.events));
-    let places: bridge::EventPlaces<'_> = named.chain(read).chain(resident).collect();
+    let places = bridge::EventPlaces::new(named.chain(read).chain(resident), upstreams);
     let bridges = root.sections("bridges").into_iter();
     let bridges: Vec<_> =
         bridges.filter_map(|mut section| bridge::read_bridge(&mut section, &places)).collect();
@@ -369,7 +369,7 @@ fn read_events(
     }
     let topics = topics.into_rows();
     twice::check(root, &bridges, &topics);
-    bridge::lead_round(root, &bridges, &topics);
+    bridge::lead_round(root, &bridges, &topics, &places);
     (bridges, topics)
 }
 
@@ -397,6 +397,11 @@ impl Config {
         let mut upstreams = self.upstreams.iter();
         let named = upstreams.find(|one| one.name == upstream).map(|one| one.connector.events());
         named.unwrap_or_else(|| resident.and_then(|resident| resident.events))
+    }
+
+    /// Whether two upstreams are one server, by whatever names it is called: what happens at one happens at the other.
+    pub fn are_one(&self, one: &str, other: &str) -> bool {
+        bridge::are_one(&self.upstreams, one, other)
     }
 
     /// The upstream that is always there.

@@ -189,7 +189,7 @@ fn common<'a>(
 ) -> Option<&'a Place> {
     let event = common_event(&one.from, &other.from)?;
     let filled = |bridge: &Bridge, to: &Place| {
-        Some(fill(&to.address, &reached(&bridge.from.address, &event)?))
+        Some(fill(&to.address, &reached(&bridge.from.address, &event)?).into_owned())
     };
     one.to.iter().find(|to| {
         let mut others = other.to.iter().filter(|there| there.upstream == to.upstream);

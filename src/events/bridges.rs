@@ -7,13 +7,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::complaints::Complaints;
 use super::inlet::inlet;
 use super::pump::{Pump, Target};
+use super::relay::Relay;
 use super::topics::{Lag, TopicRule, Topics};
-use crate::event::{DedupKey, Event, Passage, Undelivered, glob_of, meeting};
+use crate::event::{DedupKey, Event, Passage, Undelivered, fill, glob_of, meeting};
 use crate::event_port::{EventPort, Source, Taker};
 use crate::metrics::EventMetrics;
 use crate::route::bridge::{Bridge, Place, Topic, WEB};
@@ -28,14 +30,19 @@ pub struct Bridges {
     topics: Arc<Topics>,
     board: Arc<Board>,
     running: Vec<Running>,
+    /// Those of the configuration in force.
+    ports: Ports,
+    /// The ways to them, for whatever is still to be carried.
+    relays: HashMap<String, Arc<Relay>>,
+    draining: CancellationToken,
     tasks: Tasks,
 }
 
 /// A bridge, or the source of a topic.
 struct Running {
     plan: Plan,
-    /// The ports that it was begun with: where one is another, it begins anew.
-    ports: Vec<Arc<dyn EventPort>>,
+    /// Over which its events come.
+    port: Arc<dyn EventPort>,
     source: Source,
 }
 
@@ -57,6 +64,12 @@ impl Plan {
         topics.unwrap_or_else(|| places.collect::<Vec<_>>().join(","))
     }
 
+    /// Where its events come from and go to.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let Bridge { from, to, dead_letter, .. } = &self.bridge;
+        std::iter::once(from).chain(to).chain(dead_letter)
+    }
+
     /// The topics row whose own events it brings, which keep their names; `None` for a bridge.
     fn row(&self) -> Option<Pattern> {
         let is_of_row = self.bridge.to.iter().any(|place| place.address.is_empty());
@@ -67,7 +80,15 @@ impl Plan {
 impl Bridges {
     /// None yet. Each runs in a task of the group.
     pub fn new(tasks: Tasks) -> Self {
-        Self { topics: Arc::default(), board: Arc::default(), running: Vec::new(), tasks }
+        Self {
+            topics: Arc::default(),
+            board: Arc::default(),
+            running: Vec::new(),
+            ports: HashMap::new(),
+            relays: HashMap::new(),
+            draining: CancellationToken::new(),
+            tasks,
+        }
     }
 
     /// What browsers may hear.
@@ -89,24 +110,34 @@ impl Bridges {
         let mut seen = HashSet::new();
         let first = topics.iter().filter(|topic| seen.insert(topic.pattern.as_str()));
         let topics: Vec<Plan> = first.filter_map(of_topic).collect();
+        let successors = self.turn_over(ports);
         let plans = bridges.iter().flat_map(of_bridge);
         let mut before = std::mem::take(&mut self.running);
         for plan in plans.chain(topics) {
-            let Some(ports) = self.ports_of(&plan, ports) else { continue };
-            let same = before.iter().position(|running| running.is(&plan, &ports));
+            if !plan
+                .places()
+                .all(|place| place.upstream == WEB || ports.contains_key(&place.upstream))
+            {
+                continue;
+            }
+            let same = before.iter().position(|running| running.plan == plan);
             let running = match same {
-                Some(place) => before.swap_remove(place),
+                Some(place) => before.swap_remove(place).over(ports),
                 None => {
-                    let resumes = before.iter().any(|running| {
-                        running.goes_on_as(&plan, &ports) || running.had_topics_of(&plan)
-                    });
+                    let resumes = before.iter().any(|running| running.had_topics_of(&plan));
                     self.start(plan, ports, resumes)
                 }
             };
-            self.running.push(running);
+            self.running.extend(running);
         }
-        let gone = before.iter().filter(|gone| !self.is_kept(gone));
-        gone.for_each(|gone| gone.ports[0].forget(&gone.source));
+        for gone in before.iter().filter(|gone| !self.is_kept(gone)) {
+            if let Some(port) = successors.get(&gone.plan.bridge.from.upstream) {
+                port.forget(&gone.source);
+            }
+        }
+        // Where nobody took its place, it ends with what it has.
+        let is_last = |port: &&Arc<dyn EventPort>| !ports.values().any(|it| Arc::ptr_eq(it, port));
+        successors.values().filter(is_last).for_each(|port| port.listen(&[]));
         for (name, port) in ports {
             let here =
                 self.running.iter().filter(|running| running.plan.bridge.from.upstream == *name);
@@ -118,6 +149,7 @@ impl Bridges {
     /// Takes no events any more, and waits until those that were taken are where they go to, at
     /// most `patience`. True if all are.
     pub async fn drain(&mut self, ports: &Ports, patience: Duration) -> bool {
+        self.draining.cancel();
         ports.values().for_each(|port| port.close());
         self.running.clear();
         let carried = async {
@@ -136,38 +168,66 @@ impl Bridges {
         self.running.iter().any(same)
     }
 
-    /// The ports of a bridge, that of its source first.
-    fn ports_of(&self, plan: &Plan, ports: &Ports) -> Option<Vec<Arc<dyn EventPort>>> {
-        let port = |place: &Place| match &*place.upstream {
-            WEB => Some(Arc::new(Web::new(&self.topics, plan)) as Arc<dyn EventPort>),
-            name => ports.get(name).cloned(),
-        };
-        let Bridge { from, to, dead_letter, .. } = &plan.bridge;
-        std::iter::once(from).chain(to).chain(dead_letter).map(port).collect()
+    /// Lets ports take the places of those of the same upstreams, whatever these are called now: who has what was had
+    /// by each name. A port in whose place there is none stays there itself.
+    fn turn_over(&mut self, ports: &Ports) -> Ports {
+        let mut successors = ports.clone();
+        let before = std::mem::replace(&mut self.ports, ports.clone());
+        for (name, port) in &before {
+            let is_new = |(name, _): &(&String, &Arc<dyn EventPort>)| !before.contains_key(*name);
+            let renamed = || ports.iter().filter(is_new).find(|(_, next)| next.is_where(&**port));
+            match ports.get(name).or_else(|| renamed().map(|(_, next)| next)) {
+                Some(next) if Arc::ptr_eq(next, port) => {}
+                Some(next) => {
+                    next.succeed(&**port);
+                    successors.insert(name.clone(), Arc::clone(next));
+                }
+                None => drop(successors.insert(name.clone(), Arc::clone(port))),
+            }
+        }
+        self.relays.retain(|_, relay| Arc::strong_count(relay) > 1);
+        for (name, relay) in &self.relays {
+            // What is still to go to an upstream that has gone goes that way as long as there is one.
+            if let Some(port) = successors.get(name) {
+                relay.lead_to(port);
+            }
+        }
+        successors
     }
 
-    fn start(&self, plan: Plan, ports: Vec<Arc<dyn EventPort>>, resumes: bool) -> Running {
+    /// The way to a place.
+    fn way(&mut self, place: &Place, plan: &Plan, ports: &Ports) -> Option<Arc<dyn EventPort>> {
+        if place.upstream == WEB {
+            return Some(Arc::new(Web::new(&self.topics, plan)));
+        }
+        let port = ports.get(&place.upstream)?;
+        let relay = self.relays.entry(place.upstream.clone());
+        Some(Arc::clone(relay.or_insert_with(|| Arc::new(Relay::new(port)))) as Arc<dyn EventPort>)
+    }
+
+    fn start(&mut self, plan: Plan, ports: &Ports, resumes: bool) -> Option<Running> {
         let Bridge { from, to, dead_letter, retries } = &plan.bridge;
         let name = from.to_string();
         let metrics = EventMetrics::new(&name, &plan.goal());
         let source_name = source_name(&plan);
-        let target = |(place, port): (&Place, &Arc<dyn EventPort>), passage| Target {
-            name: place.to_string(),
-            address: place.address.clone(),
-            port: Arc::clone(port),
-            passage,
+        let mut target = |place: &Place, passage| {
+            let port = self.way(place, &plan, ports)?;
+            Some(Target { name: place.to_string(), address: place.address.clone(), port, passage })
         };
-        let targets = to.iter().zip(&ports[1..]);
-        let targets = targets.map(|it| target(it, Passage::of_events(&name, &it.0.to_string())));
-        let letters = dead_letter.iter().zip(&ports[1 + to.len()..]);
-        let mut letters =
-            letters.map(|it| target(it, Passage::of_letters(&source_name, &it.0.to_string())));
+        let targets = to.iter().map(|to| target(to, Passage::of_events(&name, &to.to_string())));
+        let targets = targets.collect::<Option<Vec<_>>>()?;
+        let dead_letter = match dead_letter {
+            Some(to) => Some(target(to, Passage::of_letters(&source_name, &to.to_string()))?),
+            None => None,
+        };
         let pump = Pump {
-            targets: targets.collect(),
-            dead_letter: letters.next(),
+            bridge: name.clone(),
+            targets,
+            dead_letter,
             retries: *retries,
             metrics: metrics.clone(),
             complaints: Complaints::new(&name, &plan.goal()),
+            draining: self.draining.clone(),
         };
         let (heard, row, topics) = (plan.heard.clone(), plan.row(), Arc::clone(&self.topics));
         let on_gap = move || match &row {
@@ -184,25 +244,20 @@ impl Bridges {
             resumes,
             taker,
         };
-        Running { plan, ports, source }
+        let port = Arc::clone(ports.get(&plan.bridge.from.upstream)?);
+        Some(Running { plan, port, source })
     }
 }
 
 impl Running {
-    fn is(&self, plan: &Plan, ports: &[Arc<dyn EventPort>]) -> bool {
-        let is_web = |place: usize| {
-            let places = [&self.plan.bridge.from].into_iter().chain(&self.plan.bridge.to);
-            let mut places = places.chain(&self.plan.bridge.dead_letter);
-            places.nth(place).is_some_and(|place| place.upstream == WEB)
-        };
-        let same_ports = self.ports.iter().zip(ports).enumerate();
-        self.plan == *plan
-            && same_ports.into_iter().all(|(n, (one, other))| is_web(n) || Arc::ptr_eq(one, other))
-    }
-
-    /// Whether its events are to come from the same place over another port.
-    fn goes_on_as(&self, plan: &Plan, ports: &[Arc<dyn EventPort>]) -> bool {
-        self.plan == *plan && !Arc::ptr_eq(&self.ports[0], &ports[0])
+    /// The same, over the port that its source has now.
+    fn over(mut self, ports: &Ports) -> Option<Self> {
+        let port = ports.get(&self.plan.bridge.from.upstream)?;
+        if !Arc::ptr_eq(port, &self.port) {
+            self.port = Arc::clone(port);
+            self.source.resumes = true;
+        }
+        Some(self)
     }
 
     /// Whether topics that it brought are brought by another row from now on.
@@ -281,9 +336,11 @@ impl EventPort for Web {
     fn publish(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         _key: DedupKey,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
+        let address = &*fill(address, captures);
         let result = match &self.row {
             Some(row) => {
                 if row.matches(&event.topic) {

@@ -38,14 +38,27 @@ impl Held {
     }
 }
 
-/// What is laid down: `{"topic", "id", "reason", "data"}`, with `encoding` where the data stands for what came; the
-/// data is `null` where it is left out.
-pub(super) fn dead_letter(event: &Event, reason: &str, held: Option<Held>) -> Payload {
+/// Why an event is laid down.
+pub(super) struct Cause<'a> {
+    pub(super) reason: &'a str,
+    /// Where the bridge's events come from.
+    pub(super) bridge: &'a str,
+    /// The targets that do not have it.
+    pub(super) to: &'a [String],
+}
+
+/// What is laid down: `{"topic", "id", "reason", "bridge", "to", "data"}`, with `encoding` where the data stands for
+/// what came; the data is `null` where it is left out.
+pub(super) fn dead_letter(event: &Event, cause: &Cause<'_>, held: Option<Held>) -> Payload {
+    let quoted = |text: &str| Payload::from_text(text).as_str().to_owned();
+    let to: Vec<String> = cause.to.iter().map(|place| quoted(place)).collect();
     let text = format!(
-        r#"{{"topic":{},"id":{},"reason":{},"data":{}{}}}"#,
-        Payload::from_text(&event.topic).as_str(),
-        Payload::from_text(&event.id).as_str(),
-        Payload::from_text(reason).as_str(),
+        r#"{{"topic":{},"id":{},"reason":{},"bridge":{},"to":[{}],"data":{}{}}}"#,
+        quoted(&event.topic),
+        quoted(&event.id),
+        quoted(cause.reason),
+        quoted(cause.bridge),
+        to.join(","),
         if held.is_some() { event.data.as_str() } else { "null" },
         held.map_or("", Held::member),
     );
@@ -65,13 +78,16 @@ mod tests {
         let context = Arc::new(Context::new(TraceParent::generate()));
         let (topic, id, time) = ("a".into(), "1".into(), SystemTime::UNIX_EPOCH);
         let event = Event { topic, id, data, time, context };
-        dead_letter(&event, "no", held).as_str().to_owned()
+        let cause = Cause { reason: "no", bridge: "bus:a", to: &["hub:b.c".to_owned()] };
+        dead_letter(&event, &cause, held).as_str().to_owned()
     }
 
     #[test]
     fn a_letter_says_what_its_data_is() {
         let own = letter(Payload::from_validated("1.10".into()), Some(Held::Event));
-        assert_eq!(own, r#"{"topic":"a","id":"1","reason":"no","data":1.10}"#);
+        let expected =
+            r#"{"topic":"a","id":"1","reason":"no","bridge":"bus:a","to":["hub:b.c"],"data":1.10}"#;
+        assert_eq!(own, expected);
         for (body, end) in [
             (&b"{\"a\""[..], r#""data":"{\"a\"","encoding":"text"}"#),
             (b"\x00\xff\xfe", r#""data":"AP/+","encoding":"base64"}"#),

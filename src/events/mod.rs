@@ -7,4 +7,5 @@ mod complaints;
 mod dead_letter;
 mod inlet;
 mod pump;
+mod relay;
 pub mod topics;

@@ -9,15 +9,19 @@
 //! lasts. What no source keeps is not held up by it for longer than by a refusal, since all that comes
 //! behind it would be lost in its place.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
-use super::dead_letter::{Held, dead_letter};
+use super::dead_letter::{Cause, Held, dead_letter};
 use super::inlet::Deliveries;
 use crate::backoff::Backoff;
 use crate::call::{Context, Payload};
@@ -35,7 +39,7 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// Where a bridge's events go to.
 pub(super) struct Target {
-    /// What it is called, for the log.
+    /// What it is called, with what is to be filled in.
     pub(super) name: String,
     /// The address, with what is to be filled in.
     pub(super) address: String,
@@ -46,19 +50,33 @@ pub(super) struct Target {
 
 /// What carries the events of a bridge.
 pub(super) struct Pump {
+    /// Where they come from.
+    pub(super) bridge: String,
     pub(super) targets: Vec<Target>,
     pub(super) dead_letter: Option<Target>,
     pub(super) retries: u32,
     pub(super) metrics: EventMetrics,
     pub(super) complaints: Complaints,
+    /// Told when the gateway ends: what a source keeps is not tried again then.
+    pub(super) draining: CancellationToken,
 }
 
 /// An event on its way, with what its source's wildcards matched.
 struct Carried {
     event: Event,
+    held: Held,
     captures: Vec<String>,
     /// Which message of its source it is.
     message: u64,
+    receipt: Option<Receipt>,
+}
+
+/// What became of a batch on its way to one target.
+struct Lane {
+    /// Those that it does not take, by their numbers, and why not.
+    failed: Vec<(usize, String)>,
+    /// How many are done with; less than there are where the rest is left to its source.
+    done: usize,
 }
 
 impl Pump {
@@ -66,61 +84,89 @@ impl Pump {
     pub(super) async fn run(self, mut deliveries: Deliveries) {
         let mut batch = Vec::new();
         while deliveries.take(&mut batch, BATCH).await {
-            self.carry(std::mem::take(&mut batch)).await;
+            let is_done = self.carry(std::mem::take(&mut batch)).await;
+            // What is left to its source takes what is behind it along: the order is that of the source.
+            if !is_done && self.draining.is_cancelled() {
+                return;
+            }
         }
     }
 
-    async fn carry(&self, batch: Vec<Delivery>) {
-        let (mut events, mut receipts) = (Vec::with_capacity(batch.len()), Vec::new());
-        for Delivery { event, captures, message, receipt } in batch {
-            receipts.extend(receipt);
-            match event {
-                Ok(event) if event.context.hops >= MOST_HOPS => {
-                    let reason = format!("it has come through {MOST_HOPS} bridges: a circle");
-                    self.bury(&event, Held::Event, message, &reason).await;
+    /// Carries events. False where some are left to their source.
+    async fn carry(&self, batch: Vec<Delivery>) -> bool {
+        let mut events = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            // It comes again by another connection, and in its order.
+            if delivery.receipt.as_ref().is_some_and(Receipt::comes_again) {
+                continue;
+            }
+            let (carried, flaw) = self.read(delivery);
+            let Some(reason) = flaw else {
+                events.extend(carried);
+                continue;
+            };
+            // Another row's topic is that row's to tell of.
+            if let Some(carried) = carried {
+                let nobody = (0..self.targets.len()).map(|target| (target, reason.clone()));
+                if !self.bury(&carried, &nobody.collect::<Vec<_>>()).await {
+                    return false;
                 }
-                Ok(event) => events.push(Carried { event, captures, message }),
-                // Another row's topic is that row's to tell of.
-                Err(Unusable { topic, .. }) if !self.is_wanted(&topic) => {}
-                Err(Unusable { topic, id, reason, body }) => {
-                    let context = Arc::new(Context::new(TraceParent::generate()));
-                    let time = SystemTime::now();
-                    // Whoever reads it gets what came, also where that is no text.
-                    let (data, held) =
-                        body.map_or((Payload::NULL, Held::Event), |it| Held::of(&it));
-                    let event = Event { topic, id, data, time, context };
-                    self.bury(&event, held, message, &reason).await;
-                }
+                settle(carried.receipt);
             }
         }
-        let lossless = !receipts.is_empty();
-        let lanes = self.targets.iter().map(|target| self.send_all(target, &events, lossless));
-        let mut failures: Vec<Option<String>> = vec![None; events.len()];
-        for lane in join_all(lanes).await {
-            for (number, reason) in lane {
-                failures[number].get_or_insert(reason);
+        let lanes = self.targets.iter().map(|target| self.send_all(target, &events));
+        let lanes = join_all(lanes).await;
+        let done = lanes.iter().map(|lane| lane.done).min().unwrap_or(events.len());
+        let mut failures: Vec<Vec<(usize, String)>> = vec![Vec::new(); events.len()];
+        for (target, lane) in lanes.into_iter().enumerate() {
+            for (number, reason) in lane.failed {
+                failures[number].push((target, reason));
             }
         }
-        for (Carried { event, message, .. }, failure) in events.iter().zip(&failures) {
-            match failure {
-                None => self.metrics.count(EventOutcome::Delivered),
-                Some(reason) => self.bury(event, Held::Event, *message, reason).await,
+        let is_done = done == events.len();
+        for (carried, failures) in events.into_iter().zip(failures).take(done) {
+            if failures.is_empty() {
+                self.metrics.count(EventOutcome::Delivered);
+            } else if !self.bury(&carried, &failures).await {
+                return false;
+            }
+            settle(carried.receipt);
+        }
+        is_done
+    }
+
+    /// What is to be carried, and why it cannot be, where that is so. Of what no target wants there is nothing.
+    fn read(&self, delivery: Delivery) -> (Option<Carried>, Option<String>) {
+        let Delivery { event, captures, message, receipt } = delivery;
+        match event {
+            Ok(event) => {
+                let is_round = event.context.hops >= MOST_HOPS;
+                let flaw =
+                    is_round.then(|| format!("it has come through {MOST_HOPS} bridges: a circle"));
+                (Some(Carried { event, held: Held::Event, captures, message, receipt }), flaw)
+            }
+            Err(Unusable { topic, reason, .. }) if !self.is_wanted(&topic) => {
+                settle(receipt);
+                (None, Some(reason))
+            }
+            Err(Unusable { topic, id, reason, body }) => {
+                let context = Arc::new(Context::new(TraceParent::generate()));
+                let time = SystemTime::now();
+                // Whoever reads it gets what came, also where that is no text.
+                let (data, held) = body.map_or((Payload::NULL, Held::Event), |it| Held::of(&it));
+                let event = Event { topic, id, data, time, context };
+                (Some(Carried { event, held, captures, message, receipt }), Some(reason))
             }
         }
-        receipts.into_iter().for_each(Receipt::settle);
     }
 
     fn is_wanted(&self, topic: &str) -> bool {
         self.targets.iter().any(|target| target.port.wants(topic))
     }
 
-    /// Hands events to a target, in their order: those that it does not take, and why not.
-    async fn send_all(
-        &self,
-        target: &Target,
-        events: &[Carried],
-        lossless: bool,
-    ) -> Vec<(usize, String)> {
+    /// Hands events to a target, in their order.
+    async fn send_all(&self, target: &Target, events: &[Carried]) -> Lane {
+        let lossless = events.iter().any(|carried| carried.receipt.is_some());
         let mut failed = Vec::new();
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         let (mut from, mut attempts, mut fails) = (0, 0, None);
@@ -156,180 +202,106 @@ impl Pump {
                 number += 1;
             }
             drop(under_way);
-            if is_tried_again {
-                sleep(backoff.failed()).await;
-            }
             from = next;
+            if is_tried_again && !self.waits(&mut backoff, &events[from..]).await {
+                return Lane { failed, done: from };
+            }
         }
-        failed
+        Lane { failed, done: events.len() }
+    }
+
+    /// Pauses before events are tried again. False where they are left to their source, which keeps them: because the
+    /// gateway ends, or because it delivers all of them again.
+    async fn waits(&self, backoff: &mut Backoff, events: &[Carried]) -> bool {
+        let is_kept = |carried: &Carried| carried.receipt.is_some();
+        let pause = sleep(backoff.failed());
+        if !events.iter().all(is_kept) {
+            pause.await;
+            return true;
+        }
+        tokio::select! {
+            () = self.draining.cancelled() => return false,
+            () = pause => {}
+        }
+        let comes_again =
+            |carried: &Carried| carried.receipt.as_ref().is_some_and(Receipt::comes_again);
+        !events.iter().all(comes_again)
     }
 
     fn publish(
         &self,
         target: &Target,
-        Carried { event, captures, message }: &Carried,
+        Carried { event, captures, message, .. }: &Carried,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
         let key = target.passage.key(&event.topic, *message);
-        if captures.is_empty() {
-            return target.port.publish(&target.address, event, key);
-        }
-        target.port.publish(&fill(&target.address, captures), event, key)
+        target.port.publish(&target.address, captures, event, key)
     }
 
-    /// Lays an event down where somebody finds it, with the reason.
-    async fn bury(&self, event: &Event, held: Held, message: u64, reason: &str) {
+    /// Lays an event down where somebody finds it, with which targets do not have it and why. False where it is left to its
+    /// source.
+    async fn bury(&self, carried: &Carried, failures: &[(usize, String)]) -> bool {
+        let Carried { event, held, captures, message, .. } = carried;
+        let reason = self.reason(captures, failures);
         let Some(target) = &self.dead_letter else {
             self.metrics.count(EventOutcome::Lost);
-            return self.complaints.lost(event, reason);
+            self.complaints.lost(event, &reason);
+            return true;
         };
-        let mut letter = Event { data: dead_letter(event, reason, Some(held)), ..event.clone() };
-        let key = target.passage.key(&event.topic, message);
+        let to: Vec<String> = failures.iter().map(|(it, _)| self.place(*it, captures)).collect();
+        let cause = Cause { reason: &reason, bridge: &self.bridge, to: &to };
+        let letter = |held| Event { data: dead_letter(event, &cause, held), ..event.clone() };
+        let key = target.passage.key(&event.topic, *message);
         let (mut has_data, mut fails) = (true, None);
+        let mut letter_now = letter(Some(*held));
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         loop {
-            match target.port.publish(&target.address, &letter, key).await {
-                Ok(()) => return self.metrics.count(EventOutcome::DeadLetter),
+            match target.port.publish(&target.address, &[], &letter_now, key).await {
+                Ok(()) => {
+                    self.metrics.count(EventOutcome::DeadLetter);
+                    return true;
+                }
                 Err(Undelivered::Unreachable(why) | Undelivered::Unavailable(why)) => {
                     self.complaints.unavailable(&target.name, &why);
                     fails.get_or_insert_with(|| TargetFailing::new(&self.metrics));
-                    sleep(backoff.failed()).await;
+                    if !self.waits(&mut backoff, std::slice::from_ref(carried)).await {
+                        return false;
+                    }
                 }
                 // It may be too large for the dead letters too: that it was there is told all the same.
                 Err(Undelivered::Refused(_)) if has_data => {
-                    letter.data = dead_letter(event, reason, None);
+                    letter_now = letter(None);
                     has_data = false;
                 }
                 Err(Undelivered::Refused(why)) => {
                     self.metrics.count(EventOutcome::Lost);
-                    return self
-                        .complaints
-                        .lost(event, &format!("{reason}; {}: {why}", target.name));
+                    self.complaints.lost(event, &format!("{reason}; {}: {why}", target.name));
+                    return true;
                 }
             }
         }
     }
+
+    /// What a target is called, for an event.
+    fn place(&self, target: usize, captures: &[String]) -> String {
+        self.targets
+            .get(target)
+            .map_or_else(String::new, |it| fill(&it.name, captures).into_owned())
+    }
+
+    /// Why an event is not where it was to go; which target says so, where they do not say the same.
+    fn reason(&self, captures: &[String], failures: &[(usize, String)]) -> String {
+        let Some((_, first)) = failures.first() else { return String::new() };
+        if failures.iter().all(|(_, reason)| reason == first) {
+            return first.clone();
+        }
+        let one = |(target, reason): &(usize, String)| {
+            format!("{}: {reason}", self.place(*target, captures))
+        };
+        failures.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::event::DedupKey;
-    use crate::event_port::Source;
-
-    /// A place that does with each event what it is told, and takes all when it is told no more.
-    #[derive(Default)]
-    struct Place {
-        says: Mutex<Vec<Undelivered>>,
-        has: Mutex<Vec<String>>,
-    }
-
-    impl EventPort for Place {
-        fn listen(&self, _sources: &[Source]) {}
-
-        fn wants(&self, topic: &str) -> bool {
-            topic != "another's"
-        }
-
-        fn publish(
-            &self,
-            _address: &str,
-            event: &Event,
-            _key: DedupKey,
-        ) -> BoxFuture<'static, Result<(), Undelivered>> {
-            let said = self.says.lock().unwrap().pop();
-            if said.is_none() {
-                self.has.lock().unwrap().push(event.data.as_str().to_owned());
-            }
-            Box::pin(std::future::ready(said.map_or(Ok(()), Err)))
-        }
-    }
-
-    fn place(says: Vec<Undelivered>) -> Arc<Place> {
-        Arc::new(Place { says: Mutex::new(says), has: Mutex::default() })
-    }
-
-    fn pump(there: &Arc<Place>, dead: &Arc<Place>, retries: u32) -> Pump {
-        let target = |port: &Arc<Place>| Target {
-            name: "there".to_owned(),
-            address: String::new(),
-            port: Arc::clone(port) as Arc<dyn EventPort>,
-            passage: Passage::of_events("here", "there"),
-        };
-        Pump {
-            targets: vec![target(there)],
-            dead_letter: Some(target(dead)),
-            retries,
-            metrics: EventMetrics::new("test", ""),
-            complaints: Complaints::new("test", "there"),
-        }
-    }
-
-    fn delivery(is_kept: bool) -> Delivery {
-        let event = Event {
-            topic: "a".into(),
-            id: "1".into(),
-            data: Payload::NULL,
-            time: SystemTime::now(),
-            context: Arc::new(Context::new(TraceParent::generate())),
-        };
-        let receipt = is_kept.then(|| Receipt::new(|| {}));
-        Delivery { event: Ok(event), captures: Vec::new(), message: 0, receipt }
-    }
-
-    /// Carries one event to a target that says that first: what the target and the dead letters have.
-    async fn carry(says: Vec<Undelivered>, retries: u32, is_kept: bool) -> (usize, usize) {
-        let (there, dead) = (place(says), place(Vec::new()));
-        pump(&there, &dead, retries).carry(vec![delivery(is_kept)]).await;
-        let has = |place: &Place| place.has.lock().unwrap().len();
-        (has(&there), has(&dead))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_what_is_not_for_it_nothing_is_lost() {
-        let (there, dead) = (place(Vec::new()), place(Vec::new()));
-        let settled = Arc::new(Mutex::new(0));
-        for topic in ["a", "another's"] {
-            let told = Arc::clone(&settled);
-            let receipt = Receipt::new(move || *told.lock().unwrap() += 1);
-            let event = Err(Unusable {
-                topic: topic.into(),
-                id: "1".into(),
-                reason: "no JSON".to_owned(),
-                body: None,
-            });
-            let (captures, receipt) = (Vec::new(), Some(receipt));
-            let delivery = Delivery { event, captures, message: 0, receipt };
-            pump(&there, &dead, 0).carry(vec![delivery]).await;
-        }
-        assert_eq!(dead.has.lock().unwrap().len(), 1);
-        assert_eq!(*settled.lock().unwrap(), 2, "its source need not keep it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dead_letter_that_is_refused_goes_without_its_data() {
-        let refusal = || Undelivered::Refused("too large".to_owned());
-        let (there, dead) = (place(vec![refusal()]), place(vec![refusal()]));
-        pump(&there, &dead, 0).carry(vec![delivery(true)]).await;
-        let letters = dead.has.lock().unwrap().clone();
-        let expected = r#"{"topic":"a","id":"1","reason":"too large","data":null}"#;
-        assert_eq!(letters, [expected]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_does_not_count_against_an_event_that_its_source_keeps() {
-        let outage = || Undelivered::Unreachable("no connection".to_owned());
-        let refusal = || Undelivered::Unavailable("full".to_owned());
-        let outages = |times| std::iter::repeat_with(outage).take(times).collect::<Vec<_>>();
-        assert_eq!(carry(outages(100), 0, true).await, (1, 0));
-        let mixed = [outages(20), vec![refusal()], outages(20), vec![refusal()]].concat();
-        assert_eq!(carry(mixed.clone(), 2, true).await, (1, 0));
-        assert_eq!(carry(mixed, 1, true).await, (0, 1));
-        assert_eq!(carry(vec![refusal()], 0, true).await, (0, 1));
-        // What nobody keeps does not keep the next ones waiting.
-        assert_eq!(carry(outages(3), 2, false).await, (0, 1));
-        let never = Undelivered::Refused("no object".to_owned());
-        assert_eq!(carry(vec![never], 9, true).await, (0, 1));
-    }
+/// Nobody has to keep an event any more.
+fn settle(receipt: Option<Receipt>) {
+    receipt.into_iter().for_each(Receipt::settle);
 }

@@ -70,6 +70,8 @@ struct Retired {
     running: Running,
     /// Until when what is exposed over it stays, where its successor has not taken over before.
     stays: Option<Instant>,
+    /// Until when it is waited for what its events leave behind.
+    until: Instant,
 }
 
 /// An upstream, and what is needed to end it.
@@ -177,8 +179,8 @@ impl Upstreams {
             } else {
                 retired.metrics.leave();
             }
-            let stays = Some(Instant::now() + TAKE_OVER);
-            self.retired.push(Retired { running: retired, stays });
+            let until = Instant::now() + TAKE_OVER;
+            self.retired.push(Retired { running: retired, stays: Some(until), until });
         }
         if let (Some(target), Some(resident)) = (&self.resident, config.resident()) {
             target.set_max_in_flight(resident.max_in_flight);
@@ -193,7 +195,8 @@ impl Upstreams {
     /// Ends prepared upstreams that are not needed after all.
     pub(super) fn give_up(&mut self, prepared: Vec<Running>) {
         let new = self.brought(&prepared);
-        self.retired.extend(new.into_iter().map(|running| Retired { running, stays: None }));
+        let until = Instant::now();
+        self.retired.extend(new.into_iter().map(|running| Retired { running, stays: None, until }));
     }
 
     /// Forgets what is to be forgotten by now of calls that have keys.
@@ -218,7 +221,7 @@ impl Upstreams {
     /// the others take its calls.
     pub(super) fn end_retired(&mut self, router: &Arc<Router>) {
         let taken_over = self.running.iter().all(Running::is_settled);
-        self.retired.retain_mut(|Retired { running: retired, stays }| {
+        self.retired.retain_mut(|Retired { running: retired, stays, until }| {
             if stays.is_some_and(|stays| taken_over || Instant::now() >= stays) {
                 *stays = None;
                 retired.expose(&[], router, self.exposes.doubts());
@@ -226,7 +229,9 @@ impl Upstreams {
             if stays.is_some() {
                 return true;
             }
+            let leaves = retired.events.as_ref().is_some_and(|events| events.is_leaving());
             let idle = retired.target.owed() == 0 && retired.owed() == 0;
+            let idle = idle && !(leaves && Instant::now() < *until);
             if idle {
                 retired.tasks.shutdown().cancel();
             }
@@ -284,11 +289,8 @@ impl Upstreams {
         self.show_exposes();
     }
 
-    /// Where events come from and go to. What has retired takes none any more.
+    /// Where events come from and go to.
     pub(super) fn ports(&self) -> Ports {
-        for port in self.retired.iter().filter_map(|retired| retired.running.events.as_ref()) {
-            port.listen(&[]);
-        }
         let port = |running: &Running| Some((running.target.name.clone(), running.events.clone()?));
         let resident = self.resident.iter().zip(&self.resident_events);
         let resident = resident.map(|(target, port)| (target.name.clone(), Arc::clone(port)));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use super::world::Io;
 use crate::call::{Context, Payload};
-use crate::event::{DedupKey, Delivery, Event, Undelivered, captures};
+use crate::event::{DedupKey, Delivery, Event, Undelivered, captures, fill, reached};
 use crate::event_port::{EventAddresses, EventPort, Promise, Source};
 use crate::trace::TraceParent;
 
@@ -23,7 +23,8 @@ use crate::trace::TraceParent;
 const OWN: &str = "juno.";
 
 /// What hooks are called here: `module.hook`.
-pub(super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
+pub(super) const ADDRESSES: EventAddresses =
+    EventAddresses { source, target, reached, also_at: |_| None };
 
 fn source(address: &str) -> Result<Promise, String> {
     let named = address.split('.').all(|word| !word.is_empty());
@@ -117,10 +118,11 @@ impl EventPort for HubEvents {
     fn publish(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         _key: DedupKey,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
-        std::future::ready(self.trigger(address, event)).boxed()
+        std::future::ready(self.trigger(&fill(address, captures), event)).boxed()
     }
 }
 

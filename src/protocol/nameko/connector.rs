@@ -68,12 +68,7 @@ impl Connector for NamekoConnector {
     }
 
     fn sites(&self) -> Vec<String> {
-        let nodes = self.0.nodes();
-        let sites = nodes.iter().map(|node| {
-            let authority = &node.uri.authority;
-            format!("{}/{}", site(&authority.host, authority.port), node.uri.vhost)
-        });
-        sites.collect()
+        sites(&self.0)
     }
 
     fn vouches_for_callers(&self) -> bool {
@@ -148,6 +143,16 @@ impl Connector for NamekoConnector {
         let upstream = Arc::new(NamekoUpstream::new(link, metrics, &self.0));
         Connected { upstream, exposer: Some(exposes), events: Some(events) }
     }
+}
+
+/// Where its nodes are, with the virtual host.
+pub(super) fn sites(settings: &Settings) -> Vec<String> {
+    let nodes = settings.nodes();
+    let sites = nodes.iter().map(|node| {
+        let authority = &node.uri.authority;
+        format!("{}/{}", site(&authority.host, authority.port), node.uri.vhost)
+    });
+    sites.collect()
 }
 
 fn delivery_mode(mode: u8) -> String {

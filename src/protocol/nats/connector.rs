@@ -79,13 +79,7 @@ impl Connector for NatsConnector {
     }
 
     fn sites(&self) -> Vec<String> {
-        let settings = &self.0;
-        // Of one server each account sees its own subjects alone.
-        let site = |server: &Arc<Server>| {
-            let place = site(&server.host, server.port);
-            format!("{place} {:x}", settings.auth(server).fingerprint())
-        };
-        settings.servers.iter().map(site).collect()
+        sites(&self.0)
     }
 
     fn exposed_as(&self, expose: &Expose, method: &str) -> String {
@@ -168,4 +162,13 @@ impl Connector for NatsConnector {
         let upstream = Arc::new(Egress::new(settings, link, metrics, tasks));
         Connected { upstream, exposer: Some(exposer), events: Some(port) }
     }
+}
+
+/// Where its servers are, and by which account: of one server each sees its own subjects alone.
+pub(super) fn sites(settings: &Settings) -> Vec<String> {
+    let site = |server: &Arc<Server>| {
+        let place = site(&server.host, server.port);
+        format!("{place} {:x}", settings.auth(server).fingerprint())
+    };
+    settings.servers.iter().map(site).collect()
 }

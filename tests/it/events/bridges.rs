@@ -47,6 +47,8 @@ async fn what_a_target_does_not_take_is_a_dead_letter_with_its_reason() {
     trigger(&mut shop, "sold", json!({"n": 1})).await;
     let letter = listener.event().await.data["data"].clone();
     assert_eq!((&letter["topic"], &letter["data"]), (&json!("shop.sold"), &json!({"n": 1})));
+    assert_eq!(letter["bridge"], "hub:shop.*");
+    assert_eq!(letter["to"], json!(["web:unnamed.sold"]));
     let reason = letter["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("[[topics]]") && reason.contains("unnamed.sold"), "{reason}");
     let dead = [("bridge", "hub:shop.*"), ("outcome", "dead_letter")];
@@ -79,6 +81,10 @@ fn checked(rows: &str) -> String {
 fn what_is_wrong_with_a_row_is_told_with_its_mend() {
     for (row, expected) in [
         ("from = \"hub:a.b\"\nto = [\"hub:a.b\"]", "in a circle"),
+        (
+            "from = \"hub:a.*\"\nto = [\"hub:b.$1\"]\ndead_letter = \"hub:c.$1\"",
+            "all go to one place",
+        ),
         ("from = \"hub:a.*\"\nto = [\"hub:a.$1\"]", "in a circle"),
         (
             "from = \"hub:a.*\"\nto = [\"hub:b.$1\"]\n[[bridges]]\nfrom = \"hub:b.*\"\nto = [\"hub:a.$1\"]",
@@ -164,4 +170,25 @@ async fn a_row_in_front_of_one_for_the_rest_has_its_topics_alone() {
     for number in 0..4 {
         assert_eq!(listener.event().await.data["data"]["n"], number, "each once");
     }
+}
+
+#[test]
+fn circles_over_two_upstreams_that_are_one_server() {
+    let upstreams = "[upstreams.nats]\nprotocol = \"nats\"\nservers = [\"nats://127.0.0.1:4222\"]\n\
+                     [upstreams.nest]\nprotocol = \"nats\"\nservers = [\"nats://localhost:4222\"]\ndialect = \"nest\"\n\
+                     [upstreams.far]\nprotocol = \"nats\"\nservers = [\"nats://far:4222\"]\n\
+                     [upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"amqp://localhost\"\n\
+                     [upstreams.other]\nprotocol = \"nameko\"\nurl = \"amqp://127.0.0.1\"\n";
+    let row = |from: &str, to: &str| format!("[[bridges]]\nfrom = \"{from}\"\nto = [\"{to}\"]\n");
+    for rows in [
+        row("nats:ca.*", "nest:ca.$1"),
+        row("nats:ev.cb", "nats:stream/EV/ev.cb"),
+        row("rabbit:a.*", "other:a.$1"),
+        [row("nats:cc.*", "rabbit:cc.$1"), row("other:cc.*", "nest:cc.$1")].concat(),
+    ] {
+        let said = checked(&format!("{upstreams}{rows}"));
+        assert!(said.contains("in a circle"), "{rows}: {said}");
+    }
+    let said = checked(&format!("{upstreams}{}", row("nats:ca.*", "far:ca.$1")));
+    assert!(!said.contains("in a circle"), "{said}");
 }

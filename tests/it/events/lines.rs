@@ -202,6 +202,9 @@ to = ["rabbit:queue/copies"]
 [[bridges]]
 from = "bus:secret.plan"
 to = ["web:secret.plan"]
+[[bridges]]
+from = "rabbit:dot.*"
+to = ["rabbit:dotcopy.$1"]
 [[topics]]
 match = "orders.*"
 [[topics]]
@@ -252,6 +255,11 @@ async fn explain_shows_where_an_event_goes_and_what_is_promised() {
         ]),
         "a topic is its first row's"
     );
+    // A Nameko event's name may have dots.
+    let (status, out, _) = explained(&["--json", "--event", "rabbit:dot.order.created"]).await;
+    let way: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(status, 0, "{out}");
+    assert_eq!(way["bridges"][0]["to"][0]["place"], "rabbit:dotcopy.order.created");
     let (status, out, _) = explained(&["--event", "bus:nobody.asks"]).await;
     assert_eq!((status, out.contains(r#""bridges":[]"#)), (1, true), "{out}");
     for (place, words) in [

@@ -5,20 +5,20 @@ use super::{Peer, bridge, listened};
 use crate::harness::{Gateway, RabbitMq, eventually, until};
 
 /// How many messages wait in a queue, also those that somebody has taken and not acked.
-fn waiting(vhost: &str, queue: &str) -> u64 {
+pub fn waiting(vhost: &str, queue: &str) -> u64 {
     let found = RabbitMq::shared().get(&format!("queues/{vhost}/{queue}"));
     found["messages"].as_u64().unwrap_or(0)
 }
 
 /// Whether a queue is bound to an exchange.
-fn is_bound(vhost: &str, exchange: &str, queue: &str) -> bool {
+pub fn is_bound(vhost: &str, exchange: &str, queue: &str) -> bool {
     let listed = RabbitMq::shared().get(&format!("exchanges/{vhost}/{exchange}/bindings/source"));
     listed.as_array().into_iter().flatten().any(|it| it["destination"] == queue)
 }
 
 /// A bridge to a broker that does not run, and events that wait for it: the gateway, what publishes, and
 /// the bridge's queue.
-async fn stuck(
+pub async fn stuck(
     vhost: &crate::harness::rabbit::Vhost<'_>,
     there: &RabbitMq,
     events: u64,
@@ -41,7 +41,7 @@ async fn stuck(
     (gateway, peer, upstreams, queue)
 }
 
-fn reload(gateway: &Gateway, config: &str) {
+pub fn reload(gateway: &Gateway, config: &str) {
     gateway.write_config(config);
     gateway.hang_up();
 }

@@ -7,8 +7,10 @@ mod gemstone;
 mod leaving;
 mod lifecycle;
 mod limits;
+mod names;
 mod odd;
 mod peers;
+mod replaced;
 
 use std::time::Duration;
 

@@ -251,3 +251,22 @@ fn what_is_wrong_with_an_address_is_told_with_its_mend() {
         assert!(said.contains(expected), "{from} {to}:\n{said}");
     }
 }
+
+#[tokio::test]
+async fn a_wildcard_brings_no_names_of_natss_own() {
+    let nats = Nats::start();
+    let rows = "[[topics]]\nmatch = \"*\"\nfrom = \"bus:>\"\n";
+    let gateway = gateway(&nats, rows).await;
+    let client = nats.client().await;
+    carries(&gateway, &client, "shop.probe", "bus:>").await;
+    let mut listener = Listener::listen(&gateway, "?topic=*").await;
+    for subject in ["_INBOX.a.b", "$SYS.x", "$JS.ACK.x", "shop.sold"] {
+        client.publish(subject, "1".into()).await.expect("published");
+    }
+    client.flush().await.expect("flushed");
+    let mut heard = listener.event().await;
+    while heard.data["topic"] == "shop.probe" {
+        heard = listener.event().await;
+    }
+    assert_eq!(heard.data["topic"], "shop.sold", "an answer is nobody else's to hear");
+}

@@ -11,6 +11,7 @@
 use lapin::ExchangeKind;
 
 use super::super::open::Sort;
+use crate::event::{self, fill, highest_capture};
 use crate::event_port::{EventAddresses, Promise};
 use crate::fnv::fnv;
 
@@ -24,8 +25,22 @@ const SHORT_STRING: usize = 255;
 const TELLING: usize = 200;
 
 /// The addresses, with their promises.
-pub(in super::super) const ADDRESSES: EventAddresses =
-    EventAddresses { source: promise_of_source, target: promise_of_target };
+pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses {
+    source: promise_of_source,
+    target: promise_of_target,
+    reached,
+    also_at: |_| None,
+};
+
+/// What `SERVICE.*` matches is the event's whole name, which may have dots.
+fn reached(source: &str, place: &str) -> Option<Vec<String>> {
+    let all_of = source.strip_suffix(".*").filter(|service| !service.contains('/'));
+    let event = all_of.and_then(|service| place.strip_prefix(service)?.strip_prefix('.'));
+    match event {
+        Some(event) if !event.is_empty() => Some(vec![event.to_owned()]),
+        _ => event::reached(source, place),
+    }
+}
 
 fn promise_of_source(address: &str) -> Result<Promise, String> {
     Ok(match Source::parse(address)? {
@@ -176,6 +191,23 @@ impl Target {
         Ok(Self::Exchange { kind: Kind::Nameko, exchange, key })
     }
 
+    /// Reads an address, and puts what a source's wildcards matched where it stands: within the service's name or
+    /// the event's. Whether it so names another exchange or queue than others do.
+    pub(super) fn filled(address: &str, captures: &[String]) -> Result<(Self, bool), String> {
+        if captures.is_empty() || highest_capture(address) == 0 {
+            return Ok((Self::parse(address)?, false));
+        }
+        if address.starts_with(QUEUE) || gemstone(address).is_some() {
+            return Ok((Self::parse(&fill(address, captures))?, true));
+        }
+        let (service, event) = split(address)?;
+        let is_named = highest_capture(service) > 0;
+        let (service, event) = (fill(service, captures), fill(event, captures));
+        nameko(&service, &event)?;
+        let (exchange, key) = (nameko_exchange(&service), event.into_owned());
+        Ok((Self::Exchange { kind: Kind::Nameko, exchange, key }, is_named))
+    }
+
     /// The exchange and the routing key.
     pub(super) fn way(&self) -> (&str, &str) {
         match self {
@@ -285,6 +317,30 @@ mod tests {
             assert_eq!(Target::parse(address), Ok(expected), "{address}");
         }
         assert!(promise_of_target("orders.$1").is_ok(), "it is filled in later");
+    }
+
+    #[test]
+    fn what_a_wildcard_matched_stays_where_it_stands() {
+        let captures = ["order.created".to_owned()];
+        let filled = |address| Target::filled(address, &captures);
+        let whole = exchange(Kind::Nameko, "copies.events", "order.created");
+        assert_eq!(filled("copies.$1"), Ok((whole, false)));
+        let service = exchange(Kind::Nameko, "eu.order.created.events", "copied");
+        assert_eq!(filled("eu.$1.copied"), Ok((service, true)));
+        assert_eq!(filled("queue/$1"), Ok((Target::Queue("order.created".to_owned()), true)));
+        let plain = exchange(Kind::Nameko, "a.b.events", "c");
+        assert_eq!(filled("a.b.c"), Ok((plain, false)));
+        let odd = Target::filled("copies.$1", &["a..b".to_owned()]).expect_err("odd");
+        assert!(odd.contains("a part of it is empty"), "{odd}");
+        let captured = |source, place| reached(source, place).map(|all| all.join(","));
+        for (source, place, expected) in [
+            ("dot.*", "dot.order.created", Some("order.created")),
+            ("dot.*", "dots.x", None),
+            ("dot.order.created", "dot.order.created", Some("")),
+            ("gemstone/x", "gemstone/x", Some("")),
+        ] {
+            assert_eq!(captured(source, place).as_deref(), expected, "{source} {place}");
+        }
     }
 
     #[test]

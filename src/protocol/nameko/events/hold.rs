@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::Wanted;
 use super::outstanding::Fate;
+use crate::event;
 
 /// A hold on an event: whoever has it says what becomes of it, if not otherwise then by dropping it.
 pub(super) struct Hold {
@@ -16,9 +17,14 @@ pub(super) struct Hold {
     pub(super) wanted: Arc<Wanted>,
 }
 
-impl Hold {
-    pub(super) fn settle(mut self) {
+impl event::Hold for Hold {
+    fn settle(mut self: Box<Self>) {
         self.fate = Fate::Settled;
+    }
+
+    fn comes_again(&self) -> bool {
+        // Nobody acks it any more: it went back to the queue with its channel.
+        self.told.is_closed()
     }
 }
 

@@ -101,7 +101,7 @@ impl Wanted {
 
 impl Events {
     /// A source has gone: nothing is left to do.
-    fn gone(&self, wanted: &Arc<Wanted>) {
+    pub(super) fn gone(&self, wanted: &Arc<Wanted>) {
         self.wanted.send_if_modified(|all| {
             let before = all.len();
             all.retain(|other| !Arc::ptr_eq(other, wanted));
@@ -179,6 +179,9 @@ impl Listening {
     /// Carries what waits in the queue, and deletes it when nothing does.
     pub(super) async fn leave(&self) {
         let leaving = &self.wanted.leaving;
+        if self.told_to_end(self.departs()).await.is_none() {
+            return;
+        }
         let mut backoff = Backoff::new(PAUSE, STABLE);
         let mut looks = 0;
         while leaving.is_under_way() && !self.is_told_to_end() {
@@ -218,9 +221,26 @@ impl Listening {
                 self.told_to_end(sleep(backoff.failed())).await;
             }
         }
-        if !leaving.is_under_way() {
-            self.events.gone(&self.wanted);
+    }
+
+    /// Whether it is to end, or cannot go on over this connection.
+    pub(super) fn is_told_to_end(&self) -> bool {
+        self.stop.is_cancelled() || self.over.is_cancelled() || self.lost.is_cancelled()
+    }
+
+    /// Waits for something, unless it is told to end: then `None`.
+    pub(super) async fn told_to_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            () = self.over.cancelled() => None,
+            () = self.lost.cancelled() => None,
+            result = work => Some(result),
         }
+    }
+
+    /// Whether it is this upstream's still.
+    pub(super) fn is_ours(&self) -> bool {
+        self.events.wanted.borrow().iter().any(|wanted| Arc::ptr_eq(wanted, &self.wanted))
     }
 
     fn is_connected(&self) -> bool {

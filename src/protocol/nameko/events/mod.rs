@@ -20,12 +20,14 @@ mod hold;
 mod intakes;
 mod leaving;
 mod look;
+mod named;
 mod outstanding;
 mod places;
 pub(super) mod role;
 mod seen;
 mod source;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,8 +41,10 @@ use self::address::{Source as Place, Target};
 use self::emitter::Outgoing;
 use self::leaving::Leaving;
 pub(super) use self::look::look;
+use self::named::Named;
 use self::seen::Seen;
 use super::config::Settings;
+use super::connector::sites;
 use super::wire::event as wire;
 use crate::budget::Account;
 use crate::event::{DedupKey, Event, Undelivered};
@@ -63,6 +67,9 @@ pub(super) struct Events {
     /// its own: each bridge has a batch of events under way, and no more.
     outbox: ArcSwapOption<mpsc::UnboundedSender<Outgoing>>,
     unpackers: Arc<Semaphore>,
+    named: Named,
+    /// Another upstream's port has what it had: its sources are not waited for much longer.
+    is_succeeded: AtomicBool,
 }
 
 /// A source, and what is known of it over all connections.
@@ -77,6 +84,8 @@ struct Wanted {
     /// Nobody will ask for what its queue keeps.
     is_forgotten: AtomicBool,
     leaving: Leaving,
+    /// One connection at a time takes what its queue keeps: what another one still has comes first.
+    turn: Semaphore,
 }
 
 impl Wanted {
@@ -106,6 +115,8 @@ impl Events {
             wanted: watch::Sender::default(),
             outbox: ArcSwapOption::empty(),
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
+            named: Named::default(),
+            is_succeeded: AtomicBool::new(false),
         })
     }
 
@@ -113,9 +124,13 @@ impl Events {
     fn hand_over(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
     ) -> Result<oneshot::Receiver<Result<(), Undelivered>>, Undelivered> {
-        let target = Target::parse(address).map_err(Undelivered::Refused)?;
+        let (target, is_named) = Target::filled(address, captures).map_err(Undelivered::Refused)?;
+        if is_named {
+            self.named.admit(&target).map_err(Undelivered::Refused)?;
+        }
         let (done, told) = oneshot::channel();
         let (properties, body) = (wire::properties(event), event.data.clone().into_bytes());
         let outbox = self.outbox.load();
@@ -150,6 +165,7 @@ impl EventPort for Events {
                     was_bound: AtomicBool::new(false),
                     is_forgotten: AtomicBool::new(false),
                     leaving: Leaving::default(),
+                    turn: Semaphore::new(1),
                 }))
             });
             let next: Vec<_> = next.collect();
@@ -167,6 +183,28 @@ impl EventPort for Events {
             leaving.iter().for_each(|gone| gone.leaving.begin());
             *wanted = [next, leaving].concat();
         });
+    }
+
+    fn succeed(&self, before: &dyn EventPort) {
+        let any: &dyn Any = before;
+        let Some(before) = any.downcast_ref::<Self>() else { return before.listen(&[]) };
+        before.is_succeeded.store(true, Ordering::Release);
+        // What no queue keeps is heard anew.
+        let kept = before.wanted.send_replace(Vec::new()).into_iter().filter(|it| it.keeps());
+        self.wanted.send_modify(|wanted| wanted.extend(kept));
+        self.named.succeed(&before.named);
+    }
+
+    fn is_where(&self, other: &dyn EventPort) -> bool {
+        let other: &dyn Any = other;
+        other.downcast_ref::<Self>().is_some_and(|other| {
+            let there = sites(&other.settings);
+            sites(&self.settings).iter().any(|site| there.contains(site))
+        })
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.wanted.borrow().iter().any(|wanted| wanted.leaving.is_under_way())
     }
 
     fn close(&self) {
@@ -189,10 +227,11 @@ impl EventPort for Events {
     fn publish(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         _key: DedupKey,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
-        match self.hand_over(address, event) {
+        match self.hand_over(address, captures, event) {
             Err(undelivered) => ready(Err(undelivered)).boxed(),
             Ok(told) => async move {
                 told.await.unwrap_or_else(|_| Err(lost("the connection to rabbitmq was lost")))

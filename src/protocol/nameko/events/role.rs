@@ -2,6 +2,7 @@
 //! for each; and one to publish on. They are set up again by themselves as long as the generation lives.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -145,6 +146,11 @@ async fn host(events: &Arc<Events>, (transport, intakes): (Transport, Arc<Intake
         }
         if next.is_empty() && running.is_empty() {
             break;
+        }
+        if events.is_succeeded.load(Ordering::Acquire) {
+            // What is not settled soon comes again, over the connection of whoever has it now.
+            let is_late = |it: &&Running| it.leaves.is_some_and(|at| at <= Instant::now());
+            running.iter().filter(is_late).for_each(|late| late.abandon.cancel());
         }
         if !next.iter().all(|next| running.iter().any(|it| Arc::ptr_eq(&it.wanted, next)))
             || next.is_empty()

@@ -39,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const STABLE: Duration = Duration::from_secs(5);
 /// How long the broker has to agree that a queue is left.
 pub(super) const CANCEL: Duration = Duration::from_secs(2);
+/// How long another connection may take to leave a queue.
+const TURN: Duration = Duration::from_secs(10);
 /// How long nothing comes out of a queue that is empty.
 const IDLE: Duration = Duration::from_millis(300);
 /// How long an event waits for room before it is offered again.
@@ -91,29 +93,19 @@ impl Listening {
     /// is left.
     pub(super) async fn run(self) {
         let leaving = &self.wanted.leaving;
-        if !(leaving.is_under_way() && leaving.is_unbound()) {
+        let turn = self.told_to_end(timeout(TURN, self.wanted.turn.acquire())).await;
+        if turn.is_some() && !leaving.is_over() && !leaving.is_unbound() {
             self.listen(Purpose::All).await;
         }
         if leaving.is_under_way() && !self.is_told_to_end() {
             self.leave().await;
         }
-        if leaving.is_under_way() && self.events.tasks.shutdown().is_cancelled() {
-            self.events.tell_left(&self.wanted, "its upstream has gone");
+        drop(turn);
+        if leaving.is_over() {
+            self.events.gone(&self.wanted);
         }
-    }
-
-    /// Whether it is to end, or cannot go on over this connection.
-    pub(super) fn is_told_to_end(&self) -> bool {
-        self.stop.is_cancelled() || self.over.is_cancelled() || self.lost.is_cancelled()
-    }
-
-    /// Waits for something, unless it is told to end: then `None`.
-    pub(super) async fn told_to_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            () = self.stop.cancelled() => None,
-            () = self.over.cancelled() => None,
-            () = self.lost.cancelled() => None,
-            result = work => Some(result),
+        if leaving.is_under_way() && self.events.tasks.shutdown().is_cancelled() && self.is_ours() {
+            self.events.tell_left(&self.wanted, "its upstream has gone");
         }
     }
 
@@ -427,7 +419,7 @@ impl Listening {
         let receipt = self.wanted.keeps().then(|| {
             let (told, wanted) = (told.clone(), Arc::clone(&self.wanted));
             let hold = Hold { tag, fate: Fate::Abandoned, told, wanted };
-            Receipt::new(move || hold.settle())
+            Receipt::of(hold)
         });
         Some(Delivery { event, captures, message: 0, receipt })
     }

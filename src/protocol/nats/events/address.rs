@@ -1,12 +1,30 @@
 //! What subjects, and streams' subjects, are as addresses of events.
 
 use super::super::wire;
-use crate::event::glob_of;
+use crate::event::{glob_of, reached};
 use crate::event_port::{EventAddresses, Promise};
 use crate::fnv::fnv;
 
 /// `SUBJECT`, `stream/STREAM` and `stream/STREAM/SUBJECT`; where events come from, with wildcards.
-pub(in super::super) const ADDRESSES: EventAddresses = EventAddresses { source, target };
+pub(in super::super) const ADDRESSES: EventAddresses =
+    EventAddresses { source, target, reached, also_at };
+
+/// What a stream is to keep is published to its subject, and whoever subscribes to that gets it.
+fn also_at(address: &str) -> Option<&str> {
+    match Place::read(address) {
+        Place::Stream(Stream { subject, .. }) => Some(subject).filter(|it| !it.is_empty()),
+        Place::Subject(_) => None,
+    }
+}
+
+/// Whether a source leaves so much open that names of NATS's own come with it, which are nobody's events: answers to
+/// others' calls, acks, and what the server tells of itself.
+pub(super) fn is_left_out(source: &str, subject: &str, prefix: &str) -> bool {
+    let is_under =
+        |prefix: &str| subject.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    source.starts_with(['*', '>'])
+        && (subject.starts_with('$') || is_under(INBOX) || is_under(prefix))
+}
 
 /// What an address of a stream begins with.
 const STREAM: &str = "stream/";
@@ -173,6 +191,23 @@ mod tests {
             let said = target(bad).expect_err(bad);
             assert!(said.contains(words), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_in_front_leaves_out_what_is_natss_own() {
+        for (source, subject, is_out) in [
+            (">", "_INBOX.a.b", true),
+            ("*.*.*", "_INBOX.a.b", true),
+            (">", "own.a", true),
+            ("*.>", "$JS.ACK.x", true),
+            (">", "_INBOXES.a", false),
+            (">", "orders", false),
+            ("orders.>", "orders.$x", false),
+        ] {
+            assert_eq!(is_left_out(source, subject, "own"), is_out, "{source} {subject}");
+        }
+        assert_eq!(also_at("stream/EV/ev.cb"), Some("ev.cb"));
+        assert_eq!((also_at("ev.cb"), also_at("stream/EV")), (None, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use super::super::generation::MORE_SUBSCRIPTIONS;
 use super::super::wire::{self, FIRST_EVENT, FIRST_STREAM, Message, Unkept};
+use super::address::is_left_out;
 use super::stream::Session;
 use super::{Events, Wanted};
 use crate::event::{Delivery, captures};
@@ -242,6 +243,9 @@ impl Hosted {
         };
         let subject = String::from_utf8_lossy(&message.subject);
         let settings = &self.events.settings;
+        if is_left_out(&wanted.source.address, &subject, &settings.inbox_prefix) {
+            return;
+        }
         let event = match unkept {
             None => wire::event(settings.dialect, message, settings.credence_of_events()),
             Some(unkept) => Err(wire::unkept_event(message, unkept, settings.max_request)),

@@ -22,9 +22,10 @@ pub(super) mod receipts;
 pub(super) mod role;
 mod stream;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -32,10 +33,11 @@ use tokio::sync::watch;
 
 use super::config::Settings;
 use super::connection::{Link, State};
+use super::connector::sites;
 use super::generation::Generation;
 use super::outbox::Publication;
 use super::wire::{self, Ack, Confirmed, Unstored};
-use crate::event::{DedupKey, Event, Undelivered};
+use crate::event::{DedupKey, Event, Undelivered, fill};
 use crate::event_port::{EventPort, Source};
 use crate::metrics::UpstreamMetrics;
 use absent::Absences;
@@ -61,6 +63,9 @@ pub(super) struct Events {
     duplicates: Arc<Duplicates>,
     /// Streams whose consumers are to be deleted, and which generation does that.
     gone: Mutex<Vec<(Arc<StreamSource>, u64)>>,
+    own: Weak<Self>,
+    /// Who has the streams now: those of the same upstream with other settings.
+    successor: OnceLock<Weak<Self>>,
 }
 
 /// A source, from the configuration that wants it to the one that does not.
@@ -97,7 +102,7 @@ impl Events {
         link: &Arc<Link>,
         metrics: &UpstreamMetrics,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
             settings: Arc::clone(settings),
             link: Arc::clone(link),
             metrics: metrics.clone(),
@@ -108,6 +113,8 @@ impl Events {
             absences: Arc::default(),
             duplicates: Arc::new(Duplicates::new(metrics.upstream())),
             gone: Mutex::default(),
+            own: Weak::clone(own),
+            successor: OnceLock::new(),
         })
     }
 
@@ -140,10 +147,12 @@ impl Events {
     fn hand_over(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         key: DedupKey,
     ) -> Result<Handed, Undelivered> {
-        let (subject, stream) = match Place::read(address) {
+        let address = fill(address, captures);
+        let (subject, stream) = match Place::read(&address) {
             Place::Subject(subject) => (subject, None),
             Place::Stream(Stream { name, subject }) => (subject, Some(name)),
         };
@@ -177,6 +186,9 @@ impl Events {
 
     /// Tells a consumer what became of a message, where there is a connection.
     fn tell(&self, subject: &[u8], ack: Ack) {
+        if let Some(next) = self.successor.get().and_then(Weak::upgrade) {
+            return next.tell(subject, ack);
+        }
         if let State::Up(generation) = &*self.link.state() {
             let mut lines = Vec::new();
             wire::push_ack(&mut lines, subject, ack);
@@ -193,6 +205,11 @@ impl Events {
             Arc::clone(stream)
         })
         .collect()
+    }
+
+    /// Whether a consumer is still this upstream's to delete.
+    fn is_to_remove(&self, stream: &Arc<StreamSource>) -> bool {
+        self.gone().iter().any(|(gone, _)| Arc::ptr_eq(gone, stream))
     }
 
     /// A consumer is deleted, or left.
@@ -237,14 +254,42 @@ impl EventPort for Events {
         }
     }
 
+    fn succeed(&self, before: &dyn EventPort) {
+        let any: &dyn Any = before;
+        let Some(before) = any.downcast_ref::<Self>() else { return before.listen(&[]) };
+        let is_kept =
+            |it: &Arc<Wanted>| it.stream.as_ref().is_some_and(|stream| stream.source.shared);
+        let mut kept = Vec::new();
+        before.wanted.send_modify(|wanted| kept.extend(wanted.extract_if(.., |it| is_kept(it))));
+        let gone = std::mem::take(&mut *before.gone());
+        // What was settled meanwhile is told over the connection that there is.
+        let _is_first = before.successor.set(Weak::clone(&self.own)).is_ok();
+        before.listen(&[]);
+        self.gone().extend(gone.into_iter().map(|(stream, _)| (stream, 0)));
+        self.wanted.send_modify(|wanted| wanted.extend(kept));
+    }
+
+    fn is_where(&self, other: &dyn EventPort) -> bool {
+        let other: &dyn Any = other;
+        other.downcast_ref::<Self>().is_some_and(|other| {
+            let there = sites(&other.settings);
+            sites(&self.settings).iter().any(|site| there.contains(site))
+        })
+    }
+
+    fn is_leaving(&self) -> bool {
+        !self.gone().is_empty()
+    }
+
     fn publish(
         &self,
         address: &str,
+        captures: &[String],
         event: &Event,
         key: DedupKey,
     ) -> BoxFuture<'static, Result<(), Undelivered>> {
         // What was handed over first is in the queue first, whoever is polled first.
-        match self.hand_over(address, event, key) {
+        match self.hand_over(address, captures, event, key) {
             Ok(handed) => {
                 let (absences, duplicates) =
                     (Arc::clone(&self.absences), Arc::clone(&self.duplicates));

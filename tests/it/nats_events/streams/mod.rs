@@ -6,6 +6,7 @@ mod discarded;
 mod kills;
 mod odd;
 mod outages;
+mod replaced;
 mod twice;
 
 use std::time::Duration;

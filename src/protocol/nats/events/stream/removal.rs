@@ -24,12 +24,16 @@ pub(in super::super) async fn remove(
     generation: &Generation,
     stream: Arc<StreamSource>,
 ) {
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     let (upstream, consumer) = (events.upstream(), &stream.consumer);
     // Nobody takes messages for it any more.
     let turn = timeout_at(deadline, stream.state.turn.acquire()).await;
     let mut is_left = false;
     while turn.is_ok() && Instant::now() < deadline && !is_left {
+        if stream.ledger().held() > 0 {
+            // A target may be down for long, and what was taken is to get there.
+            deadline = Instant::now() + PATIENCE;
+        }
         match attempt(generation, &stream).await {
             Attempt::Done => {
                 info!(
@@ -44,6 +48,10 @@ pub(in super::super) async fn remove(
             Attempt::InUse => sleep(PAUSE).await,
             Attempt::Refused => is_left = true,
         }
+    }
+    if !events.is_to_remove(&stream) {
+        // Another connection has taken that over.
+        return;
     }
     warn!(
         upstream,
