@@ -267,6 +267,7 @@ impl Config {
         validate::own_methods(root, &rows, &ingresses);
         let numbered: Vec<_> = numbers.into_iter().zip(&exposes).collect();
         circles::check(root, rows.rules(), &numbered, &upstreams, &ingresses);
+        validate::exposed(root, &rows, &numbered);
         let (bridges, mut topics) = read_events(root, &names, &upstreams, &ingresses);
         let mut auth = auth::read(root);
         let knows_callers = |ingress: &IngressConfig| ingress.settings.knows_callers();

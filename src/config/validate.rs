@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use super::circles::Numbered;
 use super::expose::ExposeConfig;
 use super::ingress::IngressConfig;
 use super::route::UpstreamConfig;
@@ -98,6 +99,31 @@ pub(super) fn used(
                  `upstream = \"{name}\"`"
             );
             root.warn(&format!("upstreams.{name}"), message);
+        }
+    }
+}
+
+/// Warns of methods that are exposed and that no row takes, where rows take others of the service by their names.
+pub(super) fn exposed(root: &Section<'_>, rows: &Rows, exposes: &[Numbered<'_>]) {
+    if !root.is_of_a_whole() || rows.rules.iter().any(Option::is_none) {
+        return;
+    }
+    for (number, ExposeConfig { expose, .. }) in exposes {
+        let prefix = format!("{}.", expose.service);
+        let rules = || rows.rules.iter().flatten();
+        if !rules().any(|rule| rule.pattern.as_str().starts_with(&prefix)) {
+            continue;
+        }
+        let is_taken = |name: &str| rules().any(|rule| rule.pattern.matches(name));
+        let names = expose.methods.iter().map(|method| format!("{prefix}{method}"));
+        for name in names.filter(|name| !is_taken(name)) {
+            let message = format!(
+                "[[expose]] #{} \"{}\": no [[routes]] row takes `{name}`, as some do with others of that service: \
+                 correct `methods`, or add a row for it",
+                number + 1,
+                expose.service
+            );
+            root.warn(&format!("expose[{number}].methods"), message);
         }
     }
 }

@@ -99,6 +99,17 @@ fn methods_have_subjects_of_their_own_on_nats() {
 }
 
 #[test]
+fn a_method_that_no_row_takes_is_told_where_rows_name_others() {
+    let row = "[[expose]]\nservice = \"a\"\non = [\"rabbit\"]\nmethods = [\"x\", \"y\"]\n";
+    let said = said_of_exposes(row, "[[routes]]\nmatch = \"a.x\"\nupstream = \"other\"\n");
+    let [one] = said.as_slice() else { panic!("{said:?}") };
+    assert!(one.contains("no [[routes]] row takes `a.y`"), "{one}");
+    let all = "[[routes]]\nmatch = \"a.x\"\nupstream = \"other\"\n\
+               [[routes]]\nmatch = \"a.*\"\nupstream = \"other\"\n";
+    assert_eq!(said_of_exposes(row, all), [] as [&str; 0]);
+}
+
+#[test]
 fn a_service_is_not_exposed_where_its_calls_go() {
     let expose = |keys: &str| format!("[[expose]]\nservice = \"mailer\"\n{keys}\n");
     let route = |keys: &str| format!("[[routes]]\nmatch = \"mailer.*\"\n{keys}\n");
