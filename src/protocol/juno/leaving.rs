@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::peer::Peer;
 use super::shared::Shared;
 use super::wire::{CallId, Frame, Key};
 use crate::call::{Call, CallKind, CallName, Context, Params, Payload};
@@ -17,6 +18,7 @@ use crate::router::Ticket;
 /// One of them.
 pub(super) struct Leaving {
     id: CallId,
+    from: Arc<Peer>,
     call: Call,
     ticket: Ticket,
     caller_gone: oneshot::Receiver<()>,
@@ -28,7 +30,7 @@ impl Leaving {
         id: CallId,
         (name, key): (&str, Option<IdempotencyKey>),
         frame: &Frame<'_>,
-        (caller, received): (Caller, Instant),
+        (from, (caller, received)): (Arc<Peer>, (Caller, Instant)),
         mut ticket: Ticket,
         caller_gone: oneshot::Receiver<()>,
     ) -> Option<Self> {
@@ -47,14 +49,20 @@ impl Leaving {
             timeout: None,
             may_have_run: false,
         };
-        Some(Self { id, call, ticket, caller_gone })
+        Some(Self { id, from, call, ticket, caller_gone })
     }
 
-    /// Carries it out, for as long as the module is there.
+    /// Carries it out, for as long as the module is there. Its answer waits until the module has read most of
+    /// those before: it may have made many calls, and be slower than all who answer.
     pub(super) async fn carry_out(self, shared: Arc<Shared>) {
-        let Self { id, call, ticket, caller_gone } = self;
-        let dispatched = tokio::select! {
-            dispatched = ticket.carry_out(&call) => dispatched,
+        let Self { id, from, call, ticket, caller_gone } = self;
+        let answered = async {
+            let dispatched = ticket.carry_out(&call).await;
+            let turn = from.turn().await;
+            (dispatched, turn)
+        };
+        let (dispatched, _turn) = tokio::select! {
+            answered = answered => answered,
             _ = caller_gone => return,
         };
         let result = dispatched.result.as_ref().map(|reply| &reply.payload);

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::closing::{Closing, OPEN};
 use super::halves::WriteEnd;
@@ -76,6 +77,10 @@ pub(super) struct Peer {
     closing: AtomicU8,
     /// Wakes the session's task.
     waker: AtomicWaker,
+    /// Whoever has a large queue before him brings one answer after the other.
+    turns: Semaphore,
+    /// Told when less waits than did.
+    less: Notify,
 }
 
 impl Peer {
@@ -94,7 +99,8 @@ impl Peer {
         });
         let closing = AtomicU8::new(OPEN);
         let limit = AtomicUsize::new(limit);
-        Self { write, queue, limit, closing, waker: AtomicWaker::new() }
+        let (waker, turns, less) = (AtomicWaker::new(), Semaphore::new(1), Notify::new());
+        Self { write, queue, limit, closing, waker, turns, less }
     }
 
     /// Changes the bound.
@@ -106,11 +112,28 @@ impl Peer {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Queues a frame. True where [`Peer::flush`] must follow.
+    /// Waits until it is one's turn to bring an answer, and less waits than would keep the connection from being
+    /// read. Nobody else's turn comes as long as what is given lives.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.turns.acquire().await.ok();
+        while self.is_busy() && self.closing().is_none() {
+            self.less.notified().await;
+        }
+        turn
+    }
+
+    fn is_busy(&self) -> bool {
+        let queue = self.lock();
+        queue.blocked && queue.outbox.len() > self.limit() / PAUSE_AT
+    }
+
+    /// Queues a frame. True where [`Peer::flush`] must follow. Answers are what the other side has asked for, as many
+    /// as it has: they wait within its part of the memory.
     pub(super) fn push(&self, frame: &OutgoingFrame<'_>) -> bool {
+        let is_answer = matches!(frame, OutgoingFrame::Answer { .. });
         let push = |queue: &mut Queue, limit| {
             queue.make_room(|| frame.length())?;
-            Ok(queue.outbox.push(frame, limit)?)
+            Ok(queue.outbox.push(frame, if is_answer { usize::MAX } else { limit })?)
         };
         self.enqueue(push) == Pushed::ToFlush
     }
@@ -231,6 +254,7 @@ impl Peer {
                 Poll::Ready(_) => {
                     self.lock().blocked = false;
                     self.flush();
+                    self.less.notify_one();
                 }
             }
         }
@@ -247,6 +271,7 @@ impl Peer {
         let closing =
             self.closing.compare_exchange(OPEN, reason.code(), Ordering::AcqRel, Ordering::Acquire);
         if closing.is_ok() {
+            self.less.notify_one();
             self.waker.wake();
         }
     }

@@ -277,14 +277,20 @@ impl World for Io<'_> {
         }
     }
 
-    fn away(&mut self, id: CallId, call: (&str, Option<IdempotencyKey>), frame: &Frame<'_>) {
+    fn away(
+        &mut self,
+        from: &Arc<Peer>,
+        id: CallId,
+        call: (&str, Option<IdempotencyKey>),
+        frame: &Frame<'_>,
+    ) {
         let Some((ticket, caller_gone, caller)) = self.next.take() else { return };
         if ticket.row().rule.upstream == HUB && !ticket.is_keyed() {
             let (name, line) = (call.0.to_owned(), frame.line());
             return self.late.push(Late { id, name, line, ticket, caller_gone });
         }
-        let made = (caller, self.now);
-        self.leaving.extend(Leaving::new(id, call, frame, made, ticket, caller_gone));
+        let (from, made) = (Arc::clone(from), (caller, self.now));
+        self.leaving.extend(Leaving::new(id, call, frame, (from, made), ticket, caller_gone));
     }
 
     fn ended(&mut self, owed: Owed, name: &str, end: End<'_>) {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{HUB, Peer, address, error};
-use crate::harness::{Gateway, eventually};
+use crate::harness::{Echo, Gateway, eventually};
 
 #[tokio::test]
 async fn a_connection_without_a_module_is_ended() {
@@ -186,6 +186,36 @@ async fn whoever_never_reads_is_ended_and_fills_no_memory() {
     gateway.wait_for_metric("genkan_hub_disconnects_total", &ended, 1.0).await;
     let answer = caller.receive().await;
     assert_eq!((error(&answer), &answer["data"]["kind"]), (4, &json!("unavailable")));
+}
+
+/// Far more comes back than may wait for it, from outside of the hub and from another module.
+#[tokio::test]
+async fn whoever_reads_more_slowly_than_it_is_answered_is_answered() {
+    let echo = Echo::with(&format!("{HUB}max_queue = \"1MiB\"\n")).await;
+    let mut other = Peer::module(&echo.gateway, "other", &["f"]).await;
+    let mut caller = Peer::module(&echo.gateway, "caller", &[]).await;
+    const CALLS: usize = 100;
+    for _ in 0..CALLS {
+        caller.request(json!({"type": 3, "function": "echo.large"})).await;
+        caller.request(json!({"type": 3, "function": "other.f"})).await;
+    }
+    for _ in 0..CALLS {
+        let call = other.receive().await;
+        other.answer(&call, json!("y".repeat(50_000))).await;
+    }
+    eventually("all have run", async || (echo.called().len() == CALLS).then_some(())).await;
+    let mut answers = 0;
+    for _ in 0..2 * CALLS {
+        let answer = caller.receive().await;
+        assert_eq!(
+            answer["data"].as_str().map(str::len),
+            Some(50_000),
+            "after {answers}: {answer}"
+        );
+        answers += 1;
+    }
+    let ended = [("reason", "slow")];
+    assert_eq!(echo.gateway.metric("genkan_hub_disconnects_total", &ended).await, 0.0);
 }
 
 #[tokio::test]

@@ -202,7 +202,13 @@ pub(super) trait World {
         array: &str,
     ) -> Result<Option<String>, Fault>;
     /// Carries a call out that leaves the hub, by its name and key; [`Hub::returned`] ends it.
-    fn away(&mut self, id: CallId, call: (&str, Option<IdempotencyKey>), frame: &Frame<'_>);
+    fn away(
+        &mut self,
+        from: &Self::Peer,
+        id: CallId,
+        call: (&str, Option<IdempotencyKey>),
+        frame: &Frame<'_>,
+    );
     /// A call is over. Every ticket comes back exactly once.
     fn ended(&mut self, ticket: Self::Ticket, name: &str, end: End<'_>);
     /// Whether the other side of a session is still there.

@@ -147,7 +147,9 @@ impl<P, T> Hub<P, T> {
                 let (caller, name) = (Some(from), &*name);
                 let new = NewCall { caller, callee: None, ticket, request_id, name, timeout: None };
                 let id = self.calls.add(new, now, &mut self.sessions);
-                world.away(id, (name, key), frame);
+                if let Some(session) = self.sessions.get(from) {
+                    world.away(&session.peer, id, (name, key), frame);
+                }
                 Ok(())
             }
             Way::Here(here) => {

@@ -118,7 +118,13 @@ impl World for Notes {
         }
     }
 
-    fn away(&mut self, id: CallId, (name, _): (&str, Option<IdempotencyKey>), _: &Frame<'_>) {
+    fn away(
+        &mut self,
+        _: &Self::Peer,
+        id: CallId,
+        (name, _): (&str, Option<IdempotencyKey>),
+        _: &Frame<'_>,
+    ) {
         self.away.push((id, name.to_owned()));
     }
 
