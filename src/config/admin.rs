@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::audit::Advice;
+use super::hosts;
 use super::secret::{FoundSecret, Secret, quoted};
 use super::section::Section;
 use super::socket::{Listen, SocketAccess};
@@ -26,7 +27,7 @@ impl AdminConfig {
         let config = Self {
             listen: read_listen(section),
             access: SocketAccess::read(section),
-            hosts: section.texts("hosts"),
+            hosts: hosts::read(section),
             token: section.found_secret("token", "token_file"),
         };
         config.access.check(section, std::slice::from_ref(&config.listen));

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod expose;
 pub mod file;
 mod globs;
+pub mod hosts;
 mod idempotency;
 pub mod ingress;
 pub mod log;

@@ -100,6 +100,21 @@ impl SocketAccess {
         Self { owner: section.text("owner"), group: section.text("group"), mode: mode(section) }
     }
 
+    fn is_of_no_use(&self, section: &Section<'_>) {
+        let title = section.title();
+        let name = title.trim_matches(['[', ']']);
+        let (owner, group, mode) = (&self.owner, &self.group, self.mode);
+        let set =
+            [("owner", owner.is_some()), ("group", group.is_some()), ("mode", mode.is_some())];
+        for (key, _) in set.iter().filter(|(_, is_set)| *is_set) {
+            let message = format!(
+                "`{key}` in {title} is a Unix socket's, and none is in `listen`: leave it out, or listen \
+                 at \"unix:///run/genkan/{name}.sock\""
+            );
+            section.warn(key, message);
+        }
+    }
+
     /// Warns where the system lacks what the Unix sockets need. It may come before the start: a
     /// folder under `/run` is made by whoever starts the service.
     pub fn check(&self, section: &Section<'_>, listen: &[Listen]) {
@@ -110,7 +125,7 @@ impl SocketAccess {
         });
         let mut paths = paths.peekable();
         if paths.peek().is_none() {
-            return;
+            return self.is_of_no_use(section);
         }
         let names = [("owner", &self.owner, USERS), ("group", &self.group, GROUPS)];
         for (key, name, file) in names {

@@ -75,6 +75,43 @@ fn listeners_in_each_others_way_are_told() {
 }
 
 #[test]
+fn names_of_a_listener_are_names() {
+    for table in ["http", "admin"] {
+        for host in ["*", "http://genkan.example/", "", "a\\u0000b", "a b"] {
+            let said = said(&format!("[{table}]\nhosts = [\"{host}\"]\n"), &[]);
+            let [one] = said.as_slice() else { panic!("{table} {host}: {said:?}") };
+            assert!(one.starts_with("genkan.toml:2: "), "{one:?}");
+            assert!(
+                one.contains("is no name: write the host alone") && !one.contains('\0'),
+                "{one:?}"
+            );
+            assert!(one.contains(&format!("[{table}]")), "{one:?}");
+        }
+        let good = "[\"genkan.example\", \"genkan.example:8081\", \"[::1]\"]";
+        assert_eq!(said(&format!("[{table}]\nhosts = {good}\n"), &[]), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn what_is_a_unix_sockets_is_told_where_there_is_none() {
+    let keys = "owner = \"root\"\ngroup = \"root\"\nmode = \"0660\"\n";
+    for table in ["[admin]\n", "[hub]\n", "[hub]\nlisten = []\n"] {
+        let said = said(&format!("{table}{keys}"), &[]);
+        assert_eq!(said.len(), 3, "{table}: {said:?}");
+        for (one, key) in said.iter().zip(["owner", "group", "mode"]) {
+            assert!(one.contains(&format!("`{key}` in [")), "{one}");
+            assert!(one.contains("unix:///run/genkan/"), "{one}");
+        }
+    }
+    for listen in [
+        "[admin]\nlisten = \"unix:///tmp/a.sock\"\n",
+        "[hub]\nlisten = [\"unix:///tmp/a.sock\", \"tcp://127.0.0.1:7\"]\n",
+    ] {
+        assert_eq!(said(&format!("{listen}{keys}"), &[]), [] as [&str; 0]);
+    }
+}
+
+#[test]
 fn a_name_in_capitals_is_near() {
     for (text, hint) in [
         ("[HTTP]", "did you mean `http`?"),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::audit::{Advice, Exposure};
+use crate::config::hosts;
 use crate::config::ingress::IngressSettings;
 use crate::config::secret::quoted;
 use crate::config::section::Section;
 use crate::networks::{Network, Networks};
-use crate::web::{self, WebPolicy};
+use crate::web::WebPolicy;
 
 pub use tls::{ClientCerts, TlsConfig};
 pub(super) use tls::{LARGEST_CRL, LARGEST_PEM, verifier};
@@ -148,7 +149,7 @@ impl HttpConfig {
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
             listen: section.address("listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
-            hosts: read_hosts(section),
+            hosts: hosts::read(section),
             trusted_proxies: read_trusted_proxies(section),
             max_body: section.size_from("max_body", 1 << 20, LEAST_MESSAGE),
             max_batch: section.count("max_batch", 1_000, 1, 100_000),
@@ -174,18 +175,6 @@ impl HttpConfig {
         let origins = self.cors.as_ref().map_or(&[][..], |cors| &cors.origins);
         WebPolicy::new(self.listen, self.tls.is_some(), &self.hosts, origins)
     }
-}
-
-fn read_hosts(section: &mut Section<'_>) -> Vec<String> {
-    let hosts = section.texts("hosts");
-    for host in hosts.iter().filter(|host| !web::is_authority(host)) {
-        let message = format!(
-            "`{host}` in `hosts` is no name: write the host alone, or with its port, such as \
-             \"api.example\""
-        );
-        section.problem("hosts", message);
-    }
-    hosts
 }
 
 fn read_trusted_proxies(section: &mut Section<'_>) -> Networks {
