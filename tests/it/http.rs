@@ -73,6 +73,9 @@ async fn other_methods_and_paths() {
             let response = crate::harness::http::send(address, method, path, &[], b"").await;
             assert_eq!(response.status, 405, "{method} {path}");
             assert_eq!(response.header("allow"), Some("POST"), "{method} {path}");
+            // What becomes of a WebSocket behind a proxy that was not told of it.
+            let tells = response.text().contains("Upgrade and Connection: a proxy");
+            assert_eq!(tells, path.starts_with("/api"), "{method} {path}: {}", response.text());
         }
     }
     for path in ["/", "/apis", "//api", "/call", "/call/echo", "/call/a/b/c", "/metrics"] {

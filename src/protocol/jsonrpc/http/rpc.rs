@@ -54,7 +54,10 @@ pub(super) async fn not_post(
     State(http): HttpState,
     request: HttpRequest,
 ) -> axum::response::Response {
-    let fault = invalid("JSON-RPC calls are sent with the HTTP method POST, or over WebSocket");
+    let fault = invalid(
+        "JSON-RPC calls are sent with the HTTP method POST, or over WebSocket. A request that is to open one \
+         has the headers Upgrade and Connection: a proxy on its way may have dropped them",
+    );
     let caller = http.connected(&request).caller;
     let parts = body::leave(&http, request).await;
     let mut response =
