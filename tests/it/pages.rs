@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::gateway::genkan;
-use crate::harness::process::{Folder, project, run};
+use crate::harness::process::{Folder, program, project, run};
 
 /// A page by its path below the project.
 fn page(path: &str) -> String {
@@ -125,6 +126,57 @@ fn every_configuration_on_a_page_is_a_whole_one_without_problems() {
         }
     }
     assert!(checked >= 9, "{checked} files");
+}
+
+/// A line without the numbers that are others each time.
+fn without_times(line: &str) -> String {
+    let (mut text, mut number) = (String::new(), String::new());
+    for c in line.trim_end().chars().chain(['\n']) {
+        if c.is_ascii_digit() {
+            number.push(c);
+            continue;
+        }
+        text += if number.len() > 4 { "#" } else { &number };
+        text.push(c);
+        number.clear();
+    }
+    text
+}
+
+/// `…` stands for lines that are left out.
+#[test]
+fn what_explain_prints_is_what_the_page_shows() {
+    let folder = Folder::new();
+    let config = folder.write(
+        "genkan.toml",
+        "[upstreams.rabbit]\nprotocol = \"nameko\"\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"\n\
+         [[routes]]\nmatch = \"orders.*\"\nupstream = \"rabbit\"\n",
+    );
+    let text = page("docs/operating.md");
+    let (_, block) = text.split_once("```text\n$ genkan ").expect("an example");
+    let (block, _) = block.split_once("```").expect("an end");
+    let (arguments, shown) = block.split_once('\n').expect("lines");
+    let asked =
+        format!("'{}' {arguments} --config '{}'", env!("CARGO_BIN_EXE_genkan"), config.display());
+    let mut terminal = Command::new(program("script", &[]));
+    terminal.args(["--quiet", "--return", "--command", &asked, "/dev/null"]).env("NO_COLOR", "1");
+    let (status, printed, said) = run(&mut terminal);
+    assert_eq!(status, 0, "{said}");
+    let mut printed = printed.lines().map(without_times);
+    let mut is_left_out = false;
+    for line in shown.lines() {
+        if line.trim() == "…" {
+            is_left_out = true;
+            continue;
+        }
+        let line = without_times(line);
+        let found = if std::mem::take(&mut is_left_out) {
+            printed.find(|other| *other == line)
+        } else {
+            printed.next()
+        };
+        assert_eq!(found.as_ref(), Some(&line), "docs/operating.md");
+    }
 }
 
 /// A table of the configuration: its keys, each with what it is set to, and whether the file sets it.
