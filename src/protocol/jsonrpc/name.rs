@@ -13,9 +13,13 @@ const LONGEST_ECHO: usize = 100;
 /// service's own address its method, whose dots are its own.
 pub(super) fn read(service: Option<&str>, method: String) -> Result<CallName, Fault> {
     if service.map_or(0, str::len) + method.len() >= LONGEST {
-        let start = excerpt(&method);
+        let (what, name) = match service {
+            Some(service) if service.len() > method.len() => ("service", service),
+            _ => ("method", &*method),
+        };
+        let start = excerpt(name);
         return Err(unknown(format!(
-            "`{start}` is longer than any method's name: {LONGEST} bytes"
+            "`{start}` is longer than any {what}'s name: {LONGEST} bytes"
         )));
     }
     match service {
@@ -79,5 +83,19 @@ mod tests {
             assert!(fault.message().len() < 400, "{}", fault.message());
         }
         assert!(read(Some("a"), "x".repeat(1022)).is_ok());
+    }
+
+    #[test]
+    fn what_is_too_long_is_called_by_what_it_is() {
+        for (service, method, what) in [
+            (Some("s".repeat(20_000)), "m".to_owned(), "`sss"),
+            (Some("s".to_owned()), "m".repeat(20_000), "`mmm"),
+            (None, "m".repeat(20_000), "`mmm"),
+        ] {
+            let fault = read(service.as_deref(), method).expect_err("a fault");
+            let name = if what == "`sss" { "any service's name" } else { "any method's name" };
+            assert!(fault.message().contains(what), "{}", fault.message());
+            assert!(fault.message().contains(name), "{}", fault.message());
+        }
     }
 }
