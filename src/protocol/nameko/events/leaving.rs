@@ -133,8 +133,10 @@ impl Listening {
         let is_ready = |other: &Arc<Wanted>| {
             !other.succeeds(&self.wanted) || other.was_bound.load(Ordering::Acquire)
         };
+        // Where another port has it by now, that one knows who is to be waited for.
+        let is_ours = |all: &[Arc<Wanted>]| all.iter().any(|it| Arc::ptr_eq(it, &self.wanted));
         // The sender is in `events`.
-        drop(all.wait_for(|all| all.iter().all(is_ready)).await);
+        drop(all.wait_for(|all| is_ours(all) && all.iter().all(is_ready)).await);
     }
 
     /// Sees to it that nothing new comes into the queue, unless somebody else reads it. Nobody consumes it here.
