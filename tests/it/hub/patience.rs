@@ -204,15 +204,10 @@ async fn whoever_reads_more_slowly_than_it_is_answered_is_answered() {
         other.answer(&call, json!("y".repeat(50_000))).await;
     }
     eventually("all have run", async || (echo.called().len() == CALLS).then_some(())).await;
-    let mut answers = 0;
-    for _ in 0..2 * CALLS {
+    for before in 0..2 * CALLS {
         let answer = caller.receive().await;
-        assert_eq!(
-            answer["data"].as_str().map(str::len),
-            Some(50_000),
-            "after {answers}: {answer}"
-        );
-        answers += 1;
+        let length = answer["data"].as_str().map(str::len);
+        assert_eq!(length, Some(50_000), "after {before}: {answer}");
     }
     let ended = [("reason", "slow")];
     assert_eq!(echo.gateway.metric("genkan_hub_disconnects_total", &ended).await, 0.0);
