@@ -48,10 +48,10 @@ pub trait EventPort: Any + Send + Sync {
         true
     }
 
-    /// Hands an event over to an address, in whose `$1`, `$2` stands what the source's wildcards matched. What was handed over first goes first. The future ends
-    /// when the other side has vouched for it, where its protocol can; it may be dropped, and the
-    /// event may be delivered all the same. A place that drops what it has already knows it by the event's id
-    /// and the key together.
+    /// Hands an event over to an address, in whose `$1`, `$2` stands what the source's wildcards matched. What was
+    /// handed over first goes first. The future ends when the other side has vouched for it, where its protocol can;
+    /// it may be dropped, and the event may be delivered all the same. A place that drops what it has already knows
+    /// it by the event's id and the key together.
     fn publish(
         &self,
         address: &str,
