@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::{World, as_json, ask, config, echo, exposed, header, row};
 use crate::harness::proxy::Weather;
@@ -13,7 +14,7 @@ use crate::harness::{Gateway, NamekoResponder, Nats, Proxy, RabbitMq, eventually
 /// Whoever calls without a pause, until it is told to stop: how many answers there were.
 struct Callers {
     over: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<usize>>,
+    tasks: Vec<JoinHandle<usize>>,
 }
 
 impl Callers {
@@ -197,51 +198,64 @@ async fn a_server_that_says_goodbye_costs_no_call() {
     assert_eq!(gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
 }
 
+/// A call that runs, and whose gateway is connected by way of a proxy.
+struct Held {
+    _nats: Nats,
+    proxy: Proxy,
+    desk: NamekoResponder,
+    gateway: Gateway,
+    answer: JoinHandle<Value>,
+}
+
+impl Held {
+    async fn call() -> Self {
+        let nats = Nats::start();
+        let proxy = Proxy::to(nats.address()).await;
+        let vhost = RabbitMq::shared().vhost();
+        let desk = NamekoResponder::serve(&vhost.url(), "desk", |_| Vec::new()).await;
+        let toml = config(&nats, &vhost, &row("desk", "plain", ""));
+        let gateway = Gateway::ready(&toml.replace(&nats.address(), proxy.address())).await;
+        exposed(&gateway, "desk", 1).await;
+        let client = nats.client().await;
+        let answer = tokio::spawn(async move { as_json(&ask(&client, "desk.x", "").await) });
+        eventually("it runs", async || (desk.requests.count() == 1).then_some(())).await;
+        Self { _nats: nats, proxy, desk, gateway, answer }
+    }
+
+    async fn say(&self) {
+        let answer = super::replies("\"late\"").remove(0);
+        self.desk.say(&self.desk.requests.last(), answer).await;
+    }
+
+    async fn ends_well(self) {
+        assert_eq!(self.answer.await.expect("its answer"), json!("late"));
+        assert_eq!(self.gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
+    }
+}
+
 /// A call that was taken over a connection that has gone meanwhile is answered over the next one.
 #[tokio::test]
 async fn an_answer_outlives_its_connection() {
-    let proxied = Nats::start();
-    let proxy = Proxy::to(proxied.address()).await;
-    let vhost = RabbitMq::shared().vhost();
-    let desk = NamekoResponder::serve(&vhost.url(), "desk", |_| Vec::new()).await;
-    let toml = config(&proxied, &vhost, &row("desk", "plain", ""));
-    let gateway = Gateway::ready(&toml.replace(&proxied.address(), proxy.address())).await;
-    exposed(&gateway, "desk", 1).await;
-    let client = proxied.client().await;
-    let held = tokio::spawn(async move { as_json(&ask(&client, "desk.x", "").await) });
-    eventually("it runs", async || (desk.requests.count() == 1).then_some(())).await;
-    proxy.hang_up();
-    exposed(&gateway, "desk", 2).await;
-    let answer = super::replies("\"late\"").remove(0);
-    desk.say(&desk.requests.last(), answer).await;
-    assert_eq!(held.await.expect("its answer"), json!("late"));
-    assert_eq!(gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
+    let held = Held::call().await;
+    held.proxy.hang_up();
+    exposed(&held.gateway, "desk", 2).await;
+    held.say().await;
+    held.ends_well().await;
 }
 
 /// One that comes while there is no connection waits for the next.
 #[tokio::test]
 async fn an_answer_waits_for_a_connection() {
-    let proxied = Nats::start();
-    let proxy = Proxy::to(proxied.address()).await;
-    let vhost = RabbitMq::shared().vhost();
-    let desk = NamekoResponder::serve(&vhost.url(), "desk", |_| Vec::new()).await;
-    let toml = config(&proxied, &vhost, &row("desk", "plain", ""));
-    let gateway = Gateway::ready(&toml.replace(&proxied.address(), proxy.address())).await;
-    exposed(&gateway, "desk", 1).await;
-    let client = proxied.client().await;
-    let held = tokio::spawn(async move { as_json(&ask(&client, "desk.x", "").await) });
-    eventually("it runs", async || (desk.requests.count() == 1).then_some(())).await;
-    proxy.set(Weather { refuses: true, ..Weather::default() });
-    proxy.hang_up();
-    gateway.wait_until_not_ready().await;
-    let answer = super::replies("\"late\"").remove(0);
-    desk.say(&desk.requests.last(), answer).await;
+    let held = Held::call().await;
+    held.proxy.set(Weather { refuses: true, ..Weather::default() });
+    held.proxy.hang_up();
+    held.gateway.wait_until_not_ready().await;
+    held.say().await;
     // It has come to the gateway by then.
     let calls = [("upstream", "rabbit"), ("outcome", "ok")];
-    gateway.wait_for_metric("genkan_calls_total", &calls, 1.0).await;
-    proxy.set(Weather::default());
-    assert_eq!(held.await.expect("its answer"), json!("late"));
-    assert_eq!(gateway.metric("genkan_unsent_replies_total", &[]).await, 0.0);
+    held.gateway.wait_for_metric("genkan_calls_total", &calls, 1.0).await;
+    held.proxy.set(Weather::default());
+    held.ends_well().await;
 }
 
 #[tokio::test]
