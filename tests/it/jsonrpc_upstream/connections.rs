@@ -190,6 +190,38 @@ async fn calls_share_a_connection_of_http_2() {
     }
 }
 
+/// A service lets so many calls be open over one connection. Others wait in Genkan's line, as they do for a
+/// connection of HTTP/1.1: whoever comes to the end of his time there was not sent, and the time of a wait is not told
+/// to the service as left.
+#[tokio::test]
+async fn calls_over_what_a_service_of_http_2_takes_at_once_wait_their_turn() {
+    let service = NodeService::start("h2c", &[("MAX_STREAMS", "2")]);
+    let url = format!("http://{}/", service.address);
+    let rows = "timeout = \"20s\"\n[[routes]]\nmatch = \"a.brief\"\nupstream = \"web\"\ntimeout = \"300ms\"\n";
+    let config = format!("{rows}{}", config(&url, "http2 = true"));
+    let (gateway, other) = (Gateway::ready(&config).await, Gateway::ready(&config).await);
+    let gateway = Arc::new(gateway);
+    let call = |method: &'static str| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.result(method, json!([])).await })
+    };
+    let holders = [call("a.held"), call("a.held")];
+    until("both are there", async || about(&other).await["held"] == 2).await;
+    gateway.fault("a.brief", json!([])).await.is("timeout", "not_sent");
+    let waiting = call("a.about");
+    gateway.wait_for_metric("genkan_calls_in_flight", &[("upstream", "web")], 3.0).await;
+    let wait = Duration::from_millis(300);
+    tokio::time::sleep(wait).await;
+    other.result("a.release", json!([])).await;
+    for holder in holders {
+        assert_eq!(holder.await.expect("an answer"), 1);
+    }
+    let seen = waiting.await.expect("an answer");
+    let left = seen["left"].as_u64().expect("what is left of its time");
+    assert!(left <= 20_000 - 300, "{seen}");
+    assert_eq!(seen["connection"], about(&gateway).await["connection"]);
+}
+
 /// A call that is given up resets its stream; the connection and everybody else's calls live on.
 #[tokio::test]
 async fn a_call_over_http_2_that_is_given_up_costs_no_other() {

@@ -20,6 +20,7 @@ use super::http1::Http1;
 use super::http2::Http2;
 use super::place::{Place, Target};
 use super::socket::{Greeting, Handle, Raw, Socket, Stream};
+use super::streams::{Executor, Streams};
 use crate::tasks::Tasks;
 
 /// How long certificates that were read from their files are used before they are read again.
@@ -125,19 +126,19 @@ async fn attempt(
     };
     let failed = |error: hyper::Error| Unreachable::passing("its connection broke", error);
     if http2 {
-        let mut builder = http2::Builder::new(Executor(tasks.clone()));
+        let streams = Streams::new();
+        let mut builder = http2::Builder::new(Executor(tasks.clone(), Arc::clone(&streams)));
         builder
             .timer(TokioTimer::new())
+            // As many as it says, and it says so first.
+            .initial_max_send_streams(0)
             .keep_alive_interval(PULSE)
             .keep_alive_timeout(PULSE)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        tasks.spawn_session(async move {
-            // Whoever waits for an answer is told of the end, each for himself.
-            drop(driver.await);
-        });
+        tasks.spawn_session(Arc::clone(&streams).drive(driver));
         // TLS has asked before.
         if !place.tls {
             match handle.greeting().await {
@@ -149,7 +150,7 @@ async fn attempt(
                 }
             }
         }
-        return Ok(Opened::Http2(Http2::new(sender, handle)));
+        return Ok(Opened::Http2(Http2::new(sender, handle, streams)));
     }
     let (sender, driver) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -286,17 +287,4 @@ pub(super) fn refusal(handle: &Handle) -> Option<Unreachable> {
             "name `cert_file` and `key_file` of a certificate that its authority vouches for",
         ),
     })
-}
-
-/// Lets hyper's tasks run in a group of ours.
-#[derive(Clone)]
-struct Executor(Tasks);
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn_session(future);
-    }
 }

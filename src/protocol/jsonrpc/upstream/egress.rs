@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::config::Settings;
-use super::exchange::{Answer, Failure};
+use super::exchange::{Answer, Failure, InUse};
 use super::headers::Headers;
 use super::instance::Instance;
 use super::roster::Roster;
@@ -152,7 +152,7 @@ impl Egress {
                     tried.push(instance);
                     flight.end(End::Failure);
                 }
-                Err(Failure::TooLate) => return Err(self.too_late(request)),
+                Err(Failure::TooLate(in_use)) => return Err(self.too_late(request, &in_use)),
                 Err(failure) => {
                     flight.end(match failure {
                         // A large answer is an answer.
@@ -186,13 +186,21 @@ impl Egress {
         self.send(request, (body, None), read).await.map(drop)
     }
 
-    /// A call for which no connection was free until too little of its time was left.
-    fn too_late(&self, request: &Request<'_>) -> Fault {
+    /// A call for which no connection or stream was free until too little of its time was left.
+    fn too_late(&self, request: &Request<'_>, in_use: &InUse) -> Fault {
+        let in_use = match in_use {
+            InUse::Connections => format!(
+                "all {} connections to the service were in use, its limit (max_connections)",
+                self.settings.max_connections
+            ),
+            InUse::Streams(most) => format!(
+                "as many calls were open as the service takes at once over HTTP/2, {most} \
+                 (SETTINGS_MAX_CONCURRENT_STREAMS)"
+            ),
+        };
         let message = format!(
-            "`{}` was not sent: all {} connections to the service were in use, its limit (max_connections), until too \
-             little of its time ({}) was left: try again in a moment",
+            "`{}` was not sent: {in_use}, until too little of its time ({}) was left: try again in a moment",
             Called(request),
-            self.settings.max_connections,
             format_duration(request.deadline.timeout())
         );
         Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(RETRY_AFTER)
@@ -218,7 +226,7 @@ impl Egress {
                 );
                 Fault::new(FaultKind::Internal, Outcome::Unknown, message)
             }
-            Failure::TooLate => self.too_late(request),
+            Failure::TooLate(in_use) => self.too_late(request, in_use),
             Failure::Lost | Failure::Stale | Failure::Unsent(_) | Failure::Refused(_) => {
                 let message = format!(
                     "the connection to the service was lost before its answer to `{called}` had \

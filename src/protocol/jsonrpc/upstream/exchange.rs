@@ -28,8 +28,8 @@ pub(super) struct Answer {
 pub(super) enum Failure {
     /// Nothing of the call has left, nor will; why, without addresses. Another may take it.
     Unsent(&'static str),
-    /// Nothing of the call has left, nor will: it would come too late, when a connection is free.
-    TooLate,
+    /// Nothing of the call has left, nor will: it would come too late, when its turn is there.
+    TooLate(InUse),
     /// The peer has refused us, and read nothing of the call; why.
     Refused(Box<Unreachable>),
     /// The connection had been closed by the peer before anything was sent over it.
@@ -42,6 +42,15 @@ pub(super) enum Failure {
     TooLarge(u64),
     /// There is no room for it.
     NoRoom(Exceeded),
+}
+
+/// What a call has waited for.
+#[derive(Debug)]
+pub(super) enum InUse {
+    /// A connection of HTTP/1.1: there are as many as are allowed.
+    Connections,
+    /// A stream of HTTP/2: the service lets so many be open.
+    Streams(usize),
 }
 
 /// What answers may take.

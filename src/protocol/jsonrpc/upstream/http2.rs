@@ -1,27 +1,47 @@
 //! A connection of HTTP/2: all calls to an instance share it. A call that is given up resets its
 //! stream, and no other's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::SendRequest;
 
 use super::connect::refusal;
-use super::exchange::{Answer, Failure, Limits, Outgoing, gather};
+use super::exchange::{Answer, Failure, InUse, Limits, Outgoing, gather};
+use super::line::Missed;
 use super::socket::Handle;
+use super::streams::{Stream, Streams};
+use crate::call::Request;
 
 /// A connection; clones are handles to the same.
 #[derive(Clone)]
-pub(super) struct Http2(SendRequest<Full<Bytes>>, Handle);
+pub(super) struct Http2(SendRequest<Full<Bytes>>, Handle, Arc<Streams>);
 
 impl Http2 {
-    pub(super) fn new(sender: SendRequest<Full<Bytes>>, handle: Handle) -> Self {
-        Self(sender, handle)
+    pub(super) fn new(
+        sender: SendRequest<Full<Bytes>>,
+        handle: Handle,
+        streams: Arc<Streams>,
+    ) -> Self {
+        Self(sender, handle, streams)
     }
 
     /// Whether it can take calls.
     pub(super) fn is_open(&self) -> bool {
         !self.0.is_closed()
+    }
+
+    /// Waits until the peer lets one call more be open, as long as that is worth it.
+    pub(super) async fn stream(&self, request: &Request<'_>) -> Result<Stream, Failure> {
+        self.2.next(request).await.map_err(|missed| match missed {
+            Missed::TooLate => Failure::TooLate(InUse::Streams(self.2.most())),
+            Missed::Closed => match refusal(&self.1) {
+                Some(refusal) => Failure::Refused(Box::new(refusal)),
+                None => Failure::Stale,
+            },
+        })
     }
 
     /// Makes one exchange.

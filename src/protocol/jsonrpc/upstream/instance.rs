@@ -125,9 +125,15 @@ impl Instance {
             let result = match self.connection(stale < MOST_STALE).await? {
                 Opened::Http2(connection) => {
                     drop(room);
-                    let outgoing = self.outgoing(headers.of(request, mark), body, Version::HTTP_2);
-                    held.release();
-                    connection.exchange(outgoing, &self.shared.limits).await
+                    match connection.stream(request).await {
+                        Err(failure) => Err(failure),
+                        Ok(_stream) => {
+                            let headers = headers.of(request, mark);
+                            let outgoing = self.outgoing(headers, body, Version::HTTP_2);
+                            held.release();
+                            connection.exchange(outgoing, &self.shared.limits).await
+                        }
+                    }
                 }
                 Opened::Http1(connection) => {
                     let outgoing = self.outgoing(headers.of(request, mark), body, Version::HTTP_11);

@@ -21,6 +21,7 @@ mod headers;
 mod http1;
 mod http2;
 mod instance;
+mod line;
 mod load;
 mod look;
 pub(super) mod once;
@@ -29,6 +30,7 @@ pub(super) mod place;
 mod pool;
 mod roster;
 mod socket;
+mod streams;
 mod url_file;
 mod wire;
 

@@ -97,7 +97,7 @@ impl Asker {
                 Failure::NoRoom(_) => "there was no room for its answer",
                 Failure::Unsent(why) => why,
                 Failure::Refused(why) => why.reason,
-                Failure::Stale | Failure::Lost | Failure::TooLate => "it breaks off calls",
+                Failure::Stale | Failure::Lost | Failure::TooLate(_) => "it breaks off calls",
             };
             Unanswered { why: why.to_owned(), is_late: false }
         })?;

@@ -4,11 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::exchange::Failure;
+use super::exchange::{Failure, InUse};
 use super::http1::Http1;
 use super::http2::Http2;
+use super::line::{Missed, stand};
 use crate::call::Request;
 
 /// The connections to one instance.
@@ -36,20 +37,10 @@ impl Pool {
 
     /// Waits until there is room for one connection more in use, as long as that is worth it.
     pub(super) async fn room(&self, request: &Request<'_>) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(room) = self.room.try_acquire() {
-            return Ok(room);
-        }
-        let _waits = request.departure.wait();
-        let waiting = self.room.acquire();
-        let room = match request.latest() {
-            None => waiting.await,
-            Some(latest) => match timeout_at(latest, waiting).await {
-                Ok(room) if Instant::now() <= latest => room,
-                // No service works on a call whose caller will have gone.
-                Ok(_) | Err(_) => return Err(Failure::TooLate),
-            },
-        };
-        room.map_err(|_| Failure::Unsent("it is left"))
+        stand(&self.room, request).await.map_err(|missed| match missed {
+            Missed::TooLate => Failure::TooLate(InUse::Connections),
+            Missed::Closed => Failure::Unsent("it is left"),
+        })
     }
 
     /// Waits until nobody else opens the shared connection.
