@@ -1,13 +1,15 @@
 //! What a service does wrong costs the call that it answers, and no other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::config;
-use crate::harness::{Asked, Gateway, Say, Web};
+use crate::harness::{Asked, Gateway, Say, Web, until};
 
 /// What is answered to a method that is named after what is wrong.
 fn wrong(asked: &Asked) -> Say {
@@ -216,4 +218,33 @@ async fn one_that_speaks_http_2_alone_has_run_nothing() {
             "{line}"
         );
     }
+}
+
+/// A connection alone says nothing of such a one: what a call has found stays true until a probe has listened.
+#[tokio::test]
+async fn an_instance_that_has_refused_a_call_is_not_brought_back_by_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let ended = Arc::new(AtomicUsize::new(0));
+    let ends = Arc::clone(&ended);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let ends = Arc::clone(&ends);
+            tokio::spawn(async move {
+                drop(stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await);
+                drop(stream.read_to_end(&mut Vec::new()).await);
+                ends.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    let gateway = Gateway::ready(&config(&url, "")).await;
+    let fault = gateway.fault("a.f", json!([1])).await;
+    assert!(fault.is("unavailable", "not_sent").message.contains("HTTP/2 alone"), "{fault:?}");
+    let before = ended.load(Ordering::Relaxed);
+    until("three probes", async || ended.load(Ordering::Relaxed) >= before + 3).await;
+    assert_eq!(gateway.logged("an instance is in service").len(), 1, "{}", gateway.log_text());
+    assert_eq!(gateway.metric("genkan_upstream_up", &[("upstream", "web")]).await, 0.0);
+
+    let (_, problems) = crate::check_live::check(&config(&url, "")).await;
+    crate::check_live::tells(&problems, "error", &["HTTP/2 alone", "`http2 = true`"]);
 }

@@ -27,6 +27,8 @@ use crate::tasks::Tasks;
 const CERTIFICATES_KEPT: Duration = Duration::from_secs(10);
 /// How often a connection of HTTP/2 is asked whether it lives, and how long it may take.
 const PULSE: Duration = Duration::from_secs(5);
+/// How long is listened to a peer that may refuse us.
+const MOMENT: Duration = Duration::from_millis(500);
 /// What a peer may send ahead on one stream, and on all of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -57,6 +59,16 @@ pub(super) enum Opened {
     Http1(Box<Http1>),
     /// For many.
     Http2(Http2),
+}
+
+impl Opened {
+    /// Why the peer refuses us, which it may say when the connection is made; so long is listened.
+    pub(super) async fn refused(&mut self) -> Option<Unreachable> {
+        match self {
+            Self::Http1(connection) => connection.listen(MOMENT).await,
+            Self::Http2(connection) => connection.listen(MOMENT).await,
+        }
+    }
 }
 
 /// The certificates in use, for all instances.

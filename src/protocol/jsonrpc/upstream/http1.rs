@@ -13,9 +13,9 @@ use hyper::body::Body as _;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::connect::{only_http2, refusal};
+use super::connect::{Unreachable, only_http2, refusal};
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather, kept_alive, usable};
 use super::socket::{Greeting, Handle, Stream};
 
@@ -89,13 +89,28 @@ impl Http1 {
         (answer, kept.then_some(self))
     }
 
+    /// Listens for a moment, before anything was asked: why the peer refuses us, if it does.
+    pub(super) async fn listen(&mut self, moment: Duration) -> Option<Unreachable> {
+        let ended = std::future::poll_fn(|cx| match &mut self.driver {
+            Some(driver) => Pin::new(driver).poll(cx).map(drop),
+            None => Poll::Ready(()),
+        });
+        if timeout(moment, ended).await.is_ok() {
+            self.driver = None;
+        }
+        self.refusal()
+    }
+
+    /// Why the peer refuses us, where it has said so.
+    fn refusal(&self) -> Option<Unreachable> {
+        let is_other = !self.is_used && self.handle.greeted() == Some(Greeting::Http2);
+        refusal(&self.handle).or_else(|| is_other.then(only_http2))
+    }
+
     /// What a call came to that has no answer.
     fn failure(&self, mut error: TrySendError<Outgoing>, before: u64) -> Failure {
-        if let Some(refusal) = refusal(&self.handle) {
+        if let Some(refusal) = self.refusal() {
             return Failure::Refused(Box::new(refusal));
-        }
-        if !self.is_used && self.handle.greeted() == Some(Greeting::Http2) {
-            return Failure::Refused(Box::new(only_http2()));
         }
         let unsent = error.take_message().is_some() || self.handle.written() == before;
         // hyper has no name for who speaks before it is spoken to, as a broker may.

@@ -2,13 +2,15 @@
 //! stream, and no other's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::SendRequest;
+use tokio::time::timeout;
 
-use super::connect::refusal;
+use super::connect::{Unreachable, refusal};
 use super::exchange::{Answer, Failure, InUse, Limits, Outgoing, gather};
 use super::line::Missed;
 use super::socket::Handle;
@@ -42,6 +44,13 @@ impl Http2 {
                 None => Failure::Stale,
             },
         })
+    }
+
+    /// Listens for a moment, or until its settings have come: why the peer refuses us, if it does.
+    pub(super) async fn listen(&self, moment: Duration) -> Option<Unreachable> {
+        // Either way, it is the handle that knows.
+        drop(timeout(moment, self.2.settled()).await);
+        refusal(&self.1)
     }
 
     /// Makes one exchange.

@@ -70,6 +70,8 @@ pub(super) struct Instance {
     /// Why it is out.
     why: ArcSwap<&'static str>,
     broken_off: AtomicU32,
+    /// A call was refused after the connection was made.
+    refuses: AtomicBool,
     put_out: Notify,
 }
 
@@ -85,6 +87,7 @@ impl Instance {
             state: AtomicU8::new(UNKNOWN),
             why: ArcSwap::from_pointee("no connection has been tried yet"),
             broken_off: AtomicU32::new(0),
+            refuses: AtomicBool::new(false),
             put_out: Notify::new(),
         }
     }
@@ -157,6 +160,7 @@ impl Instance {
                     return Err(self.broke(Failure::Unsent("it closes connections at once")));
                 }
                 Err(Failure::Refused(why)) => {
+                    self.refuses.store(true, Ordering::Relaxed);
                     self.fall(&why);
                     return Err(Failure::Unsent(why.reason));
                 }
@@ -261,12 +265,24 @@ impl Instance {
         }
     }
 
+    /// Connects. Where a call was refused, the connection alone says little: the refusal comes after it.
+    async fn probe(&self) -> Result<(), Unreachable> {
+        let mut opened = self.open().await?;
+        if self.refuses.load(Ordering::Relaxed) {
+            if let Some(why) = opened.refused().await {
+                return Err(why);
+            }
+            self.refuses.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Looks after it for as long as it is configured. `changed` is called whenever it comes or goes.
     pub(super) async fn supervise(&self, changed: impl Fn()) {
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         let (mut reported, mut was_in) = (Instant::now(), false);
         loop {
-            if let Err(why) = self.open().await {
+            if let Err(why) = self.probe().await {
                 self.fall(&why);
                 changed();
                 if reported.elapsed() >= REMINDER {

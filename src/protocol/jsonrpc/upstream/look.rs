@@ -1,5 +1,5 @@
 //! What a look at running JSON-RPC services finds amiss, for `genkan check --live`. Read-only: a
-//! connection is made to each instance, and nothing is asked.
+//! connection is made to each instance, and listened to for a moment; nothing is asked.
 
 use futures_util::future::join_all;
 
@@ -14,8 +14,11 @@ pub(super) async fn look(settings: &Settings, rows: &[&Rule], tasks: &Tasks) -> 
     let certificates = Certificates::default();
     let known = &certificates;
     let looks = settings.places.iter().map(|place| async move {
-        let opened = connect::open(place, settings, known, tasks).await;
-        opened.map(drop).map_err(|unreachable| {
+        let looked = match connect::open(place, settings, known, tasks).await {
+            Ok(mut opened) => opened.refused().await.map_or(Ok(()), Err),
+            Err(unreachable) => Err(unreachable),
+        };
+        looked.map_err(|unreachable| {
             let mend = unreachable.mend.map(|mend| format!(": {mend}")).unwrap_or_default();
             format!("{place}: {}{mend}", unreachable.reason)
         })

@@ -100,6 +100,12 @@ impl Streams {
         Ok(Stream(Arc::clone(self)))
     }
 
+    /// Waits until the peer's settings have come, or the connection has ended.
+    pub(super) async fn settled(&self) {
+        let _waits = Waits::begin(self);
+        drop(self.room.acquire().await);
+    }
+
     /// How many the peer lets be open.
     pub(super) fn most(&self) -> usize {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner).most
