@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::config;
+use crate::check_live::{check, tells};
 use crate::harness::{Asked, Gateway, Say, Web, until};
 
 /// What is answered to a method that is named after what is wrong.
@@ -245,6 +246,6 @@ async fn an_instance_that_has_refused_a_call_is_not_brought_back_by_a_connection
     assert_eq!(gateway.logged("an instance is in service").len(), 1, "{}", gateway.log_text());
     assert_eq!(gateway.metric("genkan_upstream_up", &[("upstream", "web")]).await, 0.0);
 
-    let (_, problems) = crate::check_live::check(&config(&url, "")).await;
-    crate::check_live::tells(&problems, "error", &["HTTP/2 alone", "`http2 = true`"]);
+    let (_, problems) = check(&config(&url, "")).await;
+    tells(&problems, "error", &["HTTP/2 alone", "`http2 = true`"]);
 }

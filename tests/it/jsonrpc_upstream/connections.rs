@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::config;
+use crate::check_live::{check, tells};
 use crate::harness::certs::Certs;
 use crate::harness::process::Folder;
 use crate::harness::{Asked, Gateway, NodeService, Web, until};
@@ -167,6 +168,8 @@ async fn a_service_that_wants_a_client_certificate() {
         assert!(message.contains("client certificate"), "{http2}: {fault:?}");
         let line = gateway.wait_for_log(0, "an instance is out").await;
         assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("`cert_file`")), "{line}");
+        let (_, problems) = check(&config(&format!("https://{}/api", service.http), &keys)).await;
+        tells(&problems, "error", &["client certificate", "`cert_file`"]);
     }
 }
 
