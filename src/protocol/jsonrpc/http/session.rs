@@ -111,8 +111,7 @@ impl Session {
                 };
             }
             match after {
-                After::Events { .. } => return,
-                After::End => return,
+                After::Events { .. } | After::End => return,
                 After::Unread { stream } => {
                     return Box::pin(linger::close(stream, &self.closed)).await;
                 }
