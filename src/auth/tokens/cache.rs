@@ -2,6 +2,7 @@
 //! when the younger one is full: what is used stays, and nothing has to be sorted.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::caller::Identity;
@@ -28,13 +29,17 @@ impl Cache {
             return Some(Arc::clone(known));
         }
         let known = all.old.remove(digest)?;
-        all.put(*digest, Arc::clone(&known));
+        let forgotten = all.put(*digest, Arc::clone(&known));
+        drop(all);
+        drop(forgotten);
         Some(known)
     }
 
     /// Keeps whom a token makes known.
     pub(super) fn put(&self, digest: [u8; 32], identity: Arc<Identity>) {
-        self.lock().put(digest, identity);
+        let forgotten = self.lock().put(digest, identity);
+        // Thousands, which take a while to free: nobody waits for that.
+        drop(forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
@@ -43,11 +48,16 @@ impl Cache {
 }
 
 impl Generations {
-    fn put(&mut self, digest: [u8; 32], identity: Arc<Identity>) {
+    /// What is forgotten for it.
+    fn put(&mut self, digest: [u8; 32], identity: Arc<Identity>) -> Generation {
+        let mut forgotten = Generation::default();
         if self.young.len() >= LARGEST {
-            self.old = std::mem::take(&mut self.young);
+            // As many will come again.
+            let young = Generation::with_capacity(LARGEST);
+            forgotten = mem::replace(&mut self.old, mem::replace(&mut self.young, young));
         }
         self.young.insert(digest, identity);
+        forgotten
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::key_set::KeySet;
+use super::rules::Rules;
 use super::{crypto, verify};
 use crate::auth::settings::{JwtConfig, KeySource};
 
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
-static CONFIG: LazyLock<(Arc<KeySet>, JwtConfig)> = LazyLock::new(|| {
+static CONFIG: LazyLock<(Arc<KeySet>, JwtConfig, Rules)> = LazyLock::new(|| {
     crypto::install();
     let keys = Arc::new(KeySet::of_secret(SECRET).expect("a secret"));
     let config = JwtConfig {
@@ -25,15 +26,16 @@ static CONFIG: LazyLock<(Arc<KeySet>, JwtConfig)> = LazyLock::new(|| {
         claims: vec!["tenant".to_owned()],
         fingerprint: 0,
     };
-    (keys, config)
+    let rules = Rules::of(&config);
+    (keys, config, rules)
 });
 
 /// A token, signed by nobody.
 pub(in crate::auth) fn token(data: &[u8]) {
     let Ok(token) = std::str::from_utf8(data) else { return };
-    let (keys, config) = &*CONFIG;
+    let (keys, config, rules) = &*CONFIG;
     if let Ok(head) = verify::Head::read(token) {
-        drop(verify::identity(token, &head, keys, config));
+        drop(verify::identity(token, &head, keys, (config, rules)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens (JWT, RFC 7519) that an issuer has signed: HS256, RS256, ES256 and EdDSA.
 //!
-//! - `verify` is pure: a token, the keys, the rules → who it is, or why not.
+//! - `verify` is pure: a token, the keys, the rules → who it is, or why not. `rules` is what it has to claim,
+//!   `claims` what is made of that.
 //! - `key_set`: the keys, from a file (`key_file`) or an issuer's document. `issuer` fetches that one.
 //! - `cache`: tokens that were verified are known again without the arithmetic.
 //! - `crypto`: the arithmetic, which is ring's.
@@ -13,6 +14,7 @@
 //! one the crate panics.
 
 mod cache;
+mod claims;
 mod crypto;
 mod fetch;
 #[cfg(any(test, fuzzing))]
@@ -21,6 +23,7 @@ mod issuer;
 mod jwk;
 pub mod key_file;
 pub mod key_set;
+mod rules;
 mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,11 +39,13 @@ use crate::tasks::Tasks;
 use cache::Cache;
 use issuer::Issuer;
 use key_set::KeySet;
+use rules::Rules;
 use verify::Head;
 
 /// Tokens by one configuration.
 pub struct Tokens {
     config: Arc<JwtConfig>,
+    rules: Rules,
     keys: Keys,
     cache: Cache,
     /// Why the file of its keys cannot be used: said once, and not every second.
@@ -66,6 +71,7 @@ impl Tokens {
         };
         Self {
             config: Arc::clone(config),
+            rules: Rules::of(config),
             keys,
             cache: Cache::default(),
             complaint: Mutex::default(),
@@ -194,7 +200,8 @@ impl Tokens {
         head: &Head,
         keys: &KeySet,
     ) -> Result<Arc<Identity>, Denial> {
-        let identity = Arc::new(verify::identity(token, head, keys, &self.config)?);
+        let by = (&*self.config, &self.rules);
+        let identity = Arc::new(verify::identity(token, head, keys, by)?);
         self.cache.put(digest, Arc::clone(&identity));
         Ok(identity)
     }

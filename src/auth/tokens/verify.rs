@@ -1,25 +1,21 @@
 //! A token, the keys, the rules → who it is, or why not. Nothing of a token is believed before its
 //! signature is: the head alone is read, to know which key to ask.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::verify;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use ring::hmac;
 use ring::rand::{SystemRandom, generate};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::claims::{self, LONGEST};
 use super::key_set::{Key, KeySet};
+use super::rules::Rules;
 use crate::auth::settings::JwtConfig;
-use crate::caller::{Denial, Identity, Scheme};
-
-/// The longest text that is taken out of a token, and the most of them.
-const LONGEST: usize = 256;
-const MOST: usize = 256;
+use crate::caller::{Denial, Identity};
 
 /// RFC 9864, section 2.2.
 const BY_CURVE: &str = "Ed25519";
@@ -72,12 +68,12 @@ pub(super) fn identity(
     token: &str,
     head: &Head,
     keys: &KeySet,
-    config: &JwtConfig,
+    (config, rules): (&JwtConfig, &Rules),
 ) -> Result<Identity, Denial> {
     let mut denial = Denial::BadSignature;
     for key in keys.find(head.key.as_deref(), head.algorithm) {
-        match decode(token, head, key, config) {
-            Ok(claims) => return read(&claims, key, config),
+        match decode(token, head, key, rules) {
+            Ok(claims) => return claims::read(&claims, key, config),
             // It may be another key's.
             Err(Denial::BadSignature) => {}
             Err(other) => denial = other,
@@ -90,13 +86,13 @@ fn decode(
     token: &str,
     head: &Head,
     key: &Key,
-    config: &JwtConfig,
+    rules: &Rules,
 ) -> Result<Map<String, Value>, Denial> {
     if head.by_curve {
         let (token, seal) = sealed_anew(token, key)?;
-        return decode_as(&token, Algorithm::HS256, &seal, config);
+        return decode_as(&token, Algorithm::HS256, &seal, rules);
     }
-    decode_as(token, key.algorithm, &key.key, config)
+    decode_as(token, key.algorithm, &key.key, rules)
 }
 
 /// A token whose algorithm goes by its curve, which jsonwebtoken does not know, and does not read: its signature is
@@ -120,25 +116,10 @@ fn decode_as(
     token: &str,
     algorithm: Algorithm,
     key: &DecodingKey,
-    config: &JwtConfig,
+    rules: &Rules,
 ) -> Result<Map<String, Value>, Denial> {
-    let mut rules = Validation::new(algorithm);
-    rules.leeway = config.clock_skew.as_secs();
-    rules.validate_nbf = true;
-    let mut required = vec!["exp"];
-    if config.issuers.is_empty() {
-        rules.iss = None;
-    } else {
-        rules.set_issuer(&config.issuers);
-        required.push("iss");
-    }
-    rules.validate_aud = !config.audiences.is_empty();
-    if rules.validate_aud {
-        rules.set_audience(&config.audiences);
-        required.push("aud");
-    }
-    rules.set_required_spec_claims(&required);
-    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &rules);
+    let rules = rules.of_algorithm(algorithm).ok_or(Denial::BadSignature)?;
+    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, rules);
     decoded.map(|data| data.claims).map_err(|error| match error.kind() {
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Denial::BadSignature,
         ErrorKind::ExpiredSignature => Denial::Expired,
@@ -160,89 +141,10 @@ fn has(token: &str, name: &str) -> bool {
     claims.is_some_and(|claims| claims.get(name).is_some_and(|claim| !claim.is_null()))
 }
 
-/// What is made of the claims.
-fn read(claims: &Map<String, Value>, key: &Key, config: &JwtConfig) -> Result<Identity, Denial> {
-    let one = |name: &str| find(claims, name).and_then(text);
-    // RFC 7519, section 4.1.1: it is one.
-    if claims.get("iss").is_some_and(|issuer| !issuer.is_string()) {
-        return Err(Denial::WrongIssuer);
-    }
-    // Where there is one, it is whose all subjects are.
-    let issuer = claims.get("iss").and_then(Value::as_str).filter(|_| config.issuers.len() != 1);
-    let is_there = |name: &str| find(claims, name).is_some_and(|claim| !claim.is_null());
-    let lacking = |name: &str| match is_there(name) {
-        true => Denial::BadClaim,
-        false => Denial::MissingClaim,
-    };
-    let subject = one(&config.subject).ok_or_else(|| lacking(&config.subject))?;
-    let user_id = one(&config.user_id);
-    let is_trimmed = |text: &str| text.trim() == text;
-    if !is_trimmed(&subject)
-        || user_id.as_deref().is_some_and(|id| !is_trimmed(id) || is_marked(id))
-    {
-        return Err(Denial::Ambiguous);
-    }
-    let expires = claims.get("exp").and_then(Value::as_f64).ok_or_else(|| lacking("exp"))?;
-    // Beyond what the system can count, it does not end.
-    let end = Duration::try_from_secs_f64(expires).ok();
-    let end = end.and_then(|end| UNIX_EPOCH.checked_add(end));
-    let scopes = match find(claims, &config.scopes) {
-        Some(Value::String(listed)) => {
-            listed.split_whitespace().take(MOST).map(str::to_owned).collect()
-        }
-        Some(Value::Array(listed)) => listed.iter().take(MOST).filter_map(text).collect(),
-        _ => Vec::new(),
-    };
-    let kept = config.claims.iter().flat_map(|name| {
-        let values = match find(claims, name) {
-            Some(Value::Array(listed)) => listed.iter().take(MOST).filter_map(text).collect(),
-            Some(value) => text(value).into_iter().collect::<Vec<_>>(),
-            None => Vec::new(),
-        };
-        values.into_iter().map(|value| (name.clone(), value))
-    });
-    let kept = kept.collect();
-    Ok(Identity {
-        issuer: issuer.map(str::to_owned),
-        user_id,
-        scopes,
-        claims: kept,
-        until: end.and_then(|end| end.checked_add(config.clock_skew)),
-        standing: key.standing.clone(),
-        ..Identity::new(Scheme::Token, subject)
-    })
-}
-
-/// Whether services would take it for one that another means vouches for.
-fn is_marked(user_id: &str) -> bool {
-    let word = user_id.split_once(':').map(|(word, _)| word);
-    word.is_some_and(|word| Scheme::IN_USER_IDS.contains(&word))
-}
-
-/// A claim by its name, or where that begins with `/` by its path.
-fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let Some(path) = name.strip_prefix('/') else { return claims.get(name) };
-    let mut steps = path.split('/');
-    let first = claims.get(steps.next()?)?;
-    steps.try_fold(first, |value, step| value.get(step))
-}
-
-/// What can go into a header, or be compared with a word.
-fn text(value: &Value) -> Option<String> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
-    };
-    let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control);
-    fits.then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use ring::signature::{Ed25519KeyPair, KeyPair};
     use serde_json::json;
@@ -293,7 +195,7 @@ mod tests {
         let config = config();
         let KeySource::Fixed(keys) = &config.keys else { return Err(Denial::NoKeys) };
         let head = Head::read(token)?;
-        identity(token, &head, keys, &config)
+        identity(token, &head, keys, (&config, &Rules::of(&config)))
     }
 
     fn a_pair() -> Ed25519KeyPair {
@@ -319,7 +221,8 @@ mod tests {
         };
         let judged = |token: &str, keys: &KeySet| {
             let head = Head::read(token)?;
-            identity(token, &head, keys, &config()).map(|known| known.subject)
+            identity(token, &head, keys, (&config(), &Rules::of(&config())))
+                .map(|known| known.subject)
         };
         let mut ended = claims();
         ended["exp"] = json!(now() - 31);
@@ -375,7 +278,7 @@ mod tests {
             let KeySource::Fixed(keys) = &config.keys else { return None };
             let token = token(&json!({"alg": "HS256"}), &claims(), SECRET);
             let head = Head::read(&token).ok()?;
-            identity(&token, &head, keys, &config).expect("good").issuer
+            identity(&token, &head, keys, (&config, &Rules::of(&config))).expect("good").issuer
         };
         let own = "https://issuer.example/";
         assert_eq!(known(&[own]), None);
