@@ -178,14 +178,14 @@ impl Gateway {
     /// A call that has a result.
     pub async fn result(&self, method: &str, params: Value) -> Value {
         let mut response = self.rpc(method, params).await;
-        assert!(response.get("error").is_none(), "{method}: {response}");
+        assert!(response.get("error").is_none(), "{method}: {response}\n{}", self.log_text());
         response.get_mut("result").unwrap_or_else(|| panic!("{method}: no result")).take()
     }
 
     /// A call that has none.
     pub async fn fault(&self, method: &str, params: Value) -> Fault {
         let response = self.rpc(method, params).await;
-        assert!(response.get("result").is_none(), "{method}: {response}");
+        assert!(response.get("result").is_none(), "{method}: {response}\n{}", self.log_text());
         as_fault(&response)
     }
 
