@@ -187,9 +187,9 @@ pub(crate) enum Role {
         #[arg(long, conflicts_with = "bearer")]
         bearers: Option<PathBuf>,
     },
-    /// Verifies one ES256 token again and again, by the point that is its key
+    /// Verifies the ES256 tokens that are the lines of a file, by the point that is their key
     #[command(hide = true)]
-    VerifyToken { token: String, key: String },
+    VerifyTokens { file: PathBuf, key: String },
     /// JSON-RPC calls over one WebSocket
     #[command(hide = true)]
     WebSocketLoad { address: SocketAddr, method: String },

@@ -76,7 +76,7 @@ fn play(role: Role) -> Result<()> {
             let bearers = http::Bearers::read(bearer, bearers.as_deref())?;
             http::load(address, &method, expect, large, bearers)
         }
-        Role::VerifyToken { token, key } => gateway::trust::verify(token, &key),
+        Role::VerifyTokens { file, key } => gateway::trust::verify(&file, &key),
         Role::WebSocketLoad { address, method } => websocket::load(address, &method),
         Role::NatsClient { server, subject, one_thread } => {
             clients::nats(&server, subject, one_thread)

@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -103,36 +105,43 @@ fn new_tokens(stage: &mut Stage, args: &Args, row: &str) -> Result<()> {
     let (address, method) = (gateway.address.to_string(), format!("{PICOM_SERVICE}.echo"));
     let bearers = bearers.display().to_string();
     let load = Copy::start(&["http-load", &address, &method, "result", "--bearers", &bearers])?;
+    let key = URL_SAFE_NO_PAD.encode(pair.public_key());
+    let alone = Copy::start(&["verify-tokens", &bearers, &key])?;
     fs::remove_dir_all(folder)?;
     let calls = args.calls(HTTP_CALLS);
     stage.add(What::GatewayNewTokens, &CONNECTIONS, Subject::new(load, Some(gateway.pid())), calls);
     stage.more.push(gateway);
-    let token = tokens.lines().next().context("a token")?;
-    let key = URL_SAFE_NO_PAD.encode(pair.public_key());
-    let alone = Copy::start(&["verify-token", token, &key])?;
     stage.add(What::Verification, &CONNECTIONS, Subject::new(alone, None), calls);
     Ok(())
 }
 
-/// The role that verifies a token and nothing else.
-pub(crate) fn verify(token: String, key: &str) -> Result<()> {
+/// The role that verifies tokens and does nothing else. Each is another one, as it is to the gateway: one that is verified
+/// again and again has its branches foretold.
+pub(crate) fn verify(file: &Path, key: &str) -> Result<()> {
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, URL_SAFE_NO_PAD.decode(key)?);
-    let (text, signature) = token.rsplit_once('.').context("a token")?;
-    let (text, signature) = (text.to_owned(), URL_SAFE_NO_PAD.decode(signature)?);
+    let tokens: Result<Vec<_>> = fs::read_to_string(file)?
+        .lines()
+        .map(|token| {
+            let (text, signature) = token.rsplit_once('.').context("a token")?;
+            Ok((text.to_owned(), URL_SAFE_NO_PAD.decode(signature)?))
+        })
+        .collect();
+    let tokens: Arc<[_]> = tokens?.into();
     client(Threads::One, async { Ok(()) }, async |()| {
-        Ok(Verifier { key: key.clone(), text: text.clone(), signature: signature.clone() })
+        Ok(Verifier { key: key.clone(), tokens: Arc::clone(&tokens) })
     })
 }
 
 struct Verifier {
     key: UnparsedPublicKey<Vec<u8>>,
-    text: String,
-    signature: Vec<u8>,
+    tokens: Arc<[(String, Vec<u8>)]>,
 }
 
 impl Session for Verifier {
-    async fn call(&mut self, _: u64) -> Result<()> {
-        let verified = self.key.verify(self.text.as_bytes(), &self.signature);
+    async fn call(&mut self, number: u64) -> Result<()> {
+        let at = number as usize % self.tokens.len().max(1);
+        let (text, signature) = self.tokens.get(at).context("a token")?;
+        let verified = self.key.verify(text.as_bytes(), signature);
         verified.map_err(|_| anyhow::anyhow!("the token is not good"))
     }
 }
