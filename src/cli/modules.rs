@@ -55,6 +55,8 @@ struct Module {
     version: String,
     state: String,
     functions: Vec<String>,
+    #[serde(default)]
+    uncallable: Vec<String>,
     hooks: Vec<String>,
     dependencies: Vec<Dependency>,
     shadowed: Vec<Shadow>,
@@ -137,6 +139,12 @@ fn warnings(module: &Module) -> Vec<String> {
              `{upstream}`"
         )
     });
+    let uncallable = module.uncallable.iter().map(|function| {
+        format!(
+            "nobody can call `{function}` of `{}`: a function's name has letters, digits and `_` alone",
+            module.id
+        )
+    });
     let missing = module.dependencies.iter().filter(|dependency| !dependency.met);
     let missing = missing.map(|dependency| {
         format!(
@@ -144,7 +152,7 @@ fn warnings(module: &Module) -> Vec<String> {
             module.id, dependency.id, dependency.range
         )
     });
-    shadowed.chain(missing).collect()
+    shadowed.chain(uncallable).chain(missing).collect()
 }
 
 #[cfg(test)]
@@ -159,7 +167,7 @@ mod tests {
     fn modules_are_a_table_and_what_is_wrong_stands_below() {
         let page = r#"{"listen":["tcp://127.0.0.1:2203"],"active":1,"waiting":1,"unregistered":1,"modules":[
             {"id":"math","version":"1.2.3","connection":1,"state":"active","functions":["add","sub"],
-             "hooks":[],"dependencies":[],"unmet":[],"shadowed":[],"calls":{"to_answer":0,"awaited":0}},
+             "uncallable":["my-fn"],"hooks":[],"dependencies":[],"unmet":[],"shadowed":[],"calls":{"to_answer":0,"awaited":0}},
             {"id":"orders","version":"1.0.0","connection":2,"state":"waiting","functions":[],
              "hooks":["math.changed"],"dependencies":[{"id":"math","range":"^2.0.0","met":false}],
              "unmet":["math ^2.0.0"],"calls":{"to_answer":0,"awaited":0},
@@ -168,6 +176,7 @@ mod tests {
 MODULE  VERSION  STATE    FUNCTIONS  LISTENS TO    DEPENDS ON
 math    1.2.3    active   add, sub
 orders  1.0.0    waiting             math.changed  math ^2.0.0 (missing)
+warning: nobody can call `my-fn` of `math`: a function's name has letters, digits and `_` alone
 warning: nobody will call `orders.*` here: [[routes]] #1 \"orders.*\" sends the calls to `rabbit`
 warning: `orders` waits for a module `math` of version ^2.0.0
 
@@ -182,7 +191,7 @@ The hub listens on tcp://127.0.0.1:2203. 1 connection has not registered a modul
         let page = format!(
             r#"{{"listen":["unix:///{word}"],"active":1,"waiting":0,"unregistered":0,"modules":[
             {{"id":"{word}","version":"1.0.0-{word}","connection":1,"state":"{word}",
-             "functions":["{word}"],"hooks":["{word}"],
+             "functions":["{word}"],"uncallable":["{word}"],"hooks":["{word}"],
              "dependencies":[{{"id":"{word}","range":"{word}","met":false}}],
              "unmet":[],"calls":{{"to_answer":0,"awaited":0}},
              "shadowed":[{{"name":"{word}","row":1,"match":"{word}","upstream":"{word}"}}]}}]}}"#
@@ -190,8 +199,8 @@ The hub listens on tcp://127.0.0.1:2203. 1 connection has not registered a modul
         let shown = shown(&page);
         let steering = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!shown.contains(steering), "{shown:?}");
-        // The table, two warnings, an empty line and a note: no word has made a line of its own.
-        assert_eq!(shown.lines().count(), 6, "{shown}");
+        // The table, three warnings, an empty line and a note: no word has made a line of its own.
+        assert_eq!(shown.lines().count(), 7, "{shown}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::hub::{JUNO, ModuleView, OutsideCall};
+use super::hub::{JUNO, ModuleView, OutsideCall, is_callable};
 use super::shared::{Owed, Shared, closed};
 use super::wire::outgoing::quoted;
 use super::wire::{CallId, Rest};
@@ -85,7 +85,8 @@ impl Upstream for HubUpstream {
         let modules =
             modules.filter(|one| one.active && service.is_none_or(|wanted| wanted == one.id));
         let methods = modules.flat_map(|ModuleView { id, functions, .. }| {
-            functions.into_iter().map(move |method| Offer {
+            let callable = functions.into_iter().filter(|function| is_callable(function));
+            callable.map(move |method| Offer {
                 service: id.clone(),
                 method,
                 description: Description::unknown(),

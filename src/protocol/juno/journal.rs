@@ -30,6 +30,7 @@ enum Sort {
     NotKnown,
     GaveWay,
     Shadowed,
+    Uncallable,
     Slow,
     EndlessLine,
     HalfLine,
@@ -59,6 +60,9 @@ impl Sort {
             Sort::Shadowed => {
                 "nobody will call this module by that name: a [[routes]] row sends the calls \
                  elsewhere"
+            }
+            Sort::Uncallable => {
+                "nobody can call this function: a call's name has letters, digits and `_` alone"
             }
             Sort::Slow => {
                 "disconnected: the module does not read what is sent to it ([hub] max_queue)"
@@ -90,6 +94,7 @@ impl Sort {
             | Sort::NotKnown
             | Sort::GaveWay
             | Sort::Shadowed
+            | Sort::Uncallable
             | Sort::Slow
             | Sort::EndlessLine
             | Sort::HalfLine
@@ -121,6 +126,8 @@ pub(super) enum Entry {
     GaveWay,
     /// A row of the routing table takes calls from it.
     Shadowed(Shadow),
+    /// It declared a function by a name that no call can have.
+    Uncallable { function: String },
     /// It did not read: so much waited for it.
     Slow { limit: String },
     /// It sent a line without an end.
@@ -151,6 +158,7 @@ impl Entry {
             Entry::NotKnown { .. } => Sort::NotKnown,
             Entry::GaveWay => Sort::GaveWay,
             Entry::Shadowed(_) => Sort::Shadowed,
+            Entry::Uncallable { .. } => Sort::Uncallable,
             Entry::Slow { .. } => Sort::Slow,
             Entry::EndlessLine => Sort::EndlessLine,
             Entry::HalfLine { .. } => Sort::HalfLine,
@@ -179,6 +187,7 @@ impl Entry {
                 let Shadow { name, row, r#match, upstream, .. } = shadow;
                 warn!(module, name, row, r#match, upstream, "{message}");
             }
+            Entry::Uncallable { function } => warn!(module, function, "{message}"),
             Entry::Slow { limit } | Entry::HalfLine { limit } => warn!(module, limit, "{message}"),
             Entry::Inactive
             | Entry::GaveWay

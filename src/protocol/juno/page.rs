@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::hub::{DependencyView, ModuleView};
+use super::hub::{DependencyView, ModuleView, is_callable};
 use super::shadow::{self, Shadow};
 use super::shared::Shared;
 
@@ -22,6 +22,8 @@ struct Module {
     connection: u64,
     state: &'static str,
     functions: Vec<String>,
+    /// What it has declared besides, by names that no call can have.
+    uncallable: Vec<String>,
     hooks: Vec<String>,
     dependencies: Vec<Dependency>,
     /// What it waits for, as `module range`.
@@ -54,9 +56,8 @@ pub(super) fn json(shared: &Shared, listen: &[String]) -> String {
     };
     let table = shared.router().map(|router| router.table());
     let modules = views.into_iter().map(|view| {
-        let shadowed = table
-            .as_ref()
-            .map(|table| shadow::of(table, &view.id, view.functions.iter().map(String::as_str)));
+        let callable = view.functions.iter().map(String::as_str).filter(|name| is_callable(name));
+        let shadowed = table.as_ref().map(|table| shadow::of(table, &view.id, callable));
         module(view, shadowed.unwrap_or_default())
     });
     let (active, waiting, unregistered) = (counts.active, counts.waiting, counts.unregistered);
@@ -68,13 +69,15 @@ pub(super) fn json(shared: &Shared, listen: &[String]) -> String {
 
 fn module(view: ModuleView, shadowed: Vec<Shadow>) -> Module {
     let unmet = view.dependencies.iter().filter(|dependency| !dependency.met);
+    let (functions, uncallable) = view.functions.into_iter().partition(|name| is_callable(name));
     Module {
         unmet: unmet.map(|unmet| format!("{} {}", unmet.id, unmet.range)).collect(),
         id: view.id,
         version: view.version,
         connection: view.connection,
         state: if view.active { "active" } else { "waiting" },
-        functions: view.functions,
+        functions,
+        uncallable,
         hooks: view.hooks,
         dependencies: view.dependencies.into_iter().map(Dependency::from).collect(),
         shadowed,

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::closing::Closing;
 use super::events::Carried;
-use super::hub::{End, Here, Hub, Note, Presence, Way, World};
+use super::hub::{End, Here, Hub, Note, Presence, Way, World, is_callable};
 use super::journal::Entry;
 use super::late::Late;
 use super::leaving::{Leaving, payload};
@@ -126,7 +126,11 @@ impl<'a> Io<'a> {
             }
         }
         for (id, function) in &self.declared {
-            self.warn_of_shadows(id, &[function]);
+            if is_callable(function) {
+                self.warn_of_shadows(id, &[function]);
+            } else {
+                self.shared.journal.write(id, &Entry::Uncallable { function: function.clone() });
+            }
         }
         for Failed { ending, name, fault } in self.faults {
             ending.write(&name, Err(&fault));

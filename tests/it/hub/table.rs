@@ -101,7 +101,10 @@ fn registrations(rows: &mut Rows) {
         r#","moduleId":"new","version":"1.0.0","dependencies":{"a":5}"#,
         r#","moduleId":"new","version":"1.0.0","dependencies":{"a":null}"#,
         r#","moduleId":"new","version":"1.0.0","dependencies":{"a":"one"}"#,
+        // What a module says that it needs is not passed over.
         r#","moduleId":"new","version":"1.0.0","dependencies":["a"]"#,
+        r#","moduleId":"new","version":"1.0.0","dependencies":"a""#,
+        r#","moduleId":"new","version":"1.0.0","dependencies":7"#,
     ] {
         rows.row(&[Stranger], &register(rest), 0, "x");
     }
@@ -164,6 +167,19 @@ async fn wrong_frames_are_answered_and_the_connection_kept() {
     assert_eq!(stranger.register("stranger", "1.0.0", json!({})).await["type"], 2);
 }
 
+/// An id that is the hub's own is not free in some seconds.
+#[tokio::test]
+async fn whoever_asks_for_an_id_of_the_hubs_own_is_told_that_it_is() {
+    let gateway = Gateway::start(HUB).await;
+    let mut peer = Peer::connect(&gateway).await;
+    for (id, whose) in [("juno", "the hub itself"), ("genkan", "callers from outside of the hub")] {
+        let told = peer.register(id, "1.0.0", json!({})).await;
+        assert_eq!(error(&told), 7);
+        let message = told["message"].as_str().expect("a text");
+        assert!(message.contains(whose) && message.contains("another id"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn ids_are_of_any_text() {
     let gateway = Gateway::start(HUB).await;
@@ -197,17 +213,81 @@ async fn ids_are_of_any_text() {
 }
 
 #[tokio::test]
-async fn what_is_declared_twice_is_there_once_and_dotted_names_cannot_be_called() {
+async fn what_is_declared_twice_is_there_once() {
     let gateway = Gateway::start(HUB).await;
-    let mut m = Peer::module(&gateway, "m", &["f", "f", "a.b", "my-fn", "größe"]).await;
+    let mut m = Peer::module(&gateway, "m", &["f", "f", "größe"]).await;
     let page = gateway.page("/hub/modules").await.json();
-    assert_eq!(page["modules"][0]["functions"], json!(["f", "a.b", "my-fn", "größe"]));
-    for function in ["m.a.b", "m.my-fn"] {
-        assert_eq!(error(&m.call(function, json!({})).await), 5, "{function}");
-        gateway.fault(function, json!({})).await;
-    }
+    assert_eq!(page["modules"][0]["functions"], json!(["f", "größe"]));
     m.request(json!({"type": 3, "function": "m.größe"})).await;
     assert_eq!(m.receive().await["function"], "größe");
+}
+
+/// The daemon takes them, and its clients wait for ever where it does not.
+#[tokio::test]
+async fn functions_that_no_call_can_name_are_taken_and_offered_to_nobody() {
+    let gateway = Gateway::start(HUB).await;
+    let mut m = Peer::module(&gateway, "m", &["f", "a.b", "my-fn"]).await;
+    let warning = gateway.wait_for_log(0, "nobody can call this function").await;
+    assert_eq!((&warning["module"], &warning["function"]), (&json!("m"), &json!("a.b")));
+    for function in ["a.b", "my-fn"] {
+        let why = format!("the module `m` has declared `{function}`, which no call can name");
+        let name = format!("m.{function}");
+        let told = m.call(&name, json!({})).await;
+        assert_eq!(error(&told), 5, "{told}");
+        assert!(told["message"].as_str().is_some_and(|told| told.contains(&why)), "{told}");
+        let fault = gateway.fault(&name, json!({})).await;
+        assert!(fault.is("unknown_method", "not_sent").message.contains(&why), "{fault:?}");
+        let bare = gateway.post(&format!("/call/m/{function}"), &[], "{}").await;
+        assert_eq!(bare.status, 404);
+        assert!(bare.text().contains(&why), "{}", bare.text());
+    }
+    let page = gateway.page("/hub/modules").await.json();
+    let shown = (&page["modules"][0]["functions"], &page["modules"][0]["uncallable"]);
+    assert_eq!(shown, (&json!(["f"]), &json!(["a.b", "my-fn"])));
+    let call = r#"{"jsonrpc":"2.0","method":"rpc.discover","id":1}"#;
+    for (path, name) in [("/api", "m.f"), ("/api/m", "f")] {
+        let document = gateway.post(path, &[], call).await.json();
+        let methods = document["result"]["methods"].as_array().expect("a list");
+        let names: Vec<_> = methods.iter().map(|method| &method["name"]).collect();
+        assert_eq!(names, [name], "{path}");
+    }
+    // To a module it is told as the daemon does.
+    let info = m.call("juno.getModuleInfo", json!({"moduleId": "m"})).await;
+    assert_eq!(info["data"]["declaredFunctions"], json!(["f", "a.b", "my-fn"]));
+}
+
+/// What may be left out may be empty, as some versions of the libraries send it.
+#[tokio::test]
+async fn members_that_say_nothing_are_as_good_as_none() {
+    let gateway = Gateway::start(HUB).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    for nothing in ["null", "[]", "[ ]", "{}", r#""""#, "false"] {
+        let mut peer = Peer::connect(&gateway).await;
+        let rest = format!(
+            r#","moduleId":"m","version":"1.0.0","dependencies":{nothing},"token":null,"meta":null"#
+        );
+        peer.write(format!("{}\n", register(&rest))).await;
+        assert_eq!(peer.receive().await["type"], 2, "{nothing}");
+        assert_eq!(peer.receive().await["hook"], "juno.activated", "{nothing}");
+        peer.ask(json!({"type": 9, "function": "f"})).await;
+        caller.ask(json!({"type": 5, "hook": "m.h"})).await;
+        peer.write(format!(
+            "{{\"type\":7,\"requestId\":\"x\",\"hook\":\"h\",\"data\":{nothing}}}\n"
+        ))
+        .await;
+        assert_eq!(peer.receive().await["type"], 8, "{nothing}");
+        assert_eq!(caller.receive().await["data"], json!({}), "{nothing}");
+        caller.write(format!(
+            "{{\"type\":3,\"requestId\":\"x\",\"function\":\"m.f\",\"arguments\":{nothing},\"meta\":{nothing}}}\n"
+        ))
+        .await;
+        let call = peer.receive().await;
+        assert_eq!(call["arguments"], json!({}), "{nothing}");
+        peer.answer(&call, json!(1)).await;
+        assert_eq!(caller.receive().await["data"], 1);
+        drop(peer);
+        gateway.wait_for_modules(1).await;
+    }
 }
 
 #[tokio::test]

@@ -32,14 +32,10 @@ impl<P, T> Hub<P, T> {
         if service == JUNO {
             return builtin::Function::named(method)
                 .map(Callee::Builtin)
-                .ok_or_else(|| unknown_function(service, method));
+                .ok_or_else(|| self.unknown_function(service, method));
         }
         let Some(instances) = self.modules.get(service) else {
-            let message = format!(
-                "nobody serves `{service}`: no [[routes]] row sends `{service}.{method}` to \
-                 another upstream, and no module `{service}` is connected to the hub"
-            );
-            return Err(Fault::not_sent(FaultKind::UnknownService, message));
+            return Err(self.unknown_module(service, method));
         };
         let mut active = instances
             .iter()
@@ -64,7 +60,7 @@ impl<P, T> Hub<P, T> {
                 is_callable(method) && session.module.as_deref().is_some_and(serves)
             })
             .min_by_key(|(_, session)| (session.calls.taken_count, session.calls.last_taken))
-            .ok_or_else(|| unknown_function(service, method))?;
+            .ok_or_else(|| self.unknown_function(service, method))?;
         let limit = self.settings.limits.calls;
         if session.calls.taken_count >= limit {
             let message = format!(
@@ -81,15 +77,49 @@ impl<P, T> Hub<P, T> {
         let dependency = dependencies.iter().find(|dependency| &*dependency.id == service);
         dependency.map(|dependency| &dependency.range)
     }
+
+    fn unknown_module(&self, service: &str, method: &str) -> Fault {
+        // Where the dots are the function's, the module is what stands before the first of them.
+        if let Some((module, rest)) = service.split_once('.') {
+            let function = format!("{rest}.{method}");
+            if self.declares(module, &function) {
+                return uncallable(module, &function);
+            }
+        }
+        let message = format!(
+            "nobody serves `{service}`: no [[routes]] row sends `{service}.{method}` to another \
+             upstream, and no module `{service}` is connected to the hub"
+        );
+        Fault::not_sent(FaultKind::UnknownService, message)
+    }
+
+    fn unknown_function(&self, service: &str, method: &str) -> Fault {
+        if !is_callable(method) && self.declares(service, method) {
+            return uncallable(service, method);
+        }
+        let message = format!("the module `{service}` has declared no function `{method}`");
+        Fault::not_sent(FaultKind::UnknownMethod, message)
+    }
+
+    fn declares(&self, module: &str, function: &str) -> bool {
+        let mut instances = self.modules.get(module).into_iter().flatten();
+        instances.any(|id| {
+            let module = self.sessions.module(*id);
+            module.is_some_and(|module| module.functions.contains_key(function))
+        })
+    }
 }
 
-fn unknown_function(service: &str, method: &str) -> Fault {
-    let message = format!("the module `{service}` has declared no function `{method}`");
+fn uncallable(module: &str, function: &str) -> Fault {
+    let message = format!(
+        "the module `{module}` has declared `{function}`, which no call can name: declare it by a name \
+         of letters, digits and `_` alone"
+    );
     Fault::not_sent(FaultKind::UnknownMethod, message)
 }
 
 /// Functions of any name can be declared; these can be called (WIRE 3.3).
-fn is_callable(function: &str) -> bool {
+pub(in crate::protocol::juno) fn is_callable(function: &str) -> bool {
     !function.is_empty() && function.chars().all(is_word)
 }
 

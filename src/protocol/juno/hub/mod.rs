@@ -39,6 +39,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
 use crate::units::format_size;
 use calls::{Calls, Ended};
+pub(super) use callee::is_callable;
 pub(super) use late::Here;
 use refuse::NumberedFault;
 use sessions::{Module, Sessions};

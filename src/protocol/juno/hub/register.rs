@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use semver::Version;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::super::version::Range;
@@ -172,12 +173,18 @@ impl<P, T> Hub<P, T> {
             },
         )?;
         if id == OUTSIDE {
-            let message = format!("`{id}` stands for callers from outside of the hub");
+            let message = format!(
+                "`{id}` stands for callers from outside of the hub: register by another id"
+            );
+            return Err(duplicate(message));
+        }
+        if id == JUNO {
+            let message = format!("`{id}` is the hub itself: register by another id");
             return Err(duplicate(message));
         }
         let stays = |holders: &Vec<SessionId>| holders.len() > self.unverified_holders(&id).len();
         let is_taken = !self.settings.share && self.modules.get(&*id).is_some_and(stays);
-        if id == JUNO || is_taken {
+        if is_taken {
             let message = format!(
                 "a module `{id}` is connected already; if it is gone without a word, its id is free \
                  in some seconds"
@@ -283,9 +290,11 @@ fn known_as(id: &str) -> Identity {
 }
 
 fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, NumberedFault> {
-    let Some(raw) = raw.filter(|raw| *raw != "null") else { return Ok(Vec::new()) };
+    let Some(raw) = raw.filter(|raw| !says_nothing(raw)) else { return Ok(Vec::new()) };
     let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| {
-        NumberedFault::malformed("`dependencies` must be an object: {\"module\": \"^1.0.0\"}")
+        NumberedFault::malformed(
+            "`dependencies` must be an object, {\"module\": \"^1.0.0\"}, or be left out",
+        )
     })?;
     if map.len() > MAX_DEPENDENCIES {
         let message = format!("a module has at most {MAX_DEPENDENCIES} dependencies");
@@ -304,6 +313,13 @@ fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, NumberedFault> {
             Ok(Dependency { id: id.into(), range, text: text.as_ref().into() })
         })
         .collect()
+}
+
+/// The daemon takes whatever is no object for none (WIRE 3.3), and some modules send what is empty otherwise.
+/// One that says that it needs something is not to run without it.
+fn says_nothing(raw: &str) -> bool {
+    let is_empty_list = || serde_json::from_str::<[IgnoredAny; 0]>(raw).is_ok();
+    matches!(raw, "null" | "false" | "\"\"") || (raw.starts_with('[') && is_empty_list())
 }
 
 /// Compares without telling by its time how much of a guess was right.

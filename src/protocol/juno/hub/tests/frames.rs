@@ -47,7 +47,7 @@ fn wrong_frames() {
             "x",
         ),
         (
-            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":[]}"#,
+            r#"{"type":1,"requestId":"x","moduleId":"m","version":"1.0.0","dependencies":["a"]}"#,
             0,
             "x",
         ),
