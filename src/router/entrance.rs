@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ledger::IngressLabel;
-use super::{Dispatched, Router};
+use super::{Called, Dispatched, Router};
 use crate::call::Call;
 use crate::caller::Caller;
 use crate::exposer::{Entrance, Fits, Handled};
@@ -49,7 +49,8 @@ impl Entrance for RouterEntrance {
     }
 
     fn refuse(&self, called: &str, trace: &TraceParent, since: Instant, fault: &Fault) {
-        self.router.ledger.refuse(self.ingress, (called, &Caller::NOBODY, trace), since, fault);
+        let called = Called::Routed(called);
+        self.router.refuse(self.ingress, (called, &Caller::NOBODY, trace), since, fault);
     }
 
     fn lost(&self, called: &str, trace: &TraceParent, fault: &Fault) {

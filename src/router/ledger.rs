@@ -96,8 +96,8 @@ impl Ledger {
         counters(&self.ingresses)
     }
 
-    /// Counts and logs a fault that was found before there was a call to route, called so and by whom as
-    /// far as is known.
+    /// Counts and logs a fault that was found before there was a call to route, and that no row has to do
+    /// with, called so and by whom as far as is known.
     pub(super) fn refuse(
         &self,
         ingress: IngressLabel,

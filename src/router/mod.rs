@@ -37,15 +37,28 @@ use crate::call::Call;
 use crate::caller::Caller;
 use crate::exposer::Fits;
 use crate::fault::Fault;
+use crate::metrics::CallOutcome;
 use crate::route::Dialect;
 use crate::trace::TraceParent;
 pub use ending::Ending;
+use fault_log::FaultLine;
 use ledger::{IngressLabel, Ledger};
 pub use policy::Arrival;
 pub use policy::rate::Allowance;
 use policy::{Admitted, Declined};
 use table::{NO_ROUTE, Table};
 pub use ticket::{Dispatched, Ticket, Unadmitted};
+
+/// What was called by a call that was refused before it was routed.
+#[derive(Clone, Copy, Debug)]
+pub enum Called<'a> {
+    /// That cannot be told.
+    Unknown,
+    /// A method of Genkan's own, which no row decides about.
+    Own(&'a str),
+    /// One that a row decides about.
+    Routed(&'a str),
+}
 
 /// The routing table at work.
 pub struct Router {
@@ -152,15 +165,26 @@ impl Router {
         table.key_limits().close_queues();
     }
 
-    /// Counts and logs a fault that was found before there was a call to route.
+    /// Counts and logs a fault that was found before there was a call to route: at the row that would have
+    /// decided about it, where it is known what was called.
     pub fn refuse(
         &self,
         ingress: IngressLabel,
-        (caller, trace): (&Caller, &TraceParent),
+        (called, caller, trace): (Called<'_>, &Caller, &TraceParent),
         since: Instant,
         fault: &Fault,
     ) {
-        self.ledger.refuse(ingress, ("", caller, trace), since, fault);
+        match called {
+            Called::Routed(call) => {
+                let row = Arc::clone(self.table.load().find(call));
+                row.count(ingress, CallOutcome::Fault(fault.kind()), Some(fault), since.elapsed());
+                let (route, upstream) = (row.label(Some(fault)), row.rule.upstream.as_str());
+                let line = FaultLine { ingress, route, upstream, call, caller, trace, fault };
+                self.ledger.faults.write(line);
+            }
+            Called::Own(call) => self.ledger.refuse(ingress, (call, caller, trace), since, fault),
+            Called::Unknown => self.ledger.refuse(ingress, ("", caller, trace), since, fault),
+        }
     }
 
     /// Writes what the log of faults has summed up. To be called every second or so; at the end

@@ -72,6 +72,7 @@ mod payloads;
 mod queueing;
 mod readers;
 mod refused_bodies;
+mod refused_calls;
 mod registry;
 mod reloading;
 mod retrying;

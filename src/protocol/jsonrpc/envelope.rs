@@ -42,8 +42,11 @@ impl Envelope {
             Envelope::Batch(entries) => entries,
             Envelope::TooLong(..) => return,
         };
-        for entry in entries.iter_mut().filter(|entry| entry.request.is_ok()) {
-            entry.request = Err(fault.clone());
+        for entry in entries {
+            if let Ok(call) = &mut entry.request {
+                let method = Some(std::mem::take(&mut call.method));
+                entry.request = Err(Unfit { method, fault: fault.clone() });
+            }
         }
     }
 }
@@ -54,7 +57,16 @@ pub(super) struct Entry {
     /// The id, byte for byte; `None` for a notification.
     pub(super) id: Option<Payload>,
     /// The request's method and params.
-    pub(super) request: Result<MethodCall, Fault>,
+    pub(super) request: Result<MethodCall, Unfit>,
+}
+
+/// Why a request is none.
+#[derive(Debug)]
+pub(super) struct Unfit {
+    /// The method as written, where that can be told.
+    pub(super) method: Option<String>,
+    /// What is wrong.
+    pub(super) fault: Fault,
 }
 
 /// A valid request's content.
@@ -171,7 +183,8 @@ fn entry(body: &Bytes, members: Option<Members<'_>>) -> Entry {
     match members {
         Some(members) => members.into_entry(body),
         None => {
-            let request = Err(invalid("a request must be a JSON object"));
+            let fault = invalid("a request must be a JSON object");
+            let request = Err(Unfit { method: None, fault });
             Entry { id: Some(Payload::NULL), request }
         }
     }
@@ -198,7 +211,7 @@ impl<'a> Members<'a> {
             b"meta" => ("meta", &mut self.meta),
             _ => return,
         };
-        if member.replace(value).is_some() {
+        if member.replace(value).is_some() && self.repeated != Some("method") {
             self.repeated = Some(name);
         }
     }
@@ -215,7 +228,10 @@ impl<'a> Members<'a> {
         });
         let request = self.check(body);
         match id {
-            Some(Err(fault)) => Entry { id: Some(Payload::NULL), request: Err(fault) },
+            Some(Err(fault)) => {
+                let method = request.map_or_else(|unfit| unfit.method, |call| Some(call.method));
+                Entry { id: Some(Payload::NULL), request: Err(Unfit { method, fault }) }
+            }
             // Who sends nonsense without an id is answered nevertheless, with the id null.
             None if request.is_err() => Entry { id: Some(Payload::NULL), request },
             None => Entry { id: None, request },
@@ -223,29 +239,56 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn check(&self, body: &Bytes) -> Result<MethodCall, Fault> {
+    fn check(&self, body: &Bytes) -> Result<MethodCall, Unfit> {
+        let method = self.method();
+        let others = self
+            .check_version()
+            .and_then(|()| method.as_ref().map(|_| ()).map_err(Fault::clone))
+            .and_then(|()| Ok((self.params(body)?, self.key()?)));
+        match (method, others) {
+            (Ok(method), Ok((params, key))) => Ok(MethodCall { method, params, key }),
+            (Err(fault), Ok(_)) => Err(Unfit { method: None, fault }),
+            (method, Err(fault)) => {
+                // Of two, nobody can say which is meant.
+                let method = method.ok().filter(|_| self.repeated != Some("method"));
+                Err(Unfit { method, fault })
+            }
+        }
+    }
+
+    fn check_version(&self) -> Result<(), Fault> {
         if let Some(key) = self.repeated {
             return Err(invalid(format!("the key `{key}` is there twice")));
         }
         match self.jsonrpc {
-            Some("\"2.0\"") => {}
-            Some(raw) if serde_json::from_str::<String>(raw).is_ok_and(|text| text == "2.0") => {}
-            Some(_) => return Err(invalid("`jsonrpc` must be \"2.0\"")),
-            None => return Err(invalid("`jsonrpc`: \"2.0\" is missing")),
+            Some("\"2.0\"") => Ok(()),
+            Some(raw) if serde_json::from_str::<String>(raw).is_ok_and(|text| text == "2.0") => {
+                Ok(())
+            }
+            Some(_) => Err(invalid("`jsonrpc` must be \"2.0\"")),
+            None => Err(invalid("`jsonrpc`: \"2.0\" is missing")),
         }
-        let Some(method) = self.method else { return Err(invalid("`method` is missing")) };
-        let method: String = serde_json::from_str(method)
-            .map_err(|_| invalid("`method` must be a string of valid Unicode"))?;
-        let params = match self.params {
-            None => Params::None,
+    }
+
+    fn method(&self) -> Result<String, Fault> {
+        let method = self.method.ok_or_else(|| invalid("`method` is missing"))?;
+        serde_json::from_str(method)
+            .map_err(|_| invalid("`method` must be a string of valid Unicode"))
+    }
+
+    fn params(&self, body: &Bytes) -> Result<Params, Fault> {
+        match self.params {
+            None => Ok(Params::None),
             // Many libraries write what they leave out as null.
-            Some("null") => Params::None,
+            Some("null") => Ok(Params::None),
             Some(raw) => params(body, raw)
-                .ok_or_else(|| invalid("`params` must be an array or an object, or left out"))?,
-        };
+                .ok_or_else(|| invalid("`params` must be an array or an object, or left out")),
+        }
+    }
+
+    fn key(&self) -> Result<Option<IdempotencyKey>, Fault> {
         let key = self.meta.map_or(Ok(None), of_meta);
-        let key = key.map_err(|fault| invalid(fault.message()))?;
-        Ok(MethodCall { method, params, key })
+        key.map_err(|fault| invalid(fault.message()))
     }
 }
 
@@ -328,8 +371,8 @@ mod tests {
         ];
         for (text, id) in cases {
             let entry = single(text);
-            let fault = entry.request.expect_err(text);
-            assert_eq!(fault.kind(), FaultKind::InvalidRequest, "{text}");
+            let unfit = entry.request.expect_err(text);
+            assert_eq!(unfit.fault.kind(), FaultKind::InvalidRequest, "{text}");
             assert_eq!(entry.id.expect("an id").as_str(), id, "{text}");
         }
     }

@@ -27,13 +27,20 @@ use crate::idempotency_key::IdempotencyKey;
 use crate::metrics::credential_refused;
 use crate::params;
 use crate::route::{HUB, service_of};
-use crate::router::{Arrival, Ending, Ticket, Unadmitted};
+use crate::router::{Arrival, Called, Ending, Ticket, Unadmitted};
 use crate::trace::TraceParent;
 
 /// A module's call that ended with a fault.
 struct Failed {
     ending: Ending,
     name: String,
+    fault: Fault,
+}
+
+/// A module's call that was refused before it was routed.
+struct RefusedCall {
+    called: Option<String>,
+    caller: Caller,
     fault: Fault,
 }
 
@@ -47,7 +54,7 @@ pub(super) struct Io<'a> {
     /// Of the call that leaves next: its ticket, what tells that its caller has gone, and who that is.
     next: Option<(Ticket, oneshot::Receiver<()>, Caller)>,
     faults: Vec<Failed>,
-    refused: Vec<Fault>,
+    refused: Vec<RefusedCall>,
     /// What is to be said of modules, by their ids.
     entries: Vec<(String, Entry)>,
     /// Functions that modules have declared, behind the modules' ids.
@@ -139,8 +146,10 @@ impl<'a> Io<'a> {
             return;
         }
         let Some((router, ingress)) = self.shared.routing() else { return };
-        for fault in &self.refused {
-            router.refuse(ingress, (&Caller::NOBODY, &TraceParent::generate()), self.now, fault);
+        for RefusedCall { called, caller, fault } in &self.refused {
+            let called = called.as_deref().map_or(Called::Unknown, Called::Routed);
+            let trace = TraceParent::generate();
+            router.refuse(ingress, (called, caller, &trace), self.now, fault);
         }
         for leaving in self.leaving {
             self.shared.tasks.spawn_session(leaving.carry_out(Arc::clone(self.shared)));
@@ -361,7 +370,10 @@ impl World for Io<'_> {
             Note::Activated { id } => self.tell(id, Entry::Active),
             Note::Deactivated { id } => self.tell(id, Entry::Inactive),
             Note::Left { id, calls } => self.tell(id, Entry::Left { unanswered_calls: calls }),
-            Note::CallRefused { fault } => self.refused.push(fault.clone()),
+            Note::CallRefused { called, caller, fault } => {
+                let (called, caller) = (called.map(str::to_owned), caller.clone());
+                self.refused.push(RefusedCall { called, caller, fault: fault.clone() });
+            }
             Note::RequestRefused { fault } => self.shared.metrics.refused(fault.kind()),
             Note::NotTaken { id, why } => {
                 self.shared.metrics.refused(why.kind());

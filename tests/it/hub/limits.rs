@@ -38,6 +38,41 @@ async fn each_limit_has_an_error_and_keeps_the_connection() {
     m.is_served_after_calls(3).await;
 }
 
+/// What was called is known, and so its row.
+#[tokio::test]
+async fn calls_over_the_limit_are_counted_and_logged_as_what_they_are() {
+    let row = "[[routes]]\nmatch = \"m.*\"\nupstream = \"hub\"\n";
+    let gateway = Gateway::start(&format!("{HUB}max_calls = 1\n{row}")).await;
+    let _m = Peer::module(&gateway, "m", &["a"]).await;
+    let mut caller = Peer::module(&gateway, "caller", &[]).await;
+    caller.request(json!({"type": 3, "function": "m.a"})).await;
+    let answer = caller.ask(json!({"type": 3, "function": "m.a"})).await;
+    assert_eq!(answer["data"]["kind"], "overloaded", "{answer}");
+    let answer = caller
+        .ask(json!({"type": 3, "function": "caller.b", "meta": {"idempotencyKey": ""}}))
+        .await;
+    assert_eq!(answer["data"]["kind"], "overloaded", "{answer}");
+    let mut stranger = Peer::connect(&gateway).await;
+    assert_eq!(error(&stranger.call("m.a", json!({})).await), 3);
+    let told = caller.call("nonsense", json!({})).await;
+    assert_eq!(error(&told), 5);
+    for (route, outcome) in [
+        ("m.*", "overloaded"),
+        ("*", "overloaded"),
+        ("m.*", "access_denied"),
+        ("none", "unknown_method"),
+    ] {
+        let labels = [("ingress", "hub"), ("route", route), ("outcome", outcome)];
+        assert_eq!(gateway.metric("genkan_calls_total", &labels).await, 1.0, "{labels:?}");
+    }
+    let lines = gateway.logged("call failed");
+    let seen: Vec<_> = lines.iter().map(|line| (&line["call"], &line["route"])).collect();
+    let expected = [("m.a", "m.*"), ("caller.b", "*"), ("m.a", "m.*"), ("", "none")];
+    let expected = expected.map(|(call, route)| (json!(call), json!(route)));
+    assert_eq!(seen, expected.each_ref().map(|(call, route)| (call, route)));
+    assert!(lines.iter().all(|line| line["address"] == "127.0.0.1"), "{lines:?}");
+}
+
 impl Peer {
     async fn is_served_after_calls(&mut self, calls: usize) {
         for _ in 0..calls {

@@ -19,7 +19,7 @@ use crate::call::{Call, CallKind, CallName, Context, Params, Reply};
 use crate::caller::Caller;
 use crate::fault::{Challenge, Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
-use crate::router::Dispatched;
+use crate::router::{Called, Dispatched};
 use crate::trace::TraceParent;
 use crate::units::{format_duration, whole_seconds};
 
@@ -43,22 +43,13 @@ pub(super) async fn call(
     let wanted = http.router.wanted_headers();
     let wanted = wanted.as_ref().map(|wanted| wanted.as_slice());
     let mut context = headers::read_context(&parts.headers, &caller, forward, wanted);
-    let read = read(&http, &account, (service, method), &parts, body, &mut received).await;
-    let Read { name, params, timeout, key } = match read {
-        Ok(read) => read,
-        Err(declined) => {
-            // It counts for its caller, as a call does that is refused.
-            let charged = http.router.charge(&caller, "POST /call");
-            let (Declined { fault, status }, allowance) = match charged {
-                Ok(allowance) => (declined, allowance),
-                Err((too_many, allowance)) => (too_many.into(), allowance),
-            };
-            http.router.refuse(http.ingress, (&caller, &context.trace), received, &fault);
-            let mut response = problem(&fault, status);
-            headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
-            headers::write_allowance(response.headers_mut(), allowance);
-            return response;
-        }
+    let name = name::read(Some(&service), method);
+    let read = read(&http, &account, &parts, body, &mut received).await;
+    let whom = (&caller, &context);
+    let (name, Read { params, timeout, key }) = match (name, read) {
+        (Ok(name), Ok(read)) => (name, read),
+        (Err(fault), Ok(_)) => return decline(&http, whom, received, (None, fault.into())),
+        (name, Err(declined)) => return decline(&http, whom, received, (name.ok(), declined)),
     };
     context.idempotency_key = key;
     let context = Arc::new(context);
@@ -88,6 +79,27 @@ pub(super) async fn call(
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     headers::write_allowance(response.headers_mut(), allowance);
     headers::write_replayed(response.headers_mut(), replayed);
+    response
+}
+
+/// Answers a request that never becomes a call, of which it may be known what it calls.
+fn decline(
+    http: &Http,
+    (caller, context): (&Caller, &Context),
+    received: Instant,
+    (name, declined): (Option<CallName>, Declined),
+) -> Response {
+    // It counts for its caller, as a call does that is refused.
+    let charged = http.router.charge(caller, "POST /call");
+    let (Declined { fault, status }, allowance) = match charged {
+        Ok(allowance) => (declined, allowance),
+        Err((too_many, allowance)) => (too_many.into(), allowance),
+    };
+    let called = name.as_ref().map_or(Called::Unknown, |name| Called::Routed(name.as_str()));
+    http.router.refuse(http.ingress, (called, caller, &context.trace), received, &fault);
+    let mut response = problem(&fault, status);
+    headers::write(response.headers_mut(), context, None, received.elapsed(), None);
+    headers::write_allowance(response.headers_mut(), allowance);
     response
 }
 
@@ -140,9 +152,8 @@ fn unsupported(fault: Fault) -> Declined {
     Declined { fault, status: StatusCode::UNSUPPORTED_MEDIA_TYPE }
 }
 
-/// What a request calls.
+/// How a request calls something.
 struct Read {
-    name: CallName,
     params: Params,
     timeout: Option<Duration>,
     key: Option<IdempotencyKey>,
@@ -151,7 +162,6 @@ struct Read {
 async fn read(
     http: &Http,
     account: &Account,
-    (service, method): (String, String),
     parts: &Parts,
     body: axum::body::Body,
     received: &mut Instant,
@@ -178,8 +188,7 @@ async fn read(
         headers::check_content_type(request_headers).map_err(unsupported)?;
     }
     let params = envelope::parse_bare(&body)?;
-    let name = name::read(Some(&service), method)?;
-    Ok(Read { name, params, timeout, key })
+    Ok(Read { params, timeout, key })
 }
 
 /// Refuses a request whose body has been taken off the wire.
@@ -191,7 +200,8 @@ pub(super) fn refuse(
 ) -> Response {
     let received = Instant::now();
     let context: Context = headers::read_context(request_headers, &Caller::NOBODY, false, None);
-    http.router.refuse(http.ingress, (caller, &context.trace), received, fault);
+    let whom = (Called::Unknown, caller, &context.trace);
+    http.router.refuse(http.ingress, whom, received, fault);
     let mut response = problem(fault, status);
     headers::write(response.headers_mut(), &context, None, received.elapsed(), None);
     response
@@ -221,7 +231,8 @@ fn last_words(
     fault: &Fault,
     began: Instant,
 ) -> Vec<u8> {
-    http.router.refuse(http.ingress, (caller, &TraceParent::generate()), began, fault);
+    let whom = (Called::Unknown, caller, &TraceParent::generate());
+    http.router.refuse(http.ingress, whom, began, fault);
     let document = document(fault, status);
     let length = document.len();
     let head = format!(

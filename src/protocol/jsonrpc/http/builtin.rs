@@ -10,10 +10,10 @@ use super::super::envelope::invalid;
 use super::super::registry::Method;
 use super::Http;
 use super::ears::{self, Ears};
-use crate::call::{Call, Payload, Reply};
+use crate::call::{Call, CallName, Payload, Reply};
 use crate::fault::{Fault, FaultKind};
 use crate::router::ledger::IngressLabel;
-use crate::router::{Allowance, Dispatched};
+use crate::router::{Allowance, Called, Dispatched};
 use crate::upstream::Readiness;
 
 /// Carries a call out, and tells whether its method was Genkan's own. What is so goes in a box: calls that
@@ -24,18 +24,10 @@ pub(super) async fn dispatch(
     service: Option<&str>,
     call: Call,
 ) -> (Dispatched, bool) {
-    if let Some(method) = about_topics(http, service, &call) {
+    if let Some(method) = about_topics(http, service, &call.name) {
         return (Box::pin(events(http, ingress, method, ears, &call)).await, false);
     }
-    let is_discovery = match service {
-        // A name of JSON-RPC's own, which no row can have.
-        None => call.name.as_str() == discovery::METHOD,
-        Some(_) => {
-            call.name.method() == discovery::METHOD
-                && !http.router.table().names(call.name.as_str())
-        }
-    };
-    if is_discovery {
+    if is_discovery(http, service, &call.name) {
         let allowance = match charge(http, ingress, &call) {
             Ok(allowance) => allowance,
             Err(limited) => return (*limited, false),
@@ -66,10 +58,30 @@ pub(super) async fn dispatch(
 pub(super) fn about_topics(
     http: &Http,
     service: Option<&str>,
-    call: &Call,
+    name: &CallName,
 ) -> Option<ears::Method> {
-    let bare = if service.is_none() { call.name.as_str() } else { call.name.method() };
-    ears::Method::of(bare).filter(|_| !http.router.table().names(call.name.as_str()))
+    let bare = if service.is_none() { name.as_str() } else { name.method() };
+    ears::Method::of(bare).filter(|_| !http.router.table().names(name.as_str()))
+}
+
+fn is_discovery(http: &Http, service: Option<&str>, name: &CallName) -> bool {
+    match service {
+        // A name of JSON-RPC's own, which no row can have.
+        None => name.as_str() == discovery::METHOD,
+        Some(_) => name.method() == discovery::METHOD && !http.router.table().names(name.as_str()),
+    }
+}
+
+/// Whether no row decides about calls of a name.
+pub(super) fn is_own(http: &Http, service: Option<&str>, name: &CallName) -> bool {
+    let is_registrys = || {
+        let method = Method::of(name.method()).filter(|_| service.is_none());
+        let method = method.filter(|_| name.service().is_empty());
+        method.is_some_and(|method| !http.router.table().names(method.as_str()))
+    };
+    about_topics(http, service, name).is_some()
+        || is_discovery(http, service, name)
+        || is_registrys()
 }
 
 /// Whether the caller may call what is Genkan's own; counted where not.
@@ -94,7 +106,8 @@ fn charge(
 
 /// Counts and logs the fault of a call that no row has to do with.
 fn refuse(http: &Http, ingress: IngressLabel, call: &Call, fault: &Fault) {
-    http.router.refuse(ingress, (&call.caller, &call.context.trace), call.received, fault);
+    let whom = (Called::Own(call.name.as_str()), &call.caller, &call.context.trace);
+    http.router.refuse(ingress, whom, call.received, fault);
 }
 
 /// Listens to topics, or leaves off.

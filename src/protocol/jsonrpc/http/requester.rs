@@ -9,18 +9,18 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::super::answer;
-use super::super::envelope::{Entry, Envelope, invalid};
+use super::super::envelope::{Entry, Envelope, Unfit, invalid};
 use super::super::name;
 use super::ears::Ears;
 use super::{Http, body, builtin, headers};
 use crate::budget::{Account, Share};
-use crate::call::{Call, CallKind, Context, Payload, Reply};
+use crate::call::{Call, CallKind, CallName, Context, Payload, Reply};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::IdempotencyKey;
 use crate::route::Dialect;
 use crate::router::ledger::IngressLabel;
-use crate::router::{Allowance, Dispatched};
+use crate::router::{Allowance, Called, Dispatched};
 use crate::trace::TraceParent;
 
 /// How many calls of one batch are under way at once: it is one caller among many.
@@ -211,24 +211,35 @@ impl Requester<'_> {
     fn read_call(&self, entry: Entry) -> (Option<Payload>, Result<Call, NoCall>) {
         let Entry { id, request } = entry;
         let kind = if id.is_some() { CallKind::Call } else { CallKind::Notification };
-        let call = request.and_then(|request| {
-            let context = self.context_with(request.key)?;
-            Ok(Call {
-                name: name::read(self.service, request.method)?,
-                params: request.params,
+        let call = request
+            .map_err(|Unfit { method, fault }| {
+                let name = method.and_then(|method| name::read(self.service, method).ok());
+                (name, fault)
+            })
+            .and_then(|request| {
+                let name = name::read(self.service, request.method).map_err(|why| (None, why))?;
+                match self.context_with(request.key) {
+                    Ok(context) => Ok((name, request.params, context)),
+                    Err(fault) => Err((Some(name), fault)),
+                }
+            });
+        let call = match call {
+            Ok((name, params, context)) => Ok(Call {
+                name,
+                params,
                 kind,
                 caller: self.caller.clone(),
                 context,
                 received: self.received,
                 timeout: self.timeout,
                 may_have_run: false,
-            })
-        });
-        let call = call.map_err(|fault| {
-            let (fault, allowance) = self.charge(fault);
-            self.count(&fault);
-            (fault, allowance)
-        });
+            }),
+            Err((name, fault)) => {
+                let (fault, allowance) = self.charge(fault);
+                self.count_call(name.as_ref(), &fault);
+                Err((fault, allowance))
+            }
+        };
         (id, call)
     }
 
@@ -292,7 +303,7 @@ impl Requester<'_> {
         }
         let mut others = Vec::new();
         for call in calls {
-            if builtin::about_topics(self.http, self.service, &call).is_none() {
+            if builtin::about_topics(self.http, self.service, &call.name).is_none() {
                 others.push(call);
                 continue;
             }
@@ -303,8 +314,21 @@ impl Requester<'_> {
         others
     }
 
+    /// Counts and logs a fault of something of which it is not known what it calls.
     fn count(&self, fault: &Fault) {
-        let whom = (&self.caller, &self.context.trace);
+        self.count_call(None, fault);
+    }
+
+    /// The same of a call that is not to be made.
+    fn count_call(&self, name: Option<&CallName>, fault: &Fault) {
+        let called = match name {
+            None => Called::Unknown,
+            Some(name) if builtin::is_own(self.http, self.service, name) => {
+                Called::Own(name.as_str())
+            }
+            Some(name) => Called::Routed(name.as_str()),
+        };
+        let whom = (called, &self.caller, &self.context.trace);
         self.http.router.refuse(self.ingress, whom, self.received, fault);
     }
 

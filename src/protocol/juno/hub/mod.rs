@@ -11,6 +11,7 @@ mod answer;
 mod builtin;
 mod callee;
 mod calls;
+mod hooks;
 mod late;
 mod lifecycle;
 #[cfg(test)]
@@ -37,9 +38,8 @@ use crate::caller::Caller;
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
-use crate::units::format_size;
-use calls::{Calls, Ended};
 pub(super) use callee::is_callable;
+use calls::{Calls, Ended};
 pub(super) use late::Here;
 use refuse::NumberedFault;
 use sessions::{Module, Sessions};
@@ -129,8 +129,8 @@ pub(super) enum Note<'a> {
     Deactivated { id: &'a str },
     /// A module's connection ended.
     Left { id: &'a str, calls: usize },
-    /// A call was refused before it was routed.
-    CallRefused { fault: &'a Fault },
+    /// A call was refused before it was routed: what it called, where that is known, and who made it.
+    CallRefused { called: Option<&'a str>, caller: &'a Caller, fault: &'a Fault },
     /// Anything but a call was refused.
     RequestRefused { fault: &'a Fault },
     /// A line was no JSON, and does not tell what it was meant to be.
@@ -340,7 +340,8 @@ impl<P, T> Hub<P, T> {
         let done = match frame_type {
             Some(FrameType::Call) => {
                 if let Err(refusal) = self.call(from, frame, request_id, now, world) {
-                    world.note(Note::CallRefused { fault: &refusal.fault });
+                    let called = requests::called(frame);
+                    self.call_refused(from, called.as_deref(), &refusal.fault, world);
                     self.refuse_call(from, request_id, &refusal, world);
                 }
                 return Dealt::Done;
@@ -395,55 +396,6 @@ impl<P, T> Hub<P, T> {
     /// under way get their answers.
     pub(super) fn drain(&mut self) {
         self.draining = true;
-    }
-
-    /// Sends a hook to its listeners that was triggered elsewhere. `hook` is its whole name, `data` a
-    /// raw object.
-    pub(super) fn bring<W: World<Peer = P, Ticket = T>>(
-        &mut self,
-        hook: &str,
-        data: &str,
-        world: &mut W,
-    ) {
-        self.emit(hook, data, world);
-    }
-
-    /// Sends a hook to its listeners. `hook` is its whole name, `data` a raw object.
-    fn emit<W: World<Peer = P, Ticket = T>>(&mut self, hook: &str, data: &str, world: &mut W) {
-        world.happened(hook, data);
-        let Some(listeners) = self.listeners.get(hook) else { return };
-        self.serial += 1;
-        let mut line = Vec::with_capacity(hook.len() + data.len() + 64);
-        OutgoingFrame::Hook { serial: self.serial, hook: &quoted(hook), data }.write(&mut line);
-        let limit = self.settings.limits.argument;
-        let line = if line.len() <= limit {
-            world.hold(line)
-        } else {
-            let message = format!(
-                "its line is longer than those of {} that modules are sent ([hub] max_argument)",
-                format_size(limit)
-            );
-            Err(Fault::not_sent(FaultKind::TooLarge, message))
-        };
-        for listener in listeners {
-            let Some(session) = self.sessions.get(*listener) else { continue };
-            let Some(module) = session.module.as_deref().filter(|module| module.active) else {
-                continue;
-            };
-            match &line {
-                Ok(line) => world.deliver(&session.peer, line),
-                Err(why) => world.note(Note::HookNotDelivered { id: &module.id, hook, why }),
-            }
-        }
-    }
-
-    /// Sends one of the hooks that a module gets whether it listens or not.
-    fn force<W: World<Peer = P, Ticket = T>>(&mut self, to: SessionId, hook: &str, world: &mut W) {
-        self.serial += 1;
-        if let Some(session) = self.sessions.get(to) {
-            let frame = OutgoingFrame::Hook { serial: self.serial, hook, data: "{}" };
-            world.send(&session.peer, &frame);
-        }
     }
 
     /// The ways to all connections.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::super::wire::fault::{as_result, data_of, number_of};
 use super::super::wire::{FrameType, Head, OutgoingFrame, Rest, number};
 use super::{Hub, Note, SessionId, UNDEFINED, World};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::units::format_size;
 
@@ -44,7 +45,7 @@ impl<P, T> Hub<P, T> {
         let refusal = NumberedFault::from(fault);
         match (head.frame_type, id) {
             (Some(FrameType::Call), Some(id)) => {
-                world.note(Note::CallRefused { fault: &refusal.fault });
+                self.call_refused(from, None, &refusal.fault, world);
                 self.refuse_call(from, id, &refusal, world);
             }
             (Some(FrameType::Answer | FrameType::Error), Some(id)) if self.knows_call(from, id) => {
@@ -80,6 +81,18 @@ impl<P, T> Hub<P, T> {
             }
         };
         self.refuse_line(from, head, fault, world);
+    }
+
+    /// A call was refused before it was routed.
+    pub(super) fn call_refused<W: World<Peer = P, Ticket = T>>(
+        &self,
+        from: SessionId,
+        called: Option<&str>,
+        fault: &Fault,
+        world: &mut W,
+    ) {
+        let caller = self.sessions.get(from).map_or(&Caller::NOBODY, |session| &session.caller);
+        world.note(Note::CallRefused { called, caller, fault });
     }
 
     /// A module's answer cannot be taken. It is told nothing: real modules die of an error frame

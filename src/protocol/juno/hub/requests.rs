@@ -18,6 +18,9 @@ use crate::units::format_size;
 /// What stands for arguments that are missing or no object (WIRE 3.3).
 const EMPTY: &str = "{}";
 
+/// The longest `module.function`, in bytes.
+const LONGEST_CALLED: usize = 2 * MAX_NAME + 1;
+
 /// A call that has found its way to this hub.
 pub(super) struct Placed<'a> {
     pub(super) method: &'a str,
@@ -117,7 +120,7 @@ impl<P, T> Hub<P, T> {
             let message = "`function` must be a string: \"module.function\"";
             return Err(no_text(frame, Key::Function, message));
         };
-        check_length(&name, "function", 2 * MAX_NAME + 1)?;
+        check_length(&name, "function", LONGEST_CALLED)?;
         split(&name)?;
         let made = self.sessions.get(from).map_or(0, |session| session.calls.made_count);
         let limit = self.settings.limits.calls;
@@ -339,6 +342,12 @@ fn unknown(service: &str, fault: Fault) -> NumberedFault {
         return NumberedFault { number: number::UNKNOWN_FUNCTION, fault };
     }
     fault.into()
+}
+
+/// What a call calls, where that can be told.
+pub(super) fn called<'a>(frame: &Frame<'a>) -> Option<Cow<'a, str>> {
+    let name = frame.text(Key::Function).filter(|name| name.len() <= LONGEST_CALLED)?;
+    split(&name).is_ok().then_some(name)
 }
 
 /// Splits at the last dot, as everywhere in Genkan.
