@@ -244,6 +244,33 @@ fn systemd_takes_its_unit() {
     assert_eq!((status, said.as_str()), (0, ""), "{out}");
 }
 
+/// A process that does what its unit refuses is killed, or fails in ways that nobody has tried.
+#[tokio::test]
+async fn it_does_nothing_that_its_unit_refuses() {
+    let folder = Folder::new();
+    let socket = folder.path().join("hub");
+    let config = format!(
+        "workers = 2\n[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[hub]\n\
+         listen = [\"unix://{}\"]\ngroup = \"daemon\"\nmode = \"0660\"\n",
+        socket.display()
+    );
+    let config = folder.write("genkan.toml", &config);
+    let mut command = Command::new(installed("python/bin/python"));
+    command
+        .arg(project().join("tests/services/filtered.py"))
+        .arg(deploy("genkan.service"))
+        .arg(env!("CARGO_BIN_EXE_genkan"))
+        .args(["serve", "--config"])
+        .arg(config);
+    let gateway = Gateway::spawn(&command, folder).await;
+    let answer = gateway.api(r#"{"jsonrpc":"2.0","method":"rpc.discover","id":1}"#).await;
+    assert!(answer["result"]["openrpc"].is_string(), "{answer}");
+    gateway.hang_up();
+    gateway.wait_for_log(0, "reloaded").await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_status().await, 0, "{}", gateway.log_text());
+}
+
 /// Stands for systemd: takes what a process tells.
 struct Told(UnixDatagram);
 
