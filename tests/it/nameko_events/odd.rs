@@ -48,6 +48,16 @@ async fn what_is_no_event_is_a_dead_letter_with_its_reason_and_the_next_one_arri
     let letter = peer.next(&mut dead).await.body;
     assert!(letter["reason"].as_str().unwrap_or_default().contains("neither gzip"), "{letter}");
     assert_eq!((&letter["data"], &letter["encoding"]), (&json!("{}"), &json!("text")));
+    // Without its headers it would have nobody's context, and go round in circles for ever.
+    let permissions = FieldTable::from(std::collections::BTreeMap::from([(
+        "nameko.permissions".into(),
+        AMQPValue::LongString("x".repeat(17 << 10).into()),
+    )]));
+    let properties = BasicProperties::default().with_headers(permissions);
+    peer.publish_with("orders.events", "created", b"{}", properties).await;
+    let letter = peer.next(&mut dead).await.body;
+    assert!(letter["reason"].as_str().unwrap_or_default().contains("`frame_max`"), "{letter}");
+    assert_eq!(letter["data"], "{}");
     peer.publish("orders.events", "created", b" {\"a\": 1, \"a\": 2} ").await;
     let mut copies = peer.consume("copies", "", "").await;
     let copy = peer.next(&mut copies).await;

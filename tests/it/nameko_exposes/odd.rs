@@ -199,6 +199,29 @@ async fn properties_that_client_libraries_do_not_survive_cost_nobody_a_call() {
     assert_eq!(world.gateway.logged("exposed: its calls are taken").len(), 1);
 }
 
+/// RabbitMQ hands over longer headers than were agreed upon. Without them a call would run as nobody's, with no deadline,
+/// and again by the same key.
+#[tokio::test]
+async fn a_request_whose_context_no_frame_takes_is_refused_and_not_run_without_it() {
+    let world = World::exposing("plain", &["echo"]).await;
+    let _echo = echo(&world).await;
+    let mut caller = Caller::connect(&world.vhost.url(), "own").await;
+    let with = |id: &str, kilobytes: usize| {
+        let mut headers = FieldTable::default();
+        let text = AMQPValue::LongString("x".repeat(kilobytes << 10).into());
+        headers.insert("nameko.permissions".into(), text);
+        caller.properties(id).with_headers(headers)
+    };
+    let (small, large) = (with("7", 15), with("8", 17));
+    let reply = caller.call("echo.x", small, r#"{"args":[5],"kwargs":{}}"#).await;
+    assert_eq!((&reply.body["result"], reply.id()), (&json!(5), Some("7")));
+    let reply = caller.call("echo.x", large, r#"{"args":[5],"kwargs":{}}"#).await;
+    assert_eq!((&reply.body["result"], reply.id()), (&Value::Null, Some("8")), "{}", reply.body);
+    let said = reply.body["error"]["value"].as_str().unwrap_or_default();
+    assert!(said.contains("`frame_max`") && said.contains("16384 are taken"), "{said}");
+    is_settled(&world).await;
+}
+
 #[tokio::test]
 async fn a_result_that_nameko_would_read_as_something_else_is_told() {
     let world = World::exposing("plain", &["odd"]).await;

@@ -369,7 +369,10 @@ impl Listening {
             Some(share) => share.keep_with(data.into()),
             None => data.into(),
         };
-        let payload = match wire::left_out(&properties) {
+        let left_out = wire::left_out(&properties);
+        let has_body = matches!(left_out, None | Some(LeftOut::Headers(_)));
+        let payload = match left_out {
+            Some(LeftOut::Headers(why)) => Err(why),
             Some(LeftOut::NoRoom(size)) => match intake.refusal_of(size) {
                 Some(Exceeded::Message { cap }) => Err(wire::never_fits(size, cap)),
                 _ => return None,
@@ -412,7 +415,7 @@ impl Listening {
                 Ok(Event { topic, id, data, time, context })
             }
             Err(reason) => {
-                let body = wire::left_out(&properties).is_none().then_some(body);
+                let body = has_body.then_some(body);
                 Err(Unusable { topic, id, reason, body })
             }
         };

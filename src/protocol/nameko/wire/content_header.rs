@@ -16,6 +16,8 @@ pub(in super::super) const MENDED: &str = "genkan.mended";
 pub(in super::super) const TOO_LARGE: &str = "larger than it may be: ";
 /// The same of one whose body was left out because there was no room for it.
 pub(in super::super) const NO_ROOM: &str = "no room for it: ";
+/// The same of one whose headers were left out because no frame takes them, before how large it was.
+pub(in super::super) const NO_HEADERS: &str = "with headers that no frame takes: ";
 /// The headers that messages are read for.
 const KEPT: [&[u8]; 2] = [b"compression", b"traceparent"];
 
@@ -23,6 +25,15 @@ const KEPT: [&[u8]; 2] = [b"compression", b"traceparent"];
 pub(super) const DEEPEST: u32 = 32;
 /// Class, weight and the body's size: what a content header begins with.
 pub(super) const FIXED: usize = 12;
+
+/// What is to be said of a message whose headers were left out, where they were: the mend.
+pub(in super::super) fn headers_left_out(why: &str) -> Option<String> {
+    let sizes = why.strip_prefix(NO_HEADERS)?;
+    Some(format!(
+        "comes with properties and headers of {sizes} taken at most: send shorter ones, or raise \
+         `frame_max` in the upstream's `url` (`?frame_max=131072`)"
+    ))
+}
 
 /// A content header's frame, or its beginning, of a message without a body.
 pub(super) fn bodiless(frame: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 
 use super::compression::{self, Packed};
-use super::content_header::{MENDED, NO_ROOM, TOO_LARGE};
+use super::content_header::{MENDED, NO_ROOM, TOO_LARGE, headers_left_out};
 use super::request::{self, PERSISTENT, SHORT_STRING};
 use crate::call::Payload;
 use crate::event::Event;
@@ -75,21 +75,26 @@ pub(in super::super) fn payload(body: &Bytes) -> Result<Payload, &'static str> {
     }
 }
 
-/// Why an event has come without its body, and how large that was.
+/// What of an event has not come, and how large it was.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum LeftOut {
-    /// It is larger than it may be.
+    /// Its headers, and why.
+    Headers(String),
+    /// Its body: it is larger than it may be.
     TooLarge(u64),
-    /// There was no room for it.
+    /// The same: there was no room for it.
     NoRoom(u64),
 }
 
-/// Whether an event's body was left out.
+/// Whether something of an event was left out.
 pub(in super::super) fn left_out(properties: &BasicProperties) -> Option<LeftOut> {
     let AMQPValue::LongString(why) = properties.headers().as_ref()?.inner().get(MENDED)? else {
         return None;
     };
     let why = why.to_string();
+    if let Some(why) = headers_left_out(&why) {
+        return Some(LeftOut::Headers(format!("it {why}")));
+    }
     let size = |after: &str| why.strip_prefix(after)?.parse().ok();
     size(TOO_LARGE).map(LeftOut::TooLarge).or_else(|| size(NO_ROOM).map(LeftOut::NoRoom))
 }

@@ -12,7 +12,9 @@
 
 use std::str::from_utf8;
 
-use super::content_header::{FIXED, NO_ROOM, TOO_LARGE, bodiless, body_size, complaint, mended};
+use super::content_header::{
+    FIXED, NO_HEADERS, NO_ROOM, TOO_LARGE, bodiless, body_size, complaint, mended,
+};
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -111,17 +113,17 @@ impl Sieve {
                         self.skipping = (whole - taken) as u64;
                         return (at, Found::Instead(mended(&bodiless(frame), &why), taken));
                     }
+                    let fits = self.frame_max == 0 || whole <= self.frame_max;
                     let why = match is_kept.then(|| complaint(&frame[HEAD..whole - 1])) {
-                        None => "too large",
-                        Some(None) if self.frame_max > 0 && whole > self.frame_max => "too large",
-                        Some(Some(why)) => why,
-                        Some(None) => {
+                        Some(None) if fits => {
                             at += whole;
                             continue;
                         }
+                        Some(Some(why)) => why.to_owned(),
+                        _ => format!("{NO_HEADERS}{whole} bytes, and {} are", self.frame_max),
                     };
                     self.skipping = (whole - taken) as u64;
-                    return (at, Found::Instead(mended(frame, why), taken));
+                    return (at, Found::Instead(mended(frame, &why), taken));
                 }
                 BODY if self.dropping.1 > 0 && self.dropping.0 == [rest[1], rest[2]] => {
                     self.dropping.1 = self.dropping.1.saturating_sub(size as u64);

@@ -11,7 +11,7 @@ use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
 use super::compression::{self, Packed};
-use super::content_header::{MENDED, TOO_LARGE};
+use super::content_header::{MENDED, TOO_LARGE, headers_left_out};
 use super::tagged;
 use crate::call::{Params, Payload};
 use crate::fault::{Fault, FaultKind};
@@ -35,7 +35,8 @@ pub(in super::super) fn method<'a>(routing_key: &'a str, name: &str) -> &'a str 
 }
 
 /// What is wrong with a message's properties, which were [mended](super::content_header); a fault where its
-/// body was left out for its size.
+/// body or its headers were left out for their size: without those it would run for nobody, with no deadline, and
+/// perhaps once more.
 pub(in super::super) fn oddity(
     properties: &BasicProperties,
     largest: usize,
@@ -45,8 +46,11 @@ pub(in super::super) fn oddity(
         Some(AMQPValue::LongString(why)) => why.to_string(),
         _ => return Ok(None),
     };
-    match why.strip_prefix(TOO_LARGE) {
-        Some(size) => Err(too_large(&format!("is {size} bytes"), largest)),
+    if let Some(size) = why.strip_prefix(TOO_LARGE) {
+        return Err(too_large(&format!("is {size} bytes"), largest));
+    }
+    match headers_left_out(&why) {
+        Some(why) => Err(Fault::not_sent(FaultKind::TooLarge, format!("the request {why}"))),
         None => Ok(Some(why)),
     }
 }
@@ -174,6 +178,7 @@ mod tests {
     use lapin::types::FieldTable;
     use proptest::prelude::*;
 
+    use super::super::content_header::NO_HEADERS;
     use super::*;
 
     fn read_text(text: &str) -> Result<Read, Fault> {
@@ -352,6 +357,14 @@ mod tests {
         let fault = with(&format!("{TOO_LARGE}5000")).expect_err("too large");
         assert_eq!(fault.kind(), FaultKind::TooLarge);
         assert!(fault.message().contains("is 5000 bytes"), "{}", fault.message());
+        let fault =
+            with(&format!("{NO_HEADERS}20000 bytes, and 16384 are")).expect_err("too large");
+        assert_eq!(fault.kind(), FaultKind::TooLarge);
+        assert!(
+            fault.message().contains("20000 bytes, and 16384 are taken"),
+            "{}",
+            fault.message()
+        );
         assert_eq!(oddity(&BasicProperties::default(), 9).expect("nothing"), None);
     }
 
