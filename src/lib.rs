@@ -17,6 +17,7 @@ pub mod caller;
 pub mod cli;
 pub mod config;
 mod der;
+mod dial;
 pub mod event;
 pub mod event_port;
 pub mod events;

@@ -11,11 +11,12 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::auth::settings::JwksConfig;
+use crate::dial;
 use crate::tasks::Tasks;
 use crate::units::{format_duration, format_size};
 
@@ -35,7 +36,10 @@ async fn exchange(from: &JwksConfig, tasks: &Tasks) -> Result<Bytes, String> {
     let name = ServerName::try_from(from.host.clone())
         .map_err(|_| "the URL's host is no name that a certificate could have".to_owned())?;
     let tls = TlsConnector::from(Arc::clone(&from.certificates.config()?));
-    let stream = TcpStream::connect((from.host.as_str(), from.port)).await;
+    let found = lookup_host((from.host.as_str(), from.port)).await;
+    let found = found.map_err(|error| format!("its name cannot be resolved: {error}"))?;
+    let addresses: Vec<_> = found.collect();
+    let stream = dial::connect(&addresses, PATIENCE).await;
     let stream = stream.map_err(|error| format!("it cannot be connected to: {error}"))?;
     let stream = tls.connect(name, stream).await;
     let stream = stream.map_err(|error| format!("TLS failed: {error}"))?;

@@ -13,13 +13,13 @@ use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::{AlertDescription, Error as TlsError};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::config::{Node, Settings};
 use super::raw::Raw;
 use super::stream::{Heard, Sifted, Valve, sifted_runtime};
 use super::wire::frames::Sieve;
+use crate::dial;
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,8 +76,7 @@ impl Transport {
                 let host = uri.authority.host.as_str();
                 let found = tokio::net::lookup_host((host, uri.authority.port)).await?;
                 let addresses: Vec<SocketAddr> = found.collect();
-                let socket = TcpStream::connect(&addresses[..]).await?;
-                socket.set_nodelay(true)?;
+                let socket = dial::connect(&addresses, limit).await?;
                 handle.fill(socket.as_fd())?;
                 match &tls {
                     Some(config) => Raw::secure(socket, host, Arc::clone(config)).await,

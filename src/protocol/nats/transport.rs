@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::config::Server;
+use crate::dial;
 
 /// What comes in.
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -25,25 +26,11 @@ pub(super) enum Unreachable {
     Address(io::Error),
 }
 
-/// Connects to the first of the server's addresses that takes us. Each has its part of `limit`: one
-/// that says nothing leaves time for the others.
+/// Connects to the first of the server's addresses that takes us within `limit`.
 pub(super) async fn connect(server: &Server, limit: Duration) -> Result<TcpStream, Unreachable> {
     let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
     let addresses: Vec<_> = found.map_err(Unreachable::Name)?.collect();
-    let part = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match tokio::time::timeout(part, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Calls are gathered before they are written.
-                stream.set_nodelay(true).map_err(Unreachable::Address)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(Unreachable::Address(last))
+    dial::connect(&addresses, limit).await.map_err(Unreachable::Address)
 }
 
 /// A connection without TLS.

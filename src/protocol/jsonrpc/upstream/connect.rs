@@ -11,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -21,6 +21,7 @@ use super::http2::Http2;
 use super::place::{Place, Target};
 use super::socket::{Greeting, Handle, Raw, Socket, Stream};
 use super::streams::{Executor, Streams};
+use crate::dial;
 use crate::tasks::Tasks;
 
 /// How long certificates that were read from their files are used before they are read again.
@@ -118,7 +119,7 @@ async fn attempt(
     certificates: &Certificates,
     tasks: &Tasks,
 ) -> Result<Opened, Unreachable> {
-    let (socket, handle) = Socket::new(dial(place, settings.connect_timeout).await?);
+    let (socket, handle) = Socket::new(reach(place, settings.connect_timeout).await?);
     let mut http2 = settings.http2;
     let stream = if place.tls {
         let config = certificates.now(settings).map_err(|error| Unreachable {
@@ -187,9 +188,8 @@ fn no_http2(detail: &str) -> Unreachable {
     }
 }
 
-/// Connects to the first of the addresses that takes us. Each has its part of `limit`: one that says
-/// nothing leaves time for the others.
-async fn dial(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
+/// Connects to the first of the addresses that takes us within `limit`.
+async fn reach(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
     let (host, port) = match &place.target {
         Target::Unix(path) => {
             let connected = UnixStream::connect(path).await;
@@ -204,19 +204,8 @@ async fn dial(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
     if let Some(why) = addresses.iter().find_map(objection) {
         return Err(Unreachable::passing("its address is one that is not connected to", why));
     }
-    let part = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match timeout(part, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|error| refused(&error))?;
-                return Ok(Raw::Tcp(stream));
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(refused(&last))
+    let connected = dial::connect(&addresses, limit).await;
+    connected.map(Raw::Tcp).map_err(|error| refused(&error))
 }
 
 async fn secure(
