@@ -61,6 +61,8 @@ pub enum Lost {
     Broken(String),
     /// What came back is not HTTP.
     NotHttp,
+    /// Its head is larger than what is read of one.
+    HeadTooLarge,
     /// The answer is larger than anyone should send.
     TooLarge,
 }
@@ -73,6 +75,12 @@ impl Lost {
             cause.downcast_ref().is_some_and(hyper::Error::is_parse)
                 || cause.to_string().starts_with("received unexpected message")
         };
+        let is_large = |cause: &(dyn StdError + 'static)| {
+            cause.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
+        };
+        if chain(error).any(is_large) {
+            return Lost::HeadTooLarge;
+        }
         if chain(error).any(is_no_http) {
             return Lost::NotHttp;
         }
@@ -111,6 +119,11 @@ impl Lost {
             ),
             Lost::NotHttp => {
                 return anyhow::anyhow!("{shown} does not speak HTTP: is the port right?");
+            }
+            Lost::HeadTooLarge => {
+                return anyhow::anyhow!(
+                    "{shown} answered with more headers, or longer ones, than are read"
+                );
             }
             Lost::TooLarge => {
                 return anyhow::anyhow!("the answer of {shown} is larger than 256 MiB");

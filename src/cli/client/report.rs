@@ -28,6 +28,7 @@ pub fn not_json_rpc(to: &Address, exchange: &Exchange, why: &str) -> anyhow::Err
     let location = exchange.headers.get(http::header::LOCATION).and_then(|to| to.to_str().ok());
     let mend = match (status.as_u16(), location) {
         (300..=399, Some(location)) => format!("\n  it points to {}", printable(location)),
+        (431, _) => "\n  send fewer or shorter headers (-H)".to_owned(),
         (404 | 405, _) => "\n  does the URL's path lead to a JSON-RPC service?".to_owned(),
         _ => String::new(),
     };

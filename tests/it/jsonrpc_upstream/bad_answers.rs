@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::config;
 use crate::check_live::{check, tells};
+use crate::harness::gateway::genkan;
+use crate::harness::process::run;
 use crate::harness::{Asked, Gateway, Say, Web, until};
 
 /// What is answered to a method that is named after what is wrong.
@@ -30,6 +32,12 @@ fn wrong(asked: &Asked) -> Say {
         "endless" => Say::bytes("HTTP/1.1 200 OK\r\n\r\n[").and_again(),
         "nothing" => Say::bytes("").and_close(),
         "no_body" => Say::status("200 OK", json, ""),
+        "many_headers" => {
+            let more: String = (0..150).map(|n| format!("X-Header-{n}: 1\r\n")).collect();
+            Say::status("200 OK", &format!("{json}{more}"), &body(asked))
+        }
+        "deep" => asked.result(&format!("{}{}", "[".repeat(5_000), "]".repeat(5_000))),
+        "boom" => Say::json(r#"{"error":"boom"}"#),
         "no_content" => Say::bytes("HTTP/1.1 204 No Content\r\n\r\n"),
         "no_http" => Say::bytes("220 mail.example ESMTP\r\n").and_close(),
         "redirect" => Say::status("301 Moved", "Location: http://127.0.0.1:9/\r\n", ""),
@@ -99,11 +107,25 @@ async fn each_gets_a_clear_fault() {
         ("504", "timeout", "unknown", "HTTP status 504"),
         ("other_id", "internal", "unknown", "another call"),
         ("batch", "internal", "unknown", "batch"),
+        ("many_headers", "too_large", "unknown", "have it send fewer or shorter headers"),
+        ("deep", "internal", "unknown", "have it answer with less deep lists and objects"),
     ] {
         let fault = gateway.fault(&format!("a.{method}"), Value::Null).await;
         fault.is(kind, outcome);
         assert!(fault.message.contains(words), "{method}: {fault:?}");
         assert!(!fault.message.contains("127.0.0.1"), "{method}: {fault:?}");
+        let is_url = [
+            "html",
+            "half_json",
+            "no_body",
+            "no_content",
+            "no_http",
+            "redirect",
+            "401",
+            "404",
+            "batch",
+        ];
+        assert_eq!(fault.message.contains("URL"), is_url.contains(&method), "{method}: {fault:?}");
         assert_eq!(gateway.result("a.fine", Value::Null).await, "mine", "after {method}");
     }
     let answer = gateway.post("/call/a/429", &[], "").await;
@@ -117,6 +139,16 @@ async fn each_gets_a_clear_fault() {
         assert_eq!(gateway.result("a.second", Value::Null).await, "fine");
         assert_eq!(gateway.result("a.fine", Value::Null).await, "mine");
     }
+}
+
+/// Nor is its port wrong where a service answers with more headers than are read.
+#[tokio::test]
+async fn a_head_that_is_too_large_is_http_all_the_same() {
+    let service = Web::serve(wrong).await;
+    let url = service.url.clone();
+    let call = move || run(genkan().args(["call-raw", &url, "many_headers"]));
+    let (_, _, said) = tokio::task::spawn_blocking(call).await.expect("it ran");
+    assert!(said.contains("more headers, or longer ones, than are read"), "{said}");
 }
 
 /// Its answer, were it to come, could be nobody else's: the connection is closed.
@@ -153,6 +185,13 @@ async fn a_notification_is_taken_over_or_refused() {
     // Its caller hears nothing of an error that the service answers with, and the operator does.
     gateway.notify("a.error", json!([])).await;
     crate::harness::until("it has failed", async || count("application").await == 1.0).await;
+    // Nor of an error of any other shape, or of a page in the place of the service.
+    gateway.notify("a.boom", json!([])).await;
+    gateway.notify("a.html", json!([])).await;
+    crate::harness::until("they have failed", async || {
+        (count("application").await, count("internal").await) == (2.0, 2.0)
+    })
+    .await;
     assert_eq!(count("ok").await, 3.0);
     let told = |line: &Value| line["call"] == "a.error" && line["reason"] == "mailbox full";
     crate::harness::until("it is logged", async || gateway.log().iter().any(told)).await;

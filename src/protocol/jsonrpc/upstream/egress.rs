@@ -28,6 +28,8 @@ use crate::upstream::{Readiness, Upstream};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// So many other gateways are asked one after the other that take no call: all may have had enough.
 const MOST_REFUSALS: usize = 3;
+/// So many headers does hyper read of an answer.
+const MOST_HEADERS: usize = 100;
 
 /// The upstream that calls are sent to.
 pub(super) struct Egress {
@@ -156,7 +158,9 @@ impl Egress {
                 Err(failure) => {
                     flight.end(match failure {
                         // A large answer is an answer.
-                        Failure::TooLarge(_) | Failure::NoRoom(_) => End::Result,
+                        Failure::TooLarge(_) | Failure::NoRoom(_) | Failure::HeadTooLarge => {
+                            End::Result
+                        }
                         _ => End::Failure,
                     });
                     return Err(self.fault(request, &failure));
@@ -219,6 +223,13 @@ impl Egress {
                 Fault::new(FaultKind::TooLarge, Outcome::Executed, message)
             }
             Failure::NoRoom(exceeded) => exceeded.fault(Outcome::Executed),
+            Failure::HeadTooLarge => {
+                let message = format!(
+                    "the service answered `{called}` with more headers, or longer ones, than are read: have it send \
+                     fewer or shorter headers, {MOST_HEADERS} at most"
+                );
+                Fault::new(FaultKind::TooLarge, Outcome::Unknown, message)
+            }
             Failure::NoHttp => {
                 let message = format!(
                     "the service answered `{called}` with something that cannot be read as HTTP: check the \

@@ -38,6 +38,8 @@ pub(super) enum Failure {
     Lost,
     /// What came back is no HTTP.
     NoHttp,
+    /// The head of the answer has more headers, or longer ones, than are read.
+    HeadTooLarge,
     /// The answer is larger than is taken: so many bytes, as far as was looked.
     TooLarge(u64),
     /// There is no room for it.

@@ -121,6 +121,7 @@ impl Http1 {
             }
             _ if unsent && self.is_used => Failure::Stale,
             _ if unsent => Failure::Unsent("it closes connections at once"),
+            error if error.is_parse_too_large() => Failure::HeadTooLarge,
             error if error.is_parse() => Failure::NoHttp,
             _ => Failure::Lost,
         }

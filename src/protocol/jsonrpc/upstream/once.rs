@@ -93,6 +93,9 @@ impl Asker {
         let Answer { status, body, .. } = answered.map_err(|failure| {
             let why = match failure {
                 Failure::NoHttp => "what answers there speaks no HTTP",
+                Failure::HeadTooLarge => {
+                    "its answer has more headers, or longer ones, than are read"
+                }
                 Failure::TooLarge(_) => "its answer is larger than any that is expected",
                 Failure::NoRoom(_) => "there was no room for its answer",
                 Failure::Unsent(why) => why,

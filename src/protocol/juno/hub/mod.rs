@@ -38,6 +38,7 @@ use crate::caller::Caller;
 use crate::config::secret::Secret;
 use crate::fault::{Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
+use crate::json::{REPLY_DEPTH, REQUEST_DEPTH};
 pub(super) use callee::is_callable;
 use calls::{Calls, Ended};
 pub(super) use late::Here;
@@ -299,7 +300,8 @@ impl<P, T> Hub<P, T> {
                 self.refuse(from, UNDEFINED, &refusal, world);
             }
             Line::TooDeep(head) => {
-                let message = "the line nests deeper than a frame of its type may";
+                let limit = if head.is_answer() { REPLY_DEPTH } else { REQUEST_DEPTH };
+                let message = format!("the line nests deeper than the limit of {limit} levels");
                 let fault = Fault::not_sent(FaultKind::TooLarge, message);
                 self.refuse_line(from, &head, fault, world);
             }

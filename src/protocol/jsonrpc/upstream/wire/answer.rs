@@ -70,16 +70,14 @@ pub(in super::super) fn decode(
     }
     let parts = match parts {
         Ok(parts) => parts,
-        Err(complaint) => {
-            let says = content_type(headers);
-            return received((Err(broken(called, &format!("{complaint}{says}"))), false));
-        }
+        Err(flaw) => return received((Err(unread(called, flaw, headers, &body)), false)),
     };
     if let Some(other) = parts.id.filter(|other| !is_id(text(other), id)) {
         // One that could not read the call cannot know its id either: `null`.
         if parts.error.is_none() || &*other != b"null" {
             let complaint = "the answer to another call: its id is not this one's";
-            return received((Err(broken(called, complaint)), false));
+            let mend = "it has to give back the id that it was sent";
+            return received((Err(broken(called, complaint, mend)), false));
         }
     }
     match (parts.error, parts.result) {
@@ -89,25 +87,40 @@ pub(in super::super) fn decode(
             let payload = Payload::from_validated(result);
             received((Ok(Reply { payload, trace: trace.and_then(TraceParent::parse) }), true))
         }
-        (None, None) => received((Err(broken(called, "neither a result nor an error")), false)),
+        (None, None) => {
+            let complaint = "neither a result nor an error";
+            received((Err(broken(called, complaint, WRONG_URL)), false))
+        }
     }
 }
 
-/// Reads the answer to a notification: it need have no body, and what it has may be anything. An error of
-/// JSON-RPC's is one, whatever the status: nothing else was asked.
+/// Reads the answer to a notification: it need have no body, and what it has may be a service's own way to say that it
+/// is there. Where it is an error, as a call's could be, or nobody's who speaks JSON-RPC, it has failed.
 pub(in super::super) fn decode_receipt(
     called: impl fmt::Display,
     (status, headers, body): (StatusCode, &HeaderMap, Bytes),
 ) -> Received {
-    let own = split(&body, &mut false).ok().and_then(|parts| parts.error);
-    let own = own.filter(|error| error::is_json_rpc(text(error)));
-    let is_own = own.is_some() || status.is_success();
-    let result = match own {
-        Some(error) => Err(error::fault(text(&error), None, denied(status))),
-        None if status.is_success() => Ok(Reply::new(Payload::NULL)),
-        None => Err(by_status(called, status, headers)),
+    let is_error = |error: &Bytes| status.is_success() || error::is_json_rpc(text(error));
+    let (result, is_own) = match split(&body, &mut false) {
+        Ok(Parts { error: Some(error), .. }) if is_error(&error) => {
+            (Err(error::fault(text(&error), None, denied(status))), true)
+        }
+        _ if !status.is_success() => (Err(by_status(called, status, headers)), false),
+        Err(flaw @ Flaw::Unreadable(_)) if is_nobodys(headers, &body) => {
+            (Err(unread(called, flaw, headers, &body)), false)
+        }
+        _ => (Ok(Reply::new(Payload::NULL)), true),
     };
     Received { result, repaired: false, is_own }
+}
+
+/// Whether what is no JSON is no JSON-RPC service's either: a page, or what was to be JSON.
+fn is_nobodys(headers: &HeaderMap, body: &[u8]) -> bool {
+    let body = body.trim_ascii_start();
+    let says = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let says = says.unwrap_or_default().to_ascii_lowercase();
+    let is_page = body.starts_with(b"<") || says.contains("html");
+    !body.is_empty() && (is_page || says.contains("json"))
 }
 
 /// The members of an answer, sliced out of its body.
@@ -124,47 +137,64 @@ fn text(json: &Bytes) -> &str {
     std::str::from_utf8(json).unwrap_or_default()
 }
 
-fn split(body: &Bytes, repaired: &mut bool) -> Result<Parts, String> {
+/// Why an answer has no members.
+#[derive(Clone, Copy)]
+enum Flaw {
+    Unreadable(Unreadable),
+    Batch,
+    NoObject,
+}
+
+fn split(body: &Bytes, repaired: &mut bool) -> Result<Parts, Flaw> {
     let read = foreign(body, ["result", "error", "id"], REPLY_DEPTH + 1);
-    let Foreign { members, repaired: mended, .. } = read.map_err(|why| complaint(body, why))?;
+    let Foreign { members, repaired: mended, .. } = read.map_err(Flaw::Unreadable)?;
     match members.container {
         Some(Container::Object) => {}
-        Some(Container::Array) => return Err("a batch, and none was sent".to_owned()),
-        None => return Err("JSON that is no object".to_owned()),
+        Some(Container::Array) => return Err(Flaw::Batch),
+        None => return Err(Flaw::NoObject),
     }
     *repaired = mended;
     let [result, error, id] = members.values;
     Ok(Parts { result, error: error.filter(|error| **error != *b"null"), id })
 }
 
-fn complaint(body: &[u8], why: Unreadable) -> String {
-    match why {
-        _ if body.trim_ascii().is_empty() => "nothing at all".to_owned(),
-        Unreadable::NotText => "something that is not UTF-8".to_owned(),
-        Unreadable::NotJson => "something that is not JSON".to_owned(),
-        Unreadable::TooDeep => format!("JSON that nests more than {REPLY_DEPTH} levels deep"),
+/// The fault of an answer that cannot be read, with what helps against what is wrong with it.
+fn unread(called: impl fmt::Display, flaw: Flaw, headers: &HeaderMap, body: &[u8]) -> Fault {
+    let coding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+        let coding: String = scrub(coding).chars().take(40).collect();
+        let complaint = format!("a body that is packed, as {coding}, which nobody asked for");
+        return broken(called, &complaint, "have it answer without Content-Encoding");
     }
+    let complaint = match flaw {
+        Flaw::Unreadable(_) if body.trim_ascii().is_empty() => "nothing at all",
+        Flaw::Unreadable(Unreadable::NotText) => "something that is not UTF-8",
+        Flaw::Unreadable(Unreadable::NotJson) => "something that is not JSON",
+        Flaw::Unreadable(Unreadable::TooDeep) => {
+            let complaint = format!("JSON that nests more than {REPLY_DEPTH} levels deep");
+            return broken(called, &complaint, "have it answer with less deep lists and objects");
+        }
+        Flaw::Batch => "a batch, and none was sent",
+        Flaw::NoObject => "JSON that is no object",
+    };
+    broken(called, &format!("{complaint}{}", content_type(headers)), WRONG_URL)
 }
 
 /// What the answer says it is, where that is not JSON. It comes from the peer: its beginning is
 /// enough to find it.
 fn content_type(headers: &HeaderMap) -> String {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(coding) = text(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        let coding: String = scrub(coding).chars().take(40).collect();
-        return format!(" (it is packed, as {coding}, which nobody asked for)");
-    }
     match text(header::CONTENT_TYPE).filter(|says| !says.to_ascii_lowercase().contains("json")) {
         Some(says) => format!(" (it says {})", scrub(says).chars().take(40).collect::<String>()),
         None => String::new(),
     }
 }
 
-fn broken(called: impl fmt::Display, complaint: &str) -> Fault {
-    let message = format!(
-        "the service answered `{called}` with {complaint}: check that the upstream's URL leads to \
-         a JSON-RPC service"
-    );
+/// What helps where something else may have answered.
+const WRONG_URL: &str = "check that the upstream's URL leads to a JSON-RPC service";
+
+fn broken(called: impl fmt::Display, complaint: &str, mend: &str) -> Fault {
+    let message = format!("the service answered `{called}` with {complaint}: {mend}");
     Fault::new(FaultKind::Internal, Outcome::Unknown, message)
 }
 
@@ -195,6 +225,12 @@ fn by_status(called: impl fmt::Display, status: StatusCode, headers: &HeaderMap)
         }
         405 => (FaultKind::Internal, Outcome::Unknown, "check the path in the upstream's URL"),
         413 => (FaultKind::TooLarge, Outcome::Unknown, "send less, or raise the service's limit"),
+        414 => (FaultKind::Internal, Outcome::Unknown, "write a shorter URL"),
+        431 => (
+            FaultKind::Internal,
+            Outcome::Unknown,
+            "send fewer or shorter headers: some are those of the upstream's `headers` and `forward_headers`",
+        ),
         429 => (FaultKind::Overloaded, Outcome::Unknown, "it may have run, or not"),
         502 | 503 => (FaultKind::Unavailable, Outcome::Unknown, "it may have run, or not"),
         504 | 408 => (FaultKind::Timeout, Outcome::Unknown, "it may have run, or not"),
@@ -312,9 +348,29 @@ mod tests {
         assert!(fault.message().contains("(it says text/html; charset=x)"), "{}", fault.message());
         let packed = received(200, &[("content-encoding", "gzip")], b"\x1f\x8b\x08");
         let fault = packed.result.expect_err("packed");
-        assert!(fault.message().contains("(it is packed, as gzip,"), "{}", fault.message());
-        let deep = format!("{{\"result\":{}{},\"id\":7}}", "[".repeat(600), "]".repeat(600));
-        assert!(result(&deep).expect_err("deep").contains("nests more than"));
+        assert!(fault.message().contains("is packed, as gzip,"), "{}", fault.message());
+    }
+
+    #[test]
+    fn the_mend_is_one_for_what_is_wrong() {
+        let url = "check that the upstream's URL leads to a JSON-RPC service";
+        let deep = format!("{{\"result\":{}{},\"id\":7}}", "[".repeat(5000), "]".repeat(5000));
+        for (headers, body, mend) in [
+            (&[][..], &*deep, "have it answer with less deep lists and objects"),
+            (&[("content-encoding", "gzip")], "\u{1f}", "have it answer without Content-Encoding"),
+            (&[], r#"{"result":1,"id":8}"#, "it has to give back the id that it was sent"),
+            (&[], "<html>", url),
+            (&[], "[]", url),
+        ] {
+            let fault = received(200, headers, body.as_bytes()).result.expect_err(mend);
+            let message = fault.message();
+            assert!(message.contains(mend), "{message}");
+            assert_eq!(message.contains(url), mend == url, "{message}");
+        }
+        for (status, mend) in [(414, "shorter URL"), (431, "fewer or shorter headers")] {
+            let fault = received(status, &[], b"").result.expect_err(mend);
+            assert!(fault.message().contains(mend), "{}", fault.message());
+        }
     }
 
     #[test]
@@ -328,16 +384,56 @@ mod tests {
         for status in [200, 202, 500] {
             assert_eq!(receipt(status, error), (Some("mine".to_owned()), true), "{status}");
         }
-        for body in [
-            "",
-            "ok",
-            "<p>",
-            "[]",
-            r#"{"error":null,"result":1,"id":null}"#,
-            r#"{"error":"none that is one of JSON-RPC's"}"#,
-            r#"{"error":{"code":"5","message":"mine"}}"#,
+        // Of any shape, as a call's would be.
+        for (body, message) in [
+            (r#"{"error":"boom"}"#, "boom"),
+            (r#"{"error":{"code":"5","message":"mine"}}"#, "mine"),
+            (r#"{"error":{"message":"mine"},"result":1}"#, "mine"),
         ] {
+            assert_eq!(receipt(200, body), (Some(message.to_owned()), true), "{body}");
+        }
+        for body in ["", " \n", "ok", "[]", "null", r#"{"error":null,"result":1,"id":null}"#] {
             assert_eq!(receipt(200, body), (None, true), "{body}");
+        }
+    }
+
+    /// JSON-RPC 2.0 has nothing answered to a notification, and by HTTP something always is. Words, or JSON that is
+    /// no error, are a service's own way to say that it is there. A page is somebody else's: where a proxy asks to
+    /// log in, or one web application answers every path, no service has had what was sent. And in JSON that
+    /// is cut off an error may have stood.
+    #[test]
+    fn a_notification_has_failed_where_no_json_rpc_service_answers() {
+        let receipt = |content_type: &'static str, body: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+            let received = decode_receipt("a.b", (StatusCode::OK, &headers, body.into()));
+            let told = received.result.err().map(|fault| {
+                assert_eq!(
+                    (fault.kind(), fault.outcome()),
+                    (FaultKind::Internal, Outcome::Unknown)
+                );
+                fault.message().to_owned()
+            });
+            (told, received.is_own)
+        };
+        for (content_type, body) in [
+            ("text/html; charset=utf-8", "Welcome"),
+            ("application/xhtml+xml", "Welcome"),
+            ("text/plain", " <!DOCTYPE html>"),
+            ("application/octet-stream", "<html>"),
+            ("application/json", r#"{"error":"#),
+        ] {
+            let (told, is_own) = receipt(content_type, body);
+            let told = told.unwrap_or_else(|| panic!("{content_type} {body} is no receipt"));
+            assert!(told.contains("leads to a JSON-RPC service") && !is_own, "{told}");
+        }
+        for (content_type, body) in [
+            ("text/plain", "ok"),
+            ("text/html", " "),
+            ("application/json", "\"ok\""),
+            ("text/html", r#"{"result":1}"#),
+        ] {
+            assert_eq!(receipt(content_type, body), (None, true), "{content_type} {body}");
         }
     }
 
