@@ -91,8 +91,8 @@ pub(super) fn read_key(section: &mut Section<'_>, key: &'static str) -> Access {
     let complain = |what: String| {
         section.problem(key, format!("`{key}` in {}: {what}", section.title()));
     };
+    globs::warn_of_foreign(section, key, words.iter().map(String::as_str));
     for word in &words {
-        globs::warn_of_foreign(section, key, word);
         match Grant::parse(word) {
             Ok(grant) => grants.push(grant),
             Err(mend) => {
@@ -147,22 +147,29 @@ fn check_keys(root: &Section<'_>, rows: &Rows, sources: &Sources<'_>) {
     // Many keys are for the same calls.
     let mut known: HashMap<&str, bool> = HashMap::new();
     for (index, key) in sources.auth.keys.iter().enumerate() {
-        for route in key.routes.iter().flatten() {
-            let is_there = *known.entry(route.as_str()).or_insert_with(|| {
+        let strays = key.routes.iter().flatten().filter(|route| {
+            !*known.entry(route.as_str()).or_insert_with(|| {
                 own_methods().any(|method| route.matches(method))
                     || rules().any(|rule| rule.pattern.meets(route))
-            });
-            if !is_there {
-                let message = format!(
-                    "`routes` in [[auth.keys]] #{}: {} meets no [[routes]] row, so that `{}` makes no such \
-                     call: write what a row takes, such as \"orders.*\", or add the row",
-                    index + 1,
-                    quoted(route.as_str()),
-                    key.name
-                );
-                root.warn(&format!("auth.keys[{index}].routes"), message);
+            })
+        });
+        let strays: Vec<_> = strays.map(|route| quoted(route.as_str())).collect();
+        let meet = match strays.as_slice() {
+            [] => continue,
+            [one] => format!("{one} meets"),
+            several if several.len() <= MOST_TOLD => format!("{} meet", several.join(", ")),
+            many => {
+                let told = many[..MOST_TOLD].join(", ");
+                format!("{told} and {} more meet", many.len() - MOST_TOLD)
             }
-        }
+        };
+        let message = format!(
+            "`routes` in [[auth.keys]] #{}: {meet} no [[routes]] row, so that `{}` makes no such call: write what \
+             a row takes, such as \"orders.*\", or add the row",
+            index + 1,
+            key.name
+        );
+        root.warn(&format!("auth.keys[{index}].routes"), message);
     }
 }
 

@@ -87,9 +87,7 @@ fn read_key(section: &mut Section<'_>) -> Option<KeyConfig> {
         );
         section.warn("routes", message);
     }
-    for route in &routes {
-        globs::warn_of_foreign(section, "routes", route);
-    }
+    globs::warn_of_foreign(section, "routes", routes.iter().map(String::as_str));
     let routes =
         restricted.then(|| routes.iter().map(|route| Pattern::new(route)).collect::<Vec<_>>());
     let user_id = section.text("user_id");

@@ -189,7 +189,7 @@ pub(super) fn read_topic(section: &mut Section<'_>, places: &EventPlaces<'_>) ->
     let slow = [("tell", false), ("disconnect", true)];
     let disconnects_slow = section.choice("slow", &slow, false);
     let pattern = Pattern::new(&pattern?);
-    globs::warn_of_foreign(section, "match", pattern.as_str());
+    globs::warn_of_foreign(section, "match", [pattern.as_str()]);
     let named = from.as_ref().and_then(named);
     if let Some(named) = named.filter(|named| !pattern.meets(&Pattern::new(&globbed(named)))) {
         let title = section.title();

@@ -177,7 +177,7 @@ pub(super) fn read_route(
         section.warn("match", message);
     }
     if let Some(pattern) = &pattern {
-        globs::warn_of_foreign(section, "match", pattern);
+        globs::warn_of_foreign(section, "match", [&**pattern]);
     }
     let connector = upstream.as_deref().and_then(|name| upstreams.config(name));
     if let Some(UpstreamConfig { connector, .. }) = connector {

@@ -215,6 +215,26 @@ fn what_works_and_is_hardly_meant_is_told() {
 }
 
 #[test]
+fn words_of_a_list_that_end_in_foreign_wildcards_are_told_of_together() {
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let text = format!(
+        "[[auth.keys]]\nname = \"web\"\nhash = \"{hash}\"\nroutes = [\"a.>\", \"b.c\", \"c.#\"]\n\
+         [[routes]]\nmatch = \"a.*\"\nupstream = \"hub\"\n\
+         allow = [\"key:>\", \"key:web\", \"key:b.#\", \"sub:>\", \"key:c.>\", \"key:d.>\"]\n"
+    );
+    let problems = parse("genkan.toml", &text, Variables::new(), &readers()).problems;
+    let told = problems.iter().map(|problem| problem.message.as_str());
+    let told: Vec<_> = told.filter(|message| message.contains("letter")).collect();
+    let strays = problems.iter().filter(|problem| problem.message.contains("[[routes]] row"));
+    let strays: Vec<_> = strays.map(|problem| problem.message.as_str()).collect();
+    let [stray] = strays.as_slice() else { panic!("{strays:?}") };
+    assert!(stray.contains(r#""b.c", "c.#" meet no"#), "{stray}");
+    let [keys, rows] = told.as_slice() else { panic!("{told:?}") };
+    assert!(keys.contains("`routes`") && keys.contains("`a.*`, `c.*`"), "{keys}");
+    assert!(rows.contains("`allow`") && rows.contains("`key:*`, `key:b.*`, `sub:*`"), "{rows}");
+}
+
+#[test]
 fn a_wildcard_of_nats_is_a_letter_in_a_glob() {
     let nats = "[upstreams.bus]\nprotocol = \"nats\"\nservers = [\"nats://h\"]\n";
     let topic = "[[topics]]\nfrom = \"bus:orders.>\"\n";
