@@ -367,6 +367,9 @@ struct Explained<'a> {
     route: Option<&'a str>,
     row: Option<usize>,
     upstream: &'a str,
+    /// Where that is; none of the hub, which is here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_address: Option<String>,
     service: &'a str,
     method: &'a str,
     timeout: String,
@@ -422,6 +425,7 @@ impl<'a> Explained<'a> {
             route: decision.rule.map(|(_, rule)| rule.pattern.as_str()),
             row: decision.rule.map(|(number, _)| number),
             upstream: decision.upstream_name(),
+            upstream_address: decision.upstream.map(|upstream| upstream.connector.address()),
             service: decision.service(),
             method: decision.method(),
             timeout: format_duration(decision.timeout),

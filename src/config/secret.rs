@@ -84,6 +84,11 @@ impl SecretSource {
         Self { file: Some(file), last: Mutex::new(found) }
     }
 
+    /// The file, for people; `None` where the secret stands in the configuration itself.
+    pub fn shown_file(&self) -> Option<String> {
+        self.file.as_deref().map(shown_path)
+    }
+
     /// The secret as it is now. A file that cannot be used any more keeps the old one, loudly.
     pub fn now(&self) -> Secret {
         let read = self.file.as_ref().map(|file| (file, read_secret(file)));
@@ -110,6 +115,11 @@ pub struct FoundSecret {
 }
 
 impl FoundSecret {
+    /// The file, for people; `None` where the secret stands in the configuration itself.
+    pub fn shown_file(&self) -> Option<String> {
+        self.file.as_deref().map(shown_path)
+    }
+
     /// The secret that its file holds now, if it is another one. The complaint names the file.
     pub fn rotated(&self) -> Result<Option<Self>, String> {
         let Some(file) = &self.file else { return Ok(None) };

@@ -34,7 +34,10 @@ impl Connector for NamekoConnector {
     }
 
     fn address(&self) -> String {
-        self.0.address.clone()
+        match self.0.url_file() {
+            Some(file) => format!("{} (from {file})", self.0.address),
+            None => self.0.address.clone(),
+        }
     }
 
     fn largest_reply(&self) -> Option<(usize, &'static str)> {
@@ -63,6 +66,7 @@ impl Connector for NamekoConnector {
         ];
         address.extend(rows.into_iter().filter_map(|(label, value)| Some((label, value?))));
         address.push(("mandatory", "true".to_owned()));
+        address.extend(self.0.url_file().map(|file| ("url_file", file)));
         let body = String::from_utf8_lossy(&wire::body(request.params)).into_owned();
         Ok(Envelope { address, headers: wire::shown_headers(&properties), body })
     }

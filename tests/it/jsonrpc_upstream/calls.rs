@@ -289,6 +289,33 @@ fn explain_shows_the_request_without_credentials() {
 }
 
 #[test]
+fn explain_tells_from_which_file_the_place_comes() {
+    let folder = Folder::new();
+    let rows = ["web", "rabbit"]
+        .map(|name| format!("[[routes]]\nmatch = \"{name}.*\"\nupstream = \"{name}\"\n"));
+    let web = folder.write("web.url", "https://user:geheim@h.example/api?key=geheim");
+    let rabbit = folder.write("rabbit.url", "amqp://user:geheim@h.example/%2f");
+    let file = folder.write(
+        "genkan.toml",
+        &format!(
+            "[upstreams.web]\nprotocol = \"jsonrpc\"\nurl_file = {web:?}\n\
+             [upstreams.rabbit]\nprotocol = \"nameko\"\nurl_file = {rabbit:?}\n{}",
+            rows.concat()
+        ),
+    );
+    for (call, named) in [("web.f", &web), ("rabbit.f", &rabbit)] {
+        let mut command = genkan();
+        command.args(["explain", "--config"]).arg(&file).arg(call);
+        let (status, out, err) = run(&mut command);
+        assert_eq!(status, 0, "{err}");
+        let sent: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(sent["sent"]["address"]["url_file"], json!(named), "{sent}");
+        assert!(sent["upstream_address"].as_str().is_some_and(|at| at.contains("h.example")));
+        assert!(!out.contains("geheim"), "{out}");
+    }
+}
+
+#[test]
 fn a_table_that_cannot_work_is_told() {
     let folder = Folder::new();
     let file = folder.write(

@@ -108,6 +108,11 @@ impl Settings {
 }
 
 impl Settings {
+    /// The file that holds the URL, for people.
+    pub(super) fn url_file(&self) -> Option<String> {
+        self.url.as_ref().and_then(FoundSecret::shown_file)
+    }
+
     /// One of the places that what is sent to can be read on the way to.
     pub(super) fn read_on_the_way(&self) -> Option<&Place> {
         self.places.iter().map(|place| &**place).find(|place| place.is_read_on_the_way())

@@ -64,7 +64,11 @@ impl Connector for JsonRpcConnector {
             return format!("what announces itself as {pattern}");
         }
         let places: Vec<_> = self.settings.places.iter().map(ToString::to_string).collect();
-        places.join(", ")
+        let places = places.join(", ");
+        match self.settings.url_file() {
+            Some(file) => format!("{places} (from {file})"),
+            None => places,
+        }
     }
 
     fn sites(&self) -> Vec<String> {
@@ -93,6 +97,7 @@ impl Connector for JsonRpcConnector {
         let announced = settings.registry.iter();
         address.extend(announced.map(|it| ("instances", format!("what announces itself as {it}"))));
         address.extend(settings.places.iter().map(|place| ("instance", place.to_string())));
+        address.extend(settings.url_file().map(|file| ("url_file", file)));
         let mut headers = Headers::new(settings).of(request, Some("TOKEN"));
         if let Some(place) = place {
             headers.entry(http::header::HOST).or_insert(place.host.clone());

@@ -69,6 +69,11 @@ struct Last {
 }
 
 impl Settings {
+    /// The file that holds the URLs, for people.
+    pub(super) fn url_file(&self) -> Option<String> {
+        self.file.as_ref().and_then(SecretSource::shown_file)
+    }
+
     /// The nodes, as they stand now. What cannot be used keeps the old ones, loudly.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let read = self.file.as_ref().map(|file| url::read_list(file.now().expose(), self.beside));
