@@ -129,6 +129,42 @@ async fn every_world_tells_of_its_methods() {
     assert_eq!(gateway.result("public.calc.sum", json!([1, 2])).await, 3);
 }
 
+/// A name is parted at its last dot at `/api`, and `rpc.` is JSON-RPC's own there: what is another call then is told of
+/// at its service's address alone.
+#[tokio::test]
+async fn what_is_told_of_is_called_by_that_name() {
+    let web = Web::serve(|asked| match asked.method().as_str() {
+        "rpc.discover" => asked.result(
+            r#"{"openrpc":"1.3.2","info":{"title":"b","version":"1"},"methods":[
+               {"name":"find","params":[]},{"name":"find.all","params":[]}]}"#,
+        ),
+        method => asked.result(&format!("{method:?}")),
+    })
+    .await;
+    let rows = ["books.*", "old.*"].map(|name| {
+        let service = if name == "old.*" { "service = \"books\"\n" } else { "" };
+        format!("[[routes]]\nmatch = \"{name}\"\nupstream = \"web\"\n{service}")
+    });
+    let gateway = Gateway::ready(&format!(
+        "{HUB}[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n{}",
+        web.url,
+        rows.concat()
+    ))
+    .await;
+    let _odd = Peer::module(&gateway, "rpc", &["f"]).await;
+    assert_eq!(names(&discovered(&gateway, "/api").await), ["books.find", "old.find"]);
+    for (path, expected) in [
+        ("/api/books", &["find", "find.all"][..]),
+        ("/api/old", &["find", "find.all"]),
+        ("/api/rpc", &["f"]),
+        ("/api/books.find", &[]),
+    ] {
+        assert_eq!(names(&discovered(&gateway, path).await), expected, "{path}");
+    }
+    let call = r#"{"jsonrpc":"2.0","method":"find.all","id":1}"#;
+    assert_eq!(gateway.post("/api/books", &[], call).await.json()["result"], "find.all");
+}
+
 #[tokio::test]
 async fn what_comes_and_goes_is_told() {
     let gateway = Gateway::start(HUB).await;

@@ -4,16 +4,38 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::super::name;
 use crate::call::CallName;
 use crate::offer::{Description, MOST, Offer, Offers};
 use crate::route::Rule;
 use crate::router::table::{Row, Table};
 
+/// A method that is called under a name.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What is told of it.
+    pub(super) told: Description,
+    /// The number of the row that takes its calls.
+    pub(super) row: Option<usize>,
+    /// How long the part of the name is that is the service's, where another one would make it another call.
+    service_length: Option<usize>,
+}
+
+impl Found {
+    /// By what it is called there, at a service's own address or at `/api`; `None` where it is not.
+    pub(super) fn called_at<'a>(&self, service: Option<&str>, whole: &'a str) -> Option<&'a str> {
+        let (parted_at, called) = match service {
+            None => (name::read(None, whole.to_owned()).ok()?.service().len(), whole),
+            Some(service) => (service.len(), whole.strip_prefix(service)?.strip_prefix('.')?),
+        };
+        self.service_length.is_none_or(|length| length == parted_at).then_some(called)
+    }
+}
+
 /// Methods by the names under which they are called.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Each with the number of the row that takes its calls.
-    pub(super) methods: BTreeMap<String, (Description, Option<usize>)>,
+    pub(super) methods: BTreeMap<String, Found>,
     pub(super) schemas: Map<String, Value>,
 }
 
@@ -38,7 +60,8 @@ impl Findings {
                     .map(|offer| &offer.description)
             };
             let found = by_file.or_else(by_service).cloned();
-            self.insert(table, number, name, found.unwrap_or_else(Description::unknown));
+            let told = found.unwrap_or_else(Description::unknown);
+            self.insert(table, number, (name, None), told);
         } else if rule.method.is_none() {
             let service = rule.known_service();
             for (name, description) in described.iter().flat_map(|document| &document.methods) {
@@ -50,12 +73,16 @@ impl Findings {
                     _ => Some(name.clone()),
                 };
                 if let Some(whole) = whole {
-                    self.insert(table, number, &whole, description.clone());
+                    // Some files have their methods' names with the service.
+                    let known = service.filter(|_| rule.service.is_none()).map(str::len);
+                    let length = known.or_else(|| service_length(&whole, name));
+                    self.insert(table, number, (&whole, length), description.clone());
                 }
             }
             for Offer { service, method, description } in &offers.methods {
                 if let Some(name) = reached(rule, service, method) {
-                    self.insert(table, number, &name, description.clone());
+                    let length = service_length(&name, method);
+                    self.insert(table, number, (&name, length), description.clone());
                 }
             }
         }
@@ -69,10 +96,16 @@ impl Findings {
 
     /// Adds a method, unless another row takes its calls, or it is there: what was told first
     /// counts.
-    fn insert(&mut self, table: &Table, row: Option<usize>, name: &str, told: Description) {
+    fn insert(
+        &mut self,
+        table: &Table,
+        row: Option<usize>,
+        (name, service_length): (&str, Option<usize>),
+        told: Description,
+    ) {
         let is_reached = called(name).is_some() && table.position(name) == row;
         if is_reached && self.methods.len() < MOST && !self.methods.contains_key(name) {
-            self.methods.insert(name.to_owned(), (told, row));
+            self.methods.insert(name.to_owned(), Found { told, row, service_length });
         }
     }
 }
@@ -80,6 +113,11 @@ impl Findings {
 /// The row of that number.
 pub(super) fn row(table: &Table, number: Option<usize>) -> &Row {
     number.and_then(|number| table.rows().get(number)).unwrap_or(table.last())
+}
+
+/// How long what stands before a method's name is, without the dot; `None` where nothing does.
+fn service_length(whole: &str, method: &str) -> Option<usize> {
+    whole.strip_suffix(method)?.strip_suffix('.').map(str::len)
 }
 
 fn called(name: &str) -> Option<CallName> {

@@ -93,13 +93,9 @@ fn document(
     service: Option<&str>,
     may_call: impl Fn(&str, Option<usize>) -> bool,
 ) -> Value {
-    let prefix = service.map(|service| format!("{service}."));
-    let methods = findings.methods.iter().filter_map(|(whole, (method, row))| {
-        let name = match &prefix {
-            Some(prefix) => whole.strip_prefix(prefix.as_str())?,
-            None => whole,
-        };
-        may_call(whole, *row).then(|| method.named(name))
+    let methods = findings.methods.iter().filter_map(|(whole, found)| {
+        let name = found.called_at(service, whole)?;
+        may_call(whole, found.row).then(|| found.told.named(name))
     });
     let methods: Vec<Value> = methods.collect();
     let schemas = referred(&methods, &findings.schemas);
