@@ -3,6 +3,8 @@
 //! The files are checked when the configuration is read, and read again for whoever connects, so
 //! that certificates can be replaced without a restart.
 
+pub mod trouble;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +16,7 @@ use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
 use crate::pem;
+use trouble::Tried;
 
 /// More than any chain of certificates takes, in bytes.
 const LARGEST_PEM: usize = 1 << 20;
@@ -65,6 +68,13 @@ impl ClientFiles {
     /// Whether any file is named.
     pub fn are_named(&self) -> bool {
         self.ca_file.is_some() || self.identity.is_some()
+    }
+
+    /// What is tried with them, for whoever tells what went wrong: `schemes` are what a URL begins with where TLS is
+    /// spoken, and where it is not.
+    pub fn tried(&self, schemes: (&'static str, &'static str)) -> Tried {
+        let (has_authorities, has_identity) = (self.ca_file.is_some(), self.identity.is_some());
+        Tried { has_authorities, has_identity, schemes }
     }
 
     /// The certificates as the files hold them now. Files that cannot be used any more keep the

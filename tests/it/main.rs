@@ -83,6 +83,7 @@ mod shown_lines;
 mod specification;
 mod unsent;
 mod uploads;
+mod upstream_tls;
 mod watching;
 mod web_pages;
 mod websocket;

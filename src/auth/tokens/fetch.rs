@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::auth::settings::JwksConfig;
 use crate::dial;
 use crate::tasks::Tasks;
+use crate::tls::trouble::Trouble;
 use crate::units::{format_duration, format_size};
 
 /// The largest document.
@@ -35,6 +36,7 @@ pub(super) async fn fetch(from: &JwksConfig, tasks: &Tasks) -> Result<Bytes, Str
 async fn exchange(from: &JwksConfig, tasks: &Tasks) -> Result<Bytes, String> {
     let name = ServerName::try_from(from.host.clone())
         .map_err(|_| "the URL's host is no name that a certificate could have".to_owned())?;
+    let tried = from.certificates.tried(("https://", ""));
     let tls = TlsConnector::from(Arc::clone(&from.certificates.config()?));
     let found = lookup_host((from.host.as_str(), from.port)).await;
     let found = found.map_err(|error| format!("its name cannot be resolved: {error}"))?;
@@ -42,7 +44,10 @@ async fn exchange(from: &JwksConfig, tasks: &Tasks) -> Result<Bytes, String> {
     let stream = dial::connect(&addresses, PATIENCE).await;
     let stream = stream.map_err(|error| format!("it cannot be connected to: {error}"))?;
     let stream = tls.connect(name, stream).await;
-    let stream = stream.map_err(|error| format!("TLS failed: {error}"))?;
+    let stream = stream.map_err(|error| match Trouble::of(&error, &tried) {
+        Some(trouble) => format!("{trouble} ({})", trouble.detail),
+        None => format!("its connection broke: {error}"),
+    })?;
     let broken = |error: hyper::Error| format!("it speaks no HTTP, or broke off: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tasks.spawn_session(async move { drop(connection.await) });

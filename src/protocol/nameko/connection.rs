@@ -29,12 +29,21 @@ const STABLE: Duration = Duration::from_secs(1);
 /// The way to RabbitMQ, as calls see it: the living generation, or why there is none.
 pub(super) struct Link {
     current: ArcSwapOption<Calls>,
-    down: ArcSwap<String>,
+    down: ArcSwap<Down>,
+}
+
+/// Why there is no generation.
+struct Down {
+    /// For the operator.
+    why: String,
+    /// For callers, where they are told.
+    told: Option<String>,
 }
 
 impl Link {
     fn new() -> Self {
-        let down = ArcSwap::from_pointee("not connected to rabbitmq yet".to_owned());
+        let why = "not connected to rabbitmq yet".to_owned();
+        let down = ArcSwap::from_pointee(Down { why, told: None });
         Self { current: ArcSwapOption::empty(), down }
     }
 
@@ -45,7 +54,16 @@ impl Link {
 
     /// Why there is none, for the operator.
     pub(super) fn why_down(&self) -> String {
-        self.down.load().as_ref().clone()
+        self.down.load().why.clone()
+    }
+
+    /// The same for callers; nothing where it may pass by itself.
+    pub(super) fn told_of_down(&self) -> Option<String> {
+        self.down.load().told.clone()
+    }
+
+    fn set_down(&self, why: String, told: Option<String>) {
+        self.down.store(Arc::new(Down { why, told }));
     }
 }
 
@@ -108,7 +126,7 @@ async fn supervise(supervisor: Supervisor) {
                 life < STABLE
             }
             Err(failure) => {
-                link.down.store(Arc::new(failure.reason.to_string()));
+                link.set_down(failure.told(), failure.told_to_callers());
                 reports.failed(&failure, metrics.upstream(), &node.address);
                 failures += 1;
                 // The other nodes are tried at once, the same one after a pause.
@@ -142,7 +160,7 @@ impl Supervisor {
         link.current.store(None);
         metrics.set_up(false);
         let Reason { shown: reason, said } = generation.over("genkan is shutting down");
-        link.down.store(Arc::new(format!("the connection to rabbitmq was lost: {reason}")));
+        link.set_down(format!("the connection to rabbitmq was lost: {reason}"), None);
         if shutdown.is_cancelled() {
             tracing::info!(upstream, address, "disconnecting from rabbitmq");
         } else {
@@ -178,7 +196,7 @@ impl Reports {
             return;
         }
         self.last.insert(address.to_owned(), reason.clone());
-        match mend {
+        match mend.as_deref() {
             Some(mend) => {
                 tracing::error!(upstream, address, %reason, said, mend, "rabbitmq cannot be used");
             }

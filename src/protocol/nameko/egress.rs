@@ -177,7 +177,11 @@ impl NamekoUpstream {
         };
         let routing_key = check(request).map_err(counted)?;
         let calls = self.link.current().ok_or_else(|| {
-            unavailable(Outcome::NotSent, "rabbitmq is not connected: nothing was sent")
+            let why = self.link.told_of_down().map(|why| format!(": {why}")).unwrap_or_default();
+            unavailable(
+                Outcome::NotSent,
+                format!("rabbitmq is not connected{why}: nothing was sent"),
+            )
         })?;
         if calls.blocked() {
             return Err(unavailable(Outcome::NotSent, format!("{BLOCKED}: nothing was sent")));

@@ -143,9 +143,13 @@ async fn queue_of_exposed(transport: &Transport, name: &str) -> Result<u32, Stri
 }
 
 /// Why a node cannot be used, and the mend.
-fn told(address: &str, Failure { reason, mend, .. }: &Failure) -> String {
-    let mend = mend.unwrap_or("start it, or name the right place in `url`");
-    format!("{address}: {reason}: {mend}")
+fn told(address: &str, failure: &Failure) -> String {
+    let (told, said) = (failure.told(), &failure.said);
+    match failure.mend {
+        Some(_) if said.is_empty() => format!("{address}: {told}"),
+        Some(_) => format!("{address}: {told} ({said})"),
+        None => format!("{address}: {told}: start it, or name the right place in `url`"),
+    }
 }
 
 /// A channel, which a refusal closes: each question has its own.

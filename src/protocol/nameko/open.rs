@@ -20,6 +20,7 @@ use super::outlet::Outlet;
 use super::transport::{self, Admission, Transport};
 use crate::budget::Account;
 use crate::redact::scrub;
+use crate::tls::trouble::Trouble;
 use crate::token::random_uuid;
 
 /// Why a generation could not be built.
@@ -29,7 +30,7 @@ pub(super) struct Failure {
     /// What the broker or the system said, for the log.
     pub(super) said: String,
     /// What an operator has to do; `None` where waiting may be enough.
-    pub(super) mend: Option<&'static str>,
+    pub(super) mend: Option<Cow<'static, str>>,
 }
 
 /// What was tried when it failed: the broker's code means different things.
@@ -66,10 +67,23 @@ impl Failure {
         Self::new(Step::Connect, error)
     }
 
+    /// Why, and the mend.
+    pub(super) fn told(&self) -> String {
+        match &self.mend {
+            Some(mend) => format!("{}: {mend}", self.reason),
+            None => self.reason.clone().into_owned(),
+        }
+    }
+
+    /// The same for callers: nothing where it is in nobody's words but the system's.
+    pub(super) fn told_to_callers(&self) -> Option<String> {
+        self.mend.is_some().then(|| self.told())
+    }
+
     /// Says what there is none of for it, at a level that fits who must act.
     pub(super) fn tell(&self, upstream: &str, what: &str) {
         let Self { reason, said, mend } = self;
-        match mend {
+        match mend.as_deref() {
             Some(mend) => {
                 tracing::error!(upstream, %reason, said, mend, "{what}, trying again");
             }
@@ -78,6 +92,9 @@ impl Failure {
     }
 
     fn new(step: Step, error: &lapin::Error) -> Self {
+        if let Some(Trouble { reason, detail, mend }) = transport::trouble(error).cloned() {
+            return Self { reason, said: scrub(&detail).into_owned(), mend: Some(mend) };
+        }
         let ErrorKind::ProtocolError(refusal) = error.kind() else {
             let said = scrub(&error.to_string()).into_owned();
             let reason = match error.kind() {
@@ -86,7 +103,7 @@ impl Failure {
                 }
                 _ => said.clone().into(),
             };
-            return Self { reason, said, mend: transport::tls_mend(error) };
+            return Self { reason, said, mend: None };
         };
         let said = refusal.to_string();
         let (reason, mend) = match (step, refusal.get_id()) {
@@ -121,7 +138,7 @@ impl Failure {
                 return Self { reason, said, mend: None };
             }
         };
-        Self { reason: reason.into(), said, mend: Some(mend) }
+        Self { reason: reason.into(), said, mend: Some(mend.into()) }
     }
 }
 

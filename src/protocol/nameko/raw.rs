@@ -14,25 +14,45 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A connection to a broker.
+use crate::tls::trouble::{Tried, Trouble, is_alert, tls_error};
+
+/// What URLs begin with where TLS is spoken, and where it is not.
+pub(super) const SCHEMES: (&str, &str) = ("amqps://", "amqp://");
+
+/// A connection to a broker. What goes wrong with TLS is an error that holds a [`Trouble`].
 pub(super) enum Raw {
-    Plain(TcpStream),
+    /// And whether nothing has come over it yet.
+    Plain(TcpStream, bool),
     /// In a box: what TLS keeps beside the socket is large.
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<TlsStream<TcpStream>>, Tried),
 }
 
 impl Raw {
+    /// A connection without TLS.
+    pub(super) fn plain(socket: TcpStream) -> Self {
+        Self::Plain(socket, true)
+    }
+
     /// Makes the socket's connection a TLS one with `host`.
     pub(super) async fn secure(
         socket: TcpStream,
         host: &str,
-        config: Arc<ClientConfig>,
+        (config, tried): (Arc<ClientConfig>, Tried),
     ) -> io::Result<Self> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let stream = TlsConnector::from(config).connect(name, socket).await?;
-        Ok(Self::Secure(Box::new(stream)))
+        match TlsConnector::from(config).connect(name, socket).await {
+            Ok(stream) => Ok(Self::Secure(Box::new(stream), tried)),
+            Err(error) => Err(match Trouble::of(&error, &tried) {
+                Some(trouble) => holding(trouble),
+                None => error,
+            }),
+        }
     }
+}
+
+fn holding(trouble: Trouble) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, trouble)
 }
 
 impl AsyncRead for Raw {
@@ -42,10 +62,21 @@ impl AsyncRead for Raw {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        ready!(match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Self::Secure(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-        })?;
+        match self.get_mut() {
+            Self::Plain(stream, is_first) => {
+                ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+                if std::mem::take(is_first) && is_alert(buf.filled()) {
+                    return Poll::Ready(Err(holding(Trouble::of_plain(SCHEMES))));
+                }
+            }
+            Self::Secure(stream, tried) => {
+                let read = ready!(Pin::new(stream).poll_read(cx, &mut buf));
+                read.map_err(|error| match tls_error(&error) {
+                    Some(why) => holding(Trouble::of_tls(why, tried)),
+                    None => error,
+                })?;
+            }
+        }
         Poll::Ready(Ok(buf.filled().len()))
     }
 }
@@ -57,8 +88,8 @@ impl AsyncWrite for Raw {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Secure(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write(cx, buf),
+            Self::Secure(stream, _) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -68,22 +99,22 @@ impl AsyncWrite for Raw {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Secure(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Secure(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
+            Self::Secure(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secure(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -224,7 +224,7 @@ impl Reactor for Sifting {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connect = self.0.tcp_connect_addr(address);
         async move {
-            let raw = Raw::Plain(connect.await?.into_inner());
+            let raw = Raw::plain(connect.await?.into_inner());
             Ok(Sifted::new(raw, Sieve::default(), Arc::default(), Arc::default()))
         }
     }

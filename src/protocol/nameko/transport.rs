@@ -12,14 +12,14 @@ use std::time::Duration;
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
-use rustls::{AlertDescription, Error as TlsError};
 use tokio::time::Instant;
 
 use super::config::{Node, Settings};
-use super::raw::Raw;
+use super::raw::{Raw, SCHEMES};
 use super::stream::{Heard, Sifted, Valve, sifted_runtime};
 use super::wire::frames::Sieve;
 use crate::dial;
+use crate::tls::trouble::Trouble;
 
 /// How long a peer has to answer a polite close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl Transport {
     ) -> lapin::Result<Self> {
         let socket = SocketGuard::default();
         let handle = Arc::clone(&socket.0);
-        let (tls, limit) = (settings.tls(), settings.connect_timeout);
+        let (tls, limit) = (settings.tls(SCHEMES), settings.connect_timeout);
         let (heard, valve) = (Arc::<Heard>::default(), Arc::<Valve>::default());
         let (listener, stop) = (Arc::clone(&heard), Arc::clone(&valve));
         let largest = largest as u64;
@@ -79,8 +79,8 @@ impl Transport {
                 let socket = dial::connect(&addresses, limit).await?;
                 handle.fill(socket.as_fd())?;
                 match &tls {
-                    Some(config) => Raw::secure(socket, host, Arc::clone(config)).await,
-                    None => Ok(Raw::Plain(socket)),
+                    Some(tls) => Raw::secure(socket, host, tls.clone()).await,
+                    None => Ok(Raw::plain(socket)),
                 }
             };
             let opened = tokio::time::timeout(limit, open).await;
@@ -135,31 +135,10 @@ pub(super) fn is_goodbye(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == CONNECTION_FORCED)
 }
 
-/// What an operator has to do about a TLS handshake that failed; `None` where it was none.
-pub(super) fn tls_mend(error: &lapin::Error) -> Option<&'static str> {
+/// What went wrong with TLS; `None` where nothing did.
+pub(super) fn trouble(error: &lapin::Error) -> Option<&Trouble> {
     let ErrorKind::IOError(error) = error.kind() else { return None };
-    if error.kind() != std::io::ErrorKind::InvalidData {
-        return None;
-    }
-    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    Some(match error {
-        // The broker hung up on us. TLS 1.3 has an alert of its own for a missing certificate.
-        Some(TlsError::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        )) => {
-            "rabbitmq asks for a client certificate: name one with `cert_file` and `key_file`, or \
-             correct the two"
-        }
-        Some(TlsError::AlertReceived(_)) => {
-            "rabbitmq does not accept the client certificate: check that `cert_file` is still \
-             valid, and signed by a CA in the broker's ssl_options.cacertfile"
-        }
-        _ => {
-            "the TLS handshake failed: check that `ca_file` holds the CA of the broker's \
-             certificate, that the certificate names the host in `url`, and that the port speaks \
-             TLS"
-        }
-    })
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 enum Socket {

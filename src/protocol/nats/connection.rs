@@ -4,6 +4,7 @@
 //! until the next generation is connected; then it serves its last calls to their end, and the next
 //! one those for which it has no time.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +41,14 @@ pub(super) struct Link {
 pub(super) enum State {
     /// There is one.
     Up(Arc<Generation>),
-    /// There is none; why, without addresses.
-    Down(&'static str),
+    /// There is none; why, without addresses, and the mend.
+    Down(Cow<'static, str>),
 }
 
 impl Link {
     /// Down, until [`start`] has connected.
     pub(super) fn new() -> Arc<Self> {
-        let state = State::Down("there has been no connection to NATS yet");
+        let state = State::Down("there has been no connection to NATS yet".into());
         Arc::new(Self { state: ArcSwap::from_pointee(state), changed: Notify::new() })
     }
 
@@ -76,7 +77,7 @@ impl Link {
 
     /// Takes the generation away from new calls, and ends those that wait.
     fn take_down(&self, why: &'static str) {
-        if let State::Up(generation) = &*self.state.swap(Arc::new(State::Down(why))) {
+        if let State::Up(generation) = &*self.state.swap(Arc::new(State::Down(why.into()))) {
             generation.end();
         }
     }
@@ -267,7 +268,7 @@ impl Supervisor {
     fn report(&mut self, server: &Server, failure: Failure) {
         // A generation in service stays there: it is its successor that fails.
         if let State::Down(_) = &*self.link.state() {
-            self.link.set(State::Down(failure.reason));
+            self.link.set(State::Down(failure.told()));
         }
         let name = server.to_string();
         let is_known = self
@@ -278,8 +279,8 @@ impl Supervisor {
             return;
         }
         let upstream = self.metrics.upstream();
-        let (reason, detail) = (failure.reason, failure.detail.as_str());
-        match failure.mend {
+        let (reason, detail) = (&failure.reason, failure.detail.as_str());
+        match failure.mend.as_deref() {
             Some(mend) => {
                 error!(upstream, %server, detail, mend, "no connection to NATS: {reason}")
             }

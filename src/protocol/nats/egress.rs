@@ -280,7 +280,7 @@ impl Upstream for Egress {
     fn readiness(&self) -> Readiness {
         match &*self.link.state() {
             State::Up(_) => Readiness::Ready,
-            State::Down(why) => Readiness::NotReady((*why).to_owned()),
+            State::Down(why) => Readiness::NotReady(why.clone().into_owned()),
         }
     }
 

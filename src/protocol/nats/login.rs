@@ -42,11 +42,11 @@ impl Proof {
 }
 
 fn unusable(error: &nkeys::error::Error) -> Failure {
-    Failure {
-        reason: "the nkey cannot be used",
-        detail: error.to_string(),
-        mend: Some("it must be a user's seed: 58 letters that begin with SU"),
-    }
+    Failure::lasting(
+        "the nkey cannot be used",
+        error,
+        "it must be a user's seed: 58 letters that begin with SU",
+    )
 }
 
 /// Proves it to a server that has said `nonce`.
@@ -63,11 +63,11 @@ pub(super) fn proof(auth: &Auth, nonce: &str) -> Result<Proof, Failure> {
             let text = file.now();
             let text = text.expose();
             let (Some(jwt), Some(seed)) = (block(text, JWT), block(text, SEED)) else {
-                return Err(Failure {
-                    reason: "the credentials file cannot be used",
-                    detail: format!("it has no blocks that say `{JWT}` and `{SEED}`"),
-                    mend: Some("make `credentials_file` a file with a user's JWT and seed in it"),
-                });
+                return Err(Failure::lasting(
+                    "the credentials file cannot be used",
+                    format!("it has no blocks that say `{JWT}` and `{SEED}`"),
+                    "make `credentials_file` a file with a user's JWT and seed in it",
+                ));
             };
             return Proof { jwt: Some(jwt.to_owned()), ..proof }.signed(seed, nonce);
         }

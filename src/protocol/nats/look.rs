@@ -44,8 +44,13 @@ pub(super) async fn look(settings: &Arc<Settings>, rows: &[&Rule], tasks: &Tasks
                 first.get_or_insert(opened);
             }
             Err(failure) => {
-                let mend = failure.mend.unwrap_or("start it, or name the right place in `servers`");
-                let what = format!("{server}: {}: {mend}", failure.reason);
+                let (told, detail) = (failure.told(), &failure.detail);
+                let what = match failure.mend {
+                    Some(_) => format!("{server}: {told} ({detail})"),
+                    None => {
+                        format!("{server}: {told}: start it, or name the right place in `servers`")
+                    }
+                };
                 amiss.push(Amiss::of_upstream(&what));
             }
         }

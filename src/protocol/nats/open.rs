@@ -4,7 +4,7 @@
 //! `CONNECT`, the inbox's `SUB` and a `PING` in one go. Its `PONG` proves that the server knows us,
 //! and that replies arrive. The files that the settings name are read for every attempt.
 
-use std::error::Error;
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -22,24 +22,39 @@ use super::transport::{self, Unreachable};
 use super::wire::{self, Connect, Incoming, Info, Intake, Parser, Violation};
 use crate::budget::Account;
 use crate::metrics::UpstreamMetrics;
+use crate::tls::trouble::{Tried, Trouble, tls_error};
 
 /// Why there is no connection.
 pub(super) struct Failure {
     /// For everybody: no address, no credentials.
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
     /// For the log.
     pub(super) detail: String,
-    /// What the operator has to do, where it does not pass by itself.
-    pub(super) mend: Option<&'static str>,
+    /// What the operator has to do, where it does not pass by itself. For everybody, too.
+    pub(super) mend: Option<Cow<'static, str>>,
 }
 
 impl Failure {
     fn passing(reason: &'static str, detail: impl ToString) -> Self {
-        Self { reason, detail: detail.to_string(), mend: None }
+        Self { reason: reason.into(), detail: detail.to_string(), mend: None }
     }
 
-    fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
-        Self { reason, detail: detail.to_string(), mend: Some(mend) }
+    pub(super) fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
+        Self { mend: Some(mend.into()), ..Self::passing(reason, detail) }
+    }
+
+    /// Why, and the mend.
+    pub(super) fn told(&self) -> Cow<'static, str> {
+        match &self.mend {
+            Some(mend) => format!("{}: {mend}", self.reason).into(),
+            None => self.reason.clone(),
+        }
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(Trouble { reason, detail, mend }: Trouble) -> Self {
+        Self { reason, detail, mend: Some(mend) }
     }
 }
 
@@ -72,6 +87,8 @@ async fn attempt(
     (exposes, events): (&Arc<Exposes>, &Arc<Events>),
     metrics: &UpstreamMetrics,
 ) -> Result<(Arc<Generation>, Io), Failure> {
+    let tried = settings.certificates.tried(SCHEMES);
+    let broken = |error: &io::Error| broken(error, &tried);
     let connected = transport::connect(server, settings.connect_timeout).await;
     let mut stream = connected.map_err(|error| unreachable(&error))?;
     let Accounts { replies, requests, events: of_events } = accounts.clone();
@@ -91,7 +108,10 @@ async fn attempt(
             Failure::lasting("the certificates cannot be used", error, mend)
         })?;
         let secured = transport::secure(server, stream, config).await;
-        secured.map_err(|error| broken(&error))?
+        secured.map_err(|error| match Trouble::of(&error, &tried) {
+            Some(trouble) => trouble.into(),
+            None => broken(&error),
+        })?
     } else {
         transport::plain(stream)
     };
@@ -104,7 +124,12 @@ async fn attempt(
         .map_err(|error| Failure::passing("the login cannot be written", error))?;
     writer.write_all(&hello).await.map_err(|error| broken(&error))?;
     writer.flush().await.map_err(|error| broken(&error))?;
-    let info = welcome(&mut reader, &mut parser, &mut buffer, info, settings.auth(server)).await?;
+    let welcomed =
+        welcome(&mut reader, &mut parser, &mut buffer, info, settings.auth(server)).await;
+    let info = welcomed.map_err(|unwelcome| match unwelcome {
+        Unwelcome::Broken(error) => broken(&error),
+        Unwelcome::Refused(failure) => failure,
+    })?;
     let (generation, io) = Generation::new(
         inbox,
         (Hosted::new(exposes), events::Hosted::new(events)),
@@ -124,6 +149,14 @@ fn hello(proof: &Proof, tls: bool, inbox: &Mailbox) -> serde_json::Result<Vec<u8
     Ok(out)
 }
 
+/// Why a server has not let us in.
+enum Unwelcome {
+    /// The connection ended.
+    Broken(io::Error),
+    /// It says why.
+    Refused(Failure),
+}
+
 /// Waits for the `PONG`; gives what the server has said of itself by then.
 async fn welcome(
     reader: &mut transport::Reader,
@@ -131,14 +164,15 @@ async fn welcome(
     buffer: &mut BytesMut,
     mut info: Info,
     auth: &Auth,
-) -> Result<Info, Failure> {
+) -> Result<Info, Unwelcome> {
+    let refused = |failure| Err(Unwelcome::Refused(failure));
     loop {
         let operation = next(reader, parser, buffer).await;
-        match operation.map_err(|error| broken(&error))? {
+        match operation.map_err(Unwelcome::Broken)? {
             Incoming::Pong if info.headers => return Ok(info),
-            Incoming::Pong => return Err(headers_wanted("the server's INFO says so")),
+            Incoming::Pong => return refused(headers_wanted("the server's INFO says so")),
             Incoming::Info(later) => info = *later,
-            Incoming::Error(text) => return Err(refusal(&text, auth)),
+            Incoming::Error(text) => return refused(refusal(&text, auth)),
             // It takes its time to ask for life; whoever answers here is asked again.
             Incoming::Ping | Incoming::Ok | Incoming::Message(_) | Incoming::Unkept { .. } => {}
         }
@@ -162,6 +196,9 @@ async fn next(
 }
 
 const NO_NATS: &str = "what listens there is no NATS server";
+
+/// What URLs begin with where TLS is spoken, and where it is not.
+const SCHEMES: (&str, &str) = ("tls://", "nats://");
 
 fn headers_wanted(detail: &str) -> Failure {
     Failure::lasting(
@@ -214,29 +251,12 @@ fn unreachable(unreachable: &Unreachable) -> Failure {
 }
 
 /// The connection ended while it was being made.
-fn broken(error: &io::Error) -> Failure {
-    if is_tls(error) {
-        return Failure::lasting(
-            "TLS with NATS failed",
-            error,
-            "check `ca_file`, `cert_file` and `key_file`, and that the server's certificate is for \
-             the name in `servers`",
-        );
+fn broken(error: &io::Error, tried: &Tried) -> Failure {
+    if let Some(error) = tls_error(error) {
+        return Trouble::of_tls(error, tried).into();
     }
     if error.get_ref().is_some_and(|error| error.is::<wire::Malformed>()) {
         return Failure::passing(NO_NATS, error);
     }
     Failure::passing("the connection broke while it was being made", error)
-}
-
-fn is_tls(error: &io::Error) -> bool {
-    let mut source = error.get_ref().map(|error| error as &(dyn Error + 'static));
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

@@ -51,6 +51,20 @@ impl Certs {
         ));
     }
 
+    /// The same, for a time that was long ago.
+    pub fn issue_long_ago(&self, name: &str, extension: &str) {
+        let config = "[ca]\ndefault_ca = d\n[d]\ndatabase = issued.txt\nserial = issued.number\n\
+                      new_certs_dir = .\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n";
+        self.folder.write("issued.cnf", config);
+        self.folder.write("issued.txt", "");
+        self.folder.write("issued.number", "01\n");
+        self.issue(name, extension);
+        self.openssl(&format!(
+            "ca -batch -notext -config issued.cnf -keyfile ca.key -cert ca.pem -in {name}.csr -extfile {name}.ext \
+             -startdate 20200101000000Z -enddate 20210101000000Z -out {name}.pem"
+        ));
+    }
+
     /// Writes `crl.pem`, the list of what was revoked: these, and those before.
     pub fn revoke(&self, names: &[&str]) {
         self.revoke_until("20491231235959Z", names);

@@ -105,8 +105,8 @@ async fn tls() {
         egress.ready().await;
         is(&egress.fault("nobody.home", "").await, FaultKind::UnknownService, Outcome::NotSent);
         let distrusting = Egress::new(&format!("{servers}{identity}"));
-        distrusting.not_ready("TLS with NATS failed").await;
+        distrusting.not_ready("signed by no authority that this system trusts").await;
         let anonymous = Egress::new(&format!("{servers}{ca}"));
-        anonymous.not_ready("TLS with NATS failed").await;
+        anonymous.not_ready("wants a client certificate").await;
     }
 }

@@ -1,7 +1,7 @@
 //! How a connection is made, and why it could not be: TCP or a Unix socket, TLS over it, and which
 //! HTTP is spoken then.
 
-use std::error::Error;
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::config::Settings;
@@ -23,6 +23,7 @@ use super::socket::{Greeting, Handle, Raw, Socket, Stream};
 use super::streams::{Executor, Streams};
 use crate::dial;
 use crate::tasks::Tasks;
+use crate::tls::trouble::{Tried, Trouble, tls_error};
 
 /// How long certificates that were read from their files are used before they are read again.
 const CERTIFICATES_KEPT: Duration = Duration::from_secs(10);
@@ -34,23 +35,47 @@ const MOMENT: Duration = Duration::from_millis(500);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// Why there is no connection, where all that is known is that none came in time.
-pub(super) const SILENT: &str = "it does not answer";
+/// What URLs begin with where TLS is spoken, and where it is not.
+const SCHEMES: (&str, &str) = ("https://", "http://");
 
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct Unreachable {
     /// For everybody: no address, no credentials.
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
     /// For the log.
     pub(super) detail: String,
-    /// What the operator has to do, where it does not pass by itself.
-    pub(super) mend: Option<&'static str>,
+    /// What the operator has to do, where it does not pass by itself. For everybody, too.
+    pub(super) mend: Option<Cow<'static, str>>,
+    /// Whether it is only that the time has passed: somebody may be there, and busy.
+    pub(super) is_late: bool,
 }
 
 impl Unreachable {
-    fn passing(reason: &'static str, detail: impl ToString) -> Self {
-        Self { reason, detail: detail.to_string(), mend: None }
+    pub(super) fn passing(reason: &'static str, detail: impl ToString) -> Self {
+        Self { reason: reason.into(), detail: detail.to_string(), mend: None, is_late: false }
+    }
+
+    fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
+        Self { mend: Some(mend.into()), ..Self::passing(reason, detail) }
+    }
+
+    fn late(detail: impl ToString) -> Self {
+        Self { is_late: true, ..Self::passing("it does not answer", detail) }
+    }
+
+    /// Why, and the mend.
+    pub(super) fn told(&self) -> String {
+        match &self.mend {
+            Some(mend) => format!("{}: {mend}", self.reason),
+            None => self.reason.clone().into_owned(),
+        }
+    }
+}
+
+impl From<Trouble> for Unreachable {
+    fn from(Trouble { reason, detail, mend }: Trouble) -> Self {
+        Self { reason, detail, mend: Some(mend), is_late: false }
     }
 }
 
@@ -107,36 +132,8 @@ pub(super) async fn open(
     certificates: &Certificates,
     tasks: &Tasks,
 ) -> Result<Opened, Unreachable> {
-    let attempt = attempt(place, settings, certificates, tasks);
-    timeout(settings.connect_timeout, attempt)
-        .await
-        .unwrap_or_else(|_| Err(Unreachable::passing(SILENT, "`connect_timeout` has passed")))
-}
-
-async fn attempt(
-    place: &Place,
-    settings: &Settings,
-    certificates: &Certificates,
-    tasks: &Tasks,
-) -> Result<Opened, Unreachable> {
-    let (socket, handle) = Socket::new(reach(place, settings.connect_timeout).await?);
-    let mut http2 = settings.http2;
-    let stream = if place.tls {
-        let config = certificates.now(settings).map_err(|error| Unreachable {
-            reason: "the certificates cannot be used",
-            detail: error,
-            mend: Some("check `ca_file`, `cert_file` and `key_file`"),
-        })?;
-        let stream = secure(place, socket, config).await.map_err(|error| broken(&error))?;
-        let has_agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if http2 && !has_agreed {
-            return Err(no_http2("TLS has not agreed on it"));
-        }
-        http2 |= has_agreed;
-        Stream::Tls(Box::new(stream))
-    } else {
-        Stream::Plain(socket)
-    };
+    let until = Instant::now() + settings.connect_timeout;
+    let Reached { stream, handle, http2 } = reach(place, settings, certificates, until).await?;
     let failed = |error: hyper::Error| Unreachable::passing("its connection broke", error);
     if http2 {
         let streams = Streams::new();
@@ -154,8 +151,10 @@ async fn attempt(
         tasks.spawn_session(Arc::clone(&streams).drive(driver));
         // TLS has asked before.
         if !place.tls {
-            match handle.greeting().await {
+            let greeting = timeout_at(until, handle.greeting()).await;
+            match greeting.map_err(|_| Unreachable::late("it says nothing to HTTP/2"))? {
                 Greeting::Http2 => {}
+                Greeting::Tls => return Err(speaks_tls()),
                 Greeting::Other => return Err(no_http2("it has answered with something else")),
                 Greeting::Nothing => {
                     let closed = "it has closed the connection without a word of HTTP/2";
@@ -170,26 +169,68 @@ async fn attempt(
     Ok(Opened::Http1(Box::new(Http1::new(sender, driver, handle))))
 }
 
+/// What HTTP can be spoken over.
+struct Reached {
+    stream: Stream,
+    handle: Handle,
+    /// Whether that is HTTP/2.
+    http2: bool,
+}
+
+/// Connects, and speaks TLS where that is to be.
+async fn reach(
+    place: &Place,
+    settings: &Settings,
+    certificates: &Certificates,
+    until: Instant,
+) -> Result<Reached, Unreachable> {
+    let tried = settings.certificates.tried(SCHEMES);
+    let dialled = timeout_at(until, connect(place, settings.connect_timeout)).await;
+    let raw = dialled.map_err(|_| Unreachable::late("`connect_timeout` has passed"))??;
+    let (socket, handle) = Socket::new(raw, tried);
+    if !place.tls {
+        return Ok(Reached { stream: Stream::Plain(socket), handle, http2: settings.http2 });
+    }
+    let config = certificates.now(settings).map_err(|error| {
+        let mend = "check `ca_file`, `cert_file` and `key_file`";
+        Unreachable::lasting("the certificates cannot be used", error, mend)
+    })?;
+    let secured = timeout_at(until, secure(place, socket, config)).await;
+    let secured =
+        secured.map_err(|_| Unreachable { is_late: true, ..Trouble::of_silence(&tried).into() })?;
+    let stream = secured.map_err(|error| broken(&error, &tried))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    if settings.http2 && !http2 {
+        return Err(no_http2("TLS has not agreed on it"));
+    }
+    Ok(Reached { stream: Stream::Tls(Box::new(stream)), handle, http2 })
+}
+
 /// HTTP/1.1 was spoken, and is not understood: what such a server reads first has to be HTTP/2, or it reads no more.
 pub(super) fn only_http2() -> Unreachable {
-    Unreachable {
-        reason: "it speaks HTTP/2 alone",
-        detail: "it has answered HTTP/1.1 with a frame of HTTP/2".to_owned(),
-        mend: Some("add `http2 = true` to the upstream's table"),
-    }
+    Unreachable::lasting(
+        "it speaks HTTP/2 alone",
+        "it has answered HTTP/1.1 with a frame of HTTP/2",
+        "add `http2 = true` to the upstream's table",
+    )
+}
+
+/// HTTP was spoken, and answered with TLS: nothing of it was understood.
+pub(super) fn speaks_tls() -> Unreachable {
+    Trouble::of_plain(SCHEMES).into()
 }
 
 /// HTTP/2 was to be spoken, and is not. Nothing of a call has left.
 fn no_http2(detail: &str) -> Unreachable {
-    Unreachable {
-        reason: "it does not speak HTTP/2",
-        detail: detail.to_owned(),
-        mend: Some("leave `http2` out of the upstream's table, or let the service speak it"),
-    }
+    Unreachable::lasting(
+        "it does not speak HTTP/2",
+        detail,
+        "leave `http2` out of the upstream's table, or let the service speak it",
+    )
 }
 
 /// Connects to the first of the addresses that takes us within `limit`.
-async fn reach(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
+async fn connect(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
     let (host, port) = match &place.target {
         Target::Unix(path) => {
             let connected = UnixStream::connect(path).await;
@@ -223,69 +264,29 @@ async fn secure(
 fn refused(error: &io::Error) -> Unreachable {
     let reason = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "nobody listens there",
-        io::ErrorKind::TimedOut => SILENT,
+        io::ErrorKind::TimedOut => return Unreachable::late(error),
         io::ErrorKind::PermissionDenied => "its socket may not be opened",
         _ => "it cannot be reached",
     };
     Unreachable::passing(reason, error)
 }
 
-fn broken(error: &io::Error) -> Unreachable {
-    match tls_error(error) {
-        None => {
-            return Unreachable::passing("its connection broke while it was being made", error);
-        }
-        // Only one was offered.
-        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            return no_http2("TLS has not agreed on it");
-        }
-        Some(_) => {}
+fn broken(error: &io::Error, tried: &Tried) -> Unreachable {
+    // Only one was offered.
+    if matches!(
+        tls_error(error),
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+    ) {
+        return no_http2("TLS has not agreed on it");
     }
-    Unreachable {
-        reason: "TLS with it failed",
-        detail: error.to_string(),
-        mend: Some(
-            "check `ca_file`, `cert_file` and `key_file`, that the certificate is for the host in \
-             `url`, and that the port speaks TLS",
-        ),
+    match Trouble::of(error, tried) {
+        Some(trouble) => trouble.into(),
+        None => Unreachable::passing("its connection broke while it was being made", error),
     }
-}
-
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    let mut source = error.get_ref().map(|error| error as &(dyn Error + 'static));
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
 }
 
 /// Why the peer has ended a connection that was made, where it says that by an alert of TLS, which is while
-/// it has read nothing that was sent: it wants a client's certificate, or another one. Who speaks TLS 1.3
-/// is told after its part is done (RFC 8446, section 4.4.2.4).
+/// it has read nothing that was sent.
 pub(super) fn refusal(handle: &Handle) -> Option<Unreachable> {
-    use AlertDescription as Alert;
-    let alert = handle.alert()?;
-    let is_about_us = matches!(
-        alert,
-        Alert::CertificateRequired
-            | Alert::HandshakeFailure
-            | Alert::NoCertificate
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-    );
-    is_about_us.then(|| Unreachable {
-        reason: "TLS with it failed: it wants a client certificate that it knows",
-        detail: format!("its alert is {alert:?}"),
-        mend: Some(
-            "name `cert_file` and `key_file` of a certificate that its authority vouches for",
-        ),
-    })
+    Trouble::of_alert(handle.alert()?, handle.tried()).map(Unreachable::from)
 }

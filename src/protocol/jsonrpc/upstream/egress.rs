@@ -1,5 +1,6 @@
 //! Calls on their way out: which instance, what came of it, and what that means.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,7 +122,7 @@ impl Egress {
         read: impl Fn(Answer) -> Received,
     ) -> Result<Reply, Fault> {
         let mut tried: Vec<Arc<Instance>> = Vec::new();
-        let mut why = self.roster.why_empty();
+        let mut why = Cow::Borrowed(self.roster.why_empty());
         let (mut refusals, mut refused) = (0, None);
         while let Some(instance) = self.roster.pick(&tried) {
             let flight = Flight::begin(Arc::clone(&instance));
@@ -167,7 +168,7 @@ impl Egress {
                 }
             }
         }
-        Err(refused.unwrap_or_else(|| nobody(why, tried.len())))
+        Err(refused.unwrap_or_else(|| nobody(&why, tried.len())))
     }
 
     async fn call(&self, request: &Request<'_>, qualified: bool) -> Result<Reply, Fault> {

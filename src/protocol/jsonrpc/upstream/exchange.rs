@@ -1,5 +1,6 @@
 //! One exchange of HTTP: what came back, or why nothing did, and what is certain of it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -27,7 +28,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Nothing of the call has left, nor will; why, without addresses. Another may take it.
-    Unsent(&'static str),
+    Unsent(Cow<'static, str>),
     /// Nothing of the call has left, nor will: it would come too late, when its turn is there.
     TooLate(InUse),
     /// The peer has refused us, and read nothing of the call; why.

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{Unreachable, only_http2, refusal};
+use super::connect::{Unreachable, only_http2, refusal, speaks_tls};
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather, kept_alive, usable};
 use super::socket::{Greeting, Handle, Stream};
 
@@ -103,8 +103,11 @@ impl Http1 {
 
     /// Why the peer refuses us, where it has said so.
     fn refusal(&self) -> Option<Unreachable> {
-        let is_other = !self.is_used && self.handle.greeted() == Some(Greeting::Http2);
-        refusal(&self.handle).or_else(|| is_other.then(only_http2))
+        refusal(&self.handle).or_else(|| match self.handle.greeted() {
+            Some(Greeting::Http2) if !self.is_used => Some(only_http2()),
+            Some(Greeting::Tls) if !self.is_used => Some(speaks_tls()),
+            _ => None,
+        })
     }
 
     /// What a call came to that has no answer.
@@ -117,10 +120,10 @@ impl Http1 {
         let spoke_first = error.error().to_string().starts_with("received unexpected message");
         match error.error() {
             _ if spoke_first && !self.is_used => {
-                Failure::Unsent("what answers there speaks no HTTP")
+                Failure::Unsent("what answers there speaks no HTTP".into())
             }
             _ if unsent && self.is_used => Failure::Stale,
-            _ if unsent => Failure::Unsent("it closes connections at once"),
+            _ if unsent => Failure::Unsent("it closes connections at once".into()),
             error if error.is_parse_too_large() => Failure::HeadTooLarge,
             error if error.is_parse() => Failure::NoHttp,
             _ => Failure::Lost,

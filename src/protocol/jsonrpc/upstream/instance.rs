@@ -68,7 +68,7 @@ pub(super) struct Instance {
     speaks_http2: AtomicBool,
     state: AtomicU8,
     /// Why it is out.
-    why: ArcSwap<&'static str>,
+    why: ArcSwap<String>,
     broken_off: AtomicU32,
     /// A call was refused after the connection was made.
     refuses: AtomicBool,
@@ -85,7 +85,7 @@ impl Instance {
             load: Load::new(Instant::now()),
             speaks_http2: AtomicBool::new(http2),
             state: AtomicU8::new(UNKNOWN),
-            why: ArcSwap::from_pointee("no connection has been tried yet"),
+            why: ArcSwap::from_pointee("no connection has been tried yet".to_owned()),
             broken_off: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
             put_out: Notify::new(),
@@ -107,9 +107,9 @@ impl Instance {
         self.state.load(Ordering::Relaxed) == IN
     }
 
-    /// Why it is not in service.
-    pub(super) fn why(&self) -> &'static str {
-        **self.why.load()
+    /// Why it is not in service, and the mend.
+    pub(super) fn why(&self) -> Arc<String> {
+        self.why.load_full()
     }
 
     /// Sends a call, and waits for its answer. Whoever drops the future closes its connection, or
@@ -157,12 +157,12 @@ impl Instance {
                 }
                 Err(Failure::Stale) if stale <= MOST_STALE => stale += 1,
                 Err(Failure::Stale) => {
-                    return Err(self.broke(Failure::Unsent("it closes connections at once")));
+                    return Err(self.broke(Failure::Unsent("it closes connections at once".into())));
                 }
                 Err(Failure::Refused(why)) => {
                     self.refuses.store(true, Ordering::Relaxed);
                     self.fall(&why);
-                    return Err(Failure::Unsent(why.reason));
+                    return Err(Failure::Unsent(why.told().into()));
                 }
                 Err(failure @ (Failure::Lost | Failure::NoHttp | Failure::Unsent(_))) => {
                     return Err(self.broke(failure));
@@ -196,9 +196,8 @@ impl Instance {
 
     async fn opened(&self) -> Result<Opened, Failure> {
         self.open().await.map_err(|unreachable| {
-            let reason = unreachable.reason;
             self.fall(&unreachable);
-            Failure::Unsent(reason)
+            Failure::Unsent(unreachable.told().into())
         })
     }
 
@@ -236,18 +235,15 @@ impl Instance {
     /// A call was broken off. One by one they say little; in a row they put the instance out.
     fn broke(&self, failure: Failure) -> Failure {
         if self.broken_off.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_OFF {
-            self.fall(&Unreachable {
-                reason: "it breaks off calls",
-                detail: format!("{BROKEN_OFF} in a row: {failure:?}"),
-                mend: None,
-            });
+            let detail = format!("{BROKEN_OFF} in a row: {failure:?}");
+            self.fall(&Unreachable::passing("it breaks off calls", detail));
         }
         failure
     }
 
     /// Puts it out of service.
     fn fall(&self, why: &Unreachable) {
-        self.why.store(Arc::new(why.reason));
+        self.why.store(Arc::new(why.told()));
         if self.state.swap(OUT, Ordering::Relaxed) != OUT {
             self.report(why);
             self.put_out.notify_one();
@@ -256,8 +252,8 @@ impl Instance {
 
     fn report(&self, why: &Unreachable) {
         let (upstream, instance) = (self.shared.metrics.upstream(), &*self.place);
-        let (reason, detail) = (why.reason, why.detail.as_str());
-        match why.mend {
+        let (reason, detail) = (&why.reason, why.detail.as_str());
+        match why.mend.as_deref() {
             Some(mend) => error!(upstream, %instance, detail, mend, "an instance is out: {reason}"),
             None => {
                 warn!(upstream, %instance, detail, "an instance is out: {reason}; trying again")

@@ -19,8 +19,11 @@ pub(super) async fn look(settings: &Settings, rows: &[&Rule], tasks: &Tasks) -> 
             Err(unreachable) => Err(unreachable),
         };
         looked.map_err(|unreachable| {
-            let mend = unreachable.mend.map(|mend| format!(": {mend}")).unwrap_or_default();
-            format!("{place}: {}{mend}", unreachable.reason)
+            let told = unreachable.told();
+            match unreachable.mend {
+                Some(_) => format!("{place}: {told} ({})", unreachable.detail),
+                None => format!("{place}: {told}"),
+            }
         })
     });
     let found = join_all(looks).await;

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::config::Settings;
-use super::connect::{self, Certificates, Opened, SILENT, Unreachable};
+use super::connect::{self, Certificates, Opened};
 use super::exchange::{Answer, Failure, Limits};
 use super::place::Place;
 use crate::budget::Account;
@@ -76,11 +76,8 @@ impl Asker {
     ) -> Result<(StatusCode, Bytes), Unanswered> {
         let Self { settings, certificates, tasks, .. } = self;
         let opened = connect::open(place, settings, certificates, tasks).await;
-        let unreachable = |Unreachable { reason, .. }| Unanswered {
-            why: reason.to_owned(),
-            is_late: reason == SILENT,
-        };
-        let answered = match opened.map_err(unreachable)? {
+        let opened = opened.map_err(|why| Unanswered { why: why.told(), is_late: why.is_late })?;
+        let answered = match opened {
             Opened::Http1(connection) => {
                 let outgoing = self.outgoing(place, body, Version::HTTP_11);
                 connection.exchange(outgoing, &self.limits, Duration::ZERO).await.0
@@ -92,17 +89,19 @@ impl Asker {
         };
         let Answer { status, body, .. } = answered.map_err(|failure| {
             let why = match failure {
-                Failure::NoHttp => "what answers there speaks no HTTP",
+                Failure::NoHttp => "what answers there speaks no HTTP".into(),
                 Failure::HeadTooLarge => {
-                    "its answer has more headers, or longer ones, than are read"
+                    "its answer has more headers, or longer ones, than are read".into()
                 }
-                Failure::TooLarge(_) => "its answer is larger than any that is expected",
-                Failure::NoRoom(_) => "there was no room for its answer",
+                Failure::TooLarge(_) => "its answer is larger than any that is expected".into(),
+                Failure::NoRoom(_) => "there was no room for its answer".into(),
                 Failure::Unsent(why) => why,
-                Failure::Refused(why) => why.reason,
-                Failure::Stale | Failure::Lost | Failure::TooLate(_) => "it breaks off calls",
+                Failure::Refused(why) => why.told().into(),
+                Failure::Stale | Failure::Lost | Failure::TooLate(_) => {
+                    "it breaks off calls".into()
+                }
             };
-            Unanswered { why: why.to_owned(), is_late: false }
+            Unanswered { why: why.into_owned(), is_late: false }
         })?;
         Ok((status, body))
     }

@@ -39,7 +39,7 @@ impl Pool {
     pub(super) async fn room(&self, request: &Request<'_>) -> Result<SemaphorePermit<'_>, Failure> {
         stand(&self.room, request).await.map_err(|missed| match missed {
             Missed::TooLate => Failure::TooLate(InUse::Connections),
-            Missed::Closed => Failure::Unsent("it is left"),
+            Missed::Closed => Failure::Unsent("it is left".into()),
         })
     }
 

@@ -211,7 +211,8 @@ impl Roster {
         if instances.iter().any(|instance| instance.is_in()) {
             return Readiness::Ready;
         }
-        let why = instances.first().map_or_else(|| self.why_empty(), |instance| instance.why());
+        let why = instances.first().map(|instance| instance.why());
+        let why = why.as_deref().map_or_else(|| self.why_empty(), String::as_str);
         Readiness::NotReady(match (instances.len(), &self.announced) {
             (0, Some((_, pattern))) => format!("`registry = \"{pattern}\"`: {why}"),
             (0 | 1, _) => why.to_owned(),

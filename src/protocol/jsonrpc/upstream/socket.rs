@@ -15,6 +15,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio_rustls::client::TlsStream;
 
+use crate::tls::trouble::{Tried, is_alert};
+
 /// The socket itself.
 #[derive(Debug)]
 pub(super) enum Raw {
@@ -29,6 +31,7 @@ pub(super) struct Handle(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     raw: Raw,
+    tried: Tried,
     written: AtomicU64,
     alert: OnceLock<AlertDescription>,
     greeting: OnceLock<Greeting>,
@@ -41,6 +44,8 @@ struct Shared {
 pub(super) enum Greeting {
     /// Settings, as every server of HTTP/2 does (RFC 9113, section 3.4).
     Http2,
+    /// An alert of TLS, to what was none of it.
+    Tls,
     /// Something else.
     Other,
     /// Nothing: the connection has ended.
@@ -53,6 +58,7 @@ impl Greeting {
         match bytes {
             [] => Self::Nothing,
             [0, _, _, 4, ..] | [0] | [0, _] | [0, _, _] => Self::Http2,
+            _ if is_alert(bytes) => Self::Tls,
             _ => Self::Other,
         }
     }
@@ -67,6 +73,11 @@ impl Handle {
     /// The alert of TLS with which the peer has ended the connection.
     pub(super) fn alert(&self) -> Option<AlertDescription> {
         self.0.alert.get().copied()
+    }
+
+    /// What is tried with TLS.
+    pub(super) fn tried(&self) -> &Tried {
+        &self.0.tried
     }
 
     /// What the peer has said first, if it has.
@@ -102,9 +113,10 @@ pub(super) struct Socket(Arc<Shared>);
 
 impl Socket {
     /// Both handles.
-    pub(super) fn new(raw: Raw) -> (Self, Handle) {
+    pub(super) fn new(raw: Raw, tried: Tried) -> (Self, Handle) {
         let shared = Arc::new(Shared {
             raw,
+            tried,
             written: AtomicU64::new(0),
             alert: OnceLock::new(),
             greeting: OnceLock::new(),
@@ -145,7 +157,6 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
         loop {
             let read = match &self.0.raw {
                 Raw::Tcp(stream) => {
@@ -158,7 +169,6 @@ impl AsyncRead for Socket {
                 }
             };
             if !blocked(&read) {
-                self.greet(&buffer.filled()[before..]);
                 return Poll::Ready(read.map(drop));
             }
         }
@@ -256,17 +266,20 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let before = buffer.filled().len();
+        let (read, socket) = match self.get_mut() {
+            Self::Plain(stream) => (ready!(Pin::new(&mut *stream).poll_read(cx, buffer)), &*stream),
             Self::Tls(stream) => {
                 let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer));
                 let told = read.as_ref().err().and_then(io::Error::get_ref);
                 if let Some(error) = told.and_then(|error| error.downcast_ref()) {
                     stream.get_ref().0.note(error);
                 }
-                Poll::Ready(read)
+                (read, stream.get_ref().0)
             }
-        }
+        };
+        socket.greet(&buffer.filled()[before..]);
+        Poll::Ready(read)
     }
 }
 

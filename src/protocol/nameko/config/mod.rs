@@ -17,6 +17,7 @@ pub(super) use url::Node;
 
 use crate::config::secret::SecretSource;
 use crate::config::section::Section;
+use crate::tls::trouble::Tried;
 
 /// How often RabbitMQ and we tell each other that we live.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -95,9 +96,13 @@ impl Settings {
         now.unwrap_or_else(|| Arc::clone(node))
     }
 
-    /// How to speak TLS, for `amqps`. Files that cannot be used keep the old ones, loudly.
-    pub(super) fn tls(&self) -> Option<Arc<ClientConfig>> {
-        let read = self.tls.as_ref()?.read();
+    /// How to speak TLS, for `amqps`, and what is tried so. Files that cannot be used keep the old ones, loudly.
+    pub(super) fn tls(
+        &self,
+        schemes: (&'static str, &'static str),
+    ) -> Option<(Arc<ClientConfig>, Tried)> {
+        let files = self.tls.as_ref()?;
+        let read = files.read();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok(config) => last.tls = Some(config),
@@ -108,7 +113,7 @@ impl Settings {
                 );
             }
         }
-        last.tls.clone()
+        last.tls.clone().map(|config| (config, files.tried(schemes)))
     }
 
     fn speaks_tls_with(&self, nodes: &[Node]) -> bool {

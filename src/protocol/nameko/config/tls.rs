@@ -13,6 +13,7 @@ use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
 use crate::pem;
+use crate::tls::trouble::Tried;
 
 /// More than any chain of certificates takes, in bytes.
 const LARGEST_PEM: usize = 1 << 20;
@@ -64,6 +65,12 @@ pub(super) fn read_files(section: &mut Section<'_>, nodes: &[Node]) -> Option<Fi
 }
 
 impl Files {
+    /// What is tried with them, for whoever tells what went wrong.
+    pub(super) fn tried(&self, schemes: (&'static str, &'static str)) -> Tried {
+        let (has_authorities, has_identity) = (self.ca.is_some(), self.identity.is_some());
+        Tried { has_authorities, has_identity, schemes }
+    }
+
     /// Reads the files.
     pub(super) fn read(&self) -> Result<Arc<ClientConfig>, Complaint> {
         let unusable = |key| move |error| (key, format!("it cannot be used for TLS: {error}"));

@@ -126,10 +126,7 @@ impl Exposes {
     /// Why there is no connection for exposed services; `None` where there is one, or its want is not
     /// theirs alone.
     fn set_down(&self, failure: Option<&Failure>) {
-        let what = failure.map(|Failure { reason, mend, .. }| match mend {
-            Some(mend) => format!("{reason}: {mend}"),
-            None => reason.to_string(),
-        });
+        let what = failure.map(Failure::told);
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 

@@ -101,7 +101,7 @@ impl Prober {
 
     /// Tells once that there is no connection.
     fn complain(&mut self, failure: &Failure) {
-        let Failure { reason, said, mend } = failure;
+        let Failure { reason, said, .. } = failure;
         let upstream = self.metrics.upstream();
         if std::mem::replace(&mut self.complained, true) {
             return tracing::debug!(upstream, said, "still no connection for probes: {reason}");
@@ -109,7 +109,7 @@ impl Prober {
         tracing::warn!(
             upstream,
             said,
-            mend,
+            mend = failure.mend.as_deref(),
             "no connection for probes, so calls wait for services that are not there: {reason}"
         );
     }

@@ -161,7 +161,7 @@ impl Events {
         let state = self.link.state();
         let generation = match &*state {
             State::Up(generation) => generation,
-            State::Down(why) => return Err(Undelivered::Unreachable((*why).to_owned())),
+            State::Down(why) => return Err(Undelivered::Unreachable(why.clone().into_owned())),
         };
         let headers = wire::event_headers(event, key, stream);
         let dialect = self.settings.dialect;
