@@ -5,6 +5,7 @@
 
 pub mod trouble;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ use crate::pem;
 use trouble::Tried;
 
 /// More than any chain of certificates takes, in bytes.
-const LARGEST_PEM: usize = 1 << 20;
+pub(crate) const LARGEST_PEM: usize = 1 << 20;
 
 /// The files that a client's side of TLS is made of.
 #[derive(Debug, Default)]
@@ -28,8 +29,23 @@ pub struct ClientFiles {
     ca_file: Option<PathBuf>,
     /// The client's own certificate and key.
     identity: Option<(PathBuf, PathBuf)>,
-    /// What was read from those files last.
-    last: Mutex<Option<Arc<ClientConfig>>>,
+    /// What was made of those files last, and the fingerprint of what they held.
+    last: Mutex<Option<(u64, Arc<ClientConfig>)>>,
+}
+
+/// What the files hold, or why they cannot be read.
+struct Held {
+    ca: Option<Result<Vec<u8>, String>>,
+    identity: Option<[Result<Vec<u8>, String>; 2]>,
+}
+
+impl Held {
+    /// Differs where anything about them does.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.ca, &self.identity).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl ClientFiles {
@@ -77,14 +93,20 @@ impl ClientFiles {
         Tried { has_authorities, has_identity, schemes }
     }
 
-    /// The certificates as the files hold them now. Files that cannot be used any more keep the
-    /// old ones, loudly.
+    /// The certificates as the files hold them now: the same, with the sessions that they have, where those hold what
+    /// they held. Files that cannot be used any more keep the old ones, loudly.
     pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let read = self.load();
+        let held = self.hold();
+        let print = held.fingerprint();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match (read, &*last) {
-            (Ok(config), _) => Ok(Arc::clone(last.insert(config))),
-            (Err(complaint), Some(old)) => {
+        match (&*last, self.are_named()) {
+            // The system's own authorities are in files that are not looked at here.
+            (Some((known, old)), true) if *known == print => return Ok(Arc::clone(old)),
+            _ => {}
+        }
+        match (self.load(held), &*last) {
+            (Ok(config), _) => Ok(Arc::clone(&last.insert((print, config)).1)),
+            (Err(complaint), Some((_, old))) => {
                 tracing::error!(complaint, "certificates cannot be used: the old ones stay");
                 Ok(Arc::clone(old))
             }
@@ -92,22 +114,35 @@ impl ClientFiles {
         }
     }
 
-    /// Reads the files. The error names the one that is at fault.
-    fn load(&self) -> Result<Arc<ClientConfig>, String> {
+    /// Reads the files.
+    fn hold(&self) -> Held {
+        let identity = self.identity.as_ref();
+        Held {
+            ca: self.ca_file.as_deref().map(content),
+            identity: identity.map(|(cert, key)| [content(cert), content(key)]),
+        }
+    }
+
+    /// What the files make that hold this. The error names the one that is at fault.
+    fn load(&self, held: Held) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = match &self.ca_file {
+        let builder = match self.ca_file.as_deref().zip(held.ca) {
             None => builder
                 .with_native_roots()
                 .map_err(|error| format!("cannot read the system's certificates: {error}"))?,
-            Some(file) => builder.with_root_certificates(read(file, pem::authorities)?),
+            Some((file, held)) => {
+                builder.with_root_certificates(read(file, held, pem::authorities)?)
+            }
         };
-        let Some((cert_file, key_file)) = &self.identity else {
+        let Some(((cert_file, key_file), [cert, key])) = self.identity.as_ref().zip(held.identity)
+        else {
             return Ok(Arc::new(builder.with_no_client_auth()));
         };
-        let (chain, key) = (read(cert_file, pem::certificates)?, read(key_file, pem::private_key)?);
+        let chain = read(cert_file, cert, pem::certificates)?;
+        let key = read(key_file, key, pem::private_key)?;
         let config = builder.with_client_auth_cert(chain, key);
         config.map(Arc::new).map_err(|error| {
             let (cert, key) = (shown_path(cert_file), shown_path(key_file));
@@ -116,10 +151,18 @@ impl ClientFiles {
     }
 }
 
-/// What a file holds, or what is wrong with it.
-fn read<T>(file: &Path, read: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, String> {
-    let content = file::read(file, LARGEST_PEM)
-        .map_err(|error| format!("cannot be read: {}", file::complaint(&error)));
+/// What stands in a file, or why it cannot be read.
+fn content(file: &Path) -> Result<Vec<u8>, String> {
+    file::read(file, LARGEST_PEM)
+        .map_err(|error| format!("cannot be read: {}", file::complaint(&error)))
+}
+
+/// What a file's content holds, or what is wrong with the file.
+fn read<T>(
+    file: &Path,
+    content: Result<Vec<u8>, String>,
+    read: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<T, String> {
     let held = content.and_then(|content| read(&content));
     held.map_err(|complaint| format!("{} {complaint}", shown_path(file)))
 }
@@ -151,7 +194,7 @@ fn check_file<T>(
     let complain = |complaint| {
         section.problem(key, format!("`{key}` in {}: {complaint}", section.title()));
     };
-    read(file, held).map_err(complain).ok()
+    read(file, content(file), held).map_err(complain).ok()
 }
 
 fn check_authorities(section: &Section<'_>, file: &Path) {
@@ -167,5 +210,39 @@ fn warn(section: &Section<'_>, key: &str, file: &Path, told: Option<String>) {
     if let Some(told) = told {
         let title = section.title();
         section.warn(key, format!("`{key}` in {title}: {} {told}", shown_path(file)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody's key belongs to it any more.
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBbjCCARWgAwIBAgIUP1Rinlzgq9ZfrDeFCm4HY9iUn+swCgYIKoZIzj0EAwIw\n\
+        DTELMAkGA1UEAwwCY2EwHhcNMjYxMTMwMjE0MDQ5WhcNMjYxMjAyMjE0MDQ5WjAN\n\
+        MQswCQYDVQQDDAJjYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPqIhuaSJ+hX\n\
+        f3Y/g4xNCYR6aNDMhn5m9XbSLbfjYHx5YTgOFFJtdhHkQlPhU/9yjZVuPhZk8qKR\n\
+        9GS8+1A1/FyjUzBRMB0GA1UdDgQWBBQIZijUD7UM4sBzHu16OwwzGPAsgzAfBgNV\n\
+        HSMEGDAWgBQIZijUD7UM4sBzHu16OwwzGPAsgzAPBgNVHRMBAf8EBTADAQH/MAoG\n\
+        CCqGSM49BAMCA0cAMEQCIGNUY6dnBHThFlKgMJm/k48QFbqnaQEtmnHPbOhP6/Og\n\
+        AiBVSHqtJh+LwFuhdKIfyaUS9HfOkNNcd338iuhXVUtKMw==\n\
+        -----END CERTIFICATE-----\n";
+
+    #[test]
+    fn certificates_are_made_anew_where_their_files_hold_something_else() {
+        let file = std::env::temp_dir().join(format!("genkan-{:x}.pem", fastrand::u64(..)));
+        let write = |text: &str| std::fs::write(&file, text).expect("written");
+        write(AUTHORITY);
+        let files = ClientFiles { ca_file: Some(file.clone()), ..ClientFiles::default() };
+        let first = files.config().expect("certificates");
+        write(AUTHORITY);
+        assert!(Arc::ptr_eq(&first, &files.config().expect("certificates")), "nothing is other");
+        write(&format!("{AUTHORITY}{AUTHORITY}"));
+        let second = files.config().expect("certificates");
+        assert!(!Arc::ptr_eq(&first, &second), "another one was added");
+        write("nothing");
+        assert!(Arc::ptr_eq(&second, &files.config().expect("the old ones")));
+        std::fs::remove_file(&file).expect("removed");
     }
 }

@@ -99,29 +99,41 @@ impl Opened {
 
 /// The certificates in use, for all instances.
 #[derive(Default)]
-pub(super) struct Certificates(Mutex<Option<(Instant, Arc<ClientConfig>)>>);
+pub(super) struct Certificates(Mutex<Option<InUse>>);
+
+/// TLS as it is in use.
+struct InUse {
+    read: Instant,
+    /// As the files make it.
+    made: Arc<ClientConfig>,
+    /// The same with what is to be agreed on.
+    config: Arc<ClientConfig>,
+}
 
 impl Certificates {
-    /// TLS as the files have it, read anew now and then. Sessions are resumed while they last.
+    /// TLS as the files have it, which are read anew now and then. Sessions are resumed until those are others.
     fn now(&self, settings: &Settings) -> Result<Arc<ClientConfig>, String> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((read, config))
-                if !settings.certificates.are_named() || read.elapsed() < CERTIFICATES_KEPT =>
-            {
-                Ok(Arc::clone(config))
+        let certificates = &settings.certificates;
+        if let Some(last) = &mut *last {
+            let is_old = certificates.are_named() && last.read.elapsed() >= CERTIFICATES_KEPT;
+            if !is_old {
+                return Ok(Arc::clone(&last.config));
             }
-            _ => {
-                let mut config = ClientConfig::clone(&*settings.certificates.config()?);
-                let only_http2: &[&[u8]] = &[b"h2"];
-                let either: &[&[u8]] = &[b"h2", b"http/1.1"];
-                let offered = if settings.http2 { only_http2 } else { either };
-                config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
-                let config = Arc::new(config);
-                *last = Some((Instant::now(), Arc::clone(&config)));
-                Ok(config)
-            }
+            last.read = Instant::now();
         }
+        let made = certificates.config()?;
+        if let Some(last) = last.as_ref().filter(|last| Arc::ptr_eq(&last.made, &made)) {
+            return Ok(Arc::clone(&last.config));
+        }
+        let mut config = ClientConfig::clone(&made);
+        let only_http2: &[&[u8]] = &[b"h2"];
+        let either: &[&[u8]] = &[b"h2", b"http/1.1"];
+        let offered = if settings.http2 { only_http2 } else { either };
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let config = Arc::new(config);
+        *last = Some(InUse { read: Instant::now(), made, config: Arc::clone(&config) });
+        Ok(config)
     }
 }
 
