@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::check_live::{check, tells};
 use crate::harness::certs::Certs;
 use crate::harness::nats::Nats;
-use crate::harness::{Gateway, until};
+use crate::harness::{Gateway, NodeService, until};
 
 /// An upstream by its protocol, and a row that sends everything there.
 fn config(protocol: &str, url: &str, keys: &str) -> String {
@@ -154,12 +154,35 @@ async fn ports_that_speak_no_tls() {
     is_told("jsonrpc", &url, keys, words, &[]).await;
 }
 
+#[tokio::test]
+async fn ports_that_speak_tls_where_it_was_not_to_be_spoken() {
+    let certs = Certs::new();
+    let peer = Peer::start("jsonrpc", &certs, "server", false).await;
+    let address = peer.url.split('/').nth(2).expect("a host");
+    // Node hangs up without a word.
+    let files = [("CERT", certs.path("server.pem")), ("KEY", certs.path("server.key"))];
+    let files = files.each_ref().map(|(name, path)| (*name, path.as_str()));
+    let node = NodeService::start("https", &files);
+    let silent = config("jsonrpc", &format!("http://{}/", node.address), "");
+    let gateway = Gateway::start(&silent).await;
+    let words = "it speaks TLS: write https:// for http://";
+    until("it is told", async || gateway.page("/readyz").await.text().contains(words)).await;
+    tells(&check(&silent).await.1, "error", &[words, &node.address]);
+    for (protocol, scheme, keys, words) in [
+        ("jsonrpc", "http", "", "it speaks TLS: write https:// for http://"),
+        ("jsonrpc", "http", "http2 = true\n", "it speaks TLS: write https:// for http://"),
+        ("nameko", "amqp", "", "it speaks TLS: write amqps:// for amqp://"),
+    ] {
+        is_told(protocol, &format!("{scheme}://{address}/"), keys, words, &[]).await;
+    }
+}
+
 /// Who speaks TLS 1.3 is told when its own part is done, by an alert.
 #[tokio::test]
 async fn client_certificates_that_are_not_taken() {
     let (certs, others) = (Certs::new(), Certs::new());
     certs.issue_long_ago("ended", "extendedKeyUsage=clientAuth");
-    for protocol in ["nameko", "nats"] {
+    for protocol in ["jsonrpc", "nameko", "nats"] {
         let peer = Peer::start(protocol, &certs, "server", true).await;
         for (keys, words) in [
             (String::new(), "it wants a client certificate that it knows: name `cert_file`"),

@@ -1,6 +1,8 @@
 //! Several instances of one service: calls go to those that work, and to the faster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -245,14 +247,48 @@ async fn with_none_of_them_nothing_is_sent() {
     gateway.wait_until_ready().await;
 }
 
-/// One that takes connections and closes them is found out by its calls, not by connecting.
+/// One that takes connections and closes them is found out by its calls, not by connecting. So it is a call that is
+/// answered that brings it back.
 #[tokio::test]
-async fn one_that_breaks_off_calls_is_put_out() {
-    let breaking = Web::serve(|_: &Asked| Say::bytes("").and_close()).await;
+async fn one_that_breaks_off_calls_is_put_out_until_it_answers_one() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let is_broken = Arc::clone(&breaks);
+    let breaking = Web::serve(move |asked: &Asked| match is_broken.load(Ordering::SeqCst) {
+        true => Say::bytes("").and_close(),
+        false => asked.result("1"),
+    })
+    .await;
     let gateway = Gateway::ready(&config(&breaking.url, "")).await;
     for _ in 0..3 {
         gateway.fault("a.f", Value::Null).await.is("unavailable", "unknown");
     }
     let line = gateway.wait_for_log(0, "an instance is out").await;
     assert!(line["message"].as_str().unwrap().contains("breaks off calls"), "{line}");
+    let seen = breaking.asked().len();
+    let knocks = || breaking.connections().0 - breaking.asked().len();
+    let before = knocks();
+    until("it was knocked at again and again", async || {
+        gateway.fault("a.f", Value::Null).await.is("unavailable", "unknown");
+        knocks() > before + 3 && breaking.asked().len() > seen + 3
+    })
+    .await;
+    for words in ["an instance is in service", "an instance is out"] {
+        assert_eq!(gateway.log_text().matches(words).count(), 1, "{}", gateway.log_text());
+    }
+    assert!(gateway.wait_until_not_ready().await.contains("breaks off calls"));
+    breaks.store(false, Ordering::SeqCst);
+    assert_eq!(gateway.result("a.f", Value::Null).await, 1);
+    gateway.wait_until_ready().await;
+}
+
+/// Whoever gets no calls while he is not ready need not wait for one to be ready again.
+#[tokio::test]
+async fn one_that_broke_off_calls_is_back_when_none_has_told_otherwise_for_a_while() {
+    let breaking = Web::serve(|_: &Asked| Say::bytes("").and_close()).await;
+    let gateway = Gateway::ready(&config(&breaking.url, "")).await;
+    for _ in 0..3 {
+        gateway.fault("a.f", Value::Null).await.is("unavailable", "unknown");
+    }
+    gateway.wait_until_not_ready().await;
+    gateway.wait_until_ready().await;
 }

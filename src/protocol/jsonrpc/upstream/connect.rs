@@ -29,8 +29,6 @@ use crate::tls::trouble::{Tried, Trouble, tls_error};
 const CERTIFICATES_KEPT: Duration = Duration::from_secs(10);
 /// How often a connection of HTTP/2 is asked whether it lives, and how long it may take.
 const PULSE: Duration = Duration::from_secs(5);
-/// How long is listened to a peer that may refuse us.
-const MOMENT: Duration = Duration::from_millis(500);
 /// What a peer may send ahead on one stream, and on all of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -56,7 +54,7 @@ impl Unreachable {
         Self { reason: reason.into(), detail: detail.to_string(), mend: None, is_late: false }
     }
 
-    fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
+    pub(super) fn lasting(reason: &'static str, detail: impl ToString, mend: &'static str) -> Self {
         Self { mend: Some(mend.into()), ..Self::passing(reason, detail) }
     }
 
@@ -85,16 +83,6 @@ pub(super) enum Opened {
     Http1(Box<Http1>),
     /// For many.
     Http2(Http2),
-}
-
-impl Opened {
-    /// Why the peer refuses us, which it may say when the connection is made; so long is listened.
-    pub(super) async fn refused(&mut self) -> Option<Unreachable> {
-        match self {
-            Self::Http1(connection) => connection.listen(MOMENT).await,
-            Self::Http2(connection) => connection.listen(MOMENT).await,
-        }
-    }
 }
 
 /// The certificates in use, for all instances.
@@ -145,7 +133,17 @@ pub(super) async fn open(
     tasks: &Tasks,
 ) -> Result<Opened, Unreachable> {
     let until = Instant::now() + settings.connect_timeout;
-    let Reached { stream, handle, http2 } = reach(place, settings, certificates, until).await?;
+    let reached = reach(place, settings, certificates, until).await?;
+    speak(reached, place, tasks, until).await
+}
+
+/// Speaks HTTP over what was reached.
+pub(super) async fn speak(
+    Reached { stream, handle, http2 }: Reached,
+    place: &Place,
+    tasks: &Tasks,
+    until: Instant,
+) -> Result<Opened, Unreachable> {
     let failed = |error: hyper::Error| Unreachable::passing("its connection broke", error);
     if http2 {
         let streams = Streams::new();
@@ -182,22 +180,22 @@ pub(super) async fn open(
 }
 
 /// What HTTP can be spoken over.
-struct Reached {
-    stream: Stream,
-    handle: Handle,
+pub(super) struct Reached {
+    pub(super) stream: Stream,
+    pub(super) handle: Handle,
     /// Whether that is HTTP/2.
-    http2: bool,
+    pub(super) http2: bool,
 }
 
 /// Connects, and speaks TLS where that is to be.
-async fn reach(
+pub(super) async fn reach(
     place: &Place,
     settings: &Settings,
     certificates: &Certificates,
     until: Instant,
 ) -> Result<Reached, Unreachable> {
     let tried = settings.certificates.tried(SCHEMES);
-    let dialled = timeout_at(until, connect(place, settings.connect_timeout)).await;
+    let dialled = timeout_at(until, dial(place, settings.connect_timeout)).await;
     let raw = dialled.map_err(|_| Unreachable::late("`connect_timeout` has passed"))??;
     let (socket, handle) = Socket::new(raw, tried);
     if !place.tls {
@@ -242,7 +240,7 @@ fn no_http2(detail: &str) -> Unreachable {
 }
 
 /// Connects to the first of the addresses that takes us within `limit`.
-async fn connect(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
+pub(super) async fn dial(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
     let (host, port) = match &place.target {
         Target::Unix(path) => {
             let connected = UnixStream::connect(path).await;
@@ -261,7 +259,8 @@ async fn connect(place: &Place, limit: Duration) -> Result<Raw, Unreachable> {
     connected.map(Raw::Tcp).map_err(|error| refused(&error))
 }
 
-async fn secure(
+/// Speaks TLS over a socket.
+pub(super) async fn secure(
     place: &Place,
     socket: Socket,
     config: Arc<ClientConfig>,

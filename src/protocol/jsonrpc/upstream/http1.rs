@@ -13,10 +13,11 @@ use hyper::body::Body as _;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::connect::{Unreachable, only_http2, refusal, speaks_tls};
 use super::exchange::{Answer, Failure, Limits, Outgoing, gather, kept_alive, usable};
+use super::knock::no_http;
 use super::socket::{Greeting, Handle, Stream};
 
 type Driver = Connection<TokioIo<Stream>, Full<Bytes>>;
@@ -89,18 +90,6 @@ impl Http1 {
         (answer, kept.then_some(self))
     }
 
-    /// Listens for a moment, before anything was asked: why the peer refuses us, if it does.
-    pub(super) async fn listen(&mut self, moment: Duration) -> Option<Unreachable> {
-        let ended = std::future::poll_fn(|cx| match &mut self.driver {
-            Some(driver) => Pin::new(driver).poll(cx).map(drop),
-            None => Poll::Ready(()),
-        });
-        if timeout(moment, ended).await.is_ok() {
-            self.driver = None;
-        }
-        self.refusal()
-    }
-
     /// Why the peer refuses us, where it has said so.
     fn refusal(&self) -> Option<Unreachable> {
         refusal(&self.handle).or_else(|| match self.handle.greeted() {
@@ -116,12 +105,12 @@ impl Http1 {
             return Failure::Refused(Box::new(refusal));
         }
         let unsent = error.take_message().is_some() || self.handle.written() == before;
-        // hyper has no name for who speaks before it is spoken to, as a broker may.
-        let spoke_first = error.error().to_string().starts_with("received unexpected message");
+        // hyper has no name for who speaks before it is spoken to, as a broker may; and where the connection has
+        // ended with it, no word for it.
+        let spoke_first = error.error().to_string().starts_with("received unexpected message")
+            || unsent && self.handle.greeted() == Some(Greeting::Other);
         match error.error() {
-            _ if spoke_first && !self.is_used => {
-                Failure::Unsent("what answers there speaks no HTTP".into())
-            }
+            _ if spoke_first && !self.is_used => Failure::Refused(Box::new(no_http())),
             _ if unsent && self.is_used => Failure::Stale,
             _ if unsent => Failure::Unsent("it closes connections at once".into()),
             error if error.is_parse_too_large() => Failure::HeadTooLarge,

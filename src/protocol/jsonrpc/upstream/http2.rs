@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::connect::{Unreachable, refusal};
 use super::exchange::{Answer, Failure, InUse, Limits, Outgoing, gather};
+use super::knock::CLOSES;
 use super::line::Missed;
 use super::socket::Handle;
 use super::streams::{Stream, Streams};
@@ -46,11 +47,14 @@ impl Http2 {
         })
     }
 
-    /// Listens for a moment, or until its settings have come: why the peer refuses us, if it does.
+    /// Listens for a moment, or until its settings have come: why the peer does not want us, if that is so.
     pub(super) async fn listen(&self, moment: Duration) -> Option<Unreachable> {
-        // Either way, it is the handle that knows.
+        // Either way, it is the handle that knows, or the connection has ended.
         drop(timeout(moment, self.2.settled()).await);
-        refusal(&self.1)
+        refusal(&self.1).or_else(|| {
+            let ended = "it has ended a connection of HTTP/2 over which nothing was asked";
+            (!self.is_open()).then(|| Unreachable::passing(CLOSES, ended))
+        })
     }
 
     /// Makes one exchange.

@@ -1,11 +1,12 @@
 //! One instance of a service: its connections, how it fares, and whether calls are sent there.
 //!
-//! One that cannot be reached, or that breaks off call after call, is *out*: calls go elsewhere
-//! while there is an elsewhere. A task of its own connects after a pause that grows, without a
-//! call, and brings it back.
+//! One that cannot be reached, or that refuses calls or breaks off one after the other, is *out*: calls go
+//! elsewhere while there is an elsewhere. A task of its own [knocks](super::knock) after a pause that grows,
+//! without a call, and brings it back. Where it was calls that told, it is *on trial* then: it gets its share of
+//! them, and is in service when one is answered, or when none has told otherwise for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Version, header};
 use http_body_util::Full;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 use super::config::Settings;
@@ -21,6 +22,7 @@ use super::connect::{self, Certificates, Opened, Unreachable};
 use super::exchange::{Answer, Failure, Limits, Outgoing};
 use super::headers::Headers;
 use super::http2::Http2;
+use super::knock::{CLOSES, knock};
 use super::load::{Load, Usual};
 use super::place::Place;
 use super::pool::Pool;
@@ -33,7 +35,7 @@ use crate::tasks::Tasks;
 const BROKEN_OFF: u32 = 3;
 /// The pause before the first attempt to bring one back.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// One that is put out again sooner waits longer.
+/// One that is put out again sooner waits longer; and so long is one on trial that gets no calls.
 const STABLE: Duration = Duration::from_secs(10);
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -48,6 +50,8 @@ const UNKNOWN: u8 = 0;
 const IN: u8 = 1;
 /// Out of service.
 const OUT: u8 = 2;
+/// Calls have told otherwise than its connections do; they are sent there, to tell again.
+const TRIAL: u8 = 3;
 
 /// What all instances of an upstream have in common.
 pub(super) struct Shared {
@@ -70,9 +74,12 @@ pub(super) struct Instance {
     /// Why it is out.
     why: ArcSwap<String>,
     broken_off: AtomicU32,
-    /// A call was refused after the connection was made.
-    refuses: AtomicBool,
-    put_out: Notify,
+    /// Calls have told what no connection does.
+    is_doubted: AtomicBool,
+    /// How often it was put out.
+    falls: AtomicUsize,
+    /// Its state may be another one.
+    stirred: Notify,
 }
 
 impl Instance {
@@ -87,8 +94,9 @@ impl Instance {
             state: AtomicU8::new(UNKNOWN),
             why: ArcSwap::from_pointee("no connection has been tried yet".to_owned()),
             broken_off: AtomicU32::new(0),
-            refuses: AtomicBool::new(false),
-            put_out: Notify::new(),
+            is_doubted: AtomicBool::new(false),
+            falls: AtomicUsize::new(0),
+            stirred: Notify::new(),
         }
     }
 
@@ -102,7 +110,7 @@ impl Instance {
         self.state.load(Ordering::Relaxed) == OUT
     }
 
-    /// Whether it has been reached, and calls can be sent.
+    /// Whether nothing is known that keeps calls from being made there.
     pub(super) fn is_in(&self) -> bool {
         self.state.load(Ordering::Relaxed) == IN
     }
@@ -152,15 +160,15 @@ impl Instance {
             };
             match result {
                 Ok(answer) => {
-                    self.broken_off.store(0, Ordering::Relaxed);
+                    self.answers();
                     return Ok(answer);
                 }
                 Err(Failure::Stale) if stale <= MOST_STALE => stale += 1,
                 Err(Failure::Stale) => {
-                    return Err(self.broke(Failure::Unsent("it closes connections at once".into())));
+                    return Err(self.broke(Failure::Unsent(CLOSES.into())));
                 }
                 Err(Failure::Refused(why)) => {
-                    self.refuses.store(true, Ordering::Relaxed);
+                    self.is_doubted.store(true, Ordering::Relaxed);
                     self.fall(&why);
                     return Err(Failure::Unsent(why.told().into()));
                 }
@@ -236,6 +244,7 @@ impl Instance {
     fn broke(&self, failure: Failure) -> Failure {
         if self.broken_off.fetch_add(1, Ordering::Relaxed) + 1 >= BROKEN_OFF {
             let detail = format!("{BROKEN_OFF} in a row: {failure:?}");
+            self.is_doubted.store(true, Ordering::Relaxed);
             self.fall(&Unreachable::passing("it breaks off calls", detail));
         }
         failure
@@ -244,9 +253,29 @@ impl Instance {
     /// Puts it out of service.
     fn fall(&self, why: &Unreachable) {
         self.why.store(Arc::new(why.told()));
-        if self.state.swap(OUT, Ordering::Relaxed) != OUT {
-            self.report(why);
-            self.put_out.notify_one();
+        let before = self.state.swap(OUT, Ordering::Relaxed);
+        if before != OUT {
+            // Who was on trial is out for those who are told.
+            if before != TRIAL {
+                self.report(why);
+            }
+            self.falls.fetch_add(1, Ordering::Relaxed);
+            self.stirred.notify_one();
+        }
+    }
+
+    /// Goes from one state to another, unless a call has told something meanwhile.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// A call was answered, whatever with: it is there.
+    fn answers(&self) {
+        self.broken_off.store(0, Ordering::Relaxed);
+        if !self.is_in() {
+            self.is_doubted.store(false, Ordering::Relaxed);
+            self.state.store(IN, Ordering::Relaxed);
+            self.stirred.notify_one();
         }
     }
 
@@ -261,16 +290,50 @@ impl Instance {
         }
     }
 
-    /// Connects. Where a call was refused, the connection alone says little: the refusal comes after it.
-    async fn probe(&self) -> Result<(), Unreachable> {
-        let mut opened = self.open().await?;
-        if self.refuses.load(Ordering::Relaxed) {
-            if let Some(why) = opened.refused().await {
-                return Err(why);
-            }
-            self.refuses.store(false, Ordering::Relaxed);
+    /// Knocks. A connection that can be shared is.
+    async fn knock(&self) -> Result<(), Unreachable> {
+        let Shared { settings, certificates, tasks, .. } = &*self.shared;
+        let shared = knock(&self.place, settings, certificates, tasks).await?;
+        self.speaks_http2.store(shared.is_some(), Ordering::Relaxed);
+        if let Some(connection) = shared {
+            self.pool.share(connection);
         }
         Ok(())
+    }
+
+    /// Waits until its state is such a one.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        while !is_so() {
+            self.stirred.notified().await;
+        }
+    }
+
+    /// Finds out whether calls can be made: by a knock, and by calls meanwhile. Why not, where a knock has told.
+    async fn find_out(&self) -> Result<(), Option<Unreachable>> {
+        let is_in = || self.is_in();
+        let knocked = tokio::select! {
+            biased;
+            () = self.until(is_in) => return Ok(()),
+            knocked = self.knock() => knocked,
+        };
+        if let Err(why) = knocked {
+            return if self.is_in() { Ok(()) } else { Err(Some(why)) };
+        }
+        let before = self.state.load(Ordering::Relaxed);
+        if !self.is_doubted.load(Ordering::Relaxed) {
+            // Not where a call has told something meanwhile.
+            self.turn(before, IN);
+        } else if before == OUT {
+            // The first that is broken off says enough.
+            self.broken_off.store(BROKEN_OFF - 1, Ordering::Relaxed);
+            self.turn(OUT, TRIAL);
+            let is_over = || self.is_in() || self.is_out();
+            if timeout(STABLE, self.until(is_over)).await.is_err() {
+                self.is_doubted.store(false, Ordering::Relaxed);
+                self.turn(TRIAL, IN);
+            }
+        }
+        if self.is_in() { Ok(()) } else { Err(None) }
     }
 
     /// Looks after it for as long as it is configured. `changed` is called whenever it comes or goes.
@@ -278,36 +341,49 @@ impl Instance {
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
         let (mut reported, mut was_in) = (Instant::now(), false);
         loop {
-            if let Err(why) = self.probe().await {
-                self.fall(&why);
-                changed();
-                if reported.elapsed() >= REMINDER {
-                    self.report(&why);
+            if let Err(why) = self.find_out().await {
+                let is_due = reported.elapsed() >= REMINDER;
+                match &why {
+                    Some(why) => {
+                        self.fall(why);
+                        if is_due {
+                            self.report(why);
+                        }
+                    }
+                    None if is_due => {
+                        let (upstream, instance) = (self.shared.metrics.upstream(), &*self.place);
+                        warn!(upstream, %instance, "an instance is out still: {}", self.why());
+                    }
+                    None => {}
+                }
+                if is_due {
                     reported = Instant::now();
                 }
-                tokio::time::sleep(backoff.failed()).await;
+                changed();
+                let is_in = || self.is_in();
+                // An answered call ends the pause.
+                drop(timeout(backoff.failed(), self.until(is_in)).await);
                 continue;
             }
-            // A connection of HTTP/1 is closed again: some servers serve nobody else meanwhile.
-            self.broken_off.store(0, Ordering::Relaxed);
-            let was_out = self.state.swap(IN, Ordering::Relaxed) == OUT;
-            if std::mem::replace(&mut was_in, true) && was_out {
+            let falls = self.falls.load(Ordering::Relaxed);
+            if std::mem::replace(&mut was_in, true) {
                 self.shared.metrics.reconnected();
             }
             changed();
             let (upstream, instance) = (self.shared.metrics.upstream(), &*self.place);
             info!(upstream, %instance, "an instance is in service");
             let born = Instant::now();
-            while !self.is_out() {
-                tokio::select! {
-                    () = self.put_out.notified() => {}
-                    () = tokio::time::sleep(SWEEP) => self.pool.sweep(),
-                }
+            // One that was answered at the same moment may be back already.
+            let has_fallen = || !self.is_in() || self.falls.load(Ordering::Relaxed) != falls;
+            while !has_fallen() {
+                drop(timeout(SWEEP, self.until(has_fallen)).await);
+                self.pool.sweep();
             }
             changed();
             reported = Instant::now();
             backoff.lived(born.elapsed());
-            tokio::time::sleep(backoff.failed()).await;
+            let is_in = || self.is_in();
+            drop(timeout(backoff.failed(), self.until(is_in)).await);
         }
     }
 

@@ -4,7 +4,8 @@
 use futures_util::future::join_all;
 
 use super::config::Settings;
-use super::connect::{self, Certificates};
+use super::connect::Certificates;
+use super::knock::knock;
 use crate::route::Rule;
 use crate::tasks::Tasks;
 use crate::upstream::Amiss;
@@ -14,11 +15,8 @@ pub(super) async fn look(settings: &Settings, rows: &[&Rule], tasks: &Tasks) -> 
     let certificates = Certificates::default();
     let known = &certificates;
     let looks = settings.places.iter().map(|place| async move {
-        let looked = match connect::open(place, settings, known, tasks).await {
-            Ok(mut opened) => opened.refused().await.map_or(Ok(()), Err),
-            Err(unreachable) => Err(unreachable),
-        };
-        looked.map_err(|unreachable| {
+        let looked = knock(place, settings, known, tasks).await;
+        looked.map(drop).map_err(|unreachable| {
             let told = unreachable.told();
             match unreachable.mend {
                 Some(_) => format!("{place}: {told} ({})", unreachable.detail),

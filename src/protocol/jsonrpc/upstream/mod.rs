@@ -21,6 +21,7 @@ mod headers;
 mod http1;
 mod http2;
 mod instance;
+mod knock;
 mod line;
 mod load;
 mod look;
