@@ -266,6 +266,34 @@ async fn a_certificate_that_cannot_be_trusted_is_told_with_its_mend() {
     }
 }
 
+/// As some editors begin a text; the configuration's may, too.
+#[tokio::test]
+async fn certificates_may_begin_with_a_byte_order_mark() {
+    let certs = Certs::new();
+    let path = |name: &str| certs.path(name);
+    let gateway = Gateway::start(&format!(
+        "[http.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\nclient_ca_file = \"{}\"\nclient_cert = \"required\"\n",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem")
+    ))
+    .await;
+    let (url, ca) = (format!("https://{}", gateway.http), path("marked-ca.pem"));
+    let (cert, key) = (path("marked-client.pem"), path("marked-client.key"));
+    for name in ["ca.pem", "client.pem", "client.key"] {
+        let content = std::fs::read(certs.file(name)).expect("it is there");
+        let marked = [b"\xef\xbb\xbf", &content[..]].concat();
+        std::fs::write(certs.file(&format!("marked-{name}")), marked).expect("written");
+    }
+    let files = ["--ca", &ca, "--cert", &cert, "--key", &key, "nobody", "x"];
+    let (status, out, err) = output(call(&url, &files)).await;
+    assert!(status == 1 && format!("{out}{err}").contains("`cert:client` may not"), "{out}{err}");
+    std::fs::write(&ca, "no PEM").expect("written");
+    let (status, _, err) = output(call(&url, &files)).await;
+    assert_eq!(status, 1, "{err}");
+    assert!(err.contains("marked-ca.pem holds no certificate in PEM form"), "{err}");
+}
+
 #[tokio::test]
 async fn completions_for_shells() {
     for shell in ["bash", "zsh", "fish"] {

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use hyper_rustls::ConfigBuilderExt as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
+
+use crate::config::file;
+use crate::pem;
+use crate::tls::LARGEST_PEM;
 
 /// The files that a client names, all PEM.
 pub(super) struct Files {
@@ -28,34 +30,22 @@ impl Files {
             None => builder
                 .with_native_roots()
                 .context("cannot read the system's certificates; --ca FILE names others")?,
-            Some(file) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for certificate in certificates(file)? {
-                    let unusable = || format!("cannot use a certificate in {}", file.display());
-                    roots.add(certificate).with_context(unusable)?;
-                }
-                builder.with_root_certificates(roots)
-            }
+            Some(file) => builder.with_root_certificates(read(file, pem::authorities)?),
         };
         let Some((cert, key)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
         let (cert_shown, key_shown) = (cert.display(), key.display());
-        let read = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("cannot read the private key in {key_shown}"))?;
-        let config = builder.with_client_auth_cert(certificates(cert)?, read);
+        let (chain, held) = (read(cert, pem::certificates)?, read(key, pem::private_key)?);
+        let config = builder.with_client_auth_cert(chain, held);
         config.with_context(|| format!("{cert_shown} and {key_shown} do not fit together"))
     }
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// What a file holds, read as a configuration's are; or what is wrong with it.
+fn read<T>(file: &Path, held: impl Fn(&[u8]) -> Result<T, String>) -> anyhow::Result<T> {
     let shown = file.display();
-    let certificates = CertificateDer::pem_file_iter(file)
-        .with_context(|| format!("cannot read the certificates in {shown}"))?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.with_context(|| format!("{shown} is not valid PEM"))?;
-    if certificates.is_empty() {
-        anyhow::bail!("{shown} holds no certificate: it must be PEM, with BEGIN CERTIFICATE lines");
-    }
-    Ok(certificates)
+    let content = file::read_any(file, LARGEST_PEM)
+        .map_err(|error| anyhow!("{shown} cannot be read: {}", file::complaint(&error)))?;
+    held(&content).map_err(|complaint| anyhow!("{shown} {complaint}"))
 }
 
 /// Whether the server has ended the handshake for what the client has shown, or has not. By TLS 1.3
