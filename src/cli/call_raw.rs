@@ -1,6 +1,7 @@
 //! `genkan call-raw`: a call straight to a JSON-RPC service over HTTP.
 
 use super::client::address::Address;
+use super::client::http2::Versions;
 use super::client::{self, ClientArgs};
 use super::output::Output;
 use super::params::{self, PARAM_HELP};
@@ -27,16 +28,20 @@ pub struct Args {
     #[arg(value_name = "PARAM", help = PARAM_HELP, allow_negative_numbers = true)]
     /// The params.
     pub params: Vec<String>,
+    /// Speak HTTP/2 at once, as an upstream with `http2 = true` does; over https:// it is agreed on without
+    #[arg(long, help_heading = "Connection")]
+    pub http2: bool,
     /// What all clients have.
     #[command(flatten)]
     pub client: ClientArgs,
 }
 
 /// Calls, and prints the result or the fault.
-pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
+pub fn run(mut args: Args, output: &Output) -> anyhow::Result<Status> {
     client::check_method("", &args.method)?;
     let address = Address::service(&args.url)?;
     let params = params::read(&args.params)?;
+    args.client.versions = if args.http2 { Versions::Two } else { Versions::Either };
     let mend = "is the service running there?";
     client::call_and_print(&address, &args.method, &params, mend, &args.client, output)
 }

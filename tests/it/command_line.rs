@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::certs::Certs;
 use crate::harness::gateway::genkan;
 use crate::harness::process::{Folder, free_port, program, run};
-use crate::harness::{Echo, Gateway, GemstoneService, eventually};
+use crate::harness::{Echo, Gateway, GemstoneService, NodeService, eventually};
 
 async fn output(mut command: Command) -> (i32, String, String) {
     tokio::task::spawn_blocking(move || run(&mut command)).await.expect("no panic")
@@ -292,6 +292,39 @@ async fn certificates_may_begin_with_a_byte_order_mark() {
     let (status, _, err) = output(call(&url, &files)).await;
     assert_eq!(status, 1, "{err}");
     assert!(err.contains("marked-ca.pem holds no certificate in PEM form"), "{err}");
+}
+
+#[tokio::test]
+async fn call_raw_speaks_http_2_where_a_service_speaks_nothing_else() {
+    let certs = Certs::new();
+    let files = [("CERT", certs.path("server.pem")), ("KEY", certs.path("server.key"))];
+    let files = files.each_ref().map(|(name, path)| (*name, path.as_str()));
+    let run = async |url: String, arguments: &[&str]| {
+        let mut command = genkan();
+        command.args(["call-raw", "-q", &url, "about"]).args(arguments);
+        output(command).await
+    };
+    let is_2 =
+        |out: &str| serde_json::from_str::<Value>(out).is_ok_and(|about| about["http"] == "2.0");
+    // Over TLS it is agreed on.
+    let secure = NodeService::start("h2", &files);
+    let ca = certs.path("ca.pem");
+    for arguments in [&["--ca", &ca][..], &["--ca", &ca, "--http2"]] {
+        let (status, out, err) = run(format!("https://{}/", secure.address), arguments).await;
+        assert!(status == 0 && is_2(&out), "{arguments:?} {out}{err}");
+    }
+    let plain = NodeService::start("h2c", &[]);
+    let url = format!("http://{}/", plain.address);
+    let (status, out, err) = run(url.clone(), &["--http2"]).await;
+    assert!(status == 0 && is_2(&out), "{out}{err}");
+    let (status, _, err) = run(url, &[]).await;
+    assert_eq!(status, 3, "{err}");
+    assert!(err.contains("speaks HTTP/2 alone, and nothing was called\n  --http2"), "{err}");
+    // And one that does not speak it.
+    let old = NodeService::start("http", &[]);
+    let (status, _, err) = run(format!("http://{}/", old.address), &["--http2"]).await;
+    assert_eq!(status, 3, "{err}");
+    assert!(err.contains("does not speak HTTP/2, and nothing was called"), "{err}");
 }
 
 #[tokio::test]

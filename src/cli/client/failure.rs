@@ -63,6 +63,10 @@ pub enum Lost {
     NotHttp,
     /// Its head is larger than what is read of one.
     HeadTooLarge,
+    /// HTTP/1.1 was spoken, and it speaks HTTP/2 alone: it has understood nothing.
+    OnlyHttp2,
+    /// HTTP/2 was spoken, and it does not.
+    NoHttp2,
     /// The answer is larger than anyone should send.
     TooLarge,
 }
@@ -117,8 +121,19 @@ impl Lost {
                 "the connection to {shown} ended before the answer: {why}\n  the call may have been \
                  carried out"
             ),
+            Lost::OnlyHttp2 => {
+                format!("{shown} speaks HTTP/2 alone, and nothing was called\n  --http2 speaks it")
+            }
+            Lost::NoHttp2 => format!(
+                "{shown} does not speak HTTP/2, and nothing was called\n  leave --http2 out, or let the \
+                 service speak it"
+            ),
             Lost::NotHttp => {
-                return anyhow::anyhow!("{shown} does not speak HTTP: is the port right?");
+                let tls = match to.uri().scheme_str() {
+                    Some("http") => " Where it speaks TLS, write https://",
+                    _ => "",
+                };
+                return anyhow::anyhow!("{shown} does not speak HTTP: is the port right?{tls}");
             }
             Lost::HeadTooLarge => {
                 return anyhow::anyhow!(

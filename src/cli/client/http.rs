@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::envelope;
 use super::failure::{Failure, Lost};
+use super::http2::{self, Versions};
 use super::tls;
 use super::verbose::{show_answer, show_request};
 use super::{ClientArgs, token_in};
@@ -63,6 +65,7 @@ pub struct Client {
     /// Whose token is among them.
     token_file: Option<PathBuf>,
     files: tls::Files,
+    versions: Versions,
     verbose: Option<Output>,
     tasks: Tasks,
 }
@@ -100,7 +103,8 @@ impl Client {
         let verbose = args.verbose.then_some(output);
         let identity = args.cert.clone().zip(args.key.clone());
         let files = tls::Files { ca: args.ca.clone(), identity };
-        Ok(Self { headers, token_file: args.token_file.clone(), files, verbose, tasks })
+        let (token_file, versions) = (args.token_file.clone(), args.versions);
+        Ok(Self { headers, token_file, files, versions, verbose, tasks })
     }
 
     /// Sends `body` and waits for the whole answer: for `timeout`, which the other side is told,
@@ -191,8 +195,32 @@ impl Client {
     ) -> Result<Exchange, Failure> {
         let limit = timeout.map_or(PATIENCE, |timeout| timeout + GRACE);
         match tokio::time::timeout(limit, self.exchange(to, request, limit.min(connect))).await {
+            Ok(Err(Failure::Lost(lost))) => Err(self.looked_into(lost, to).await.into()),
             Ok(exchange) => exchange,
             Err(_) => Err(Failure::Late(timeout.unwrap_or(limit))),
+        }
+    }
+
+    /// Why no answer came, where it is for the HTTP that was spoken.
+    async fn looked_into(&self, lost: Lost, to: &Address) -> Lost {
+        let is_plain = to.uri().scheme() != Some(&Scheme::HTTPS);
+        match (lost, self.versions) {
+            (lost @ (Lost::NotHttp | Lost::Broken(_)), Versions::Two) if is_plain => {
+                if http2::is_spoken(to).await {
+                    lost
+                } else {
+                    Lost::NoHttp2
+                }
+            }
+            (Lost::NotHttp, Versions::Either) if is_plain && http2::is_spoken(to).await => {
+                Lost::OnlyHttp2
+            }
+            (Lost::Broken(why), Versions::Either) if is_plain && http2::is_spoken(to).await => {
+                Lost::Broken(format!(
+                    "{why}; it speaks HTTP/2, and may speak nothing else: --http2 does"
+                ))
+            }
+            (lost, _) => lost,
         }
     }
 
@@ -264,7 +292,11 @@ impl Client {
             Some(tls) => {
                 connector.enforce_http(false);
                 let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
-                let secured: HttpsConnector<_> = builder.enable_http1().wrap_connector(connector);
+                let secured: HttpsConnector<_> = match self.versions {
+                    Versions::One => builder.enable_http1().wrap_connector(connector),
+                    Versions::Either => builder.enable_all_versions().wrap_connector(connector),
+                    Versions::Two => builder.enable_http2().wrap_connector(connector),
+                };
                 self.ask(secured, request).await?
             }
         };
@@ -279,6 +311,13 @@ impl Client {
     ) -> Result<Response<Incoming>, Lost> {
         let stream = UnixStream::connect(path).await;
         let stream = stream.map_err(|error| Lost::NotConnected(Box::new(error)))?;
+        if self.versions == Versions::Two {
+            let executor = Executor(self.tasks.clone());
+            let handshake = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream));
+            let (mut sender, connection) = handshake.await.map_err(|error| Lost::of(&error))?;
+            self.tasks.spawn_session(async move { drop(connection.await) });
+            return sender.send_request(request).await.map_err(|error| Lost::of(&error));
+        }
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| Lost::of(&error))?;
         self.tasks.spawn_session(async move { drop(connection.await) });
@@ -297,13 +336,16 @@ impl Client {
         C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
     {
         let mut builder = Pool::builder(Executor(self.tasks.clone()));
-        let pool = builder.retry_canceled_requests(false).http1_title_case_headers(false);
+        let pool = builder
+            .retry_canceled_requests(false)
+            .http1_title_case_headers(false)
+            .http2_only(self.versions == Versions::Two);
         pool.build(connector).request(request).await.map_err(Lost::from_client)
     }
 
     /// The certificates to trust, for https alone: reading the system's takes a while.
     fn tls(&self, uri: &Uri) -> Result<Option<rustls::ClientConfig>, Failure> {
-        if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
+        if uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
         self.files.config().map(Some).map_err(Failure::Setup)

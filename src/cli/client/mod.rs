@@ -11,6 +11,7 @@ mod failure;
 pub mod fault;
 pub mod found;
 pub mod http;
+pub mod http2;
 pub mod report;
 mod tls;
 mod verbose;
@@ -32,6 +33,7 @@ use crate::tasks::Tasks;
 use crate::units;
 use address::Address;
 use http::{Client, Exchange};
+use http2::Versions;
 
 /// The gateway, where neither `--gateway` nor the environment names one.
 pub const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
@@ -91,6 +93,9 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
           requires = "cert", help_heading = "Connection")]
     pub key: Option<PathBuf>,
+    /// Which HTTP is spoken.
+    #[arg(skip)]
+    pub versions: Versions,
     /// Show the request and the head of the answer, on standard error
     #[arg(short, long, help_heading = "Output")]
     pub verbose: bool,

@@ -71,6 +71,12 @@ pub(super) fn trouble(error: &rustls::Error) -> (String, &'static str) {
         let mend = "the server wants a client certificate that it trusts: --cert FILE --key FILE";
         return (format!("TLS failed: {error}"), mend);
     }
+    if matches!(error, rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) {
+        return (
+            "it does not speak HTTP/2".to_owned(),
+            "leave --http2 out, or let the service speak it",
+        );
+    }
     let rustls::Error::InvalidCertificate(why) = error else {
         let mend = "does the port speak TLS? If not, write http://";
         return (format!("TLS failed: {error}"), mend);
