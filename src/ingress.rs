@@ -4,6 +4,7 @@
 //! run, given new settings at a reload, drained, and ended. Its connections and tasks are its own:
 //! the gateway knows a list of ingresses, and no protocol.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ pub trait Ingress: Send + Sync {
 
     /// The routing table is another one.
     fn routes_changed(&self) {}
+
+    /// Genkan listens there, by whichever of its listeners, and nowhere else from now on.
+    fn listens_at(&self, _own: &[SocketAddr]) {}
 
     /// Reads again the files that its settings name, where they are others. To be called every
     /// second or so.

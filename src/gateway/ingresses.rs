@@ -113,6 +113,17 @@ impl Ingresses {
         }))
     }
 
+    /// Tells them where Genkan listens: they themselves, and the pages for operators.
+    pub(super) fn tell_where(&self, admin: &str) {
+        let all: Vec<String> = self.0.iter().flat_map(|it| it.ingress.addresses()).collect();
+        let all = all.iter().map(String::as_str).chain([admin]);
+        // What is a socket's is nobody's address.
+        let own =
+            all.filter_map(|place| place.strip_prefix("tcp://").unwrap_or(place).parse().ok());
+        let own: Vec<_> = own.collect();
+        self.0.iter().for_each(|running| running.ingress.listens_at(&own));
+    }
+
     /// The routing table is another one.
     pub(super) fn routes_changed(&self) {
         self.0.iter().for_each(|running| running.ingress.routes_changed());

@@ -84,6 +84,7 @@ pub async fn run(
     let overview = overview(&router, (&ingresses, &auth), (&upstreams, &bridges), &exporter);
     let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
     let (ingress, address) = admin.address();
+    ingresses.tell_where(&address);
     info!(ingress, %address, "listening");
 
     let mut supervisor = Supervisor::default();

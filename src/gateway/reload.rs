@@ -235,9 +235,10 @@ impl Reload {
             Ok((change, admin))
         });
         match applied {
-            Ok((ingresses, admin)) => {
-                ingresses();
-                admin();
+            Ok((put_in_force, put_admin_in_force)) => {
+                put_in_force();
+                put_admin_in_force();
+                ingresses.tell_where(&admin.address().1);
             }
             Err(problem) => {
                 upstreams.give_up(next);

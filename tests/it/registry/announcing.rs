@@ -121,8 +121,10 @@ async fn nobody_may_unless_he_is_named() {
 
 #[tokio::test]
 async fn urls_that_nobody_is_taken_to() {
-    let gateway = Gateway::start(&config("*", "")).await;
+    let gateway = Gateway::start(&config("*", crate::hub::HUB)).await;
     let own = format!("http://{}/api", gateway.http);
+    let admin = format!("http://{}/metrics", gateway.admin);
+    let hub = format!("http://{}/", crate::hub::address(&gateway).await);
     let own_service = format!("http://{}/api/reports", gateway.http);
     let mapped = own.replace("127.0.0.1", "[::ffff:127.0.0.1]");
     let local = own.replace("127.0.0.1", "localhost");
@@ -146,6 +148,8 @@ async fn urls_that_nobody_is_taken_to() {
         (own_service.as_str(), "Genkan itself"),
         (mapped.as_str(), "Genkan itself"),
         (local.as_str(), "Genkan itself"),
+        (admin.as_str(), "Genkan itself"),
+        (hub.as_str(), "Genkan itself"),
     ] {
         let fault = as_fault(&ping(&gateway, "reports", url).await);
         fault.is("invalid_params", "not_sent");

@@ -102,6 +102,7 @@ impl Bound for BoundHttp {
                     drop(place);
                 });
             });
+        // Until all are known.
         inside.registry.guard().set_own(vec![listening.address()]);
         let certificate = Mutex::new(watch);
         Box::new(HttpIngress { inside, in_force, listening, certificate, reminder, tasks })
@@ -158,8 +159,11 @@ impl Ingress for HttpIngress {
             // A page that may not ask any more is not to hear events either.
             self.inside.topics.look();
             self.listening.change(listen, new, limit);
-            self.inside.registry.guard().set_own(vec![self.listening.address()]);
         }))
+    }
+
+    fn listens_at(&self, own: &[SocketAddr]) {
+        self.inside.registry.guard().set_own(own.to_vec());
     }
 
     /// A certificate that was replaced serves the connections to come; clients' own are looked at anew.
