@@ -67,7 +67,7 @@ impl Guard {
 }
 
 const METADATA: &str = "that is a cloud's metadata service";
-const LINK_LOCAL: &str = "link-local addresses, where clouds have their metadata, are no services'";
+const LINK_LOCAL: &str = "no service is at a link-local address: clouds have their metadata there";
 const NOWHERE: &str = "that is no address of one host that others could reach";
 
 fn objection(ip: IpAddr) -> Option<&'static str> {

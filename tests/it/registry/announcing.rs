@@ -155,6 +155,7 @@ async fn urls_that_nobody_is_taken_to() {
         fault.is("invalid_params", "not_sent");
         assert!(fault.message.contains(words), "{url}: {fault:?}");
         assert!(!fault.message.contains("geheim"), "{fault:?}");
+        assert!(!fault.message.ends_with('\''), "a quote that nothing begins: {fault:?}");
     }
     assert!(shown(&gateway, "reports").await.is_none());
     assert!(!gateway.log_text().contains("geheim"));
