@@ -13,6 +13,17 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Reads the same, and zero too.
 pub fn parse_duration_or_none(text: &str) -> Option<Duration> {
+    parse_any_duration(text).filter(|duration| *duration <= LONGEST)
+}
+
+/// Reads how long a caller waits: the same, and what is longer than a day as a day, for no row lets a call
+/// take more. `None` for zero.
+pub fn parse_patience(text: &str) -> Option<Duration> {
+    let patience = parse_any_duration(text).filter(|patience| !patience.is_zero());
+    patience.map(|patience| patience.min(LONGEST))
+}
+
+fn parse_any_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let seconds = match unit {
         "us" => number / 1_000_000.0,
@@ -22,8 +33,8 @@ pub fn parse_duration_or_none(text: &str) -> Option<Duration> {
         "h" => number * 3_600.0,
         _ => return None,
     };
-    let duration = Duration::try_from_secs_f64(seconds).ok()?;
-    (duration <= LONGEST).then_some(duration)
+    // There is no sign: what does not fit is too long.
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// In whole seconds, and never too few: as `Retry-After` says it.
@@ -228,6 +239,29 @@ mod tests {
         for (text, micros) in cases {
             assert_eq!(parse_duration(text), micros.map(Duration::from_micros), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_caller_may_wait_for_longer_than_a_day() {
+        let endless = format!("{}ms", "9".repeat(400));
+        let cases = [
+            ("800ms", Some(Duration::from_millis(800))),
+            ("24h", Some(LONGEST)),
+            ("25h", Some(LONGEST)),
+            ("2147483647ms", Some(LONGEST)),
+            ("9007199254740991ms", Some(LONGEST)),
+            (&endless, Some(LONGEST)),
+            ("0ms", None),
+            ("0.0001us", None),
+            ("soon", None),
+            ("-25h", None),
+            ("1.2.3s", None),
+            (".s", None),
+        ];
+        for (text, patience) in cases {
+            assert_eq!(parse_patience(text), patience, "{text:?}");
+        }
+        assert_eq!(parse_duration(&endless), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::fault::{Fault, FaultKind, Outcome};
 use crate::idempotency_key::{BadKey, IdempotencyKey};
 use crate::router::Allowance;
 use crate::trace::TraceParent;
-use crate::units::{parse_duration, whole_seconds};
+use crate::units::{parse_patience, whole_seconds};
 use crate::web::SEC_FETCH_SITE;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -79,8 +79,8 @@ pub(super) fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Faul
         return Ok(None);
     }
     let value = single(headers, &REQUEST_TIMEOUT).and_then(|value| value.to_str().ok());
-    value.and_then(parse_duration).map(Some).ok_or_else(|| {
-        invalid("the header X-Request-Timeout must be one duration such as `800ms` or `5s`")
+    value.and_then(parse_patience).map(Some).ok_or_else(|| {
+        invalid("the header X-Request-Timeout must be one duration such as `800ms` or `5s`, more than none")
     })
 }
 
@@ -233,6 +233,20 @@ mod tests {
         push_millis(&mut text, Duration::from_nanos(12_034_999));
         push_millis(&mut text, Duration::from_micros(7));
         assert_eq!(text, "12.0340.007");
+    }
+
+    #[test]
+    fn a_caller_may_wait_for_longer_than_any_row() {
+        let read = |said: &'static str| {
+            read_timeout(&HeaderMap::from_iter([(REQUEST_TIMEOUT, HeaderValue::from_static(said))]))
+        };
+        for said in ["25h", "2147483647ms", "99999999999999999999999999h"] {
+            let day = Duration::from_secs(86_400);
+            assert!(read(said).ok().flatten().is_some_and(|limit| limit >= day), "{said}");
+        }
+        for said in ["0ms", "soon", "5"] {
+            assert!(read(said).is_err(), "{said}");
+        }
     }
 
     #[test]

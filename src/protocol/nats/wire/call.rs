@@ -20,7 +20,7 @@ use crate::json::REQUEST_DEPTH;
 use crate::json::lexer::Container;
 use crate::json::members::{Unreadable, foreign};
 use crate::trace::TraceParent;
-use crate::units::parse_duration;
+use crate::units::parse_patience;
 
 /// A request that was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(in crate::protocol::nats) fn limit(message: &Message) -> Result<Option<Durat
     let headers = Headers::new(&message.headers);
     let Some(said) = headers.get(names::REQUEST_TIMEOUT) else { return Ok(None) };
     let several = headers.has_several(names::REQUEST_TIMEOUT);
-    let limit = parse_duration(said.trim()).filter(|_| !several);
+    let limit = parse_patience(said.trim()).filter(|_| !several);
     limit.map(Some).ok_or_else(|| {
         let message =
             "the header X-Request-Timeout must be one duration such as `800ms` or `5s`, more than none";
@@ -290,6 +290,12 @@ mod tests {
                 (FaultKind::InvalidRequest, Outcome::NotSent)
             );
             assert!(fault.message().contains("X-Request-Timeout"), "{}", fault.message());
+        }
+        for said in ["25h", "2147483647ms"] {
+            let block = format!("NATS/1.0\r\nX-Request-Timeout: {said}\r\n\r\n");
+            let limit = limit(&Message { headers: block.into(), ..Message::default() });
+            let day = Duration::from_secs(86_400);
+            assert!(limit.ok().flatten().is_some_and(|limit| limit >= day), "{said}");
         }
     }
 
