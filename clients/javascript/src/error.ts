@@ -27,10 +27,12 @@ export class GenkanError extends Error {
     super(message);
     const said = Object(data);
     this.data = data;
-    this.kind = said.kind ?? 'application';
+    // A JSON-RPC service's data may be no object, and has no room for them then: see Its errors in docs/jsonrpc.md.
+    this.kind = said.kind ?? OWN_KINDS[code!] ?? 'application';
+    const isKnown = said !== data || Array.isArray(data);
+    this.outcome = said.outcome ?? (data != null && isKnown && !/^-32(60[0-2]|700)$/.test(`${code}`) ? 'executed' : 'unknown');
     // What is refused without an envelope has none.
     this.code = code ?? CODES[this.kind as Kind] ?? CODES.internal;
-    this.outcome = said.outcome ?? 'unknown';
     this.retryable = said.retryable ?? false;
   }
 }
@@ -51,6 +53,18 @@ const CODES = {
 };
 type Kind = keyof typeof CODES;
 
+/** What a service's own error is of, where that is not `application`. */
+const OWN_KINDS: Record<number, Kind> = { [-32601]: 'unknown_method', [-32602]: 'invalid_params' };
+
+/** What a proxy before the gateway says by its status. All but the last had it hand nothing on. */
+const STATUSES: Record<number, Kind> = {
+  401: 'access_denied',
+  403: 'access_denied',
+  413: 'too_large',
+  429: 'overloaded',
+  504: 'timeout',
+};
+
 /** Of what is worth another attempt, by whoever only asks to be let in or to listen. */
 export const PASSING = /^(unavailable|overloaded|timeout|internal)$/;
 
@@ -58,4 +72,16 @@ export const PASSING = /^(unavailable|overloaded|timeout|internal)$/;
 export function fault(kind: Kind, message: string, isSent: boolean): GenkanError {
   const retryable = !isSent && ['timeout', 'unavailable', 'overloaded'].includes(kind);
   return new GenkanError({ message, data: { kind, outcome: isSent ? 'unknown' : 'not_sent', retryable } });
+}
+
+/** An answer that is no JSON-RPC's: of the gateway's door, or of a proxy before it. */
+export function refused({ status, statusText }: Response, text: string): never {
+  let said: any;
+  try {
+    said = JSON.parse(text);
+  } catch {}
+  if (said?.error?.code) throw new GenkanError(said.error);
+  if (said?.kind) throw new GenkanError({ message: said.detail, code: said.code, data: said });
+  const kind = STATUSES[status];
+  throw fault(kind ?? 'unavailable', `HTTP ${status}: ${/</.test(text) ? statusText : text.slice(0, 200)}`, !kind || status > 500);
 }

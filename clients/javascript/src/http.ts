@@ -1,8 +1,11 @@
 // Calls over HTTP: a POST each.
 
-import { fault, GenkanError } from './error.js';
+import { fault, GenkanError, refused } from './error.js';
 import type { Token } from './identity.js';
-import { within, type Limits, type Message, type Transport } from './transport.js';
+import { LONGEST_WAIT, within, type Limits, type Message, type Transport } from './transport.js';
+
+/** Milliseconds. */
+const MOMENT = 1000;
 
 export class Http implements Transport {
   readonly #url: URL;
@@ -21,9 +24,11 @@ export class Http implements Transport {
   send(body: string, key: number | undefined, limits: Limits): Promise<Message | Message[] | undefined> {
     const headers: Record<string, string> = { 'Content-Type': 'application/json' };
     // The service need not work on a call that nobody waits for.
-    if (limits.timeout < Infinity) headers['X-Request-Timeout'] = `${Math.ceil(limits.timeout)}ms`;
+    if (limits.timeout < LONGEST_WAIT) headers['X-Request-Timeout'] = `${Math.ceil(limits.timeout)}ms`;
     const request = { method: 'POST', headers, body };
-    return this.#ask(this.#url, request, limits, new AbortController(), async (response) => {
+    // A batch is answered whole: the gateway has a moment to tell which of its calls were late.
+    const patience = { ...limits, timeout: limits.timeout + (body[0] === '[' ? MOMENT : 0) };
+    return this.#ask(this.#url, request, patience, new AbortController(), async (response) => {
       const text = await response.text();
       return text && JSON.parse(text);
     });
@@ -72,15 +77,4 @@ export class Http implements Transport {
     this.#isOver = true;
     for (const ask of this.#asking) ask.abort();
   }
-}
-
-/** An answer that is no JSON-RPC's: of the gateway's door, or of a proxy before it. */
-function refused(response: Response, text: string): never {
-  let said: any;
-  try {
-    said = JSON.parse(text);
-  } catch {
-    throw fault('unavailable', `HTTP ${response.status}: ${text.slice(0, 200)}`, true);
-  }
-  throw new GenkanError(said.error ?? { message: said.detail, code: said.code, data: said });
 }

@@ -126,40 +126,32 @@ export class Rpc<Api extends object = Untyped> {
     await this.#link.send(request(`${service}.${method}`, shape(params), undefined, idempotencyKey), undefined, this.#limits);
   }
 
-  /** Makes calls in one message. Each ends as with `Promise.allSettled`. */
+  /** Makes calls at once, over HTTP in one message. Each ends as with `Promise.allSettled`. */
   async batch(calls: Call[]): Promise<PromiseSettledResult<any>[]> {
-    if (!calls.length) return [];
-    const told = this.#link.told?.();
-    const ends = await this.#batch(calls, [...calls.keys()]);
-    const refused = ends.flatMap((end, at) => end.status === 'rejected' && isRefused(end.reason) ? at : []);
-    if (refused.length && await this.#isKnownAnew(told)) {
-      const again = await this.#batch(calls, refused);
-      refused.forEach((at, turn) => { ends[at] = again[turn]!; });
-    }
-    return ends;
-  }
-
-  /** Makes those of the calls that are at these places. */
-  async #batch(calls: Call[], places: number[]): Promise<PromiseSettledResult<any>[]> {
-    const first = lastId + 1;
     const { idempotencyKey } = this.#limits;
-    const requests = places.map((at) => {
-      const [service, method, ...params] = calls[at]!;
-      return request(`${service}.${method}`, shape(params), ++lastId, idempotencyKey && `${idempotencyKey}.${at + 1}`);
+    const key = (at: number) => idempotencyKey && `${idempotencyKey}.${at + 1}`;
+    if (!(this.#link instanceof Http)) {
+      return Promise.allSettled(calls.map((call, at) => this.with({ idempotencyKey: key(at) }).fetch(...call)));
+    }
+    const requests: string[] = [];
+    const ends = calls.map(async ([service, method, ...params], at) => {
+      const id = ++lastId;
+      requests.push(request(`${service}.${method}`, shape(params), id, key(at)));
+      await 0; // All are written by then.
+      const answers = [await sent].flat();
+      // A fault without an id is about all of them.
+      return result(answers.find((answer) => answer?.id === id) ?? answers.find((answer) => answer?.id === null));
     });
-    const answers = [await this.#link.send(`[${requests}]`, first, this.#limits)].flat();
-    // A fault without an id is about all of them.
-    const about = (id: number) =>
-      answers.find((answer) => answer?.id === id) ?? answers.find((answer) => answer?.id === null);
-    return Promise.allSettled(places.map(async (_, at) => result(about(first + at))));
+    const sent = requests.length ? this.#link.send(`[${requests}]`, 1, this.#limits) : undefined;
+    return Promise.allSettled(ends);
   }
 
   /** A service whose methods are called by their names. */
   service<Name extends keyof Api & string>(name: Name): Remote<Api[Name]> {
-    const method = (_: unknown, method: string | symbol) =>
-      // Else whoever awaits it would call it.
-      method === 'then' || typeof method === 'symbol'
-        ? undefined
+    const method = (object: any, method: string | symbol) =>
+      // Else whoever awaits it, or makes a text of it, would call it.
+      method in object || typeof method === 'symbol' || /^(then|toJSON)$/.test(method)
+        ? object[method]
         : (...params: unknown[]) => this.fetch(name, method, ...params);
     return new Proxy({}, { get: method }) as Remote<Api[Name]>;
   }
@@ -191,7 +183,7 @@ export class Rpc<Api extends object = Untyped> {
     const heard = new Subscriptions((method, params) => this.#ask(method, params), pauses);
     const identity = token && new Identity(token, async (method, params) => {
       const id = ++lastId;
-      return result(await socket.send(request(method, params, id), id, this.#limits, true) as Message);
+      return result(await socket.send(request(method, params, id), id, this.#limits, true));
     }, pauses);
     this.#identity = identity;
     if (identity) {

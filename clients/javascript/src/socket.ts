@@ -19,7 +19,7 @@ interface Waiting {
   text: string;
   isSent: boolean;
   isAnswered: boolean;
-  resolve(answer?: Message | Message[]): void;
+  resolve(answer?: Message): void;
   reject(error: Error): void;
 }
 
@@ -67,12 +67,7 @@ export class Socket implements Transport {
   }
 
   /** `isGreeting`: it goes before all others. */
-  send(
-    text: string,
-    key: number | undefined,
-    limits: Limits,
-    isGreeting?: boolean,
-  ): Promise<Message | Message[] | undefined> {
+  send(text: string, key: number | undefined, limits: Limits, isGreeting?: boolean): Promise<Message | undefined> {
     const waiting = { text, isSent: false, isAnswered: key !== undefined } as Waiting;
     const place = key ?? waiting;
     const late = () => fault('timeout', `no answer within ${limits.timeout} ms`, waiting.isSent);
@@ -84,7 +79,7 @@ export class Socket implements Transport {
       Object.assign(waiting, { resolve, reject });
       this.#waiting.set(place, waiting);
       if (this.#socket?.readyState === OPEN && (isGreeting || this.#isReady)) this.#write(waiting);
-    })).finally(() => this.#waiting.delete(place)) as Promise<Message | Message[] | undefined>;
+    })).finally(() => this.#waiting.delete(place)) as Promise<Message | undefined>;
   }
 
   close(): void {
@@ -119,11 +114,9 @@ export class Socket implements Transport {
     socket.onmessage = ({ data }) => {
       // It has not only let us in: the next pause is a short one.
       if (this.#isReady) this.#attempts = 0;
-      const message: Message | Message[] = JSON.parse(data);
-      const answers = [message].flat();
-      if (answers[0]?.method) return this.onnotification(answers[0]);
-      // A batch waits under the first of its ids.
-      for (const { id } of answers) this.#waiting.get(id)?.resolve(message);
+      const message: Message = JSON.parse(data);
+      if (message.method) return this.onnotification(message);
+      this.#waiting.get(message.id)?.resolve(message);
     };
     socket.onclose = ({ code, reason }) => {
       clearTimeout(timer);

@@ -36,8 +36,8 @@ export interface Transport {
   /** Resolves when calls can be made. */
   ready(limits: Limits): Promise<unknown>;
   /**
-   * Sends a request, or a batch of them. `key` is the id in it, or the first one of a batch; without
-   * one, nothing is answered.
+   * Sends a request, or over HTTP a batch of them. `key` is the id in it, or any one of a batch; without one, nothing
+   * is answered.
    */
   send(text: string, key: number | undefined, limits: Limits): Promise<Message | Message[] | undefined>;
   /** What the gateway was told of who calls, for whoever finds it refused; none where each call tells it anew. */

@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -61,6 +60,13 @@ for (const [way, options] of Object.entries(ways)) {
     assert.deepEqual(await Promise.all(many), many.map((_, n) => n + 1));
     // A proxy is no promise.
     assert.equal(await rpc.service('till').then, undefined);
+    // What JavaScript asks of any object is no call.
+    const calls = [];
+    rpc.fetch = (...call) => { calls.push(call); };
+    const till = rpc.service('till');
+    assert.deepEqual([`${till}`, JSON.stringify({ till }), till == 'x', till + 1], ['[object Object]', '{"till":{}}', false, '[object Object]1']);
+    assert.deepEqual([[till].toLocaleString(), till.hasOwnProperty('echo')], ['[object Object]', false]);
+    assert.deepEqual(calls, []);
   });
 
   test(`${way}: several params are a list`, async (t) => {
@@ -103,7 +109,6 @@ for (const [way, options] of Object.entries(ways)) {
     circle.self = circle;
     await rejects(rpc.fetch('till', 'echo', circle), refused);
     await rejects(rpc.notify('till', 'note', [circle]), refused);
-    await rejects(rpc.batch([['till', 'echo', circle]]), refused);
     const large = { kind: 'too_large', code: -32006, outcome: 'not_sent', retryable: false };
     await rejects(rpc.fetch('till', 'echo', { text: 'x'.repeat(2 << 20) }), large);
     assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
@@ -122,6 +127,16 @@ for (const [way, options] of Object.entries(ways)) {
     assert.deepEqual(ended.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled']);
     assert.deepEqual([ended[0].value, ended[1].reason.kind, ended[2].value], [3, 'unknown_service', { n: 3 }]);
     assert.deepEqual(await rpc.batch([]), []);
+    // One that no JSON can say holds back no other, and neither does one that takes too long.
+    const unlike = [['till', 'add', { a: 1n }], ['till', 'add', { a: 1, b: 2 }], ['till', 'never'], ['till', 'echo', { n: 4 }]];
+    const [unsayable, sum, late, echo] = await rpc.with({ timeout: 2000 }).batch(unlike);
+    assert.deepEqual([unsayable.reason.kind, unsayable.reason.outcome], ['invalid_params', 'not_sent']);
+    assert.deepEqual([sum.value, late.reason?.kind, late.reason?.outcome, echo.value], [3, 'timeout', 'unknown', { n: 4 }]);
+    const [none] = await rpc.batch([['till', 'add', { a: 1n }]]);
+    assert.equal(none.reason.kind, 'invalid_params');
+    rpc.close();
+    const closed = await rpc.batch([['till', 'add', { a: 1, b: 2 }]]);
+    assert.equal(closed[0].reason.outcome, 'not_sent');
   });
 
   test(`${way}: a call that is too late, given up, or closed`, async (t) => {
@@ -207,29 +222,6 @@ test('what is refused over HTTP without an envelope has the code of its kind', a
   await rejects(rpc.subscribe('secret.*', () => {}), { kind: 'access_denied', code: -32001 });
 });
 
-test('a token is asked for each request', async (t) => {
-  const got = [];
-  const server = createServer((request, response) => {
-    got.push(request.headers.authorization);
-    if (request.url === '/events?topic=a.%3F') {
-      response.writeHead(403).end('{"kind":"access_denied","outcome":"rejected","detail":"not you","code":-32002}');
-      return;
-    }
-    response.end('{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"no"}}');
-  });
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  t.after(() => server.close());
-  let turn = 0;
-  const token = async () => `t${++turn}`;
-  const rpc = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token, transport: 'http' });
-  for (const _ of [1, 2]) await rejects(rpc.fetch('a', 'b'), { code: -1, kind: 'application', outcome: 'unknown' });
-  await rejects(rpc.subscribe('a.?', () => {}), { kind: 'access_denied', message: 'not you', outcome: 'rejected' });
-  assert.deepEqual(got, ['Bearer t1', 'Bearer t2', 'Bearer t3']);
-  const key = await connect({ url: `http://127.0.0.1:${server.address().port}/api`, token: 'key', transport: 'http' });
-  await rejects(key.fetch('a', 'b'), { code: -1 });
-  assert.equal(got.at(-1), 'Bearer key');
-});
-
 /** What a handler was given, to be waited for. */
 function heard() {
   const all = [];
@@ -290,7 +282,9 @@ for (const [way, options] of Object.entries(ways)) {
   test(`${way}: nothing remembered, and no limit of time`, async (t) => {
     const rpc = await connect({ ...options, timeout: Infinity });
     t.after(() => rpc.close());
-    assert.equal(await rpc.fetch('till', 'add', { a: 1, b: 2 }), 3);
+    for (const timeout of [Infinity, 1e21, Number.MAX_SAFE_INTEGER, 2 ** 31 - 1, 86_400_001]) {
+      assert.equal(await rpc.with({ timeout }).fetch('till', 'add', { a: 1, b: 2 }), 3, `${timeout}`);
+    }
     const events = heard();
     // What a storage gives that holds nothing.
     await rpc.subscribe('till.first*', events.take, { after: null });
