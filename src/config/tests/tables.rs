@@ -353,6 +353,8 @@ fn a_subject_that_can_never_be_sent_is_told() {
         let said = said(&format!("{bus}\"{dialect}\"\n{}", row(subject)), &[]);
         assert!(said.iter().any(|line| line.contains(message)), "{subject}: {said:?}");
     }
+    let told = said(&format!("{bus}\"micro\"\n{}", row("$EVT.config.change")), &[]);
+    assert_eq!(told, [] as [&str; 0]);
     let nest =
         said(&format!("{bus}\"nest\"\n{}", row("{ \"role\": \"a\", \"cmd\": \"sum\" }")), &[]);
     assert_eq!(nest, [] as [&str; 0]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Message;
-use super::subject::flaw;
+use super::subject::{flaw, flaw_as_told};
 
 /// More than any service has.
 const MOST: usize = 4096;
@@ -31,11 +31,14 @@ struct Endpoint {
 impl Endpoint {
     fn new(Listed { name, subject }: Listed, inbox_prefix: &str) -> Option<Self> {
         let has_wildcards = subject.split('.').any(|token| matches!(token, "*" | ">"));
-        // What a service says is no more to be trusted than what a caller says. Of wildcards a call
+        // What a service says is not to be trusted: nobody is called at NATS's own. Of wildcards a call
         // says what stands there, and that has been looked at.
-        let looked_at =
-            if has_wildcards { subject.replace(['*', '>'], "x") } else { subject.clone() };
-        flaw(&looked_at, inbox_prefix).is_none().then(|| Self {
+        let flaw = if has_wildcards {
+            flaw(&subject.replace(['*', '>'], "x"), inbox_prefix)
+        } else {
+            flaw_as_told(&subject, inbox_prefix)
+        };
+        flaw.is_none().then(|| Self {
             name: name.into(),
             subject: subject.into(),
             has_wildcards,
@@ -241,6 +244,21 @@ mod tests {
             files.names(),
             "`get` (`files.*.get`), `any` (`tree.>`), `own`, `all` (`*.all`)"
         );
+    }
+
+    /// As nats-micro's own example has it.
+    #[test]
+    fn an_endpoint_may_be_at_a_subject_that_begins_as_those_of_nats_do() {
+        let told = read(
+            r#"[{"name":"bc","subject":"$EVT.config.change"},{"name":"any","subject":"$EVT.>"}]"#,
+        );
+        let told = told.expect("an answer");
+        assert_eq!(told.names(), "`bc`");
+        for called in ["svc.bc", "svc.$EVT.config.change"] {
+            let subject = told.subject(called, "own.inbox", |_| false);
+            assert_eq!(subject.as_deref(), Some("$EVT.config.change"), "{called}");
+        }
+        assert_eq!(told.subject("svc.$EVT.other", "own.inbox", |_| false), None);
     }
 
     #[test]

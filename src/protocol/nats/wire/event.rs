@@ -15,7 +15,7 @@ use super::confirm::EXPECTED_STREAM;
 use super::headers::Headers;
 use super::nest::packet;
 use super::stored::Stored;
-use super::subject::flaw;
+use super::subject::flaw_as_told;
 use super::{Dialect, Message, Unkept};
 use crate::call::{Context, Payload};
 use crate::event::{DedupKey, Event, Unusable};
@@ -35,7 +35,7 @@ pub(in crate::protocol::nats) fn publishable(
     subject: &str,
     inbox_prefix: &str,
 ) -> Result<(), String> {
-    flaw(subject, inbox_prefix)
+    flaw_as_told(subject, inbox_prefix)
         .map_or(Ok(()), |(_, flaw)| Err(format!("it can be no event's subject on NATS: {flaw}")))
 }
 

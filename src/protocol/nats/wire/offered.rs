@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::subject::is_own;
 use crate::offer::{Description, MOST, Offer};
 
 /// The subject that asks all services for what they have.
@@ -47,7 +48,8 @@ pub(in crate::protocol::nats) fn offers(answer: &[u8]) -> Vec<Offer> {
         let metadata = metadata.unwrap_or_default();
         Offer { service: name.clone(), method, description: describe(&metadata) }
     };
-    endpoints.into_iter().filter(|it| !is_open(it)).take(MOST).map(offer).collect()
+    let can_be_called = |it: &Endpoint| !is_open(it) && !is_own(&it.subject);
+    endpoints.into_iter().filter(can_be_called).take(MOST).map(offer).collect()
 }
 
 fn describe(metadata: &HashMap<String, String>) -> Description {
@@ -77,6 +79,7 @@ mod tests {
             {"name": "sum", "subject": "sum", "metadata": {"schema": schema, "description": "Adds."}},
             {"name": "max", "subject": "max", "metadata": null},
             {"name": "get", "subject": "files.*.get", "metadata": null},
+            {"name": "ping", "subject": "$SRV.PING", "metadata": null},
             {"name": "odd", "subject": "odd", "metadata": {"schema": "7"}}]});
         let found = offers(info.to_string().as_bytes());
         let names: Vec<_> = found.iter().map(|one| (&*one.service, &*one.method)).collect();

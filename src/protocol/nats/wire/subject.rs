@@ -25,6 +25,12 @@ const OBJECT_PROTOTYPE: [&str; 12] = [
     "__lookupSetter__",
 ];
 
+/// What subjects of NATS's own begin with: of the system, of micro services' inquiries, of JetStream and what is kept in
+/// it, of MQTT, and of servers among each other.
+const OWN: [&str; 13] = [
+    "$SYS", "$SRV", "$JS", "$JSC", "$KV", "$O", "$OBJ", "$MQTT", "$NRG", "$LDS", "$GR", "$G", "$RQ",
+];
+
 /// A call that was refused because it would harm a peer.
 #[derive(Debug)]
 pub(in crate::protocol::nats) struct Unsendable {
@@ -45,7 +51,11 @@ pub(in crate::protocol::nats) fn subject(
         Some(subject) => written(dialect, subject),
         None => [request.service, ".", request.method].concat(),
     };
-    if let Some((reason, flaw)) = flaw(&subject, inbox_prefix) {
+    let flaw = match request.subject {
+        Some(_) => flaw_as_told(&subject, inbox_prefix),
+        None => flaw(&subject, inbox_prefix),
+    };
+    if let Some((reason, flaw)) = flaw {
         let message = format!("{} cannot be called over NATS: {flaw}", shown(&subject));
         return Err(Unsendable {
             reason,
@@ -75,8 +85,19 @@ pub(super) fn last_token(subject: &str) -> &str {
     subject.rsplit_once('.').map_or(subject, |(_, last)| last)
 }
 
-/// Why a subject must not be published to: the metric's reason, and the words for a person.
+/// Why a subject of a caller's words must not be published to: the metric's reason, and the words for a person.
+/// What begins with `$` may be NATS's own, now or in a later version.
 pub(super) fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &'static str)> {
+    const SYSTEM: &str = "its name begins with `$`, as those of NATS itself do";
+    let flaw = flaw_as_told(subject, inbox_prefix);
+    flaw.or_else(|| subject.starts_with('$').then_some(("system_subject", SYSTEM)))
+}
+
+/// The same of a subject that a row or its service tells: it may begin with `$`, where it is not NATS's own.
+pub(super) fn flaw_as_told(
+    subject: &str,
+    inbox_prefix: &str,
+) -> Option<(&'static str, &'static str)> {
     if subject.len() > LONGEST_SUBJECT {
         return Some(("long_subject", "its name is longer than 1024 bytes"));
     }
@@ -93,13 +114,16 @@ pub(super) fn flaw(subject: &str, inbox_prefix: &str) -> Option<(&'static str, &
         }
     }
     let in_inbox = |rest: &str| rest.is_empty() || rest.starts_with('.');
-    if subject.starts_with('$')
-        || subject.starts_with("_INBOX")
-        || subject.strip_prefix(inbox_prefix).is_some_and(in_inbox)
-    {
+    if is_own(subject) || subject.strip_prefix(inbox_prefix).is_some_and(in_inbox) {
         return Some(("system_subject", "its name belongs to NATS itself"));
     }
     None
+}
+
+/// Whether a subject is of NATS's own.
+pub(super) fn is_own(subject: &str) -> bool {
+    let first = subject.split('.').next().unwrap_or_default();
+    OWN.contains(&first) || subject.starts_with("_INBOX")
 }
 
 /// A caller's words in a message: quoted, without control characters, cut short.
@@ -159,6 +183,28 @@ mod tests {
                 assert_eq!(refusal.fault.outcome().as_str(), "not_sent");
                 assert!(!refusal.fault.message().contains(char::is_control));
             }
+        }
+    }
+
+    #[test]
+    fn a_row_may_name_a_subject_that_begins_as_those_of_nats_do() {
+        for (told, expected) in [
+            ("$EVT.config.change", Ok("$EVT.config.change")),
+            ("$SYSTEM.x", Ok("$SYSTEM.x")),
+            ("$SYS.REQ.USER", Err("system_subject")),
+            ("$SRV.PING", Err("system_subject")),
+            ("$JS.API.INFO", Err("system_subject")),
+            ("$JS", Err("system_subject")),
+            ("$KV.conf.a", Err("system_subject")),
+            ("$O.files.C.x", Err("system_subject")),
+            ("_INBOX.a", Err("system_subject")),
+            ("own.inbox.a", Err("system_subject")),
+            ("$EVT.*", Err("wildcard")),
+        ] {
+            let sample = Sample::new(Params::None);
+            let request = Request { subject: Some(told), ..sample.request() };
+            let made = subject(Dialect::Micro, "own.inbox", &request);
+            assert_eq!(made.as_deref().map_err(|refusal| refusal.reason), expected, "{told}");
         }
     }
 
