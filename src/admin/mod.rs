@@ -12,14 +12,13 @@ mod routes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use arc_swap::ArcSwap;
 use tracing::{error, info};
 
 use crate::config::AdminConfig;
 use crate::config::socket::{Listen, SocketAccess};
 use crate::ingress::Change;
-use crate::listener::{Bind, BoundListener, Listening, Socket};
+use crate::listener::{Bind, BoundListener, Listening, Socket, mend};
 use crate::tasks::Tasks;
 use gate::{Gate, Wrong};
 
@@ -70,7 +69,7 @@ impl BoundAdmin {
     /// Binds the address.
     pub fn bind(config: AdminConfig) -> anyhow::Result<Self> {
         let bound = BoundListener::bind(At::of(&config));
-        let listener = bound.with_context(|| cannot_listen(&config.listen))?;
+        let listener = bound.map_err(|error| cannot_listen(&config.listen, error))?;
         Ok(Self { config, listener })
     }
 
@@ -98,12 +97,12 @@ impl BoundAdmin {
     }
 }
 
-fn cannot_listen(place: &Listen) -> String {
-    let asked = match place {
-        Listen::Tcp(_) => ": is another program using it?",
+fn cannot_listen(place: &Listen, error: anyhow::Error) -> anyhow::Error {
+    let mend = match place {
+        Listen::Tcp(_) => mend(&error, ": is another program using it?"),
         Listen::Unix(_) => "",
     };
-    format!("cannot listen on {} ([admin] listen){asked}", shown(place))
+    error.context(format!("cannot listen on {} ([admin] listen){mend}", shown(place)))
 }
 
 /// As it is written in `listen`.
@@ -130,7 +129,7 @@ impl Admin {
     /// Makes ready what new settings ask for, as [`Ingress::apply`](crate::ingress::Ingress::apply).
     pub fn apply(&self, config: &AdminConfig) -> anyhow::Result<Change<'_>> {
         let new = self.listening.bind_new(At::of(config));
-        let new = new.with_context(|| cannot_listen(&config.listen))?;
+        let new = new.map_err(|error| cannot_listen(&config.listen, error))?;
         let (at, gate, config) = (At::of(config), Gate::new(config), config.clone());
         Ok(Box::new(move || {
             *self.config() = (config, None);

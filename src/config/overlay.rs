@@ -3,6 +3,8 @@
 //!
 //! Names of variables are in capitals, so each part finds the file's name whatever its case.
 
+use config::{Map, Value as Merged, ValueKind};
+
 use super::places::Places;
 use super::value::Shape;
 
@@ -72,6 +74,43 @@ impl Overlay<'_> {
         }
         Ok(format!("{list}[{index}]"))
     }
+}
+
+/// Whether the file says the same at a path as a variable's text does.
+pub(super) fn says(document: &Map<String, Merged>, path: &str, text: &str) -> bool {
+    let mut steps = path.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+    let first = steps.next().and_then(|step| document.get(step));
+    let found = steps.try_fold(first, |value, step| match &value?.kind {
+        ValueKind::Table(table) => Some(table.get(step)),
+        ValueKind::Array(items) => Some(step.parse().ok().and_then(|at: usize| items.get(at))),
+        _ => None,
+    });
+    let items = |text: &str| -> Vec<String> {
+        text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+    };
+    match found.flatten().map(|value| &value.kind) {
+        Some(ValueKind::Array(all)) => all.iter().map(|item| item.kind.to_string()).eq(items(text)),
+        Some(kind) => kind.to_string().trim() == text.trim(),
+        None => false,
+    }
+}
+
+/// The name of the variable that one may be meant for whose key nobody knows: with another underscore, behind one of
+/// the tables that there are.
+pub(super) fn nearly<'a>(
+    variable: &str,
+    key: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<String> {
+    let begins = |table: &&str| {
+        key.strip_prefix(*table).is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))
+    };
+    let table = known.filter(begins).max_by_key(|table| table.len())?;
+    let parts = variable.split(SEPARATOR).map(|part| match part.eq_ignore_ascii_case(key) {
+        true => [&part[..table.len()], SEPARATOR, &part[table.len() + 1..]].concat(),
+        false => part.to_owned(),
+    });
+    Some(parts.collect::<Vec<_>>().join(SEPARATOR)).filter(|name| name != variable)
 }
 
 /// Whether the `config` crate takes a key for a part of a path.

@@ -17,8 +17,8 @@ pub(super) struct Places {
 enum At {
     /// On a line of the file, counted from 1.
     Line(usize),
-    /// By a variable of that name.
-    Variable(String),
+    /// By a variable of that name, which may go before a line of the file.
+    Variable(String, Option<usize>),
 }
 
 impl Places {
@@ -36,7 +36,16 @@ impl Places {
 
     /// Notes that a variable sets a key.
     pub(super) fn note_variable(&mut self, path: &str, variable: &str, shape: Shape) {
-        self.keys.insert(path.to_owned(), (At::Variable(variable.to_owned()), shape));
+        let line = self.line(path);
+        self.keys.insert(path.to_owned(), (At::Variable(variable.to_owned(), line), shape));
+    }
+
+    /// The line of the file that sets a key, whether or not a variable goes before it.
+    pub(super) fn line(&self, path: &str) -> Option<usize> {
+        match self.keys.get(path)? {
+            (At::Line(line), _) => Some(*line),
+            (At::Variable(_, line), _) => *line,
+        }
     }
 
     /// What a key holds, if it is set.
@@ -81,7 +90,7 @@ impl Places {
         loop {
             match (self.keys.get(path), path.rfind(['.', '['])) {
                 (Some((At::Line(line), _)), _) => return Place::Line(self.file.clone(), *line),
-                (Some((At::Variable(name), _)), _) => return Place::Environment(name.clone()),
+                (Some((At::Variable(name, _), _)), _) => return Place::Environment(name.clone()),
                 (None, Some(cut)) => path = &path[..cut],
                 (None, None) => return Place::File(self.file.clone()),
             }

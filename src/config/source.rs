@@ -9,7 +9,7 @@ use config::{Map, Value as Merged, ValueKind};
 
 use super::certificates::CertificateFile;
 use super::document;
-use super::overlay::{Overlay, SEPARATOR, order};
+use super::overlay::{Overlay, SEPARATOR, order, says};
 use super::places::Places;
 use super::problem::{Place, Problem, Severity};
 use super::value::{self, ENVIRONMENT, Table};
@@ -39,7 +39,7 @@ impl Source {
         problems: &RefCell<Vec<Problem>>,
     ) -> (Self, Table) {
         let (document, mut source) = document::read(file, text, problems);
-        let overlay = source.overlay(variables, problems);
+        let overlay = source.overlay(variables, (file, &document), problems);
         let merged = merge(document, overlay).unwrap_or_else(|error| {
             let (place, message) = (Place::File(file.to_owned()), error.to_string());
             problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
@@ -81,6 +81,7 @@ impl Source {
     fn overlay(
         &mut self,
         variables: Variables,
+        (file, document): (&str, &Map<String, Merged>),
         problems: &RefCell<Vec<Problem>>,
     ) -> Vec<(String, String)> {
         let named = variables.into_iter().map(|(name, value)| {
@@ -102,17 +103,26 @@ impl Source {
         for (variable, text) in ours {
             let parts: Vec<&str> = variable[PREFIX.len()..].split(SEPARATOR).collect();
             let (places, whole) = (&mut self.places, self.whole);
-            let found = match text {
-                Some(text) => Overlay { places, variable: &variable, whole }
-                    .path(&parts)
-                    .map(|path| overlay.extend(path.map(|path| (path, text)))),
+            let found = match &text {
+                Some(_) => Overlay { places, variable: &variable, whole }.path(&parts),
                 None => Err("is not UTF-8: set it anew, or unset it".to_owned()),
             };
-            if let Err(message) = found {
-                let message = format!("{variable} {message}");
-                let place = Place::Environment(variable);
-                problems.borrow_mut().push(Problem { severity: Severity::Error, place, message });
-            }
+            let (severity, message) = match (found, text) {
+                (Ok(Some(path)), Some(text)) => {
+                    let line = self.places.line(&path).filter(|_| !says(document, &path, &text));
+                    overlay.push((path, text));
+                    let Some(line) = line else { continue };
+                    let mend = "unset it, or take that line out";
+                    let message =
+                        format!("goes before line {line} of {file}, which says otherwise: {mend}");
+                    (Severity::Warning, message)
+                }
+                (Err(message), _) => (Severity::Error, message),
+                _ => continue,
+            };
+            let message = format!("{variable} {message}");
+            let place = Place::Environment(variable);
+            problems.borrow_mut().push(Problem { severity, place, message });
         }
         overlay
     }

@@ -7,7 +7,7 @@ mod places;
 mod socket;
 mod unix;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -47,6 +47,21 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What to do about an address that could not be bound, as words behind it. `taken`: what they are where somebody has it.
+pub(crate) fn mend(error: &anyhow::Error, taken: &'static str) -> &'static str {
+    match error.downcast_ref().map(io::Error::kind) {
+        Some(ErrorKind::AddrInUse) => taken,
+        Some(ErrorKind::PermissionDenied) => {
+            ": a port below 1024 takes CAP_NET_BIND_SERVICE (`AmbientCapabilities` of a systemd unit, \
+             `cap_add` of a container): give it, or take a port above 1023"
+        }
+        Some(ErrorKind::AddrNotAvailable) => {
+            ": no interface of this machine has that address: take one that `ip address` shows, or 0.0.0.0 or [::] for all"
+        }
+        _ => "",
+    }
+}
+
 /// Sets what every connection needs.
 fn tuned(stream: TcpStream) -> TcpStream {
     // Without it small answers wait for the other side's delayed acknowledgement.
@@ -61,4 +76,26 @@ fn tuned(stream: TcpStream) -> TcpStream {
         debug!(%error, "cannot set TCP_NODELAY, keep-alive and TCP_NOTSENT_LOWAT");
     }
     stream
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without its port, as an error has come through the layers above.
+    fn said(error: io::Error) -> &'static str {
+        mend(&anyhow::Error::new(error).context("cannot listen"), ": taken?")
+    }
+
+    #[test]
+    fn each_error_of_a_bind_has_its_own_mend() {
+        assert_eq!(said(ErrorKind::AddrInUse.into()), ": taken?");
+        assert!(said(ErrorKind::PermissionDenied.into()).contains("CAP_NET_BIND_SERVICE"));
+        // Of the documentation's networks, which nobody has.
+        let address = "192.0.2.1:0".parse().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let _entered = runtime.as_ref().expect("a runtime").enter();
+        let error = bind(address).expect_err("no interface has it");
+        assert!(said(error).contains("no interface of this machine"));
+    }
 }

@@ -178,7 +178,11 @@ fn give(path: &Path, access: &SocketAccess) -> anyhow::Result<()> {
     let owner = access.owner.as_deref().map(|name| number_of(name, USERS)).transpose()?;
     let group = access.group.as_deref().map(|name| number_of(name, GROUPS)).transpose()?;
     if owner.is_some() || group.is_some() {
-        chown(path, owner, group).context("cannot set its `owner` and `group`")?;
+        chown(path, owner, group).context(
+            "cannot set its `owner` and `group`: without CAP_CHOWN the owner must be the process's \
+             own user, and the group one that this user is in (`SupplementaryGroups` of a systemd \
+             unit, `group_add` of a container)",
+        )?;
     }
     if let Some(mode) = access.mode {
         fs::set_permissions(path, Permissions::from_mode(mode)).context("cannot set its `mode`")?;

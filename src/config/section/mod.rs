@@ -14,6 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use super::certificates::{CertificateFile, Role};
+use super::overlay::nearly;
 use super::problem::{Place, Problem, Severity, did_you_mean};
 use super::secret::{quoted, read_file};
 use super::source::Source;
@@ -295,7 +296,12 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for key in self.values.keys() {
             let free = asked.iter().copied().filter(|asked| !self.values.contains_key(*asked));
-            let hint = did_you_mean(key, free);
+            let hint = match self.source.place(&self.child_path(key)) {
+                Place::Environment(variable) => nearly(&variable, key, asked.iter().copied())
+                    .map(|name| format!(": did you mean {name}?")),
+                _ => None,
+            };
+            let hint = hint.unwrap_or_else(|| did_you_mean(key, free));
             self.problem(key, format!("unknown key `{key}` in {}{hint}", self.title));
         }
     }

@@ -77,7 +77,7 @@ fn a_variable_without_text_is_an_empty_list() {
     assert_eq!(hosts(&[]), (vec!["a.example".to_owned()], vec![]));
     assert_eq!(hosts(&[("GENKAN__HOSTS", " b , c ")]).0, ["b", "c"]);
     for nothing in ["", " "] {
-        assert_eq!(hosts(&[("GENKAN__HOSTS", nothing)]), (vec![], vec![]));
+        assert_eq!(hosts(&[("GENKAN__HOSTS", nothing)]).0, [] as [&str; 0]);
     }
 }
 
@@ -87,6 +87,15 @@ fn a_variable_whose_name_is_nearly_right_is_told() {
         let said = said("", &[(name, "127.0.0.1:1")]).join("\n");
         let words = format!("{name} sets nothing: its name must be GENKAN__HTTP__LISTEN");
         assert!(said.contains(&words), "{said}");
+    }
+    // What is one key to the gateway.
+    for (name, meant) in [
+        ("GENKAN__HTTP_LISTEN", "GENKAN__HTTP__LISTEN"),
+        ("GENKAN__ADMIN_LISTEN", "GENKAN__ADMIN__LISTEN"),
+        ("GENKAN__HTTP__CORS_ORIGINS", "GENKAN__HTTP__CORS__ORIGINS"),
+    ] {
+        let said = said("", &[(name, "x")]).join("\n");
+        assert!(said.contains(&format!(": did you mean {meant}?")), "{said}");
     }
     // Kubernetes' own, where a service is called genkan or genkan-http.
     let others = ["GENKAN_GATEWAY", "GENKAN_PORT_8080_TCP_ADDR", "GENKAN_HTTP_SERVICE_HOST"];
@@ -139,6 +148,25 @@ fn what_is_wrong_with_a_variable_is_told_by_its_name() {
             said.starts_with(&format!("environment variable {name}: ")) && said.contains(words)
         });
         assert!(told, "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_goes_before_a_line_of_the_file_is_told() {
+    let text = "workers = 3\n[http]\nhosts = [\"a\", \"b\"]\n[admin]\nlisten = \"127.0.0.1:5\"\n\
+                [[routes]]\nmatch = \"a.*\"\nupstream = \"hub\"\ntimeout = \"3s\"\n";
+    for (name, same, other, line) in [
+        ("GENKAN__WORKERS", "3", "4", 1),
+        ("GENKAN__HTTP__HOSTS", "a, b", "a", 3),
+        ("GENKAN__ADMIN__LISTEN", "127.0.0.1:5", "127.0.0.1:6", 5),
+        ("GENKAN__ROUTES__0__TIMEOUT", "3s", "4s", 9),
+    ] {
+        assert_eq!(said(text, &[(name, same)]), Vec::<String>::new());
+        let loaded = parse("genkan.toml", text, named(&[(name, other)]), &readers());
+        let [told] = loaded.problems.as_slice() else { panic!("{:?}", loaded.problems) };
+        let words = format!("{name} goes before line {line} of genkan.toml, which says otherwise");
+        assert_eq!(told.severity, Severity::Warning);
+        assert!(told.message.contains(&words), "{told}");
     }
 }
 

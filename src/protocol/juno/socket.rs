@@ -2,8 +2,6 @@
 
 use std::io;
 
-use anyhow::Context as _;
-
 use super::halves::{ReadEnd, WriteEnd};
 use crate::config::socket::{Listen, SocketAccess};
 use crate::listener::{self, Accept, Stream};
@@ -15,11 +13,14 @@ impl Socket {
     /// Binds a place to listen.
     pub(super) fn bind(place: &Listen, access: &SocketAccess) -> anyhow::Result<Self> {
         let bound = listener::Socket::bind(place, access);
-        bound.map(Self).with_context(|| match place {
-            Listen::Tcp(_) => format!(
-                "cannot listen on {place} ([hub] listen): is a Juno daemon or another Genkan using it?"
-            ),
-            Listen::Unix(_) => format!("cannot listen on {place} ([hub] listen)"),
+        bound.map(Self).map_err(|error| {
+            let mend = match place {
+                Listen::Tcp(_) => {
+                    listener::mend(&error, ": is a Juno daemon or another Genkan using it?")
+                }
+                Listen::Unix(_) => "",
+            };
+            error.context(format!("cannot listen on {place} ([hub] listen){mend}"))
         })
     }
 

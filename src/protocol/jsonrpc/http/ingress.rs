@@ -23,7 +23,7 @@ use crate::auth::Auth;
 use crate::config::ingress::IngressSettings;
 use crate::events::topics::Topics;
 use crate::ingress::{Bound, Change, Ingress};
-use crate::listener::{BoundListener, Listening};
+use crate::listener::{BoundListener, Listening, mend};
 use crate::router::Router;
 use crate::tasks::Tasks;
 
@@ -35,7 +35,7 @@ pub(in crate::protocol::jsonrpc) fn bind(
 ) -> anyhow::Result<Box<dyn Bound>> {
     let config = of(settings)?;
     let bound = BoundListener::bind(config.listen);
-    let listener = bound.with_context(|| cannot_listen(config.listen))?;
+    let listener = bound.map_err(|error| cannot_listen(config.listen, error))?;
     let tls = read_tls(&config)?;
     let registry = Arc::clone(registry);
     Ok(Box::new(BoundHttp { registry, listener, config, tls, tasks }))
@@ -45,8 +45,9 @@ fn of(settings: &dyn IngressSettings) -> anyhow::Result<HttpConfig> {
     settings.of::<HttpConfig>().cloned().context("these are no settings of [http]")
 }
 
-fn cannot_listen(address: SocketAddr) -> String {
-    format!("cannot listen on {address} ([http] listen): is another program using it?")
+fn cannot_listen(address: SocketAddr, error: anyhow::Error) -> anyhow::Error {
+    let mend = mend(&error, ": is another program using it?");
+    error.context(format!("cannot listen on {address} ([http] listen){mend}"))
 }
 
 /// What speaks TLS, and what tells that its files are others.
@@ -146,7 +147,7 @@ impl Ingress for HttpIngress {
     fn apply<'a>(&'a self, next: &dyn IngressSettings) -> anyhow::Result<Change<'a>> {
         let config = of(next)?;
         let new = self.listening.bind_new(config.listen);
-        let new = new.with_context(|| cannot_listen(config.listen))?;
+        let new = new.map_err(|error| cannot_listen(config.listen, error))?;
         let tls = read_tls(&config)?;
         Ok(Box::new(move || {
             let (listen, limit) = (config.listen, config.max_connections);
