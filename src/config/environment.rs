@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "only `config/` reads the environment")]
 
+use std::ffi::OsString;
+
 use super::source::Variables;
 
 /// All of it, for the keys that it sets.
@@ -20,6 +22,11 @@ pub fn gateway() -> Option<String> {
 /// not empty.
 pub fn token() -> Option<String> {
     std::env::var("GENKAN_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
+/// Where whoever supervises the process hears of it (sd_notify(3)): `NOTIFY_SOCKET`.
+pub fn notify_socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// Whether the terminal's user or the terminal itself wants no colour: `NO_COLOR` is set and not

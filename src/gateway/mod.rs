@@ -99,6 +99,7 @@ pub async fn run(
             }
             () = upstreams.is_time_to_look() => upstreams.look_at_exposes(&router),
             _ = signals.hangup.recv() => supervisor.reloads(&mut reload),
+            () = signals.others.pass() => {}
             () = reload.is_time_to_look() => reload.look(),
             () = reload.has_read() => reload.take_up(&mut upstreams, &auth),
             () = reload.is_due() => {

@@ -42,6 +42,24 @@ async fn calls_in_flight_get_their_answers_and_no_new_ones_are_taken() {
     echo.gateway.wait_for_log(0, "stopped").await;
 }
 
+#[tokio::test]
+async fn signals_that_mean_nothing_end_nothing() {
+    let echo = Echo::start().await;
+    let mut waiting = echo.gateway.connect().await;
+    waiting.request("POST", "/api", &[], LATER.as_bytes()).await;
+    wait_for_in_flight(&echo, 1.0).await;
+    for signal in ["USR1", "USR2"] {
+        let seen = echo.gateway.lines_logged();
+        echo.gateway.signal(signal);
+        let told = echo.gateway.wait_for_log(seen, "a signal that means nothing here").await;
+        assert_eq!(told["signal"], format!("SIG{signal}"));
+    }
+    let answer = waiting.receive().await.expect("the answer").json();
+    assert_eq!(answer["result"], "kept");
+    echo.gateway.terminate();
+    assert_eq!(echo.gateway.exit_status().await, 0);
+}
+
 /// It lies in the system's buffers when the signal comes: whoever has sent it cannot know.
 #[tokio::test]
 async fn what_was_sent_before_on_open_connections_is_answered() {

@@ -287,6 +287,11 @@ impl Gateway {
         self.process.signal("HUP");
     }
 
+    /// Any signal, by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         self.process.signal("TERM");
