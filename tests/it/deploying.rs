@@ -72,27 +72,21 @@ fn alerts_fire_for_what_fails_and_not_for_who_is_held_back() {
     assert_eq!(status, 0, "{out}{said}");
 }
 
-/// A series begins with its first count, and that may be a burst, and all that comes: no `increase` sees it.
+/// A series begins with its first count, and that may be a burst, and all that comes: no `increase` sees it. What was
+/// counted long ago begins again where nobody looked for a while, and is no news.
 #[test]
-fn alerts_on_what_should_never_be_counted_see_the_first_burst() {
+fn alerts_on_what_should_never_be_counted_see_the_first_burst_and_no_old_counts_after_a_gap() {
+    const IT: &str = "job=\"genkan\",instance=\"a\"";
+    let event = |outcome: &str| {
+        format!("genkan_events_total{{{IT},bridge=\"b\",to=\"c\",outcome=\"{outcome}\"}}")
+    };
+    let of = |name: &str, limit: &str| format!("{name}{{{IT},limit=\"{limit}\"}}");
     let cases = [
-        (
-            "GenkanEventsAreLost",
-            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"lost\"}",
-        ),
-        (
-            "GenkanEventsAreLost",
-            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"gap\"}",
-        ),
-        (
-            "GenkanDeadLetters",
-            "genkan_events_total{instance=\"a\",bridge=\"b\",to=\"c\",outcome=\"dead_letter\"}",
-        ),
-        ("GenkanMemoryIsShort", "genkan_memory_refused_total{instance=\"a\",limit=\"process\"}"),
-        (
-            "GenkanIdempotencyForgotten",
-            "genkan_idempotency_forgotten_total{instance=\"a\",limit=\"max_keys\"}",
-        ),
+        ("GenkanEventsAreLost", event("lost")),
+        ("GenkanEventsAreLost", event("gap")),
+        ("GenkanDeadLetters", event("dead_letter")),
+        ("GenkanMemoryIsShort", of("genkan_memory_refused_total", "process")),
+        ("GenkanIdempotencyForgotten", of("genkan_idempotency_forgotten_total", "max_keys")),
     ];
     // What the issuer's begin with is 0, from the start on.
     let tested: BTreeSet<_> =
@@ -102,18 +96,55 @@ fn alerts_on_what_should_never_be_counted_see_the_first_burst() {
     let never = alerts.split("- alert: ").skip(1).filter(|rule| rule.lines().any(counts));
     let never: BTreeSet<_> = never.filter_map(|rule| rule.lines().next()).collect();
     assert_eq!(never, tested, "each alert on a count above 0 is tested");
+    // The series, whether its instance was scraped, since when its process runs, and when the alert fires.
+    let lives = [
+        // A burst of a process that has run for long, and of one that has just begun.
+        ("_x20 500x40", "1x60", "0x60", &[("19m", false), ("22m", true), ("50m", false)][..]),
+        (
+            "_x20 500x40",
+            "_x19 1x40",
+            "_x19 1140x40",
+            &[("22m", true), ("23m", true), ("50m", false)],
+        ),
+        // Prometheus was away; the instance could not be scraped; both, and there is more behind the gap.
+        (
+            "3x60 _x20 3x40",
+            "1x60 _x20 1x40",
+            "0x60 _x20 0x40",
+            &[("59m", false), ("83m", false), ("90m", false)],
+        ),
+        (
+            "3x60 stale _x19 3x40",
+            "1x60 0x20 1x40",
+            "0x60 stale _x19 0x40",
+            &[("70m", false), ("83m", false)],
+        ),
+        (
+            "3x60 _x20 3x20 9x20",
+            "1x60 _x20 1x40",
+            "0x60 _x20 0x40",
+            &[("83m", false), ("103m", true)],
+        ),
+    ];
     let rules = deploy("alerts.yml").display().to_string();
     let mut text = format!("rule_files: ['{rules}']\nevaluation_interval: 1m\ntests:\n");
-    for (alert, series) in cases {
-        let fires = format!("[{{labels: '{{alertname=\"{alert}\"}}', value: 1}}]");
-        text += &format!(
-            "- interval: 1m\n  input_series:\n  - {{series: '{series}', values: '_x20 500x40'}}\n  promql_expr_test:\n"
-        );
-        for (time, fires) in [("19m", "[]"), ("22m", &fires), ("50m", "[]")] {
+    for (alert, series) in &cases {
+        for (counted, up, began, looks) in lives {
             text += &format!(
-                "  - expr: count by (alertname) (ALERTS{{alertstate=\"firing\",alertname=\"{alert}\"}})\n    \
-                 eval_time: {time}\n    exp_samples: {fires}\n"
+                "- interval: 1m\n  name: '{counted}'\n  input_series:\n  - {{series: '{series}', values: '{counted}'}}\n  \
+                 - {{series: 'up{{{IT}}}', values: '{up}'}}\n  \
+                 - {{series: 'process_start_time_seconds{{{IT}}}', values: '{began}'}}\n  promql_expr_test:\n"
             );
+            for (time, fires) in looks {
+                let fires = match fires {
+                    true => format!("[{{labels: '{{alertname=\"{alert}\"}}', value: 1}}]"),
+                    false => "[]".to_owned(),
+                };
+                text += &format!(
+                    "  - expr: count by (alertname) (ALERTS{{alertstate=\"firing\",alertname=\"{alert}\"}})\n    \
+                     eval_time: {time}\n    exp_samples: {fires}\n"
+                );
+            }
         }
     }
     let folder = Folder::new();
