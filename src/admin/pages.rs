@@ -62,7 +62,8 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     let table = overview.router.table();
     let mut remarks = Vec::new();
     for target in table.targets() {
-        remarks.extend(routes::open(target, &table).iter().map(|open| open.line(&target.name)));
+        let open = routes::open(target, &table);
+        remarks.extend(open.iter().filter_map(|open| open.line(&target.name)));
         if let Readiness::NotReady(reason) = target.upstream.readiness() {
             missing.push(format!("{}: {reason}", target.name));
         }

@@ -36,16 +36,19 @@ struct Place<'a> {
     why: Option<String>,
     in_flight: usize,
     max_in_flight: usize,
-    /// The services that are left alone.
+    /// The services that did not answer when they were called last.
     open: Vec<Open>,
 }
 
-/// A service that is left alone.
+/// A service that did not answer: it is left alone, or the next call tries it.
 #[derive(Serialize)]
 pub(super) struct Open {
     service: String,
     state: &'static str,
     retry_after: String,
+    /// Whether it is left alone now.
+    #[serde(skip)]
+    refuses: bool,
 }
 
 impl<'a> RoutesPage<'a> {
@@ -91,12 +94,13 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The services of an upstream that are left alone: those of the one breaker that all of its rows share.
+/// The services of an upstream that did not answer: those of the one breaker that all of its rows share.
 pub(super) fn open(target: &Target, table: &Table) -> Vec<Open> {
     let rows = || table.rows().iter().filter(|row| row.rule.upstream == target.name);
     let breaker = rows().find_map(|row| row.breaker());
     let open = breaker.map(|breaker| breaker.open()).unwrap_or_default();
     let told = open.into_iter().map(|(service, state)| {
+        let refuses = state.refuses();
         let (state, left) = match state {
             CircuitState::Open(left) if !left.is_zero() => ("open", left),
             CircuitState::Open(_) | CircuitState::HalfOpen | CircuitState::Closed => {
@@ -105,19 +109,20 @@ pub(super) fn open(target: &Target, table: &Table) -> Vec<Open> {
         };
         // In whole seconds, as the fault says it.
         let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
-        Open { service, state, retry_after: format_duration(left) }
+        Open { service, state, retry_after: format_duration(left), refuses }
     });
     told.collect()
 }
 
 impl Open {
-    /// The same as a line of `/readyz`.
-    pub(super) fn line(&self, upstream: &str) -> String {
+    /// The same as a line of `/readyz`; none of what nobody is kept from.
+    pub(super) fn line(&self, upstream: &str) -> Option<String> {
         let service = crate::printable::printable_line(&self.service);
         let until = match self.state {
             "open" => format!("its calls are refused for {}", self.retry_after),
-            _ => "the next call tries it".to_owned(),
+            _ => "one call tries it, and the others are refused".to_owned(),
         };
-        format!("{upstream}: `{service}` does not answer, {until}: its breaker is open")
+        let line = format!("{upstream}: `{service}` does not answer, {until}: its breaker is open");
+        self.refuses.then_some(line)
     }
 }

@@ -90,13 +90,15 @@ fn human(live: &Live, paint: Paint) -> String {
         }
         for Open { service, state, retry_after } in &place.open {
             let service = printable_line(service);
-            let until = match state.as_str() {
-                "open" => format!("its calls are refused for {}", printable_line(retry_after)),
-                _ => "the next call tries it".to_owned(),
+            let how = match state.as_str() {
+                "open" => format!(
+                    "does not answer: its calls are refused for {} (its breaker is open)",
+                    printable_line(retry_after)
+                ),
+                _ => "did not answer last: the next call tries it (its breaker is half-open)"
+                    .to_owned(),
             };
-            warn(format!(
-                "`{service}` over `{name}` does not answer: {until} (its breaker is open)"
-            ));
+            warn(format!("`{service}` over `{name}` {how}"));
         }
     }
     let note = "The first row that matches wins. `=`: as the caller said. `·`: always there.";
@@ -128,7 +130,7 @@ mod tests {
 ·  *         hub       ready      0          =               =       30s
 warning: `rabbit` is not ready: connecting
 warning: `orders_service` over `rabbit` does not answer: its calls are refused for 4s (its breaker is open)
-warning: `mailer` over `rabbit` does not answer: the next call tries it (its breaker is open)
+warning: `mailer` over `rabbit` did not answer last: the next call tries it (its breaker is half-open)
 
 The first row that matches wins. `=`: as the caller said. `·`: always there.";
         assert_eq!(shown(page), expected);

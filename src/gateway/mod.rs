@@ -193,6 +193,7 @@ fn look_after(
     ingresses.look();
     upstreams.end_retired(router);
     upstreams.forget();
+    upstreams.show_breakers();
     upstreams.show_exposes();
 }
 

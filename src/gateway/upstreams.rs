@@ -204,6 +204,11 @@ impl Upstreams {
         self.answers.upkeep(Instant::now());
     }
 
+    /// Shows how many services each breaker leaves alone.
+    pub(super) fn show_breakers(&self) {
+        self.breakers.values().for_each(|(_, breaker)| breaker.show());
+    }
+
     /// Waits until the calls have ended that go on without their callers, until `until` at most. True if
     /// all have.
     pub(super) async fn settle(&self, until: Instant) -> bool {

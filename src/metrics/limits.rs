@@ -43,18 +43,13 @@ impl BreakerMetrics {
         Self { upstream: upstream.to_owned() }
     }
 
-    /// A service is left alone.
+    /// Counts a service that is left alone from now on.
     pub fn opened(&self) {
         counter!(BREAKER_OPENED, "upstream" => self.upstream.clone()).increment(1);
-        self.open().increment(1.0);
     }
 
-    /// It is not any more.
-    pub fn closed(&self) {
-        self.open().decrement(1.0);
-    }
-
-    fn open(&self) -> Gauge {
-        gauge!(BREAKERS_OPEN, "upstream" => self.upstream.clone())
+    /// So many more services are left alone than were, or fewer.
+    pub fn move_open(&self, by: f64) {
+        gauge!(BREAKERS_OPEN, "upstream" => self.upstream.clone()).increment(by);
     }
 }

@@ -71,6 +71,7 @@ fn move_all() {
     limited("a.*", "rate");
     drop(WaitingCall::new("a.*"));
     BreakerMetrics::new("nats").opened();
+    BreakerMetrics::new("nats").move_open(1.0);
     retried("a.*", "ok");
     keyed("a.*", "first");
     let idempotency = IdempotencyMetrics::new();

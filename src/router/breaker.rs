@@ -5,6 +5,7 @@
 //! room, and where there is none, calls of further ones pass unwatched.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Breaker {
     circuits: RwLock<HashMap<String, Arc<Circuit>>>,
     sweep: Sweep,
     metrics: BreakerMetrics,
+    /// How many services the metric shows as left alone.
+    shown: AtomicUsize,
 }
 
 /// What the end of a call tells of its service.
@@ -45,7 +48,8 @@ impl Breaker {
     pub fn new(upstream: &str, rule: BreakerRule) -> Self {
         let (circuits, sweep) = (RwLock::default(), Sweep::default());
         let metrics = BreakerMetrics::new(upstream);
-        Self { upstream: upstream.to_owned(), rule, circuits, sweep, metrics }
+        let shown = AtomicUsize::new(0);
+        Self { upstream: upstream.to_owned(), rule, circuits, sweep, metrics, shown }
     }
 
     /// Its settings.
@@ -56,7 +60,12 @@ impl Breaker {
     /// What a call of the service meets now.
     pub(super) fn meet(&self, service: &str, now: Instant) -> Met {
         // One that is not known has not failed lately.
-        self.read().get(service).map_or(Met::Closed, |circuit| circuit.meet(now))
+        let met = self.read().get(service).map_or(Met::Closed, |circuit| circuit.meet(now));
+        if let Met::Probe(_) = &met {
+            // As long as it is out, others are refused.
+            self.show_at(now);
+        }
+        met
     }
 
     /// Takes into account how a call of the service has ended. `probe`: it was the one to try it.
@@ -80,6 +89,7 @@ impl Breaker {
             Verdict::Fails => probe.failed(&self.rule, now),
             Verdict::Nothing => drop(probe),
         }
+        self.show_at(now);
     }
 
     fn count(&self, service: &str, verdict: Verdict, now: Instant) {
@@ -94,12 +104,32 @@ impl Breaker {
                 let Some(circuit) = self.known(service, now) else { return };
                 if circuit.failed(&self.rule, now) {
                     self.opened(&circuit);
+                    self.show_at(now);
                 }
             }
         }
     }
 
-    /// The services that are left alone now, in the order of their names.
+    /// Shows how many services are left alone: the time of one ends without a call. To be called every second or so.
+    pub fn show(&self) {
+        self.show_at(Instant::now());
+    }
+
+    fn show_at(&self, now: Instant) {
+        let refuses = |circuit: &&Arc<Circuit>| circuit.state(now).refuses();
+        self.show_as(self.read().values().filter(refuses).count());
+    }
+
+    /// Whoever else shows at the same time moves it from what this one has made of it.
+    fn show_as(&self, open: usize) {
+        let before = self.shown.swap(open, Ordering::Relaxed);
+        if open != before {
+            // Both are far below 2^53.
+            self.metrics.move_open(open as f64 - before as f64);
+        }
+    }
+
+    /// The services that did not answer when they were called last, in the order of their names.
     pub fn open(&self) -> Vec<(String, CircuitState)> {
         let now = Instant::now();
         let states = |circuit: &Arc<Circuit>| (circuit.service.clone(), circuit.state(now));
@@ -116,13 +146,8 @@ impl Breaker {
         }
         let mut circuits = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
         if circuits.len() >= SERVICES && self.sweep.is_due(now) {
-            circuits.retain(|_, circuit| {
-                let goes = circuit.is_idle(&self.rule, now);
-                if goes && !circuit.is_closed() {
-                    self.metrics.closed();
-                }
-                !goes
-            });
+            // One that goes has been left alone by nobody for a while.
+            circuits.retain(|_, circuit| !circuit.is_idle(&self.rule, now));
         }
         if circuits.len() >= SERVICES && !circuits.contains_key(service) {
             return None;
@@ -139,7 +164,6 @@ impl Breaker {
     }
 
     fn closed(&self, circuit: &Circuit) {
-        self.metrics.closed();
         let (upstream, service) = (&self.upstream, &circuit.service);
         info!(upstream, service, "the breaker has closed: the service answers");
     }
@@ -151,9 +175,7 @@ impl Breaker {
 
 impl Drop for Breaker {
     fn drop(&mut self) {
-        for _ in self.read().values().filter(|circuit| !circuit.is_closed()) {
-            self.metrics.closed();
-        }
+        self.show_as(0);
     }
 }
 

@@ -48,10 +48,21 @@ pub(super) enum Met {
 pub enum CircuitState {
     /// Calls pass.
     Closed,
-    /// They are refused, for so long yet; then one is tried.
+    /// They are refused, for so long yet; then the next one is tried.
     Open(Duration),
-    /// One is being tried.
+    /// One is being tried, and the others are refused.
     HalfOpen,
+}
+
+impl CircuitState {
+    /// Whether a call that comes now is refused.
+    pub fn refuses(self) -> bool {
+        match self {
+            CircuitState::Closed => false,
+            CircuitState::Open(left) => !left.is_zero(),
+            CircuitState::HalfOpen => true,
+        }
+    }
 }
 
 /// A call that is out to try a service that did not answer. Dropped before it has told anything, it

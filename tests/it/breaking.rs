@@ -68,6 +68,13 @@ async fn one_call_tries_it_and_all_pass_when_that_is_answered() {
         (state == "half_open").then_some(())
     })
     .await;
+    // It is left alone by nobody any more, whether somebody calls it or not.
+    let upstream = [("upstream", "nats")];
+    eventually("nothing is told of it", async || {
+        (echo.gateway.metric("genkan_breakers_open", &upstream).await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(echo.gateway.page("/readyz").await.text(), "ready\n");
     let answers = join_all((0..10).map(|_| echo.gateway.rpc("echo.slow", json!({"n": 1})))).await;
     let results = answers.iter().filter(|answer| answer["result"] == json!({"n": 1})).count();
     assert_eq!(results, 1, "{answers:?}");
@@ -76,7 +83,6 @@ async fn one_call_tries_it_and_all_pass_when_that_is_answered() {
     }
     assert_eq!(echo.called(), ["never", "never", "never", "slow"]);
     assert_eq!(echo.gateway.result("echo.x", json!({"n": 1})).await, json!({"n": 1}));
-    let upstream = [("upstream", "nats")];
     assert_eq!(echo.gateway.metric("genkan_breakers_open", &upstream).await, 0.0);
     assert_eq!(echo.gateway.page("/readyz").await.text(), "ready\n");
     let logged = [REFUSED, "the breaker has closed: the service answers"];
