@@ -16,6 +16,7 @@ use crate::config::certificates::Role;
 use crate::config::file;
 use crate::config::secret::shown_path;
 use crate::config::section::Section;
+use crate::metrics::RefusedFile;
 use crate::pem;
 use trouble::Tried;
 
@@ -31,6 +32,7 @@ pub struct ClientFiles {
     identity: Option<(PathBuf, PathBuf)>,
     /// What was made of those files last, and the fingerprint of what they held.
     last: Mutex<Option<(u64, Arc<ClientConfig>)>>,
+    refused: Mutex<Option<RefusedFile>>,
 }
 
 /// What the files hold, or why they cannot be read.
@@ -64,7 +66,8 @@ impl ClientFiles {
         if let Some(file) = &key {
             check_file(section, "key_file", file, pem::private_key);
         }
-        Self { ca_file, identity: identity(section, cert, key), last: Mutex::default() }
+        let identity = identity(section, cert, key);
+        Self { ca_file, identity, ..Self::default() }
     }
 
     /// Reads `ca_file` alone: for those to whom nothing is proven.
@@ -99,14 +102,22 @@ impl ClientFiles {
         let held = self.hold();
         let print = held.fingerprint();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*last, self.are_named()) {
             // The system's own authorities are in files that are not looked at here.
-            (Some((known, old)), true) if *known == print => return Ok(Arc::clone(old)),
+            (Some((known, old)), true) if *known == print => {
+                *refused = None;
+                return Ok(Arc::clone(old));
+            }
             _ => {}
         }
         match (self.load(held), &*last) {
-            (Ok(config), _) => Ok(Arc::clone(&last.insert((print, config)).1)),
+            (Ok(config), _) => {
+                *refused = None;
+                Ok(Arc::clone(&last.insert((print, config)).1))
+            }
             (Err(complaint), Some((_, old))) => {
+                refused.get_or_insert_with(|| RefusedFile::new("ca_file"));
                 tracing::error!(complaint, "certificates cannot be used: the old ones stay");
                 Ok(Arc::clone(old))
             }

@@ -2,10 +2,12 @@
 //! address of their own, so that they can be kept from the callers.
 //!
 //! - `pages`: what they show; `routes`: the routing table at work.
+//! - `last_reload`: how the last reload ended.
 //! - `gate`: who may ask; `connection`: how a connection to them is served.
 
 mod connection;
 mod gate;
+mod last_reload;
 mod pages;
 mod routes;
 
@@ -19,9 +21,11 @@ use crate::config::AdminConfig;
 use crate::config::socket::{Listen, SocketAccess};
 use crate::ingress::Change;
 use crate::listener::{Bind, BoundListener, Listening, Socket, mend};
+use crate::metrics::RefusedFile;
 use crate::tasks::Tasks;
 use gate::{Gate, Wrong};
 
+pub use last_reload::LastReload;
 pub use pages::Overview;
 
 /// Its name in the log.
@@ -110,13 +114,16 @@ fn shown(place: &Listen) -> String {
     place.tcp().map_or_else(|| place.to_string(), |address| address.to_string())
 }
 
+/// Why the token's file cannot be used.
+type Refused = (String, RefusedFile);
+
 /// The pages at work.
 pub struct Admin {
     listening: Listening<Socket>,
     gate: Arc<ArcSwap<Gate>>,
     wrong: Arc<Wrong>,
     /// What the gate was made of, and why the token's file cannot be used.
-    config: Mutex<(AdminConfig, Option<String>)>,
+    config: Mutex<(AdminConfig, Option<Refused>)>,
     tasks: Tasks,
 }
 
@@ -152,18 +159,18 @@ impl Admin {
                 self.gate.store(Arc::new(Gate::new(config)));
                 info!("the token of [admin] was replaced: the pages want the new one");
             }
-            Err(complaint) if said.as_ref() != Some(&complaint) => {
+            Err(complaint) if said.as_ref().is_none_or(|(said, _)| *said != complaint) => {
                 error!(
                     complaint,
                     "the file of the token of [admin] cannot be used: the old token stays"
                 );
-                *said = Some(complaint);
+                *said = Some((complaint, RefusedFile::new("token_file")));
             }
             Err(_) => {}
         }
     }
 
-    fn config(&self) -> MutexGuard<'_, (AdminConfig, Option<String>)> {
+    fn config(&self) -> MutexGuard<'_, (AdminConfig, Option<Refused>)> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

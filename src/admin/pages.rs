@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::last_reload::LastReload;
 use super::routes::{self, RoutesPage};
 use crate::auth::Auth;
 use crate::events::board::{self, Unheard};
@@ -34,6 +35,8 @@ pub struct Overview {
     pub exporter: Exporter,
     /// Who calls is known by.
     pub auth: Arc<Auth>,
+    /// How the last reload ended.
+    pub last_reload: Arc<LastReload>,
     /// Set when the gateway takes no new calls.
     pub draining: AtomicBool,
 }
@@ -60,7 +63,8 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     }
     missing.extend(overview.auth.lacks().map(|why| format!("auth: {why}")));
     let table = overview.router.table();
-    let mut remarks = Vec::new();
+    let mut remarks: Vec<String> =
+        overview.last_reload.line().map(str::to_owned).into_iter().collect();
     for target in table.targets() {
         let open = routes::open(target, &table);
         remarks.extend(open.iter().filter_map(|open| open.line(&target.name)));
@@ -70,7 +74,8 @@ async fn readyz(State(overview): State<Arc<Overview>>) -> Response {
     }
     remarks.extend(overview.exposes.shown().iter().map(unexposed));
     remarks.extend(overview.events.shown().iter().map(unheard));
-    // A service that does not answer, or is not exposed, and events that do not come, are no reason to keep the calls of others away.
+    // A service that does not answer, or is not exposed, events that do not come, and a reload that was refused are no
+    // reason to keep the calls of others away.
     let (status, word) = match missing.is_empty() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),

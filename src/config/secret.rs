@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::file;
+use crate::metrics::RefusedFile;
 use crate::redact;
 
 /// More than any secret or chain of certificates takes.
@@ -71,17 +72,18 @@ fn is_place(text: &str) -> bool {
 pub struct SecretSource {
     file: Option<PathBuf>,
     last: Mutex<Secret>,
+    refused: Mutex<Option<RefusedFile>>,
 }
 
 impl SecretSource {
     /// One that stands in the configuration itself.
     pub fn fixed(secret: Secret) -> Self {
-        Self { file: None, last: Mutex::new(secret) }
+        Self { file: None, last: Mutex::new(secret), refused: Mutex::default() }
     }
 
     /// One that was found in `file`.
     pub fn file(file: PathBuf, found: Secret) -> Self {
-        Self { file: Some(file), last: Mutex::new(found) }
+        Self { file: Some(file), last: Mutex::new(found), refused: Mutex::default() }
     }
 
     /// The file, for people; `None` where the secret stands in the configuration itself.
@@ -93,9 +95,11 @@ impl SecretSource {
     pub fn now(&self) -> Secret {
         let read = self.file.as_ref().map(|file| (file, read_secret(file)));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Some((_, Ok(secret))) => *last = secret,
+            Some((_, Ok(secret))) => (*last, *refused) = (secret, None),
             Some((_, Err(complaint))) => {
+                refused.get_or_insert_with(|| RefusedFile::new("secret"));
                 tracing::error!(complaint, "a secret's file cannot be used: the old one stays");
             }
             None => {}

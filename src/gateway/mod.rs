@@ -89,7 +89,8 @@ pub async fn run(
 
     let mut supervisor = Supervisor::default();
     supervisor.ready(config.routes.len());
-    let mut reload = Reload::new(config, origin, protocols.readers());
+    let last = Arc::clone(&overview.last_reload);
+    let mut reload = Reload::new(config, origin, protocols.readers(), last);
     let mut upkeep = upkeep();
     let reason = loop {
         tokio::select! {
@@ -168,6 +169,7 @@ fn overview(
         events: Arc::clone(bridges.board()),
         exporter: exporter.clone(),
         auth: Arc::clone(auth),
+        last_reload: Arc::default(),
         draining: AtomicBool::new(false),
     })
 }

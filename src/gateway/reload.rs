@@ -14,7 +14,7 @@ use super::ingresses::Ingresses;
 use super::upstreams::{Running, Upstreams};
 use super::wanted_headers;
 use super::watch::{Step, Watch};
-use crate::admin::Admin;
+use crate::admin::{Admin, LastReload};
 use crate::auth::Auth;
 use crate::auth::tokens::Tokens;
 use crate::config::log::LogConfig;
@@ -43,6 +43,7 @@ pub(super) struct Reload {
     next: Option<Next>,
     /// How many reloads have ended, and how the last one did, in a few words.
     ended: (u64, String),
+    last: Arc<LastReload>,
 }
 
 /// A configuration that is being read, beside the calls: a large one takes its time.
@@ -81,11 +82,18 @@ struct Next {
 
 impl Reload {
     /// Nothing to do yet: `running` is what was read of `origin`.
-    pub(super) fn new(running: Config, origin: Origin, readers: Readers) -> Self {
+    pub(super) fn new(
+        running: Config,
+        origin: Origin,
+        readers: Readers,
+        last: Arc<LastReload>,
+    ) -> Self {
         let watch = Watch::new(origin.read_again());
         let certificates = Certificates::new(running.certificates.clone());
         let (readers, ended) = (Arc::new(readers), Default::default());
-        Self { running, origin, readers, watch, certificates, reading: None, next: None, ended }
+        last.is_in_force();
+        let (reading, next) = (None, None);
+        Self { running, origin, readers, watch, certificates, reading, next, ended, last }
     }
 
     /// How many reloads have ended, and how the last one did: for whoever supervises the process.
@@ -98,6 +106,7 @@ impl Reload {
     }
 
     fn refuse(&mut self) {
+        self.last.is_refused();
         self.end(format!("{REFUSED}; the log says why"));
     }
 
@@ -266,6 +275,7 @@ impl Reload {
         info!(reason, config = name, routes, "reloaded: the new routing table is in force");
         self.certificates.apply(&config.certificates);
         self.running = config;
+        self.last.is_in_force();
         self.end(format!("reloaded: calls are taken, by {routes} rows"));
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Watch {
     asked: bool,
     /// What was said last of a file that cannot be read.
     said: Option<String>,
+    /// That was a refusal, and nothing has been read since.
+    refused: bool,
     next_look: Instant,
 }
 
@@ -55,7 +57,8 @@ impl Watch {
         let next_look = Instant::now() + LOOK;
         let said = read.as_ref().err().map(cannot_be_read);
         let known = read.unwrap_or_default();
-        Self { known, changing: None, restless: None, asked: false, said, next_look }
+        let (changing, restless, asked, refused) = (None, None, false, false);
+        Self { known, changing, restless, asked, said, refused, next_look }
     }
 
     /// Waits until the file is to be looked at.
@@ -96,7 +99,11 @@ impl Watch {
         if content == self.known {
             (self.said, self.restless) = (None, None);
             if self.asked {
+                self.refused = false;
                 return Step::Load("SIGHUP", content);
+            }
+            if std::mem::take(&mut self.refused) {
+                return Step::Load("the file is back", content);
             }
             self.changing = None;
             return Step::Wait;
@@ -127,7 +134,7 @@ impl Watch {
             }
             return Step::Wait;
         }
-        (self.said, self.restless) = (None, None);
+        (self.said, self.restless, self.refused) = (None, None, false);
         self.known.clone_from(&content);
         Step::Load(reason, content)
     }
@@ -147,6 +154,7 @@ impl Watch {
             return Step::Wait;
         }
         self.said = Some(what.clone());
+        self.refused = true;
         Step::Refuse(what)
     }
 }
@@ -225,6 +233,9 @@ mod tests {
         assert!(matches!(watch.look(gone()), Step::Refuse(_)));
         advance(WRITING).await;
         assert_eq!(watch.look(gone()), Step::Wait, "said once");
+        let back = Step::Load("the file is back", b"a = 3".to_vec());
+        assert_eq!(watch.look(Ok(b"a = 3".to_vec())), back, "or it would stay refused");
+        assert_eq!(watch.look(Ok(b"a = 3".to_vec())), Step::Wait);
     }
 
     #[tokio::test(start_paused = true)]

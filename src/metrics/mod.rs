@@ -16,6 +16,7 @@ mod idempotency;
 mod limits;
 mod memory;
 mod registry;
+mod reloads;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -36,6 +37,7 @@ pub use idempotency::{IdempotencyMetrics, keyed};
 pub use limits::{BreakerMetrics, WaitingCall, limited, retried};
 pub use memory::MemoryMetrics;
 pub use registry::RegistryMetrics;
+pub use reloads::{RefusedFile, config_in_force, config_refused};
 pub use upstream::UpstreamMetrics;
 
 const CALLS: &str = "genkan_calls_total";
@@ -79,6 +81,9 @@ const ISSUER_FETCHED: &str = "genkan_issuer_fetched_timestamp_seconds";
 const ISSUER_FETCHES: &str = "genkan_issuer_fetches_total";
 const CERTIFICATE_BEGINS: &str = "genkan_certificate_begins_timestamp_seconds";
 const CERTIFICATE_ENDS: &str = "genkan_certificate_expires_timestamp_seconds";
+const RELOAD_SUCCESSFUL: &str = "genkan_config_last_reload_successful";
+const RELOAD_SUCCEEDED: &str = "genkan_config_last_reload_success_timestamp_seconds";
+const FILES_REFUSED: &str = "genkan_files_refused";
 const BUILD_INFO: &str = "genkan_build_info";
 
 /// Seconds. From a tenth of a millisecond, because a gateway's own share is that small.
@@ -209,6 +214,19 @@ fn describe() {
         "From when on a file's certificates are good, since 1970"
     );
     describe_gauge!(CERTIFICATE_ENDS, Unit::Seconds, "When a file's certificates end, since 1970");
+    describe_gauge!(
+        RELOAD_SUCCESSFUL,
+        "1 while the configuration that was read last is in force, 0 where it was refused"
+    );
+    describe_gauge!(
+        RELOAD_SUCCEEDED,
+        Unit::Seconds,
+        "When the configuration in force was put there, since 1970"
+    );
+    describe_gauge!(
+        FILES_REFUSED,
+        "Files of secrets and certificates that cannot be used: what they held before stays"
+    );
     describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 

@@ -108,6 +108,9 @@ fn move_all() {
     registry.asked("ping", Ok(()));
     registry.gone(1, "expired");
     registry.told(true);
+    config_in_force();
+    config_refused();
+    drop(RefusedFile::new("cert_file"));
 }
 
 #[test]

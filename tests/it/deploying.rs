@@ -190,6 +190,8 @@ fn each_policy_has_a_panel() {
         "genkan_subscribers",
         "genkan_unsent_replies_total",
         "genkan_certificate_expires_timestamp_seconds",
+        "genkan_config_last_reload_successful",
+        "genkan_files_refused",
     ] {
         assert!(shown.contains(name), "{name}");
     }

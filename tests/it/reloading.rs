@@ -61,6 +61,9 @@ async fn a_changed_file_is_noticed_without_a_signal() {
     .await;
 }
 
+/// When the configuration in force was put there.
+const SUCCEEDED: &str = "genkan_config_last_reload_success_timestamp_seconds";
+
 #[tokio::test]
 async fn a_bad_file_is_refused_whole_and_loudly_and_the_old_table_stays() {
     let echo = Echo::start().await;
@@ -84,11 +87,31 @@ async fn a_bad_file_is_refused_whole_and_loudly_and_the_old_table_stays() {
         }
         assert_eq!(echo.gateway.result("echo.x", json!(["old"])).await, "old");
         echo.gateway.fault("renamed.x", Value::Null).await.is("unknown_service", "not_sent");
+        echo.gateway.wait_for_metric("genkan_config_last_reload_successful", &[], 0.0).await;
+        let ready = echo.gateway.page("/readyz").await;
+        assert_eq!(ready.status, 200, "calls go on as before");
+        assert!(ready.text().contains("configuration: the last reload was refused"), "{ready:?}");
     }
+    let began = echo.gateway.metric(SUCCEEDED, &[]).await;
     let seen = echo.gateway.log().len();
     echo.gateway.write_config(&routes(&echo, RENAMED));
     echo.gateway.wait_for_log(seen, "reloaded").await;
+    echo.gateway.wait_for_metric("genkan_config_last_reload_successful", &[], 1.0).await;
+    assert!(echo.gateway.metric(SUCCEEDED, &[]).await > began, "and not when one was refused");
+    assert_eq!(echo.gateway.page("/readyz").await.text(), "ready\n");
     assert_eq!(echo.gateway.result("renamed.x", json!(["mended"])).await, "mended");
+}
+
+/// What is emptied and written again as it was is in force, whoever has asked for nothing.
+#[tokio::test]
+async fn a_file_that_comes_back_as_it_was_is_refused_no_more() {
+    let echo = Echo::start().await;
+    let config = std::fs::read_to_string(echo.gateway.config()).expect("a file");
+    std::fs::write(echo.gateway.config(), "").expect("written");
+    echo.gateway.wait_for_metric("genkan_config_last_reload_successful", &[], 0.0).await;
+    std::fs::write(echo.gateway.config(), config).expect("written");
+    echo.gateway.wait_for_metric("genkan_config_last_reload_successful", &[], 1.0).await;
+    assert_eq!(echo.gateway.page("/readyz").await.text(), "ready\n");
 }
 
 fn log_has(echo: &Echo, seen: usize, words: &str) -> bool {

@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 use super::keys::hash;
 use super::settings::{JwtConfig, KeySource};
 use crate::caller::{Denial, Identity};
+use crate::metrics::RefusedFile;
 use crate::tasks::Tasks;
 use cache::Cache;
 use issuer::Issuer;
@@ -49,7 +50,7 @@ pub struct Tokens {
     keys: Keys,
     cache: Cache,
     /// Why the file of its keys cannot be used: said once, and not every second.
-    complaint: Mutex<Option<String>>,
+    complaint: Mutex<Option<(String, RefusedFile)>>,
 }
 
 enum Keys {
@@ -135,12 +136,12 @@ impl Tokens {
                     keys.store(Arc::new(read));
                 }
             }
-            Err(complaint) if said.as_ref() != Some(&complaint) => {
+            Err(complaint) if said.as_ref().is_none_or(|(said, _)| *said != complaint) => {
                 error!(
                     complaint,
                     "the file of the keys of tokens cannot be used: the old ones stay"
                 );
-                *said = Some(complaint);
+                *said = Some((complaint, RefusedFile::new("key_file")));
             }
             Err(_) => {}
         }

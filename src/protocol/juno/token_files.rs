@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use tracing::{error, info};
 
 use super::config::HubConfig;
+use crate::metrics::RefusedFile;
 
 /// What has been said of the files.
 #[derive(Default)]
 pub(super) struct TokenFiles {
     /// By module, why its file cannot be used: said once, and not every second.
-    complaints: Mutex<HashMap<String, String>>,
+    complaints: Mutex<HashMap<String, (String, RefusedFile)>>,
 }
 
 impl TokenFiles {
@@ -32,9 +33,11 @@ impl TokenFiles {
                         next.tokens.insert(module.clone(), token);
                     }
                 }
-                Err(complaint) if complaints.get(module) != Some(&complaint) => {
+                Err(complaint)
+                    if complaints.get(module).is_none_or(|(said, _)| *said != complaint) =>
+                {
                     error!(module, complaint, "a token's file cannot be used: the old token stays");
-                    complaints.insert(module.clone(), complaint);
+                    complaints.insert(module.clone(), (complaint, RefusedFile::new("hub.tokens")));
                 }
                 Err(_) => {}
             }

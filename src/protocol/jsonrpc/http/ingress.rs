@@ -24,6 +24,7 @@ use crate::config::ingress::IngressSettings;
 use crate::events::topics::Topics;
 use crate::ingress::{Bound, Change, Ingress};
 use crate::listener::{BoundListener, Listening, mend};
+use crate::metrics::RefusedFile;
 use crate::router::Router;
 use crate::tasks::Tasks;
 
@@ -106,7 +107,8 @@ impl Bound for BoundHttp {
         // Until all are known.
         inside.registry.guard().set_own(vec![listening.address()]);
         let certificate = Mutex::new(watch);
-        Box::new(HttpIngress { inside, in_force, listening, certificate, reminder, tasks })
+        let refused = Mutex::default();
+        Box::new(HttpIngress { inside, in_force, listening, certificate, refused, reminder, tasks })
     }
 }
 
@@ -116,6 +118,8 @@ struct HttpIngress {
     in_force: Arc<ArcSwap<Server>>,
     listening: Listening,
     certificate: Mutex<Option<Watch>>,
+    /// They cannot be used.
+    refused: Mutex<Option<RefusedFile>>,
     reminder: Mutex<Reminder>,
     /// The sessions, and the notifications that outlive them.
     tasks: Tasks,
@@ -130,6 +134,10 @@ impl HttpIngress {
             let cert_file = cert_file.display();
             warn!(%cert_file, problem = told, "HTTPS has a certificate that is out of its time, or soon is");
         }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<RefusedFile>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn certificate(&self) -> MutexGuard<'_, Option<Watch>> {
@@ -153,6 +161,7 @@ impl Ingress for HttpIngress {
             let (listen, limit) = (config.listen, config.max_connections);
             let (tls, watch) = tls.unzip();
             *self.certificate() = watch;
+            *self.refused() = None;
             *self.reminder.lock().unwrap_or_else(PoisonError::into_inner) = reminder(tls.as_ref());
             let (inside, tasks) = (self.inside.clone(), self.tasks.clone());
             self.inside.pages.store(Arc::new(config.web_policy()));
@@ -181,6 +190,7 @@ impl Ingress for HttpIngress {
         let client_ca_file = tls.clients.as_ref().map(|clients| clients.ca_file.display());
         match files.tls(tls, server.config().http2) {
             Ok(tls) => {
+                *self.refused() = None;
                 let before = server.tls.as_ref();
                 let has_new_chain = before.is_none_or(|before| !before.shows_the_same_as(&tls));
                 self.in_force.store(Arc::new(server.with_tls(tls)));
@@ -197,6 +207,7 @@ impl Ingress for HttpIngress {
                 }
             }
             Err(error) => {
+                self.refused().get_or_insert_with(|| RefusedFile::new("cert_file"));
                 let problem = format!("{error:#}");
                 error!(problem, "the new certificate cannot be used: the old one stays");
             }

@@ -13,6 +13,7 @@ use super::config::Settings;
 use super::{parts, wire};
 use crate::call::Request;
 use crate::config::secret::{FoundSecret, shown_path};
+use crate::metrics::RefusedFile;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GENKAN: HeaderValue = HeaderValue::from_static(concat!("genkan/", env!("CARGO_PKG_VERSION")));
@@ -23,6 +24,8 @@ pub(super) struct Headers {
     forwarded: Vec<HeaderName>,
     added: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
     found: Mutex<Vec<(HeaderName, FoundSecret)>>,
+    /// A file of theirs cannot be used.
+    refused: Mutex<Option<RefusedFile>>,
 }
 
 impl Headers {
@@ -30,7 +33,7 @@ impl Headers {
         let found = &settings.headers;
         let added = ArcSwap::from_pointee(values(found));
         let forwarded = settings.forwarded.iter().filter_map(|name| name.parse().ok()).collect();
-        Self { forwarded, added, found: Mutex::new(found.clone()) }
+        Self { forwarded, added, found: Mutex::new(found.clone()), refused: Mutex::default() }
     }
 
     /// Whether any stands in a file.
@@ -41,7 +44,7 @@ impl Headers {
     /// Looks whether a file holds another value by now. Waits for the disk.
     pub(super) fn look_again(&self) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = false;
+        let (mut changed, mut is_refused) = (false, false);
         for (name, value) in found.iter_mut() {
             match value.rotated().and_then(|next| next.map(fit).transpose()) {
                 Ok(None) => {}
@@ -50,9 +53,16 @@ impl Headers {
                     (*value, changed) = (next, true);
                 }
                 Err(complaint) => {
+                    is_refused = true;
                     tracing::error!(header = %name, complaint, "a header's file cannot be used: the old value stays");
                 }
             }
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_refused {
+            refused.get_or_insert_with(|| RefusedFile::new("headers"));
+        } else {
+            *refused = None;
         }
         if changed {
             self.added.store(Arc::new(values(&found)));

@@ -2,14 +2,15 @@
 
 use super::place::Place;
 use crate::config::secret::{FoundSecret, shown_path};
+use crate::metrics::RefusedFile;
 
 /// A URL that was found in a file.
-pub(super) struct UrlFile(FoundSecret);
+pub(super) struct UrlFile(FoundSecret, Option<RefusedFile>);
 
 impl UrlFile {
     /// None where a URL stands in the configuration itself.
     pub(super) fn of(found: &FoundSecret) -> Option<Self> {
-        found.file.is_some().then(|| Self(found.clone()))
+        found.file.is_some().then(|| Self(found.clone(), None))
     }
 
     /// Where the URL leads that it holds by now, if that is another one. Waits for the disk. One that cannot be used
@@ -22,6 +23,9 @@ impl UrlFile {
             let place = place.map_err(|what| format!("{file}: the URL {what}"))?;
             Ok(Some((next, place)))
         });
+        if read.is_ok() {
+            self.1 = None;
+        }
         match read {
             Ok(None) => None,
             Ok(Some((next, place))) => {
@@ -29,6 +33,7 @@ impl UrlFile {
                 Some(place)
             }
             Err(complaint) => {
+                self.1.get_or_insert_with(|| RefusedFile::new("url_file"));
                 tracing::error!(
                     complaint,
                     "the file of an upstream's URL cannot be used: the old one stays"

@@ -17,6 +17,7 @@ pub(super) use url::Node;
 
 use crate::config::secret::SecretSource;
 use crate::config::section::Section;
+use crate::metrics::RefusedFile;
 use crate::tls::trouble::Tried;
 
 /// How often RabbitMQ and we tell each other that we live.
@@ -67,6 +68,8 @@ pub(super) struct Settings {
 struct Last {
     nodes: Vec<Arc<Node>>,
     tls: Option<Arc<ClientConfig>>,
+    refused: Option<RefusedFile>,
+    refused_url: Option<RefusedFile>,
 }
 
 impl Settings {
@@ -79,9 +82,19 @@ impl Settings {
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let read = self.file.as_ref().map(|file| url::read_list(file.now().expose(), self.beside));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_refused = match &read {
+            None => false,
+            Some(Ok(nodes)) => !self.speaks_tls_with(nodes),
+            Some(Err(_)) => true,
+        };
+        if is_refused {
+            last.refused_url.get_or_insert_with(|| RefusedFile::new("url_file"));
+        } else {
+            last.refused_url = None;
+        }
         match read {
             None => {}
-            Some(Ok(nodes)) if self.speaks_tls_with(&nodes) => last.nodes = self.ready(nodes),
+            Some(Ok(nodes)) if !is_refused => last.nodes = self.ready(nodes),
             Some(Ok(_)) => tracing::error!(
                 "`url_file` turns TLS on or off, which takes a reload: the old URL stays"
             ),
@@ -105,8 +118,9 @@ impl Settings {
         let read = files.read();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(config) => last.tls = Some(config),
+            Ok(config) => (last.tls, last.refused) = (Some(config), None),
             Err((_, complaint)) => {
+                last.refused.get_or_insert_with(|| RefusedFile::new("ca_file"));
                 tracing::error!(
                     complaint,
                     "a certificate or key cannot be used: the old one stays"
@@ -159,7 +173,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Settings {
     }
     let heartbeat = whole.unwrap_or(1);
     let files = tls::read_files(section, &nodes);
-    let last = Last { nodes: Vec::new(), tls: None };
+    let last = Last { nodes: Vec::new(), tls: None, refused: None, refused_url: None };
     let settings = Settings {
         address,
         exchange,
