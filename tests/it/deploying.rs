@@ -154,6 +154,62 @@ fn alerts_on_what_should_never_be_counted_see_the_first_burst_and_no_old_counts_
     assert_eq!(status, 0, "{out}{said}");
 }
 
+/// A breaker that refuses is no limit that somebody is over, and where nothing is left there is nobody to be down.
+#[test]
+fn alerts_name_the_cause_and_miss_a_gateway_that_has_gone() {
+    let limited = |limit: &str| {
+        format!(
+            "genkan_limited_total{{job=\"genkan\",instance=\"a\",route=\"o.*\",limit=\"{limit}\"}}"
+        )
+    };
+    let open = || "genkan_breakers_open{job=\"genkan\",instance=\"a\",upstream=\"u\"}".to_owned();
+    let reload = "genkan_config_last_reload_successful{job=\"genkan\",instance=\"a\"}";
+    let refused = "genkan_files_refused{job=\"genkan\",instance=\"a\",key=\"cert_file\"}";
+    let up = "up{job=\"genkan\",instance=\"a\"}";
+    let cases = [
+        // One that opens again and again is open, and one that did once is not.
+        (open(), "0x5 1 0 1 0 0 1 0 0 1 0 1x20", "GenkanBreakerOpen"),
+        (open(), "0x5 1 0x24", ""),
+        (reload.to_owned(), "1x5 0x25", "GenkanReloadRefused"),
+        (refused.to_owned(), "0x5 1x25", "GenkanFilesRefused"),
+        (limited("breaker"), "0+300x30", ""),
+        (limited("rate"), "0+300x30", "GenkanRefusesForLimits"),
+        (up.to_owned(), "1x30", ""),
+        (up.to_owned(), "1x10 0x20", "GenkanDown"),
+        (up.to_owned(), "1x10 stale", "GenkanGone"),
+    ];
+    let rules = deploy("alerts.yml").display().to_string();
+    let mut text = format!("rule_files: ['{rules}']\nevaluation_interval: 1m\ntests:\n");
+    for (series, values, fires) in &cases {
+        let there =
+            if series == up { "" } else { "  - {series: 'up{job=\"genkan\"}', values: '1x30'}\n" };
+        let fires = match *fires {
+            "" => "[]".to_owned(),
+            alert => format!("[{{labels: '{{alertname=\"{alert}\"}}', value: 1}}]"),
+        };
+        text += &format!(
+            "- interval: 1m\n  input_series:\n  - {{series: '{series}', values: '{values}'}}\n{there}  promql_expr_test:\n  \
+             - expr: count by (alertname) (ALERTS{{alertstate=\"firing\"}})\n    eval_time: 25m\n    exp_samples: {fires}\n"
+        );
+    }
+    let folder = Folder::new();
+    let mut promtool = Command::new(program("promtool", &[]));
+    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
+    let (status, out, said) = run(&mut promtool);
+    assert_eq!(status, 0, "{out}{said}");
+}
+
+/// The last value of an hour tells of a gateway that has gone as if it were there.
+#[test]
+fn a_panel_that_shows_how_it_is_now_asks_for_now() {
+    let dashboard: Value = serde_json::from_str(&read("grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let stats = panels.iter().filter(|panel| panel["type"] == "stat");
+    for target in stats.flat_map(|panel| panel["targets"].as_array().expect("targets")) {
+        assert_eq!(target["instant"], true, "{target}");
+    }
+}
+
 /// The names of Genkan's own metrics in a text.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
