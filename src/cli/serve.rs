@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::output::Output;
 use super::{ConfigArgs, Status, help};
 use crate::protocol::Protocols;
-use crate::{gateway, log, tasks};
+use crate::{gateway, listener, log, tasks};
 
 /// The arguments of `genkan serve`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,7 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     };
     let log = log::start(config.log).context("cannot start the log")?;
     tasks::log_panics();
+    listener::raise_file_limit();
     let workers = config.workers;
     for problem in &problems {
         tracing::warn!(place = %problem.place, problem = problem.message, "dubious configuration");

@@ -2,6 +2,7 @@
 //! operators.
 
 mod accept;
+mod files;
 mod listening;
 mod places;
 mod socket;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::debug;
 
 pub(crate) use accept::{Accept, Acceptor};
+pub(crate) use files::raise as raise_file_limit;
 pub(crate) use listening::{Bind, BoundListener, Listening};
 pub(crate) use places::{Place, Places};
 pub(crate) use socket::{Socket, Stream};

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use super::files;
+
 /// The places for connections, taken and given back.
 pub(crate) struct Places {
     taken: AtomicUsize,
@@ -14,15 +16,16 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// So many places.
+    /// So many places, or as many as there can be files for.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
+        let limit = files::connections(limit);
         let (taken, limit) = (AtomicUsize::new(0), AtomicUsize::new(limit));
         Arc::new(Self { taken, limit, freed: Notify::new() })
     }
 
     /// Changes how many there are. Whoever has one keeps it.
     pub(crate) fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::SeqCst);
+        self.limit.store(files::connections(limit), Ordering::SeqCst);
         self.freed.notify_waiters();
     }
 

@@ -1,12 +1,14 @@
 //! What else is on a connection holds no answer back: requests that follow at once, half of one,
 //! and bytes that are no request.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::harness::http::encode;
-use crate::harness::{Echo, as_fault};
+use crate::harness::process::Folder;
+use crate::harness::{Echo, Gateway, as_fault};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","method":"echo.x","params":["p"],"id":1}"#;
 
@@ -29,6 +31,33 @@ async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
     assert_eq!(connection.receive().await.expect("an answer").json()["result"], "broken line");
     connection.send(&next).await;
     assert_eq!(connection.receive().await.expect("an answer").json()["result"], "next");
+}
+
+/// Where connections take all files that a process may open, nothing else is answered.
+#[tokio::test]
+async fn idle_connections_leave_files_for_everything_else() {
+    let folder = Folder::new();
+    let toml =
+        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[hub]\nlisten = []\n";
+    let config = folder.write("genkan.toml", toml);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -Hn 300; ulimit -Sn 150; exec \"$0\" serve --config \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_genkan"))
+        .arg(config);
+    let gateway = Gateway::spawn(&command, folder).await;
+    let told = gateway.wait_for_log(0, "the process may not have so many files open").await;
+    assert_eq!((&told["max_connections"], &told["held_to"]), (&json!(10_000), &json!(172)));
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(tokio::net::TcpStream::connect(&gateway.http).await.expect("it is connected"));
+    }
+    gateway.wait_for_metric("genkan_connections", &[("ingress", "http")], 172.0).await;
+    assert_eq!(gateway.page("/healthz").await.status, 200);
+    drop(idle);
+    let answer = gateway.api(CALL).await;
+    assert_eq!(as_fault(&answer).data["kind"], "unknown_service");
+    assert!(gateway.logged("cannot accept connections").is_empty(), "{}", gateway.log_text());
 }
 
 #[tokio::test]
