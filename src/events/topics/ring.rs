@@ -9,6 +9,7 @@ use super::told::Told;
 /// What a topic keeps, and how it counts.
 pub(super) struct Ring {
     kept: VecDeque<Arc<Told>>,
+    /// What those take in memory.
     bytes: usize,
     /// The id that the topic began behind.
     begin: u64,
@@ -92,7 +93,7 @@ impl Ring {
     pub(super) fn push(&mut self, told: Arc<Told>, keep: usize, keep_bytes: usize) {
         self.last_id = told.id();
         self.last_number = told.number();
-        self.bytes += told.size();
+        self.bytes += told.cost();
         self.kept.push_back(told);
         self.fit(keep, keep_bytes);
     }
@@ -110,8 +111,8 @@ impl Ring {
     pub(super) fn let_go(&mut self) -> usize {
         let Some(told) = self.kept.pop_front() else { return 0 };
         self.gone = told.number();
-        self.bytes -= told.size();
-        told.size()
+        self.bytes -= told.cost();
+        told.cost()
     }
 
     /// What there is behind a point. The numbers of this process go from `base` on, and so far to `last`: others

@@ -21,6 +21,9 @@ pub(super) use crate::route::bridge::MOST_KEPT_BYTES as MOST_KEPT;
 pub(super) const MOST_LEFT_BEHIND: usize = 16 << 20;
 /// How much less the rings hold when they have let go of some.
 pub(super) const ROOM_MADE: usize = 1 << 20;
+/// What a topic takes beside its events, in bytes: its place in a table that is half empty at worst, its name, the
+/// first places of its ring, and its entry among those that make room.
+const TOPIC: usize = 2 * (size_of::<Topic>() + size_of::<Arc<str>>()) + 160;
 
 pub(super) struct State {
     pub(super) rules: Arc<[TopicRule]>,
@@ -31,9 +34,9 @@ pub(super) struct State {
     pub(super) absent: Absent,
     /// Those whose patterns may fit topics to come.
     pub(super) globs: Vec<Weak<Listener>>,
-    /// Bytes in all rings.
+    /// What the events in all rings take.
     pub(super) kept: usize,
-    /// Bytes in them, and of what waits for listeners.
+    /// What those take, and those that wait for listeners.
     pub(super) alive: Alive,
     /// The number of the last event of all.
     pub(super) last: u64,
@@ -185,16 +188,22 @@ impl State {
         self.absent.enter(&name, topic.listeners.iter().filter(names).cloned());
     }
 
+    /// What is held beside the events in the rings: the topics themselves, and what is written out for streams.
+    fn beside(&self) -> usize {
+        self.topics.len() * TOPIC + self.alive.frames()
+    }
+
     /// Lets go of the oldest events of those topics that keep most, until what is kept fits: a noisy topic costs a
     /// quiet one nothing. Some more goes than has to, so that not every event looks at all topics.
     pub(super) fn make_room(&mut self) {
-        if self.kept <= MOST_KEPT {
+        let beside = self.beside();
+        if self.kept + beside <= MOST_KEPT {
             return;
         }
         let mut sizes: Vec<_> = self.topics.values().map(|topic| topic.ring.bytes()).collect();
         sizes.sort_unstable();
         const ENOUGH: usize = MOST_KEPT - ROOM_MADE;
-        let (mut left, count) = (ENOUGH, sizes.len());
+        let (mut left, count) = (ENOUGH.saturating_sub(beside), sizes.len());
         let mut shares = sizes.into_iter().enumerate().map(|(place, size)| {
             let share = left / (count - place);
             left = left.saturating_sub(size);
@@ -202,8 +211,10 @@ impl State {
         });
         // What each may keep at most, of those that keep more.
         let Some((_, level)) = shares.find(|(size, share)| size > share) else { return };
+        let topics = self.topics.len() * TOPIC;
         for topic in self.topics.values_mut() {
-            while self.kept > ENOUGH && topic.ring.bytes() > level {
+            // What is written out of them for streams goes with them.
+            while self.kept + topics + self.alive.frames() > ENOUGH && topic.ring.bytes() > level {
                 self.kept -= topic.ring.let_go();
             }
         }

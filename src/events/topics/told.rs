@@ -16,13 +16,41 @@ const HEAD: &str = r#"{"jsonrpc":"2.0","method":"event","params":"#;
 /// the reader comes back to. None comes near it in this century, and JavaScript's numbers hold both.
 pub(super) const AMONG_ALL: u64 = 1 << 52;
 
+/// What a text takes beside its bytes: what counts who holds it.
+const BESIDE_TEXT: usize = 32;
+
+/// What an event takes beside its texts: itself, counted, and its place in a ring, which has room for some more.
+const BESIDE: usize =
+    room(size_of::<Told>() + 2 * size_of::<usize>()) + size_of::<Arc<Told>>() * 3 / 2;
+
+/// What the allocator gives for so many bytes: it has four sizes between each power of two and the next, and none
+/// nearer to another than 16.
+const fn room(bytes: usize) -> usize {
+    let step = bytes.next_power_of_two() / 8;
+    bytes.next_multiple_of(if step > 16 { step } else { 16 })
+}
+
 /// How many bytes all events take that are in rings, or wait for listeners: each once, however many those are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Alive(Arc<AtomicUsize>);
+pub(super) struct Alive(Arc<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// As [costs](Told::cost).
+    events: AtomicUsize,
+    /// Beside those, once somebody listens to a stream of events.
+    frames: AtomicUsize,
+}
 
 impl Alive {
+    /// By the events.
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.events.load(Ordering::Relaxed)
+    }
+
+    /// By what is written out of them for streams of events.
+    pub(super) fn frames(&self) -> usize {
+        self.0.frames.load(Ordering::Relaxed)
     }
 }
 
@@ -40,7 +68,10 @@ pub struct Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        self.alive.0.fetch_sub(self.size(), Ordering::Relaxed);
+        let frames =
+            self.frames.iter().filter_map(OnceLock::get).map(|frame| text_cost(frame.len()));
+        self.alive.0.frames.fetch_sub(frames.sum(), Ordering::Relaxed);
+        self.alive.0.events.fetch_sub(self.cost(), Ordering::Relaxed);
     }
 }
 
@@ -65,10 +96,11 @@ impl Told {
         text.extend_from_slice(b",\"time\":\"");
         text.extend_from_slice(format_timestamp(time).as_bytes());
         text.extend_from_slice(b"\"}}");
-        let notification = Bytes::from(text);
-        alive.0.fetch_add(notification.len(), Ordering::Relaxed);
+        let notification = exact(text);
         let (frames, alive) = ([const { OnceLock::new() }; 2], alive.clone());
-        Self { topic, id, number, notification, frames, alive }
+        let told = Self { topic, id, number, notification, frames, alive };
+        told.alive.0.events.fetch_add(told.cost(), Ordering::Relaxed);
+        told
     }
 
     /// Its topic.
@@ -86,9 +118,14 @@ impl Told {
         self.number
     }
 
-    /// How many bytes it takes.
+    /// How many bytes are told of it.
     pub fn size(&self) -> usize {
         self.notification.len()
+    }
+
+    /// How many bytes of memory it takes to keep it, but for what is written out of it for streams of events.
+    pub(super) fn cost(&self) -> usize {
+        BESIDE + text_cost(self.size())
     }
 
     /// It, as a notification of JSON-RPC's.
@@ -111,8 +148,31 @@ impl Told {
                 text.extend_from_slice(line);
             }
             text.extend_from_slice(b"\n\n");
-            Bytes::from(text)
+            let frame = exact(text);
+            self.alive.0.frames.fetch_add(text_cost(frame.len()), Ordering::Relaxed);
+            frame
         });
         frame.clone()
+    }
+}
+
+/// A text without the room that was left for more.
+fn exact(text: Vec<u8>) -> Bytes {
+    Bytes::from(text.into_boxed_slice())
+}
+
+/// What a text takes.
+fn text_cost(length: usize) -> usize {
+    room(length) + BESIDE_TEXT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_that_of_the_allocators_sizes() {
+        let sizes = [1, 16, 17, 128, 129, 168, 193, 257, 513, 5_000];
+        assert_eq!(sizes.map(room), [16, 16, 32, 128, 160, 192, 224, 320, 640, 5_120]);
     }
 }
