@@ -14,7 +14,8 @@ pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_ID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
-/// A member that is known by its number.
+/// Members that are known by their number.
+pub(crate) const CONTEXT_0: u8 = 0xa0;
 pub(crate) const CONTEXT_3: u8 = 0xa3;
 
 /// The first value.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::der::{self, INTEGER, SEQUENCE};
+use crate::der::{self, CONTEXT_0, INTEGER, SEQUENCE};
 use crate::units::{format_timestamp, parse_date};
 
 const UTC_TIME: u8 = 0x17;
@@ -166,11 +166,32 @@ pub(crate) fn of_lists(
     old.chain(lacking).collect()
 }
 
+/// Why a list of what was revoked cannot be used, where it lacks what RFC 5280 asks for (section 5.1.2); none where it
+/// is something else.
+pub(crate) fn unusable_list(lists: &[CertificateRevocationListDer<'_>]) -> Option<String> {
+    let lacks = |list: &CertificateRevocationListDer<'_>| {
+        let issued = Issued::of(list)?;
+        if issued.next.is_none() {
+            return Some(
+                "does not say when the next one is due: make it anew with that (`openssl ca -gencrl -crldays 30 …`)",
+            );
+        }
+        (!issued.has_extensions).then_some(
+            "has no number: make it anew with one (`openssl ca -gencrl …` numbers its lists where its section has \
+             `crlnumber = FILE`, of a file that holds `01` at first)",
+        )
+    };
+    let (at, lacking) = lists.iter().enumerate().find_map(|(at, list)| Some((at, lacks(list)?)))?;
+    Some(format!("holds a list of what was revoked, number {}, that {lacking}", at + 1))
+}
+
 /// What a list says of itself (RFC 5280, section 5.1).
 struct Issued<'a> {
     issuer: &'a [u8],
     /// When its successor is there at the latest.
     next: Option<SystemTime>,
+    /// Its number and its like stand there.
+    has_extensions: bool,
 }
 
 impl<'a> Issued<'a> {
@@ -182,7 +203,14 @@ impl<'a> Issued<'a> {
         let algorithm = if first.tag == INTEGER { first.rest } else { signed };
         let (issuer, rest) = der::expect(der::read(algorithm)?.rest, SEQUENCE)?;
         let next = der::read(der::read(rest)?.rest);
-        Some(Self { issuer, next: next.as_ref().and_then(time) })
+        let next = next.filter(|next| matches!(next.tag, UTC_TIME | GENERALIZED_TIME));
+        let mut rest = next.as_ref().map_or(&[][..], |next| next.rest);
+        let mut has_extensions = false;
+        while let Some(member) = der::read(rest) {
+            has_extensions |= member.tag == CONTEXT_0;
+            rest = member.rest;
+        }
+        Some(Self { issuer, next: next.as_ref().and_then(time), has_extensions })
     }
 }
 

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const END_STREAM_AND_HEADERS: u8 = 5;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
@@ -27,12 +27,16 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// `POST /call/echo/METHOD`, without a body and without compression.
 pub fn opening(stream: u32, method: &str) -> Vec<u8> {
+    asking(stream, &format!("/call/echo/{method}"))
+}
+
+/// The same of another path.
+pub fn asking(stream: u32, path: &str) -> Vec<u8> {
     let literal = |index: u8, text: &str| {
         [&[index, u8::try_from(text.len()).expect("small")][..], text.as_bytes()].concat()
     };
     // `:method POST` and `:scheme http` by their index; `:path` and `:authority` by their names'.
-    let (path, authority) =
-        (literal(0x04, &format!("/call/echo/{method}")), literal(0x01, "localhost"));
+    let (path, authority) = (literal(0x04, path), literal(0x01, "localhost"));
     let block = [&[0x83, 0x86][..], &path, &authority].concat();
     frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block)
 }
@@ -58,6 +62,19 @@ async fn goodbye(mut stream: impl AsyncReadExt + Unpin) -> Option<u32> {
         }
     }
     said
+}
+
+/// Reads frames to the first `GOAWAY`; false where the connection ends without.
+pub async fn is_told_to_go(stream: &mut TcpStream) -> bool {
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        if head[3] == GOAWAY || stream.read_exact(&mut payload).await.is_err() {
+            return head[3] == GOAWAY;
+        }
+    }
+    false
 }
 
 /// Calls by others, for as long as something else takes: how many were answered.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::{Guarded, new_key};
 use crate::events::{shop, trigger};
@@ -13,6 +15,7 @@ use crate::harness::http::{self, Connection, Response};
 use crate::harness::process::{self, Folder};
 use crate::harness::websocket::WebSocket;
 use crate::harness::{Gateway, Tunnel, as_fault};
+use crate::http2_resets::{PREFACE, SETTINGS, asking, frame, is_told_to_go};
 use crate::hub::HUB;
 
 const CALL: &str = r#"{"jsonrpc":"2.0","method":"echo.x","params":[1],"id":1}"#;
@@ -210,7 +213,7 @@ async fn authorities_are_replaced_and_connections_live_on() {
     let by_old = tunnel(&gate.gateway, &old, &old, "edge").await;
     let by_new = tunnel(&gate.gateway, &old, &new, "edge").await;
     let mut plain = Connection::open(&by_old.address).await;
-    let mut known = async || {
+    let known = async |plain: &mut Connection| {
         plain.request("POST", "/call/shop/nothing", &[], b"").await;
         // Who is known is told that there is no such function.
         plain.receive().await.expect("the connection lives").status == 404
@@ -219,7 +222,7 @@ async fn authorities_are_replaced_and_connections_live_on() {
     let subscribe = json!({"jsonrpc": "2.0", "id": 1, "method": "genkan.subscribe",
                            "params": {"topics": ["shop.sold"]}});
     assert!(socket.ask(subscribe.to_string()).await["result"].is_object());
-    assert!(known().await && is_turned_away(&by_new).await);
+    assert!(known(&mut plain).await && is_turned_away(&by_new).await);
     // What cannot be used is said, and the old ones stay.
     for rubbish in ["rubbish", ""] {
         let seen = gate.gateway.log().len();
@@ -227,14 +230,33 @@ async fn authorities_are_replaced_and_connections_live_on() {
         let said = gate.gateway.wait_for_log(seen, "the new certificate cannot be used").await;
         assert!(said["problem"].as_str().expect("text").contains("authorities.pem"), "{said}");
     }
-    assert!(!is_turned_away(&by_old).await && known().await);
+    assert!(!is_turned_away(&by_old).await && known(&mut plain).await);
     gate.replace(&[&old, &new]).await;
-    assert!(!is_turned_away(&by_old).await && !is_turned_away(&by_new).await && known().await);
+    assert!(
+        !is_turned_away(&by_old).await && !is_turned_away(&by_new).await && known(&mut plain).await
+    );
     trigger(&mut module, "sold", json!({"n": 1})).await;
     assert_eq!(socket.json().await["params"]["data"], json!({"n": 1}));
-    // Whom nobody vouches for any more is not known, and not cut off either.
+    // Whom nobody vouches for any more is not known, and not cut off either, but for its next request: it is
+    // told to come again, or it would not be known when somebody vouches for it again.
+    let mut enveloped = Connection::open(&by_old.address).await;
+    let envelope = r#"{"jsonrpc":"2.0","method":"shop.nothing","id":1}"#;
+    enveloped.request("POST", "/api", &[], envelope.as_bytes()).await;
+    assert_eq!(enveloped.receive().await.expect("an answer").header("connection"), None);
+    let mut streams = TcpStream::connect(&by_old.address).await.expect("it accepts");
+    let open = [PREFACE, &frame(SETTINGS, 0, 0, b""), &asking(1, "/call/shop/x")].concat();
+    streams.write_all(&open).await.expect("written");
     gate.replace(&[&new]).await;
-    assert!(!known().await && is_turned_away(&by_old).await && !is_turned_away(&by_new).await);
+    plain.request("POST", "/call/shop/nothing", &[], b"").await;
+    enveloped.request("POST", "/api", &[], envelope.as_bytes()).await;
+    for (connection, status) in [(&mut plain, 401), (&mut enveloped, 200)] {
+        let refused = connection.receive().await.expect("the connection lives");
+        assert_eq!((refused.status, refused.header("connection")), (status, Some("close")));
+        assert!(connection.receive().await.is_none(), "it ends");
+    }
+    streams.write_all(&asking(3, "/call/shop/x")).await.expect("written");
+    assert!(is_told_to_go(&mut streams).await, "over HTTP/2 it is a GOAWAY");
+    assert!(is_turned_away(&by_old).await && !is_turned_away(&by_new).await);
     socket.say(r#"{"jsonrpc":"2.0","method":"shop.nothing","id":2}"#).await;
     let (mut ended, mut refused) = (None, None);
     while ended.is_none() || refused.is_none() {
@@ -321,6 +343,26 @@ async fn who_has_been_revoked_is_turned_away_and_known_no_more_on_open_connectio
     assert_eq!(post(&workload, &[]).await.status, 200);
 }
 
+/// One list of two is missing in the file that replaces it: those of that authority are turned away from now on.
+#[tokio::test]
+async fn a_list_that_is_missing_where_it_was_is_told_when_the_file_is_read_again() {
+    let certs = authority();
+    certs.revoke(&[]);
+    let list = format!("client_crl_file = \"{}\"", certs.path("crl.pem"));
+    let folder = Folder::new();
+    let file = folder.path().join("authorities.pem");
+    let read = |name: &str| std::fs::read_to_string(certs.file(name)).expect("a file");
+    std::fs::write(&file, read("ca.pem")).expect("written");
+    let gateway = Gateway::start(&tls(&certs, &file.display().to_string(), &list)).await;
+    let seen = gateway.log().len();
+    std::fs::write(&file, [read("ca.pem"), read("server.pem")].concat()).expect("written");
+    let said = gateway.wait_for_log(seen, "dubious lists of what was revoked").await;
+    let problem = said["problem"].as_str().expect("text");
+    assert!(problem.contains("holds no list of 1 of the 2 authorities"), "{said}");
+    assert_eq!(said["level"], "WARN");
+    assert!(said["client_crl_file"].as_str().is_some_and(|it| it.ends_with("crl.pem")), "{said}");
+}
+
 #[test]
 fn lists_of_what_was_revoked_are_checked() {
     let (certs, folder) = (authority(), Folder::new());
@@ -341,7 +383,9 @@ fn lists_of_what_was_revoked_are_checked() {
     certs.revoke_until("20210101000000Z", &[]);
     let (status, said) = told(&ca, &list);
     assert!(status == 0 && said.contains("though the next one was due"), "{said}");
+    certs.list_without_a_number();
     for (list, words) in [
+        (certs.path("unnumbered.pem"), "number 1, that has no number: make it anew with one"),
         (certs.path("server.key"), "holds no `X509 CRL`"),
         ("/nowhere".to_owned(), "cannot be read"),
     ] {

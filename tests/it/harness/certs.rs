@@ -88,6 +88,15 @@ impl Certs {
         ));
     }
 
+    /// Writes `unnumbered.pem`, a list that has no number, as openssl makes one that is not told to number them.
+    pub fn list_without_a_number(&self) {
+        let config = std::fs::read_to_string(self.file("ca.cnf")).expect("a list before");
+        self.folder.write("unnumbered.cnf", &config.replace("crlnumber = number\n", ""));
+        self.openssl(
+            "ca -config unnumbered.cnf -keyfile ca.key -cert ca.pem -gencrl -crldays 30 -out unnumbered.pem",
+        );
+    }
+
     /// One of `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`, or what was issued.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

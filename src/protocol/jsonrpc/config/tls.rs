@@ -174,10 +174,12 @@ pub(in crate::protocol::jsonrpc) fn verifier(
     required: bool,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = validity::unusable_list(&lists);
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
     let builder = builder.with_crls(lists);
     let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|error| format!("cannot be used: {error}"))
+    // Of a list that lacks something the error says that it cannot be parsed, and not what.
+    builder.build().map_err(|error| unusable.unwrap_or_else(|| format!("cannot be used: {error}")))
 }
 
 #[cfg(test)]

@@ -6,21 +6,26 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConnection};
+use tokio::sync::Notify;
 use tracing::debug;
 
 use super::super::config::verifier;
 use crate::auth::certificate;
 use crate::caller::{Caller, Identity};
+use crate::validity::of_lists;
 
 /// Who vouches for clients.
 pub(super) struct Authorities {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Differs where their file does.
     fingerprint: u64,
+    /// What an operator is told of what they have revoked.
+    doubts: Vec<String>,
 }
 
 impl Authorities {
@@ -32,15 +37,22 @@ impl Authorities {
         required: bool,
     ) -> Result<Arc<Self>, String> {
         let (list, lists) = revoked.unzip();
+        let doubts = lists.as_ref().map(|lists| of_lists(lists, &roots, SystemTime::now()));
+        let doubts = doubts.unwrap_or_default();
         let verifier = verifier(roots, lists.unwrap_or_default(), required)?;
         let mut hasher = DefaultHasher::new();
         (file, list).hash(&mut hasher);
-        Ok(Arc::new(Self { verifier, fingerprint: hasher.finish() }))
+        Ok(Arc::new(Self { verifier, fingerprint: hasher.finish(), doubts }))
     }
 
     /// What verifies a certificate in a handshake.
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
+    }
+
+    /// What is dubious about the lists of what they have revoked, in words that follow the name of their file.
+    pub(super) fn doubts(&self) -> &[String] {
+        &self.doubts
     }
 
     fn vouch_for(&self, chain: &[CertificateDer<'_>]) -> bool {
@@ -56,6 +68,8 @@ pub(super) struct Shown {
     identity: Arc<Identity>,
     /// The fingerprint of the authorities that were asked last.
     asked: AtomicU64,
+    /// Its client was told that it makes nobody known any more.
+    refused: Notify,
 }
 
 impl Shown {
@@ -71,12 +85,28 @@ impl Shown {
         };
         let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
         let asked = AtomicU64::new(authorities.fingerprint);
-        Some(Arc::new(Self { chain, identity: Arc::new(identity), asked }))
+        let (identity, refused) = (Arc::new(identity), Notify::new());
+        Some(Arc::new(Self { chain, identity, asked, refused }))
     }
 
     /// The caller as the certificate makes it known.
     pub(super) fn introduce(&self, caller: Caller) -> Caller {
         caller.connected_as(Arc::clone(&self.identity))
+    }
+
+    /// A request was refused because nobody knows who sends it. Whether it is this certificate that makes nobody
+    /// known any more, which is for good: a connection anew is looked at anew.
+    pub(super) fn is_refused(&self) -> bool {
+        let is_withdrawn = self.identity.standing.is_withdrawn();
+        if is_withdrawn {
+            self.refused.notify_one();
+        }
+        is_withdrawn
+    }
+
+    /// Waits until such a request has been refused.
+    pub(super) async fn refused(&self) {
+        self.refused.notified().await;
     }
 
     /// Looks whether those in force still vouch for it. Verifies where they are others alone.

@@ -179,20 +179,21 @@ impl Ingress for HttpIngress {
     /// A certificate that was replaced serves the connections to come; clients' own are looked at anew.
     fn look(&self) {
         let server = self.in_force.load_full();
-        let Some(tls) = &server.config().tls else { return };
-        self.remind(server.tls.as_ref(), &tls.cert_file);
-        let files = Files::read(tls);
+        let Some(config) = &server.config().tls else { return };
+        self.remind(server.tls.as_ref(), &config.cert_file);
+        let files = Files::read(config);
         let mut watch = self.certificate();
         if !watch.as_mut().is_some_and(|watch| watch.is_other(files.fingerprint())) {
             return;
         }
-        let cert_file = tls.cert_file.display();
-        let client_ca_file = tls.clients.as_ref().map(|clients| clients.ca_file.display());
-        match files.tls(tls, server.config().http2) {
+        let cert_file = config.cert_file.display();
+        let client_ca_file = config.clients.as_ref().map(|clients| clients.ca_file.display());
+        match files.tls(config, server.config().http2) {
             Ok(tls) => {
                 *self.refused() = None;
                 let before = server.tls.as_ref();
                 let has_new_chain = before.is_none_or(|before| !before.shows_the_same_as(&tls));
+                let authorities = tls.authorities.clone();
                 self.in_force.store(Arc::new(server.with_tls(tls)));
                 match client_ca_file {
                     Some(client_ca_file) if !has_new_chain => info!(
@@ -204,6 +205,14 @@ impl Ingress for HttpIngress {
                         %cert_file,
                         "the certificate was replaced: new connections get the new one"
                     ),
+                }
+                let crl_file =
+                    config.clients.as_ref().and_then(|clients| clients.crl_file.as_ref());
+                if let (Some(file), Some(authorities)) = (crl_file, authorities) {
+                    let client_crl_file = file.display();
+                    for problem in authorities.doubts() {
+                        warn!(%client_crl_file, problem, "dubious lists of what was revoked");
+                    }
                 }
             }
             Err(error) => {

@@ -87,6 +87,10 @@ pub(super) struct Connected {
     certificate: Option<Arc<client_certs::Shown>>,
 }
 
+/// Marks an answer whose call was refused for who its caller is, where no header says so.
+#[derive(Clone, Copy)]
+struct Denied;
+
 impl Connected {
     fn new(account: Account, caller: Caller) -> Self {
         Self { account, caller, certificate: None }

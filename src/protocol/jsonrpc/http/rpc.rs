@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::super::envelope::{self, Envelope, invalid};
 use super::requester::{Answered, Requester};
-use super::{Connected, Http, HttpRequest, HttpState, body, headers};
+use super::{Connected, Denied, Http, HttpRequest, HttpState, body, headers};
 use crate::budget::Account;
 use crate::caller::Caller;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::idempotency_key::IdempotencyKey;
 
 /// An answer, whose body is at hand: no allocation hides what kind of body it is.
@@ -189,6 +189,9 @@ fn respond(
     };
     let mut response = Response::new(Full::from(text));
     response.headers_mut().insert(name, HeaderValue::from_static(value));
+    if fault.is_some_and(|(kind, _)| kind == FaultKind::AccessDenied) {
+        response.extensions_mut().insert(Denied);
+    }
     if let Some(fault) = fault {
         headers::write_fault(response.headers_mut(), fault, request_headers);
     }

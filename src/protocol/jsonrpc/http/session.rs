@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -28,7 +28,7 @@ use super::progress::{Limits, Progress, Verdict};
 use super::server::Server;
 use super::tls::Tls;
 use super::websocket::{self, Opening};
-use super::{Connected, bare, events, linger};
+use super::{Connected, Denied, bare, events, linger};
 use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
@@ -187,6 +187,7 @@ impl Session {
         let io = ClientStream::new(stream, Arc::clone(&progress), &connected.account).after(said);
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (progress, server) = (Arc::clone(&progress), self.in_force.load_full());
+            let certificate = connected.certificate.clone();
             let connected = server.connected(connected, request.headers());
             let handover = (request.method() == Method::GET).then(|| handover.clone());
             let is_late = self.closed.is_cancelled();
@@ -196,7 +197,12 @@ impl Session {
             Box::pin(async move {
                 let answer = server.answer(connected, handover, is_late, request).await;
                 answer.map(|mut answer| {
-                    if progress.is_unread() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    let certificate = certificate.filter(|_| is_denied(&answer));
+                    // Over this connection nothing that its client mends makes it known again.
+                    let is_last = certificate.is_some_and(|shown| shown.is_refused());
+                    let is_unread =
+                        progress.is_unread() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+                    if is_unread || (is_last && !is_http2) {
                         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     answer.map(|body| AnswerBody::new(body, underway))
@@ -234,6 +240,11 @@ impl Session {
                         progress.cut(bare::head_too_late(self.in_force.load().http(), &connected.caller));
                     }
                     look.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
+                }
+                // Over HTTP/1 the answer says it itself.
+                () = is_refused(connected), if is_http2 && !closing => {
+                    closing = true;
+                    connection.end_gracefully();
                 }
                 ended = poll_fn(|cx| poll_until_handed_over(&mut connection, &handover, &progress, cx)) => {
                     return after(ended, handover.take(), connection).await;
@@ -303,6 +314,19 @@ impl Session {
             Verdict::SlowHead => Found::Cut,
         };
         (next, found)
+    }
+}
+
+/// Whether an answer refuses a request of somebody whom nobody knows.
+fn is_denied<B>(answer: &hyper::Response<B>) -> bool {
+    answer.headers().contains_key(WWW_AUTHENTICATE) || answer.extensions().get::<Denied>().is_some()
+}
+
+/// Waits until a client is refused whose certificate is not accepted any more; for ever where it has shown none.
+async fn is_refused(connected: &Connected) {
+    match &connected.certificate {
+        Some(certificate) => certificate.refused().await,
+        None => std::future::pending().await,
     }
 }
 
