@@ -88,6 +88,7 @@ pub struct JwtConfig {
 
 /// Where the keys are that sign tokens.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a configuration has one")]
 pub enum KeySource {
     /// In the configuration, or a file that it names.
     Fixed(Arc<KeySet>),

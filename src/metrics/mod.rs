@@ -214,6 +214,11 @@ fn describe() {
         "From when on a file's certificates are good, since 1970"
     );
     describe_gauge!(CERTIFICATE_ENDS, Unit::Seconds, "When a file's certificates end, since 1970");
+    describe_reloads();
+    describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
+}
+
+fn describe_reloads() {
     describe_gauge!(
         RELOAD_SUCCESSFUL,
         "1 while the configuration that was read last is in force, 0 where it was refused"
@@ -227,7 +232,6 @@ fn describe() {
         FILES_REFUSED,
         "Files of secrets and certificates that cannot be used: what they held before stays"
     );
-    describe_gauge!(BUILD_INFO, "Always 1; the label holds the version");
 }
 
 fn build_info() {

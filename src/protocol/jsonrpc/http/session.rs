@@ -197,14 +197,8 @@ impl Session {
             Box::pin(async move {
                 let answer = server.answer(connected, handover, is_late, request).await;
                 answer.map(|mut answer| {
-                    let certificate = certificate.filter(|_| is_denied(&answer));
-                    // Over this connection nothing that its client mends makes it known again.
-                    let is_last = certificate.is_some_and(|shown| shown.is_refused());
-                    let is_unread =
-                        progress.is_unread() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
-                    if is_unread || (is_last && !is_http2) {
-                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    }
+                    let is_last = is_last(certificate.as_deref(), &answer) && !is_http2;
+                    say_farewell(&mut answer, is_last, &progress);
                     answer.map(|body| AnswerBody::new(body, underway))
                 })
             })
@@ -317,17 +311,28 @@ impl Session {
     }
 }
 
-/// Whether an answer refuses a request of somebody whom nobody knows.
-fn is_denied<B>(answer: &hyper::Response<B>) -> bool {
-    answer.headers().contains_key(WWW_AUTHENTICATE) || answer.extensions().get::<Denied>().is_some()
+/// Tells a client of HTTP/1 that no further request is read.
+fn say_farewell<B>(answer: &mut hyper::Response<B>, is_last: bool, progress: &Progress) {
+    let is_unread = progress.is_unread() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if is_last || is_unread {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Whether an answer refuses somebody whose certificate is not accepted any more: over this connection nothing that its
+/// client mends makes it known again.
+fn is_last<B>(certificate: Option<&Shown>, answer: &hyper::Response<B>) -> bool {
+    let is_denied = || {
+        let asks = answer.headers().contains_key(WWW_AUTHENTICATE);
+        asks || answer.extensions().get::<Denied>().is_some()
+    };
+    certificate.is_some_and(|shown| is_denied() && shown.is_refused())
 }
 
 /// Waits until a client is refused whose certificate is not accepted any more; for ever where it has shown none.
 async fn is_refused(connected: &Connected) {
-    match &connected.certificate {
-        Some(certificate) => certificate.refused().await,
-        None => std::future::pending().await,
-    }
+    let Some(certificate) = &connected.certificate else { return std::future::pending().await };
+    certificate.refused().await;
 }
 
 /// What a look at a connection finds.
