@@ -83,9 +83,7 @@ pub async fn run(
     bridges.apply(&config.bridges, &config.topics, &upstreams.ports());
     let overview = overview(&router, (&ingresses, &auth), (&upstreams, &bridges), &exporter);
     let admin = admin.run(Arc::clone(&overview), tasks.subgroup());
-    let (ingress, address) = admin.address();
-    ingresses.tell_where(&address);
-    info!(ingress, %address, "listening");
+    tell_where(&admin, &ingresses);
 
     let mut supervisor = Supervisor::default();
     supervisor.ready(config.routes.len());
@@ -144,6 +142,13 @@ pub async fn run(
         "stopped because of a fault in Genkan: the log says where it panicked"
     );
     Ok(())
+}
+
+/// Tells the log, and those who must not go there, where the admin pages are.
+fn tell_where(admin: &Admin, ingresses: &Ingresses) {
+    let (ingress, address) = admin.address();
+    ingresses.tell_where(&address);
+    info!(ingress, %address, "listening");
 }
 
 /// The headers of callers that upstreams are to have, each once.
