@@ -30,8 +30,8 @@ pub(super) const FIXED: usize = 12;
 pub(in super::super) fn headers_left_out(why: &str) -> Option<String> {
     let sizes = why.strip_prefix(NO_HEADERS)?;
     Some(format!(
-        "comes with properties and headers of {sizes} taken at most: send shorter ones, or raise \
-         `frame_max` in the upstream's `url` (`?frame_max=131072`)"
+        "comes with properties and headers of {sizes}: send shorter ones, or raise `frame_max` in the \
+         upstream's `url` (`?frame_max=131072`)"
     ))
 }
 

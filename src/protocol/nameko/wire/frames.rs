@@ -120,7 +120,12 @@ impl Sieve {
                             continue;
                         }
                         Some(Some(why)) => why.to_owned(),
-                        _ => format!("{NO_HEADERS}{whole} bytes, and {} are", self.frame_max),
+                        _ => {
+                            format!(
+                                "{NO_HEADERS}{whole} bytes, and {} are taken at most",
+                                self.frame_max
+                            )
+                        }
                     };
                     self.skipping = (whole - taken) as u64;
                     return (at, Found::Instead(mended(frame, &why), taken));
@@ -279,7 +284,11 @@ mod tests {
         assert_eq!(sifted(&[tune(0), fits.clone()].concat(), 999)[tune(0).len()..], fits);
         let headers = "with headers that cannot be read";
         for (odd, why, has_id) in [
-            (reply(&[&b"\x01aS"[..], &long(&[b'x'; 16_400])].concat()), "too large", true),
+            (
+                reply(&[&b"\x01aS"[..], &long(&[b'x'; 16_400])].concat()),
+                "16384 are taken at most",
+                true,
+            ),
             (reply(b"\x01\xfft\x01"), headers, true),
             (reply(b"\x01a?"), headers, true),
             (reply(b"\x09a"), headers, true),
@@ -322,7 +331,7 @@ mod tests {
         let huge = reply(&[&b"\x01aS"[..], &long(&vec![b'x'; 2 * LONGEST])].concat());
         let stream = [huge, frame(BODY, b"{}")].concat();
         let out = sifted(&stream, 10_000);
-        assert!(out.len() < 100 && out.ends_with(&frame(BODY, b"{}")), "{}", out.len());
+        assert!(out.len() < 200 && out.ends_with(&frame(BODY, b"{}")), "{}", out.len());
         let header = &out[..out.len() - frame(BODY, b"{}").len()];
         assert_eq!(complaint_of(header), None);
     }

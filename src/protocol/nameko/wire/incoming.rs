@@ -357,8 +357,8 @@ mod tests {
         let fault = with(&format!("{TOO_LARGE}5000")).expect_err("too large");
         assert_eq!(fault.kind(), FaultKind::TooLarge);
         assert!(fault.message().contains("is 5000 bytes"), "{}", fault.message());
-        let fault =
-            with(&format!("{NO_HEADERS}20000 bytes, and 16384 are")).expect_err("too large");
+        let fault = with(&format!("{NO_HEADERS}20000 bytes, and 16384 are taken at most"))
+            .expect_err("too large");
         assert_eq!(fault.kind(), FaultKind::TooLarge);
         assert!(
             fault.message().contains("20000 bytes, and 16384 are taken"),
