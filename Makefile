@@ -12,7 +12,7 @@ demo: ## real brokers and services, modules on the hub, Genkan in front; Ctrl-C 
 
 test: ## set up, then every test: unit tests and tests/it through real brokers and services
 	@scripts/setup
-	cargo test --locked --no-fail-fast
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --locked --no-fail-fast
 
 mesh: ## every way in times every kind of service: the table in docs/mesh.md, as it comes out now
 	@scripts/setup
