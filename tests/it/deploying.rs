@@ -31,6 +31,15 @@ fn prometheus_takes_its_rules_and_what_it_scrapes() {
     }
 }
 
+/// Has promtool try rules on made-up series.
+fn rules_fire_as(cases: &str) {
+    let folder = Folder::new();
+    let mut promtool = Command::new(program("promtool", &[]));
+    promtool.args(["test", "rules"]).arg(folder.write("test.yml", cases));
+    let (status, out, said) = run(&mut promtool);
+    assert_eq!(status, 0, "{out}{said}");
+}
+
 #[test]
 fn alerts_fire_for_what_fails_and_not_for_who_is_held_back() {
     let series = |name: &str, labels: &str, many: u32| {
@@ -65,11 +74,7 @@ fn alerts_fire_for_what_fails_and_not_for_who_is_held_back() {
              eval_time: 20m\n    exp_samples: {fires}\n"
         );
     }
-    let folder = Folder::new();
-    let mut promtool = Command::new(program("promtool", &[]));
-    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
-    let (status, out, said) = run(&mut promtool);
-    assert_eq!(status, 0, "{out}{said}");
+    rules_fire_as(&text);
 }
 
 /// A series begins with its first count, and that may be a burst, and all that comes: no `increase` sees it. What was
@@ -147,11 +152,7 @@ fn alerts_on_what_should_never_be_counted_see_the_first_burst_and_no_old_counts_
             }
         }
     }
-    let folder = Folder::new();
-    let mut promtool = Command::new(program("promtool", &[]));
-    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
-    let (status, out, said) = run(&mut promtool);
-    assert_eq!(status, 0, "{out}{said}");
+    rules_fire_as(&text);
 }
 
 /// A breaker that refuses is no limit that somebody is over, and where nothing is left there is nobody to be down.
@@ -192,11 +193,7 @@ fn alerts_name_the_cause_and_miss_a_gateway_that_has_gone() {
              - expr: count by (alertname) (ALERTS{{alertstate=\"firing\"}})\n    eval_time: 25m\n    exp_samples: {fires}\n"
         );
     }
-    let folder = Folder::new();
-    let mut promtool = Command::new(program("promtool", &[]));
-    promtool.args(["test", "rules"]).arg(folder.write("test.yml", &text));
-    let (status, out, said) = run(&mut promtool);
-    assert_eq!(status, 0, "{out}{said}");
+    rules_fire_as(&text);
 }
 
 /// The last value of an hour tells of a gateway that has gone as if it were there.
