@@ -61,7 +61,11 @@ async fn idle_connections_leave_files_for_everything_else() {
     drop(idle);
     let answer = gateway.api(CALL).await;
     assert_eq!(as_fault(&answer).data["kind"], "unknown_service");
-    assert!(gateway.logged("cannot accept connections").is_empty(), "{}", gateway.log_text());
+    assert!(
+        gateway.logged("cannot accept connections; trying again").is_empty(),
+        "{}",
+        gateway.log_text()
+    );
 }
 
 #[tokio::test]
