@@ -6,7 +6,7 @@ use super::measure::{Results, SUBSCRIBERS, What};
 use super::subscribers::Way;
 use crate::support::role::Run;
 use crate::support::subject::Sample;
-use crate::support::table::{headed, mark, median, section, spread, verdict};
+use crate::support::table::{headed, mark, median, section, spread, times, verdict};
 
 /// How many times the bare loop's CPU an event may cost for each subscriber.
 const FAN_RATIO: f64 = 1.5;
@@ -57,7 +57,7 @@ fn fans(results: &Results) -> Vec<Vec<String>> {
         let mut row = vec![name.to_owned(), spread(bare, each)];
         if let Some(gateway) = results.samples.get(&gateway) {
             row.push(spread(gateway, each));
-            row.extend(verdict(median(gateway, each) / median(bare, each), FAN_RATIO));
+            row.extend(verdict(times(gateway, &[bare], each), FAN_RATIO));
         }
         Some(row)
     });

@@ -3,7 +3,7 @@
 
 use super::measure::{ALONE, Results, What};
 use crate::support::subject::Sample;
-use crate::support::table::{headed, mark, median};
+use crate::support::table::{headed, mark, median, more};
 
 /// How much longer half of the calls may take at most, in microseconds.
 const MORE: f64 = 100.0;
@@ -29,17 +29,16 @@ const PATHS: [(&str, What, &str, &[What]); 5] = [
 
 /// The table's rows.
 pub(super) fn rows(results: &Results) -> Vec<Vec<String>> {
-    let of = |what| {
-        let samples = results.samples.get(&(what, ALONE))?;
-        Some(median(samples, |sample: &Sample| f64::from(sample.run.p50)))
-    };
+    let of = |what| results.samples.get(&(what, ALONE));
+    let half = |sample: &Sample| f64::from(sample.run.p50);
     let row = |(path, gateway, name, parts): (&str, What, &str, &[What])| {
         let through = of(gateway)?;
-        let bare: f64 = parts.iter().map(|part| of(*part)).sum::<Option<f64>>()?;
-        let more = through - bare;
+        let parts: Vec<_> = parts.iter().map(|part| of(*part)).collect::<Option<_>>()?;
+        let bare: f64 = parts.iter().map(|part| median(part, half)).sum();
+        let more = more(through, &parts, half);
         Some(vec![
             path.to_owned(),
-            format!("{through:.0} µs"),
+            format!("{:.0} µs", median(through, half)),
             format!("{bare:.0} µs"),
             name.to_owned(),
             format!("{more:+.0} µs"),

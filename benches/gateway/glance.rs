@@ -4,7 +4,7 @@
 use super::measure::{CONNECTIONS, MANY_AT, Results, What};
 use super::scale::{FEW, MANY, Page, Times};
 use crate::support::subject::Sample;
-use crate::support::table::{headed, mark, median, verdict};
+use crate::support::table::{headed, mark, median, more, times, verdict};
 
 /// A path through the gateway, what it is held against, and how many times its CPU it may take, where
 /// that is no mere comparison.
@@ -141,16 +141,15 @@ impl Path {
     /// The row, where the gateway was measured.
     fn row(&self, results: &Results, at: usize) -> Option<Vec<String>> {
         let of = |what| results.samples.get(&(what, at));
-        let gateway = median(of(self.gateway)?, cpu);
+        let gateway = of(self.gateway)?;
         let name = format!("{}, {at} connections: CPU per call", self.name);
-        let mut row = vec![name, micros(gateway)];
-        let parts: Option<Vec<f64>> =
-            self.parts.iter().map(|what| Some(median(of(*what)?, cpu))).collect();
+        let mut row = vec![name, micros(median(gateway, cpu))];
+        let parts: Option<Vec<&Vec<Sample>>> = self.parts.iter().map(|what| of(*what)).collect();
         match parts {
             Some(parts) => {
-                let beside = parts.iter().sum::<f64>();
+                let beside = parts.iter().map(|part| median(part, cpu)).sum();
                 row.extend([micros(beside), self.beside.to_owned()]);
-                let ratio = gateway / beside;
+                let ratio = times(gateway, &parts, cpu);
                 match self.wanted {
                     Some(wanted) => row.extend(verdict(ratio, wanted)),
                     None => row.push(format!("{ratio:.2}")),
@@ -167,14 +166,14 @@ impl Path {
 }
 
 fn new_tokens(results: &Results, at: usize) -> Option<Vec<String>> {
-    let of = |what| results.samples.get(&(what, at)).map(|samples| median(samples, cpu));
+    let of = |what| results.samples.get(&(what, at));
     let new = of(What::GatewayNewTokens)?;
-    let beside = of(What::GatewayNats)? + of(What::Verification)?;
-    let more = new - beside;
+    let beside = [of(What::GatewayNats)?, of(What::Verification)?];
+    let more = more(new, &beside, cpu);
     Some(vec![
         format!("with a new token (ES256), {at} connections: CPU per call"),
-        micros(new),
-        micros(beside),
+        micros(median(new, cpu)),
+        micros(beside.into_iter().map(|part| median(part, cpu)).sum()),
         "with none + the verification".to_owned(),
         format!("{more:+.1} µs"),
         format!("≤ {MORE_FOR_NEW:+.1} µs"),
@@ -183,13 +182,13 @@ fn new_tokens(results: &Results, at: usize) -> Option<Vec<String>> {
 }
 
 fn last_of_many(results: &Results) -> Option<Vec<String>> {
-    let of = |what| results.samples.get(&(what, MANY_AT)).map(|samples| median(samples, cpu));
+    let of = |what| results.samples.get(&(what, MANY_AT));
     let (many, few) = (of(What::GatewayManyRoutes)?, of(What::GatewayNats)?);
-    let more = many - few;
+    let more = more(many, &[few], cpu);
     Some(vec![
         format!("{} routes, the last one called: CPU per call", number(MANY)),
-        micros(many),
-        micros(few),
+        micros(median(many, cpu)),
+        micros(median(few, cpu)),
         "with the first of a few".to_owned(),
         format!("{more:+.1} µs"),
         format!("≤ {MORE_FOR_MANY:+.1} µs"),

@@ -24,6 +24,9 @@ pub(super) const AMQP_CALLS: u64 = 15_000;
 const NODE_CALLS: u64 = 7_500;
 const LARGE_CALLS: u64 = 3_000;
 const MANY_CALLS: u64 = 10_000;
+/// In how many turns a round's calls are made. They are short, and those that are compared follow each other: what
+/// else the machine does for a second or two hits both.
+const TURNS: u32 = 5;
 /// Everything that is also measured at one call in flight.
 const ALL: [usize; 3] = [ALONE, CONNECTIONS[0], CONNECTIONS[1]];
 /// One call in flight: what a caller waits.
@@ -133,16 +136,16 @@ impl World {
 fn calls(args: &Args, world: &World) -> Result<BTreeMap<(What, usize), Vec<Sample>>> {
     let mut stage = Stage::set(args, world)?;
     let mut samples: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let rounds = args.rounds();
+    let turns = args.rounds() * TURNS;
     for connections in ALL {
-        for round in 1..=rounds {
+        for turn in 1..=turns {
             for Turn { what, at, subject, calls } in &mut stage.turns {
                 if !at.contains(&connections) {
                     continue;
                 }
-                note(&format!("{what:?} at {connections}, round {round} of {rounds}"));
+                note(&format!("{what:?} at {connections}, turn {turn} of {turns}"));
                 let fewer = if connections == ALONE { FEWER_ALONE } else { 1 };
-                let sample = subject.measure(connections, *calls / fewer)?;
+                let sample = subject.measure(connections, *calls / fewer / u64::from(TURNS))?;
                 samples.entry((*what, connections)).or_default().push(sample);
             }
         }

@@ -6,7 +6,7 @@ use super::alone;
 use super::glance::{self, RESIDENT};
 use super::measure::{CONNECTIONS, Results, What};
 use crate::support::subject::Sample;
-use crate::support::table::{headed, mark, median, section, spread, verdict};
+use crate::support::table::{headed, mark, median, section, spread, times, verdict};
 
 /// A path through the gateway, and the parts it cannot do without.
 const PATHS: [(&str, What, What); 2] = [
@@ -89,6 +89,7 @@ fn paths(results: &Results) -> Vec<Vec<String>> {
             let of = |what| results.samples.get(&(what, connections));
             let (Some(axum), Some(client)) = (of(What::AxumEcho), of(client)) else { continue };
             let sum = median(axum, cpu) + median(client, cpu);
+            let parts = [axum, client];
             let mut row = vec![
                 path.to_owned(),
                 connections.to_string(),
@@ -98,7 +99,7 @@ fn paths(results: &Results) -> Vec<Vec<String>> {
             ];
             if let Some(gateway) = of(gateway) {
                 row.push(spread(gateway, cpu));
-                row.push(format!("{:.2}", median(gateway, cpu) / sum));
+                row.push(format!("{:.2}", times(gateway, &parts, cpu)));
             }
             rows.push(row);
         }
@@ -118,7 +119,7 @@ fn brokers(results: &Results) -> Vec<Vec<String>> {
             vec![connections.to_string(), spread(persistent, broker), spread(bare, broker)];
         if let Some(gateway) = of(What::GatewayNameko) {
             row.push(spread(gateway, broker));
-            row.extend(verdict(median(gateway, broker) / median(bare, broker), BROKER_RATIO));
+            row.extend(verdict(times(gateway, &[bare], broker), BROKER_RATIO));
         }
         rows.push(row);
     }

@@ -65,6 +65,31 @@ pub(crate) fn median<S>(samples: &[S], of: impl Fn(&S) -> f64) -> f64 {
     }
 }
 
+/// The median of what turns that followed each other make of it, one by one. Whatever else the machine did for a
+/// while, it did to neighbours: so this says more than two medians do, each of its own moment.
+fn paired<S>(
+    one: &[S],
+    others: &[&Vec<S>],
+    of: impl Fn(&S) -> f64,
+    compare: impl Fn(f64, f64) -> f64,
+) -> f64 {
+    let turns = one.iter().enumerate().filter_map(|(turn, sample)| {
+        let beside: Option<f64> = others.iter().map(|other| other.get(turn).map(&of)).sum();
+        Some(compare(of(sample), beside?))
+    });
+    median(&turns.collect::<Vec<_>>(), |value| *value)
+}
+
+/// How many times the others' sum it is.
+pub(crate) fn times<S>(one: &[S], others: &[&Vec<S>], of: impl Fn(&S) -> f64) -> f64 {
+    paired(one, others, of, |one, others| one / others)
+}
+
+/// How much more than the others' sum it is.
+pub(crate) fn more<S>(one: &[S], others: &[&Vec<S>], of: impl Fn(&S) -> f64) -> f64 {
+    paired(one, others, of, |one, others| one - others)
+}
+
 fn sorted<S>(samples: &[S], of: impl Fn(&S) -> f64) -> Vec<f64> {
     let mut values: Vec<f64> = samples.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
