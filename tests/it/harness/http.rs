@@ -65,6 +65,11 @@ impl Connection {
         self.0.get_mut().shutdown().await.expect("it is open");
     }
 
+    /// Leaves with a reset instead of an end.
+    pub fn reset(self) {
+        self.0.get_ref().set_zero_linger().expect("a socket option");
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).await.expect("the gateway reads");

@@ -1,5 +1,8 @@
 //! SIGTERM, and settings that change while sockets are open.
 
+use serde_json::json;
+
+use crate::harness::http::{Connection, encode};
 use crate::harness::process::PATIENCE;
 use crate::harness::websocket::WebSocket;
 use crate::harness::{Echo, as_fault, eventually};
@@ -129,4 +132,29 @@ async fn sockets_count_as_connections_to_their_end() {
     drop(first);
     assert_eq!(waiting.receive().await.expect("an answer").json()["result"], 2);
     eventually("it has run", async || (echo.called().len() == 3).then_some(())).await;
+}
+
+/// The answer to its opening request can be read, and cannot be written.
+#[tokio::test]
+async fn a_client_that_has_left_before_its_socket_is_open_leaves_its_place() {
+    let echo = Echo::with("[http]\nmax_connections = 1").await;
+    let opening = [
+        ("Host", &*echo.gateway.http),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let opening = encode("GET", "/api", &opening, b"");
+    for _ in 0..3 {
+        echo.gateway.freeze(true);
+        let mut gone = Connection::open(&echo.gateway.http).await;
+        gone.send(&opening).await;
+        gone.reset();
+        echo.gateway.freeze(false);
+        assert_eq!(echo.gateway.result("echo.x", json!(["next"])).await, "next");
+    }
+    echo.gateway.terminate();
+    let ended = tokio::time::timeout(PATIENCE, echo.gateway.exit_status()).await;
+    assert_eq!(ended.expect("it ends"), 0);
 }

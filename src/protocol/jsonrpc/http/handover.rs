@@ -123,6 +123,8 @@ where
 {
     match (ended, next) {
         (Ended::Itself | Ended::Early, Some(Next::WebSocket(opening))) => {
+            // With it goes what would tell of the change: where hyper could not write its answer, nothing will.
+            drop(connection);
             changed(opening).await.unwrap_or(After::End)
         }
         (Ended::Early, _) => {
