@@ -43,7 +43,10 @@ pub fn run(args: Args, output: &Output) -> anyhow::Result<Status> {
     }
     let apply_log = |before, next| log.apply(before, next);
     let run = gateway::run(config, origin, &protocols, &apply_log);
-    let ended = runtime(workers)?.block_on(run);
+    let runtime = runtime(workers)?;
+    let ended = runtime.block_on(run);
+    // A name server that does not answer, or a disk, would hold the process for as long as it likes.
+    runtime.shutdown_background();
     if ended.is_err() && !log.flush() {
         // Nobody reads standard error: to say there why it ended would wait for ever.
         return Ok(Status::Fault);
