@@ -97,7 +97,7 @@ pub(super) fn size_hint(id: &Payload, result: &Result<Reply, Fault>) -> usize {
     const AROUND_RESULT: usize = r#"{"jsonrpc":"2.0","result":,"id":}"#.len();
     let size = match result {
         Ok(reply) => AROUND_RESULT + reply.payload.as_bytes().len(),
-        Err(fault) => 256 + fault.message().len(),
+        Err(fault) => 256 + fault.size(),
     };
     size + id.as_bytes().len()
 }

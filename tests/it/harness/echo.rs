@@ -49,6 +49,7 @@ fn answer(seen: &Seen) -> Vec<Answer> {
         "later" => Answer::after(echoed, Duration::from_millis(1_500)),
         "never" => Vec::new(),
         "fail" => Answer::new(r#"{"error":"mailbox full"}"#),
+        "moan" => Answer::new(format!("{{\"error\":{body}}}")),
         "large" => Answer::new(format!("{{\"payload\":\"{}\"}}", "x".repeat(50_000))),
         _ => Answer::new(echoed),
     }

@@ -74,7 +74,7 @@ pub(super) async fn call(
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             (response, trace)
         }
-        Err(fault) => (problem(&fault, answer::status(&fault)), None),
+        Err(fault) => (problem_within(&account, &fault), None),
     };
     headers::write(response.headers_mut(), &context, trace, received.elapsed(), service_time);
     headers::write_allowance(response.headers_mut(), allowance);
@@ -112,6 +112,17 @@ fn keep(account: &Account, reply: Reply) -> Result<(Bytes, Option<TraceParent>),
         None => body,
     };
     Ok((body, reply.trace))
+}
+
+/// The problem document of a call's fault, which counts as a result does.
+fn problem_within(account: &Account, fault: &Fault) -> Response {
+    let status = answer::status(fault);
+    let document = document(fault, status);
+    match body::place(account, document.len()) {
+        Ok(None) => problem_with(fault, status, document.into()),
+        Ok(Some(share)) => problem_with(fault, status, share.keep_with(document.into())),
+        Err(no_room) => problem(&no_room, answer::status(&no_room)),
+    }
 }
 
 /// A path that nothing is served at.
@@ -244,7 +255,11 @@ fn last_words(
 
 /// The problem document of a fault, as an answer.
 fn problem(fault: &Fault, status: StatusCode) -> Response {
-    let mut response = json(status, PROBLEM, document(fault, status));
+    problem_with(fault, status, document(fault, status).into())
+}
+
+fn problem_with(fault: &Fault, status: StatusCode, document: Bytes) -> Response {
+    let mut response = json(status, PROBLEM, document);
     if let Some(after) = fault.retry_after() {
         let seconds = HeaderValue::from(whole_seconds(after).as_secs().max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -264,7 +279,7 @@ fn problem(fault: &Fault, status: StatusCode) -> Response {
 /// The document (RFC 9457, section 3).
 fn document(fault: &Fault, status: StatusCode) -> Vec<u8> {
     let kind = fault.kind();
-    let mut out = Vec::with_capacity(256 + fault.message().len());
+    let mut out = Vec::with_capacity(256 + fault.size());
     out.extend_from_slice(b"{\"type\":\"urn:genkan:fault:");
     out.extend_from_slice(kind.as_str().as_bytes());
     out.extend_from_slice(b"\",\"title\":");

@@ -89,6 +89,18 @@ pub(super) fn place(account: &Account, size: usize) -> Result<Option<Share>, Fau
     Ok(Some(share))
 }
 
+/// Makes a place wide enough for what has been written, which quotes and the like have made longer.
+pub(super) fn widen(
+    account: &Account,
+    place: Option<Share>,
+    size: usize,
+) -> Result<Option<Share>, Fault> {
+    let Some(mut share) = place else { return self::place(account, size) };
+    let more = size.saturating_sub(share.held());
+    share.grow(more).map_err(|exceeded| exceeded.fault(Outcome::Executed))?;
+    Ok(Some(share))
+}
+
 async fn collect<B>(
     body: &mut B,
     limit: usize,

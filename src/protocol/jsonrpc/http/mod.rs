@@ -35,7 +35,6 @@ use std::sync::Arc;
 use ::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use arc_swap::ArcSwap;
 use axum::Router as Routes;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
@@ -200,8 +199,12 @@ fn cors_layer(config: &CorsConfig) -> CorsLayer {
 }
 
 /// An answer with a JSON body.
-fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn json(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<axum::body::Body>,
+) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

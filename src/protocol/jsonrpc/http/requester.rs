@@ -122,6 +122,32 @@ impl Answer {
     }
 }
 
+/// Writes answers, of about that size, within the connection's part of `max_memory`. Where it has no room for them, they
+/// are the fault that says so: results, and what services say of their own errors.
+fn write_within(
+    account: &Account,
+    answers: &mut [Answer],
+    size: usize,
+    write: impl Fn(&[Answer], &mut Vec<u8>),
+) -> (Vec<u8>, Option<Share>) {
+    let written = body::place(account, size).and_then(|place| {
+        let mut out = Vec::with_capacity(size);
+        write(answers, &mut out);
+        let place = body::widen(account, place, out.len())?;
+        Ok((out, place))
+    });
+    written.unwrap_or_else(|no_room| {
+        for Answer { dispatched, .. } in answers.iter_mut() {
+            if dispatched.result.as_ref().err().is_none_or(|fault| fault.remote().is_some()) {
+                dispatched.result = Err(no_room.clone());
+            }
+        }
+        let mut out = Vec::new();
+        write(answers, &mut out);
+        (out, None)
+    })
+}
+
 impl Requester<'_> {
     /// Carries an envelope out. The calls end where the future is dropped; notifications run on,
     /// and hold `noted` until they have ended.
@@ -351,12 +377,11 @@ impl Requester<'_> {
     }
 
     fn write_single(&self, mut answer: Answer, account: &Account) -> Answered {
-        let place = body::place(account, answer.size()).unwrap_or_else(|fault| {
-            answer.dispatched.result = Err(fault);
-            None
+        let size = answer.size();
+        let answers = std::slice::from_mut(&mut answer);
+        let (out, place) = write_within(account, answers, size, |answers, out| {
+            answers.iter().for_each(|answer| answer.write(out, self.dialect_of(answer)));
         });
-        let mut out = Vec::with_capacity(answer.size());
-        answer.write(&mut out, self.dialect_of(&answer));
         let result = &answer.dispatched.result;
         let trace = result.as_ref().ok().and_then(|reply: &Reply| reply.trace);
         let fault = result.as_ref().err().map(|fault| (fault.kind(), fault.outcome()));
@@ -373,20 +398,14 @@ impl Requester<'_> {
             let nothing = if gemstone { b"[]".to_vec() } else { Vec::new() };
             return Answered { service_time, ..Answered::new(nothing, None) };
         }
-        let size =
-            |answers: &[Answer]| answers.iter().map(|answer| answer.size() + 1).sum::<usize>() + 1;
-        let place = body::place(account, size(&answers)).unwrap_or_else(|fault| {
-            for answer in answers.iter_mut().filter(|answer| answer.dispatched.result.is_ok()) {
-                answer.dispatched.result = Err(fault.clone());
+        let size = answers.iter().map(|answer| answer.size() + 1).sum::<usize>() + 1;
+        let (out, place) = write_within(account, &mut answers, size, |answers, out| {
+            for (index, answer) in answers.iter().enumerate() {
+                out.push(if index == 0 { b'[' } else { b',' });
+                answer.write(out, self.dialect_of(answer));
             }
-            None
+            out.push(b']');
         });
-        let mut out = Vec::with_capacity(size(&answers));
-        for (index, answer) in answers.iter().enumerate() {
-            out.push(if index == 0 { b'[' } else { b',' });
-            answer.write(&mut out, self.dialect_of(answer));
-        }
-        out.push(b']');
         Answered { service_time, allowance, ..Answered::new(out, place) }
     }
 }
