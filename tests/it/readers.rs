@@ -105,9 +105,18 @@ where
 
 /// A connection of HTTP/2, and whether it has ended.
 pub async fn http2(gateway: &Gateway) -> (Http2, tokio::task::JoinHandle<()>) {
+    http2_with_room(gateway, 65_535, 65_535).await
+}
+
+/// The same, of a client that has room for so much of one answer, and of all.
+async fn http2_with_room(
+    gateway: &Gateway,
+    room: u32,
+    of_all: u32,
+) -> (Http2, tokio::task::JoinHandle<()>) {
     let stream = tokio::net::TcpStream::connect(&gateway.http).await.expect("it accepts");
     let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    builder.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    builder.initial_stream_window_size(room).initial_connection_window_size(of_all);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.expect("HTTP/2");
     (sender, tokio::spawn(async move { drop(connection.await) }))
 }
@@ -197,6 +206,23 @@ async fn a_reader_that_takes_anything_within_write_timeout_is_slow_and_not_deaf(
 fn host(mut request: http::Request<Full<Bytes>>, host: &str) -> http::Request<Full<Bytes>> {
     request.headers_mut().insert("host", host.parse().expect("a header's value"));
     request
+}
+
+/// All of it has left the gateway's hands, and a part waits for room at the client.
+#[tokio::test]
+async fn the_end_of_the_gateway_does_not_cut_the_end_of_an_answer() {
+    let echo = Echo::start().await;
+    let (mut sender, _ended) = http2_with_room(&echo.gateway, 70_000, 1 << 20).await;
+    let text = "x".repeat(75_000);
+    let call = format!(r#"{{"jsonrpc":"2.0","method":"echo.x","params":["{text}"],"id":1}}"#);
+    let response = sender.send_request(request(&echo.gateway, call)).await.expect("a response");
+    echo.gateway.terminate();
+    echo.gateway.wait_for_log(0, "draining").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let body = response.into_body().collect().await.expect("all of it").to_bytes();
+    let answer: serde_json::Value = serde_json::from_slice(&body).expect("all of it");
+    assert_eq!(answer["result"], text);
+    assert_eq!(echo.gateway.exit_status().await, 0);
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! `GET /events`: what a browser's EventSource is sent.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use super::{Listener, shop, trigger};
 use crate::harness::Gateway;
 use crate::harness::http::Connection;
 use crate::hub::HUB;
+use crate::readers::http2;
 
 /// Topics over the hub's hooks.
 const TOPICS: &str = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"hub:shop.*\"\nkeep = 3\n";
@@ -178,18 +184,23 @@ async fn every_version_of_http_is_told_the_same() {
     assert!(first == second && first == third, "{first}\n{second}\n{third}");
 }
 
+/// A call behind a request for events, which has these header lines: the first empty line ends the one request, the
+/// other one's last is its body's.
+fn with_a_call_behind(headers: &str) -> String {
+    let body = r#"{"jsonrpc":"2.0","method":"shop.x","id":7}"#;
+    let length = body.len();
+    format!(
+        "{headers}\r\nPOST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
 /// Requests that a client has sent ahead of the stream's end are answered behind it, over the same connection.
 #[tokio::test]
 async fn what_was_asked_meanwhile_is_answered_behind_the_end() {
     let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
     let mut shop = shop(&gateway).await;
-    let body = r#"{"jsonrpc":"2.0","method":"shop.x","id":7}"#;
-    let next = format!(
-        "Accept: */*\r\n\r\nPOST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    // The first empty line ends the one request; the other one's last is its body's.
+    let next = with_a_call_behind("Accept: */*\r\n");
     let mut listener = Listener::open(&gateway, "?topic=shop.sold", &next).await;
     listener.greeted().await;
     trigger(&mut shop, "sold", json!({"n": 1})).await;
@@ -204,4 +215,41 @@ async fn what_was_asked_meanwhile_is_answered_behind_the_end() {
     let mut answer = [0; 20];
     listener.read(&mut answer).await;
     assert!(answer.starts_with(br#"{"jsonrpc":"2.0""#), "{answer:?}");
+}
+
+/// nginx says so to what it passes requests to, unless it is told otherwise (RFC 9112, section 9.6).
+#[tokio::test]
+async fn nothing_is_read_behind_a_stream_that_was_to_be_the_connections_last() {
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}")).await;
+    let next = with_a_call_behind("Connection: close\r\n");
+    let mut listener = Listener::open(&gateway, "?topic=shop.sold", &next).await;
+    assert!(listener.head.contains("connection: close"), "{}", listener.head);
+    listener.greeted().await;
+    gateway.write_config(HUB);
+    gateway.hang_up();
+    assert_eq!(&*listener.next().await.expect("told of the end").kind, "ended");
+    assert_eq!(listener.next().await, None, "the stream has ended");
+    assert_eq!(listener.raw_line().await, None, "and so has the connection");
+}
+
+/// Who hears nothing because nothing happens has nothing to take.
+#[tokio::test]
+async fn a_stream_over_http2_on_which_nothing_happens_is_not_cut() {
+    let limits = "[http]\nwrite_timeout = \"300ms\"\n";
+    let gateway = Gateway::start(&format!("{HUB}{TOPICS}{limits}")).await;
+    let mut shop = shop(&gateway).await;
+    let (mut sender, ended) = http2(&gateway).await;
+    let request = http::Request::get(format!("{}/events?topic=shop.sold", gateway.url()));
+    let response = sender.send_request(request.body(Full::<Bytes>::default()).expect("a request"));
+    let mut body = response.await.expect("a stream").into_body();
+    gateway.wait_for_metric("genkan_subscribers", &[("ingress", "sse")], 1.0).await;
+    sleep(Duration::from_millis(1_500)).await;
+    trigger(&mut shop, "sold", json!({"n": 1})).await;
+    let mut heard = String::new();
+    while !heard.contains("shop.sold") {
+        let frame = body.frame().await.expect("the stream goes on").expect("a frame");
+        heard += std::str::from_utf8(frame.data_ref().expect("text")).expect("UTF-8");
+    }
+    drop((body, sender));
+    ended.await.expect("no panic");
 }

@@ -90,6 +90,12 @@ impl<S> ClientStream<S> {
         self.frames.is_http2() && (self.frames.is_owed() || self.progress.is_unflushed())
     }
 
+    fn tell_what_is_owed(&self) {
+        if self.frames.is_http2() {
+            self.progress.owes(self.frames.is_owed());
+        }
+    }
+
     /// The connection, when HTTP has ended on it, and what of it has been read behind `read`.
     pub(super) fn into_parts(self, read: Bytes) -> (S, Bytes) {
         let read = match (read.is_empty(), self.said.is_empty()) {
@@ -223,6 +229,7 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
                     left -= part;
                 }
                 self.progress.has_written(of_body);
+                self.tell_what_is_owed();
             }
         }
     }
@@ -253,6 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
                 let first = !std::mem::replace(&mut self.has_read, true);
                 self.frames.has_read(bytes);
+                self.tell_what_is_owed();
                 let (size, begins) = (bytes.len(), progress.has_read(bytes, first));
                 return Poll::Ready(self.count_head(size, begins));
             }

@@ -148,6 +148,20 @@ pub(super) fn is_gemstone(headers: &HeaderMap) -> bool {
     headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes() == b"gemstone-client")
 }
 
+/// Whether a header that is a list has a member.
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
+}
+
+/// The members of a header that is a list.
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).map(str::trim)
+}
+
 /// Says by which id the request is known, and how the time was spent. `service` is the
 /// service's share, the rest is the gateway's.
 pub(super) fn write(

@@ -28,6 +28,11 @@ pub(super) struct Progress {
     busy: AtomicUsize,
     /// Of them, those whose answer is being handed over.
     sending: AtomicUsize,
+    /// Of these, those of whose answer there is no more yet: nobody can be deaf to it.
+    pausing: AtomicUsize,
+    /// Something that a client over HTTP/2 has wholly asked for has no whole answer: what hyper has taken of it may
+    /// wait until there is room.
+    owed: AtomicBool,
     /// A request over HTTP/1 is under way, or bytes of its answer still wait in hyper: EOF is no
     /// news for it.
     owing: AtomicBool,
@@ -72,6 +77,8 @@ impl Progress {
             opened: Instant::now(),
             busy: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),
+            pausing: AtomicUsize::new(0),
+            owed: AtomicBool::new(false),
             owing: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -107,7 +114,7 @@ impl Progress {
         } else {
             self.owing.store(true, Ordering::Relaxed);
         }
-        Underway { progress: Arc::clone(self), sending: false }
+        Underway { progress: Arc::clone(self), sending: false, pausing: false }
     }
 
     /// Whether a request is under way, or its answer waits for the peer.
@@ -115,6 +122,17 @@ impl Progress {
         self.busy.load(Ordering::Relaxed) > 0
             || self.blocked_since.load(Ordering::Relaxed) > 0
             || self.is_owing()
+    }
+
+    /// A client over HTTP/2 is owed something, or nothing.
+    pub(super) fn owes(&self, owed: bool) {
+        self.owed.store(owed, Ordering::Relaxed);
+    }
+
+    /// Whether a client over HTTP/2 takes what is left of an answer: it has taken some of it within that long.
+    pub(super) fn is_taken(&self, within: Duration) -> bool {
+        let since = self.now().saturating_sub(self.last_taken.load(Ordering::Relaxed));
+        self.owed.load(Ordering::Relaxed) && u128::from(since) < within.as_millis()
     }
 
     /// Whether it has answered something, and nothing has come or gone for that long.
@@ -204,7 +222,7 @@ impl Progress {
             |at: &AtomicU64| Duration::from_millis(now - at.load(Ordering::Relaxed).min(now));
         let has_begun = |at: &AtomicU64| at.load(Ordering::Relaxed) > 0;
         let blocked = has_begun(&self.blocked_since) && since(&self.blocked_since) >= limits.write;
-        let sending = self.sending.load(Ordering::Relaxed) > 0;
+        let sending = self.sending.load(Ordering::Relaxed) > self.pausing.load(Ordering::Relaxed);
         if blocked || (sending && since(&self.last_taken) >= limits.write) {
             return Verdict::Deaf;
         }
@@ -246,7 +264,8 @@ impl Progress {
             self.last_used.store(self.now(), Ordering::Relaxed);
         }
         let counts = of_body || !self.http2.load(Ordering::Relaxed);
-        if self.sending.load(Ordering::Relaxed) > 0 && counts {
+        let sends = self.sending.load(Ordering::Relaxed) > 0 || self.owed.load(Ordering::Relaxed);
+        if sends && counts {
             self.last_taken.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -268,6 +287,7 @@ impl Progress {
 pub(super) struct Underway {
     progress: Arc<Progress>,
     sending: bool,
+    pausing: bool,
 }
 
 impl Underway {
@@ -282,6 +302,16 @@ impl Underway {
         if !std::mem::replace(&mut self.sending, true) {
             self.progress.sending.fetch_add(1, Ordering::Relaxed);
         }
+        if std::mem::take(&mut self.pausing) {
+            self.progress.pausing.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What there is of the answer has been taken, and there is no more of it yet.
+    pub(super) fn pauses(&mut self) {
+        if self.sending && !std::mem::replace(&mut self.pausing, true) {
+            self.progress.pausing.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -291,6 +321,9 @@ impl Drop for Underway {
         progress.last_used.store(progress.now(), Ordering::Relaxed);
         if self.sending {
             progress.sending.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.pausing {
+            progress.pausing.fetch_sub(1, Ordering::Relaxed);
         }
         progress.busy.fetch_sub(1, Ordering::Relaxed);
     }
@@ -376,5 +409,38 @@ mod tests {
         assert_eq!(http2.verdict(LIMITS), Verdict::Keep, "just used");
         wait(10).await;
         assert_eq!(http2.verdict(LIMITS), Verdict::Idle);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_nothing_is_not_deaf() {
+        let progress = Arc::new(Progress::new());
+        let mut underway = progress.begin(true);
+        underway.sends();
+        underway.pauses();
+        wait(100).await;
+        assert_eq!(progress.verdict(LIMITS), Verdict::Keep, "there is nothing to take");
+        assert!(!progress.is_silent(), "its answer has begun");
+        underway.sends();
+        wait(3).await;
+        assert_eq!(progress.verdict(LIMITS), Verdict::Deaf);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_an_answer_is_taken_as_long_as_some_of_it_is() {
+        let progress = Arc::new(Progress::new());
+        let mut underway = progress.begin(true);
+        progress.owes(true);
+        underway.sends();
+        drop(underway);
+        let within = Duration::from_secs(2);
+        for _ in 0..3 {
+            assert!(progress.is_taken(within));
+            wait(1).await;
+            progress.has_written(true);
+        }
+        wait(2).await;
+        assert!(!progress.is_taken(within), "nobody takes it");
+        progress.has_written(true);
+        progress.owes(false);
+        assert!(!progress.is_taken(within), "it has gone");
     }
 }

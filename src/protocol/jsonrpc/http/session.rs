@@ -33,6 +33,9 @@ use crate::caller::Caller;
 
 /// How long a client that nothing is under way for has to take the goodbye.
 pub(super) const GOODBYE: Duration = Duration::from_millis(200);
+/// How long the end waits for a client over HTTP/2 that is far away, and has to say that there is room for the rest of its
+/// answer.
+const TAIL: Duration = Duration::from_secs(2);
 /// After so long without a request a connection gives its buffers back, some 16 KiB of them.
 const REST: Duration = Duration::from_secs(2);
 /// What HTTP/2 begins with where nothing else has said that it is spoken (RFC 9113, section 3.4): so
@@ -103,9 +106,14 @@ impl Session {
         let mut begun = self.first_words(server, &mut stream, patience).await;
         while let Some(said) = begun {
             let mut after = Box::pin(self.serve_http(server, (stream, said), &connected)).await;
-            if let After::Events { stream, read, listener } = after {
-                let told = events::run(stream, read, listener, &self.in_force, &connected);
+            if let After::Events { stream: begun, read, listener } = after {
+                let is_last = listener.is_last();
+                let told = events::run(begun, read, listener, &self.in_force, &connected);
                 after = match Box::pin(told).await {
+                    Some((told, _)) if is_last => {
+                        stream = told;
+                        break;
+                    }
                     Some((stream, read)) => After::Rest { stream, read },
                     None => After::End,
                 };
@@ -287,7 +295,7 @@ impl Session {
         }
         let found = match progress.verdict(limits) {
             // Half of a request's head is no call that somebody is owed an answer to.
-            _ if draining && !progress.is_busy() => Found::Lost,
+            _ if draining && !progress.is_busy() && !progress.is_taken(TAIL) => Found::Lost,
             Verdict::Keep if can_rest && progress.rests(REST) => Found::AtRest,
             Verdict::Keep => Found::InOrder,
             Verdict::Deaf => {

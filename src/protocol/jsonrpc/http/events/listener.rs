@@ -48,18 +48,21 @@ pub(in super::super) struct Listener {
     is_over: bool,
     /// Its connection's.
     progress: Option<Arc<Progress>>,
+    is_last: bool,
     /// It says no more.
     is_sought: bool,
     _count: SubscriberCount,
 }
 
 impl Listener {
+    /// A stream is a connection's last where its client has said that it asks for nothing more.
     pub(super) fn new(
         http: &Http,
         subscription: Subscription,
         by_number: bool,
         page: Option<Box<http::Request<()>>>,
         progress: Option<Arc<Progress>>,
+        is_last: bool,
     ) -> Self {
         Self {
             subscription,
@@ -72,6 +75,7 @@ impl Listener {
             greeted: false,
             is_over: false,
             progress,
+            is_last,
             is_sought: false,
             _count: SubscriberCount::new(INGRESS),
         }
@@ -80,6 +84,11 @@ impl Listener {
     /// Whether it has been told that the stream has begun.
     pub(super) fn is_greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// Whether its connection ends with it.
+    pub(in super::super) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Whether its client says no more.
@@ -220,6 +229,7 @@ mod tests {
             greeted: true,
             is_over: false,
             progress: Some(Arc::clone(&progress)),
+            is_last: false,
             is_sought: false,
             _count: SubscriberCount::new(INGRESS),
         };

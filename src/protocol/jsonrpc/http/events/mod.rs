@@ -40,6 +40,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
     // What is left of a body would be taken for the next request.
     let goes_on_alone = request.version() == Version::HTTP_11 && request.body().is_end_stream();
     let handover = request.extensions().get::<Handover>().filter(|_| goes_on_alone).cloned();
+    let is_last = headers::has_token(request.headers(), &header::CONNECTION, "close");
     let parts = body::leave(&http, request).await;
     let caller = http.identify_stream(&caller, &parts.headers).await;
     let allowance = match http.router.charge(&caller, "GET /events") {
@@ -65,7 +66,7 @@ pub(super) async fn stream(State(http): HttpState, request: HttpRequest) -> Resp
         }
     };
     let page = door::page(&http::Request::from_parts(parts, ()));
-    let listener = Listener::new(&http, subscription, by_number, page, progress);
+    let listener = Listener::new(&http, subscription, by_number, page, progress, is_last);
     let frames = stream::unfold((listener, handover), |(mut listener, mut handover)| async {
         // By then the connection knows how the answer begins.
         if listener.is_greeted()

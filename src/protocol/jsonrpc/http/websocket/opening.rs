@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
@@ -58,7 +58,7 @@ pub(super) struct Client {
 /// Whether a request asks for a WebSocket, where one is served.
 pub(in super::super) fn is_asked<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET
-        && has_token(request.headers(), &header::UPGRADE, "websocket")
+        && headers::has_token(request.headers(), &header::UPGRADE, "websocket")
         && service(request.uri().path()).is_some()
 }
 
@@ -122,7 +122,7 @@ fn check<B>(request: &Request<B>) -> Result<&HeaderValue, Fault> {
     if request.version() != Version::HTTP_11 {
         return Err(invalid("a WebSocket is opened over HTTP/1.1"));
     }
-    if !has_token(headers, &header::CONNECTION, "upgrade") {
+    if !headers::has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(invalid("a WebSocket is asked for with `Connection: Upgrade`"));
     }
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
@@ -167,18 +167,8 @@ fn client<B>(http: &Http, caller: Caller, request: &Request<B>) -> Result<Client
 
 /// The first that the client asks for and that is known.
 fn subprotocol(headers: &HeaderMap) -> Option<&'static str> {
-    let mut asked = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    let mut asked = headers::tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     asked.find_map(|asked| SUBPROTOCOLS.into_iter().find(|known| *known == asked))
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
-}
-
-/// The members of a header that is a list.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
