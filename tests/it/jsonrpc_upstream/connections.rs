@@ -9,6 +9,7 @@ use super::config;
 use crate::check_live::{check, tells};
 use crate::harness::certs::Certs;
 use crate::harness::process::Folder;
+use crate::harness::proxy::{Proxy, Way, Weather};
 use crate::harness::{Asked, Gateway, NodeService, Web, until};
 
 async fn about(gateway: &Gateway) -> Value {
@@ -223,6 +224,27 @@ async fn calls_over_what_a_service_of_http_2_takes_at_once_wait_their_turn() {
     let left = seen["left"].as_u64().expect("what is left of its time");
     assert!(left <= 20_000 - 300, "{seen}");
     assert_eq!(seen["connection"], about(&gateway).await["connection"]);
+}
+
+/// They wait for one connection, and what becomes of it is news for all of them at once.
+#[tokio::test]
+async fn calls_that_wait_for_a_connection_of_http_2_do_not_try_one_after_the_other() {
+    let service = NodeService::start("h2c", &[]);
+    let proxy = Proxy::to(service.address.clone()).await;
+    let rows = "timeout = \"8s\"\n";
+    let keys = "http2 = true\nconnect_timeout = \"2s\"";
+    let url = format!("http://{}/", proxy.address());
+    let gateway = Arc::new(Gateway::ready(&format!("{rows}{}", config(&url, keys))).await);
+    assert_eq!(about(&gateway).await["http"], "2.0");
+    proxy.set(Weather { out: Way::Silent, back: Way::Silent, ..Weather::default() });
+    proxy.hang_up();
+    let calls = (0..8).map(|_| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.fault("a.echo", json!([])).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.expect("a fault").is("unavailable", "not_sent");
+    }
 }
 
 /// A call that is given up resets its stream; the connection and everybody else's calls live on.

@@ -78,6 +78,8 @@ pub(super) struct Instance {
     is_doubted: AtomicBool,
     /// How often it was put out.
     falls: AtomicUsize,
+    /// How often no connection could be made for a call.
+    failed: AtomicUsize,
     /// Its state may be another one.
     stirred: Notify,
 }
@@ -96,6 +98,7 @@ impl Instance {
             broken_off: AtomicU32::new(0),
             is_doubted: AtomicBool::new(false),
             falls: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
             stirred: Notify::new(),
         }
     }
@@ -132,7 +135,7 @@ impl Instance {
         loop {
             let held = request.departure.hold();
             let http1 = !self.speaks_http2();
-            let room = if http1 { Some(self.pool.room(request).await?) } else { None };
+            let mut room = if http1 { Some(self.pool.room(request).await?) } else { None };
             let result = match self.connection(stale < MOST_STALE).await? {
                 Opened::Http2(connection) => {
                     drop(room);
@@ -147,6 +150,10 @@ impl Instance {
                     }
                 }
                 Opened::Http1(connection) => {
+                    // It may have been one of HTTP/2 until now.
+                    if room.is_none() {
+                        room = Some(self.pool.room(request).await?);
+                    }
                     let outgoing = self.outgoing(headers.of(request, mark), body, Version::HTTP_11);
                     held.release();
                     let limit = self.shared.settings.keep_alive;
@@ -155,6 +162,7 @@ impl Instance {
                     if let Some(connection) = kept {
                         self.pool.keep(connection);
                     }
+                    drop(room);
                     result
                 }
             };
@@ -190,9 +198,14 @@ impl Instance {
             if let Some(connection) = self.pool.shared() {
                 return Ok(Opened::Http2(connection));
             }
+            let failed = self.failed.load(Ordering::Relaxed);
             let _turn = self.pool.turn().await;
             if let Some(connection) = self.pool.shared() {
                 return Ok(Opened::Http2(connection));
+            }
+            // What the one before has found holds for all who waited for it, or each would wait as long as they all.
+            if self.failed.load(Ordering::Relaxed) != failed {
+                return Err(Failure::Unsent(String::clone(&self.why()).into()));
             }
             return self.opened().await;
         }
@@ -204,6 +217,7 @@ impl Instance {
 
     async fn opened(&self) -> Result<Opened, Failure> {
         self.open().await.map_err(|unreachable| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
             self.fall(&unreachable);
             Failure::Unsent(unreachable.told().into())
         })
