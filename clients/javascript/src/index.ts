@@ -158,7 +158,9 @@ export class Rpc<Api extends object = Untyped> {
 
   /** The same client with other limits: `rpc.with({ signal }).fetch(…)`. */
   with(options: CallOptions): Rpc<Api> {
-    return new Rpc(this.#link, valid({ ...this.#limits, ...options }), this.#listening);
+    const rpc = new Rpc<Api>(this.#link, valid({ ...this.#limits, ...options }), this.#listening);
+    rpc.#identity = this.#identity;
+    return rpc;
   }
 
   /** Listens to a topic, or to those that a glob names. Goes on when the connection was lost. */

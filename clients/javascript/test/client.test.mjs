@@ -347,6 +347,15 @@ test('over a WebSocket, a token tells who calls', async (t) => {
     assert.equal(errors.all.length, 0);
   });
 
+  await t.test('and is asked for no more behind the end, by whichever hand', async () => {
+    let asked = 0;
+    const rpc = await open(() => (asked += 1, adas(2)));
+    rpc.with({ timeout: 9000 }).close();
+    // It would have been renewed by then.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    assert.equal(asked, 1);
+  });
+
   await t.test('and one that could not be renewed is when a call is refused', async () => {
     let asked = 0;
     const rpc = await open(async () => {
