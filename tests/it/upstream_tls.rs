@@ -2,11 +2,13 @@
 //! `check --live`, with the mend; the last two say where, too.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::check_live::{check, tells};
 use crate::harness::certs::Certs;
 use crate::harness::nats::Nats;
+use crate::harness::process::PATIENCE;
 use crate::harness::{Gateway, NodeService, until};
 
 /// An upstream by its protocol, and a row that sends everything there.
@@ -193,4 +195,29 @@ async fn client_certificates_that_are_not_taken() {
             is_told(protocol, &peer.url, &keys, words, &["alert"]).await;
         }
     }
+}
+
+/// Whoever stands on the way can write in the clear, and be taken for the server behind the handshake.
+#[tokio::test]
+async fn nothing_that_came_before_tls_is_taken_for_the_servers() {
+    let certs = Certs::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("nats://{}", listener.local_addr().expect("an address"));
+    let config = config("nats", &url, &authority(&certs));
+    let gateway = Gateway::start(&config);
+    let met = async {
+        let (mut stream, _) = listener.accept().await.expect("it connects");
+        let said = b"INFO {\"server_id\":\"a\",\"version\":\"2.9.0\",\"max_payload\":1048576,\"headers\":true,\
+            \"tls_required\":true}\r\nPONG\r\n";
+        stream.write_all(said).await.expect("it reads");
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.expect("an end");
+        heard
+    };
+    let (gateway, heard) = tokio::join!(gateway, tokio::time::timeout(PATIENCE, met));
+    assert_eq!(heard.expect("in time"), b"", "it shakes hands with nobody who does so");
+    until("that is told", async || {
+        gateway.page("/readyz").await.text().contains("in the clear where TLS was to begin")
+    })
+    .await;
 }

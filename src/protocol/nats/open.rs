@@ -102,6 +102,11 @@ async fn attempt(
         _ => return Err(Failure::passing(NO_NATS, "its first words are no INFO")),
     };
     let tls = settings.tls || server.tls || info.tls_required;
+    // Whoever stands between can write it, and it would be taken for the server's own behind the handshake.
+    if tls && !buffer.is_empty() {
+        let why = "it speaks in the clear where TLS was to begin, or somebody between does";
+        return Err(Failure::passing(why, "more than its INFO has come before the handshake"));
+    }
     let (mut reader, mut writer) = if tls {
         let config = settings.certificates.config().map_err(|error| {
             let mend = "check `ca_file`, `cert_file` and `key_file`";
