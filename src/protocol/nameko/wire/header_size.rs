@@ -86,9 +86,14 @@ fn value_size(value: &AMQPValue) -> usize {
                 .map(|(key, value)| 1 + key.as_str().len() + value_size(value))
                 .sum::<usize>()
         }
-        AMQPValue::Boolean(_) => 1,
-        // A number; there are no other types in `headers`.
-        _ => 8,
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::DecimalValue(_) => 5,
+        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
+        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
+        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
+        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
+        AMQPValue::Void => 0,
     }
 }
 
@@ -101,6 +106,15 @@ mod tests {
     use super::*;
     use crate::call::{Deadline, Params};
     use crate::trace::TraceParent;
+
+    /// AMQP 0-9-1, section 4.2.1, with RabbitMQ's own `x`.
+    #[test]
+    fn a_value_takes_what_its_type_takes() {
+        let bytes = AMQPValue::ByteArray(vec![0; 1_000].into());
+        assert_eq!(value_size(&bytes), 1_005);
+        assert_eq!(value_size(&AMQPValue::FieldArray(vec![bytes, AMQPValue::Void].into())), 1_011);
+        assert_eq!(value_size(&AMQPValue::ShortString("four".into())), 6);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_bound_on_a_header_is_one() {
