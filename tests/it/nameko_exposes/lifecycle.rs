@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::caller::{Caller, NONE};
 use super::{World, config, exposed, results, row};
 use crate::harness::clients::nameko;
+use crate::harness::process::Folder;
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, declare_service, queue_state};
 use crate::harness::{
@@ -266,6 +267,47 @@ async fn when_the_connection_of_replies_goes_they_leave_by_another() {
         assert_eq!(reply.id(), Some(&id[..]));
     }
     assert_eq!(caller.call("echo.x", caller.properties("2"), NONE).await.body["result"], 1);
+}
+
+/// The upstream's own connections live on, as whom they were opened.
+#[tokio::test]
+async fn connections_that_go_behind_a_rotated_secret_come_back_with_the_new_one() {
+    let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
+    let user = format!("rotating-{}", vhost.name());
+    let password = |password: &str| {
+        let tags = json!({"password": password, "tags": ""});
+        RabbitMq::shared().put(&format!("users/{user}"), &tags);
+    };
+    password("take-1");
+    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    RabbitMq::shared().put(&format!("permissions/{}/{user}", vhost.name()), &everything);
+    let (folder, address) = (Folder::new(), format!("127.0.0.1:{}/{}", vhost.port(), vhost.name()));
+    let file = folder.write("url", &format!("amqp://{user}:take-1@{address}"));
+    let config = config(&vhost, &nats, "plain", &row("echo", ""));
+    let config =
+        config.replace(&format!("url = \"{}\"", vhost.url()), &format!("url_file = {file:?}"));
+    let gateway = Gateway::ready(&config).await;
+    exposed(&gateway, "echo", 1).await;
+    let _echo = echo(&nats).await;
+    folder.write("url", &format!("amqp://{user}:take-2@{address}"));
+    password("take-2");
+    let mut caller = Caller::connect(&vhost.url(), "own").await;
+    for name in ["genkan serve", "genkan reply"] {
+        close(RabbitMq::shared(), &vhost, name).await;
+        let served = async {
+            loop {
+                let reply = caller.call("echo.x", caller.properties(name), NONE).await;
+                if reply.body["error"]["exc_path"] != "genkan.Unavailable" {
+                    break reply.body["result"].clone();
+                }
+            }
+        };
+        assert_eq!(served.await, 1, "{name}");
+    }
+    assert_eq!(
+        gateway.metric("genkan_upstream_reconnects_total", &[("upstream", "rabbit")]).await,
+        0.0
+    );
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ impl Service {
     /// connection, and with it all that others take over theirs.
     async fn delete_queue(&self) -> Queue {
         let settings = &self.desk.exposes.settings;
-        match Transport::open(settings, &self.node, "leave").await {
+        let node = settings.renewed(&self.node);
+        match Transport::open(settings, &node, "leave").await {
             Ok(transport) => {
                 let found = self.delete_over(&transport.connection).await;
                 transport.close().await;

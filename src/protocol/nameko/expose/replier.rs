@@ -221,7 +221,8 @@ impl Replier {
     /// Goes on over a new connection.
     async fn reopen(&mut self) -> bool {
         let settings = &self.exposes.settings;
-        let open = Outlet::open_for(settings, &self.node, "reply");
+        let node = settings.renewed(&self.node);
+        let open = Outlet::open_for(settings, &node, "reply");
         match timeout(settings.connect_timeout, open).await {
             Ok(Ok(outlet)) => {
                 let old = std::mem::replace(&mut self.outlet, outlet);

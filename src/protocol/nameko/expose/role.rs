@@ -101,6 +101,7 @@ struct Exposed {
 impl Connections {
     async fn open(exposes: &Arc<Exposes>, node: &Arc<Node>) -> Result<Self, Failure> {
         let settings = &exposes.settings;
+        let node = &settings.renewed(node);
         let open = async {
             tokio::try_join!(
                 Transport::open_for(settings, node, "serve", settings.max_request, None),
