@@ -44,6 +44,17 @@ struct Ended {
 }
 
 impl Table {
+    /// Takes one out that runs: its copy, if it is known for one.
+    fn leave(&mut self, key: u64) -> Option<oneshot::Sender<Fate>> {
+        let entry = self.runs.get_mut(&key)?;
+        entry.runs -= 1;
+        let copy = entry.copy.take();
+        if entry.runs == 0 {
+            self.runs.remove(&key);
+        }
+        copy
+    }
+
     /// Keeps it for its copy. False where there is no room.
     fn keep(&mut self, key: u64, fate: Fate) -> bool {
         while self.ended.front().is_some_and(|oldest| oldest.at.elapsed() >= REMEMBERED)
@@ -159,44 +170,34 @@ impl Running {
 impl Run<'_> {
     /// It was answered. Where it was not acked, its copy is.
     pub(super) fn answered(mut self, is_acked: bool) {
-        let copy = self.leave();
-        match (copy, self.key.take()) {
-            (Some(copy), _) => tell(copy, Fate::Answered),
-            (None, Some(key)) if !is_acked => {
-                self.running.table().keep(key, Fate::Answered);
+        let Some(key) = self.key.take() else { return };
+        // In one go: a copy that comes finds it in the one place or in the other.
+        let mut table = self.running.table();
+        match table.leave(key) {
+            Some(copy) => tell(copy, Fate::Answered),
+            None if is_acked => {}
+            None => {
+                table.keep(key, Fate::Answered);
             }
-            (None, _) => {}
         }
     }
 
     /// Its answer cannot leave any more by the way that it came: its copy takes it, when it comes. False where none can.
     pub(super) fn unsent(mut self, unsent: Unsent) -> bool {
-        let copy = self.leave();
         let Some(key) = self.key.take() else { return false };
         let fate = Fate::Unsent(unsent);
-        match copy {
-            Some(copy) => copy.send(fate).is_ok(),
-            None => self.running.table().keep(key, fate),
-        }
-    }
-
-    /// Takes it out of the table: its copy, if it is known for one.
-    fn leave(&self) -> Option<oneshot::Sender<Fate>> {
         let mut table = self.running.table();
-        let entry = table.runs.get_mut(&self.key?)?;
-        entry.runs -= 1;
-        let copy = entry.copy.take();
-        if entry.runs == 0 {
-            table.runs.remove(&self.key?);
+        match table.leave(key) {
+            Some(copy) => copy.send(fate).is_ok(),
+            None => table.keep(key, fate),
         }
-        copy
     }
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        if self.key.is_some() {
-            drop(self.leave());
+        if let Some(key) = self.key {
+            drop(self.running.table().leave(key));
         }
     }
 }
