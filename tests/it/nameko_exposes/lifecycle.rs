@@ -10,6 +10,7 @@ use super::caller::{Caller, NONE};
 use super::{World, config, exposed, results, row};
 use crate::harness::clients::nameko;
 use crate::harness::process::Folder;
+use crate::harness::proxy::{Proxy, Way, Weather};
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, declare_service, queue_state};
 use crate::harness::{
@@ -249,6 +250,32 @@ async fn when_its_connection_goes_what_was_taken_is_still_answered() {
     assert_eq!(world.gateway.metric("genkan_unsent_replies_total", &upstream).await, 0.0);
     // The upstream's own calls go over other connections.
     assert_eq!(world.gateway.metric("genkan_upstream_reconnects_total", &upstream).await, 0.0);
+}
+
+/// Nobody knows whether the broker has it, and it is there for the request that the broker delivers again.
+#[tokio::test]
+async fn an_answer_that_was_on_its_way_when_the_connection_went_is_sent_again() {
+    let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
+    let proxy = Proxy::to(format!("127.0.0.1:{}", vhost.port())).await;
+    let config = config(&vhost, &nats, "plain", &row("echo", ""));
+    let config =
+        config.replace("protocol = \"nameko\"", "heartbeat = \"5m\"\nprotocol = \"nameko\"");
+    let config = config.replace(&format!("127.0.0.1:{}", vhost.port()), proxy.address());
+    let gateway = Gateway::ready(&config).await;
+    exposed(&gateway, "echo", 1).await;
+    let echo = echo(&nats).await;
+    let mut caller = Caller::connect(&vhost.url(), "own").await;
+    caller.send("echo.never", caller.properties("1"), NONE).await;
+    eventually("it runs", async || (echo.requests.count() == 1).then_some(())).await;
+    proxy.set(Weather { out: Way::Silent, ..Weather::default() });
+    echo.say(&echo.requests.all()[0], Answer::new("\"kept\"").remove(0)).await;
+    gateway.wait_for_metric("genkan_calls_total", &[("outcome", "ok")], 1.0).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.hang_up();
+    proxy.set(Weather::default());
+    let reply = caller.reply().await;
+    assert_eq!((reply.id(), &reply.body["result"]), (Some("1"), &json!("kept")), "{reply:?}");
+    assert_eq!(echo.requests.count(), 1, "it has not run twice");
 }
 
 #[tokio::test]

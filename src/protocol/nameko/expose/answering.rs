@@ -107,7 +107,7 @@ impl Desk {
                 asked.exception(&fault, method)
             }
         };
-        self.answer(&asked, body, (method, run), &acker).await;
+        self.answer(&asked, body.into(), (method, run), &acker).await;
         drop(debt);
     }
 
@@ -242,15 +242,12 @@ impl Desk {
     async fn answer(
         &self,
         asked: &ReplyTo,
-        body: Vec<u8>,
+        body: Bytes,
         (method, run): (&str, Run<'_>),
         acker: &Acker,
     ) {
         if self.lost.is_cancelled() {
-            if !run.unsent(Unsent { body, replayed: asked.replayed }) && asked.queue.is_some() {
-                self.exposes.metrics.unsent_reply();
-            }
-            return;
+            return self.keep(asked, body, run);
         }
         if let Some(reply_to) = &asked.queue {
             let size = body.len();
@@ -259,7 +256,7 @@ impl Desk {
             let foreign = asked.came_by.clone().filter(|_| !answer::is_direct(reply_to.as_str()));
             let copy = foreign.map(|exchange| (exchange, body.clone()));
             let own = &self.exposes.exchange;
-            let sent = match self.send(asked, (own, reply_to), body).await {
+            let sent = match self.send(asked, (own, reply_to), body.clone()).await {
                 Some(Sent::Refused(Refused::TooLarge)) => {
                     let message = format!(
                         "the reply is {size} bytes, and this rabbitmq does not take it: answer less, \
@@ -267,7 +264,7 @@ impl Desk {
                     );
                     let fault = Fault::new(FaultKind::TooLarge, Outcome::Executed, message);
                     self.entrance.lost(&self.expose.called(method), &asked.trace, &fault);
-                    self.send(asked, (own, reply_to), asked.exception(&fault, method)).await
+                    self.send(asked, (own, reply_to), asked.exception(&fault, method).into()).await
                 }
                 sent => sent,
             };
@@ -284,9 +281,10 @@ impl Desk {
                     self.exposes.unsent.tell(service, reply_to.as_str(), &asked.trace, why);
                     self.exposes.metrics.unsent_reply();
                 }
+                // Nobody knows whether the broker has it: to its caller a second one is of no call.
                 None => {
-                    self.exposes.metrics.unsent_reply();
                     self.lost.cancel();
+                    self.keep(asked, body, run);
                     return;
                 }
             }
@@ -294,12 +292,19 @@ impl Desk {
         run.answered(ack(acker).await);
     }
 
+    /// Keeps an answer that cannot leave by this connection for the copy of its request.
+    fn keep(&self, asked: &ReplyTo, body: Bytes, run: Run<'_>) {
+        if !run.unsent(Unsent { body, replayed: asked.replayed }) && asked.queue.is_some() {
+            self.exposes.metrics.unsent_reply();
+        }
+    }
+
     /// Hands a reply to the replier: what became of it, `None` where the connection is lost.
     async fn send(
         &self,
         asked: &ReplyTo,
         (exchange, reply_to): (&ShortString, &ShortString),
-        body: Vec<u8>,
+        body: Bytes,
     ) -> Option<Sent> {
         let exposes = &self.exposes;
         let (sent, told) = oneshot::channel();

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
@@ -38,7 +39,7 @@ pub(super) struct Outgoing {
     pub(super) exchange: ShortString,
     pub(super) key: ShortString,
     pub(super) properties: BasicProperties,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// Told what became of it. Dropped, the connection is lost.
     pub(super) sent: oneshot::Sender<Sent>,
 }
@@ -291,7 +292,7 @@ mod tests {
             exchange: exchange.into(),
             key: "9f0c".into(),
             properties: BasicProperties::default(),
-            body: vec![b' '; size],
+            body: vec![b' '; size].into(),
             sent: oneshot::channel().0,
         }
     }

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -109,7 +110,7 @@ impl Fate {
 /// An answer that could not leave.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unsent {
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// Whether it is another call's under the same idempotency key.
     pub(super) replayed: bool,
 }
@@ -216,7 +217,7 @@ mod tests {
     }
 
     fn unsent() -> Unsent {
-        Unsent { body: b"1".to_vec(), replayed: false }
+        Unsent { body: Bytes::from_static(b"1"), replayed: false }
     }
 
     #[test]
@@ -265,7 +266,7 @@ mod tests {
         assert!(running.enter(Some(7)).unsent(unsent()));
         let told = running.copy(7).expect("it is known").try_recv();
         assert_eq!((told, running.table().unsent), (Ok(Fate::Unsent(unsent())), 0));
-        let large = || Unsent { body: vec![0; MOST_UNSENT / 2], replayed: false };
+        let large = || Unsent { body: vec![0; MOST_UNSENT / 2].into(), replayed: false };
         assert!(running.enter(Some(1)).unsent(large()) && running.enter(Some(2)).unsent(large()));
         assert!(!running.enter(Some(3)).unsent(unsent()), "there is no room");
         assert!(running.copy(1).is_some() && running.copy(3).is_none());
