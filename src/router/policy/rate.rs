@@ -1,5 +1,6 @@
-//! So many calls in a time, from one caller or from all: `rate` of an API key, `rate` and `total_rate` of a
-//! row or of the whole gateway, in this order.
+//! So many calls in a time, from one caller or from all: `rate` of an API key, of a row and of the whole gateway,
+//! then `total_rate` of a row and of the gateway, in this order: only who may call by his own limits takes of what
+//! all have together.
 //!
 //! A caller is who it is known as, else the address that it calls from (of IPv6 its /64, which one
 //! machine can have all of). What a caller was allowed is said in its answer.
@@ -22,7 +23,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::metrics;
 use crate::networks::of_one_machine;
 use crate::route::rate::Rate;
-use crate::router::limits::{KeyLimits, Whose};
+use crate::router::limits::{KeyLimits, LimitsInForce, Whose};
 use crate::router::sweep::Sweep;
 use crate::router::table::Row;
 
@@ -160,41 +161,33 @@ impl TotalLimiter {
     }
 }
 
+/// A call that is held to its limits, for what is said where it is over one.
+struct Held<'a> {
+    row: &'a Row,
+    label: &'a str,
+    name: &'a str,
+    /// What is not done to it then.
+    done: &'static str,
+}
+
 /// Whether the call may be made now; what its caller has left, where there is a limit on that.
 pub(super) fn check(
     row: &Row,
     key: Option<&KeyLimits>,
     arrival: &Arrival<'_>,
 ) -> Result<Option<Allowance>, Declined> {
-    let refused = |whose, key, rate, spent: &Spent| {
-        refused((row, row.label(None)), (arrival.name, "sent"), (whose, key), rate, spent)
-    };
-    let declined = |whose, rate, spent: &Spent| Declined {
-        fault: refused(whose, "rate", rate, spent),
-        allowance: Some(Allowance::none(rate, spent)),
-    };
-    let mut tightest: Option<Allowance> = None;
-    if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
-        let left = limiter.take();
-        tightest =
-            Some(left.map_err(|spent| declined(Whose::Key(key.name()), limiter.rate, &spent))?);
-    }
+    let call = Held { row, label: row.label(None), name: arrival.name, done: "sent" };
+    let left = call.take_of_its_caller(key, &row.limits(), arrival.caller)?;
+    // Whoever has no more himself must not spend what all have.
     for (limits, whose) in row.limits() {
-        if let Some(limiter) = &limits.rate {
-            let left = limiter.take(arrival.caller);
-            let left = left.map_err(|spent| declined(whose, limiter.rate, &spent))?;
-            if tightest.is_none_or(|known| left.remaining < known.remaining) {
-                tightest = Some(left);
-            }
-        }
         if let Some(limiter) = &limits.total_rate {
             limiter.take().map_err(|spent| Declined {
-                fault: refused(whose, "total_rate", limiter.rate, &spent),
+                fault: call.refused((whose, "total_rate"), limiter.rate, &spent),
                 allowance: None,
             })?;
         }
     }
-    Ok(tightest)
+    Ok(left)
 }
 
 /// The same of a call in which its row has no part: one that is not let in, or that Genkan answers itself. It counts
@@ -211,43 +204,55 @@ pub(in crate::router) fn charge(
     if caller.is_one_of_many() {
         return Ok(None);
     }
-    let mut tightest: Option<Allowance> = None;
-    let declined = |whose, rate, spent: &Spent| Declined {
-        fault: refused((row, label), (name, "answered"), (whose, "rate"), rate, spent),
-        allowance: Some(Allowance::none(rate, spent)),
-    };
-    if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
-        let left = limiter.take();
-        tightest =
-            Some(left.map_err(|spent| declined(Whose::Key(key.name()), limiter.rate, &spent))?);
-    }
-    let [_, (gateway, whose)] = row.limits();
-    if let Some(limiter) = &gateway.rate {
-        let left = limiter.take(caller);
-        let left = left.map_err(|spent| declined(whose, limiter.rate, &spent))?;
-        if tightest.is_none_or(|known| left.remaining < known.remaining) {
-            tightest = Some(left);
-        }
-    }
-    Ok(tightest)
+    let [_, gateway] = row.limits();
+    Held { row, label, name, done: "answered" }.take_of_its_caller(key, &[gateway], caller)
 }
 
-fn refused(
-    (row, label): (&Row, &str),
-    (name, done): (&str, &str),
-    (whose, key): (Whose<'_>, &'static str),
-    rate: Rate,
-    spent: &Spent,
-) -> Fault {
-    metrics::limited(label, key);
-    let who = if key == "rate" { "its caller has" } else { "all callers together have" };
-    let way = if matches!(whose, Whose::Key(_)) { "with" } else { "to" };
-    let place = whose.said(row);
-    let message = format!(
-        "`{name}` was not {done}: {who} made {rate} calls {way} {place} already, its limit ({key}): try \
-         again later"
-    );
-    Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(spent.0)
+impl Held<'_> {
+    /// Takes one of what its caller has, by each of the limits that he has of his own; the tightest of them.
+    fn take_of_its_caller(
+        &self,
+        key: Option<&KeyLimits>,
+        limits: &[(&LimitsInForce, Whose<'_>)],
+        caller: &Caller,
+    ) -> Result<Option<Allowance>, Declined> {
+        let declined = |whose, rate, spent: &Spent| Declined {
+            fault: self.refused((whose, "rate"), rate, spent),
+            allowance: Some(Allowance::none(rate, spent)),
+        };
+        let mut tightest: Option<Allowance> = None;
+        if let Some((key, limiter)) = key.and_then(|key| Some((key, key.rate()?))) {
+            let left = limiter.take();
+            tightest =
+                Some(left.map_err(|spent| declined(Whose::Key(key.name()), limiter.rate, &spent))?);
+        }
+        for (limits, whose) in limits {
+            let Some(limiter) = &limits.rate else { continue };
+            let left = limiter.take(caller);
+            let left = left.map_err(|spent| declined(*whose, limiter.rate, &spent))?;
+            if tightest.is_none_or(|known| left.remaining < known.remaining) {
+                tightest = Some(left);
+            }
+        }
+        Ok(tightest)
+    }
+
+    fn refused(
+        &self,
+        (whose, key): (Whose<'_>, &'static str),
+        rate: Rate,
+        spent: &Spent,
+    ) -> Fault {
+        metrics::limited(self.label, key);
+        let who = if key == "rate" { "its caller has" } else { "all callers together have" };
+        let way = if matches!(whose, Whose::Key(_)) { "with" } else { "to" };
+        let (name, done, place) = (self.name, self.done, whose.said(self.row));
+        let message = format!(
+            "`{name}` was not {done}: {who} made {rate} calls {way} {place} already, its limit ({key}): try \
+             again later"
+        );
+        Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(spent.0)
+    }
 }
 
 #[cfg(test)]

@@ -69,3 +69,23 @@ async fn who_asks_for_what_nobody_serves_is_held_to_its_rate() {
         assert_eq!(ends(&fixture, "nobody.m", &caller).await, Err(expected));
     }
 }
+
+#[tokio::test]
+async fn who_is_held_to_the_gateways_rate_spends_nothing_of_what_all_have_of_a_row() {
+    let fixture = Fixture::new(Vec::new(), 100);
+    let limits = |rate: &str, total_rate: &str| {
+        let (rate, total_rate) = (Rate::parse(rate), Rate::parse(total_rate));
+        Arc::new(LimitsInForce::new(&Limits { rate, total_rate, ..Limits::default() }, None))
+    };
+    let row = rule("orders.*", "fake");
+    let row = Row::new(row, "orders.*", Some(Arc::clone(&fixture.target)), &fixture.ledger);
+    let row = row.limited(limits("100/d", "3/d"), limits("1/d", "100/d"));
+    let last = Row::new(rule("*", HUB), NO_ROUTE, None, &fixture.ledger);
+    fixture.router.replace(Table::new(vec![row], last));
+    let [one, other] = [1, 2].map(|host| Caller::at([192, 0, 2, host].into()));
+    assert_eq!(ends(&fixture, "orders.m", &one).await, Ok(()));
+    for _ in 0..10 {
+        assert_eq!(ends(&fixture, "orders.m", &one).await, Err(FaultKind::Overloaded));
+    }
+    assert_eq!(ends(&fixture, "orders.m", &other).await, Ok(()));
+}
