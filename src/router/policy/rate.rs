@@ -5,6 +5,8 @@
 //! A caller is who it is known as, else the address that it calls from (of IPv6 its /64, which one
 //! machine can have all of). What a caller was allowed is said in its answer.
 
+mod callers;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +14,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
-use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::time::Instant;
 
 use super::{Arrival, Declined};
 use crate::caller::{Caller, Identity};
@@ -24,12 +24,8 @@ use crate::metrics;
 use crate::networks::of_one_machine;
 use crate::route::rate::Rate;
 use crate::router::limits::{KeyLimits, LimitsInForce, Whose};
-use crate::router::sweep::Sweep;
 use crate::router::table::Row;
-
-/// How many callers are told apart by one limit. Those who have not called for as long as their
-/// allowance takes to come back are forgotten first; further ones share one.
-const MOST_CALLERS: usize = 100_000;
+use callers::Callers;
 
 /// What a caller is allowed, and has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,34 +61,6 @@ pub(in crate::router) struct CallerLimiter {
     known: Callers,
     /// The others, by their addresses: however many those are, whoever is known has a limit of his own.
     others: Callers,
-}
-
-/// Callers of a kind, each with his own.
-struct Callers {
-    limiter: Limiter<u64, HashMapStateStore<u64>>,
-    sweep: Sweep,
-}
-
-impl Callers {
-    fn new(rate: Rate) -> Self {
-        let limiter: RateLimiter<_, _, _> =
-            RateLimiter::new(quota(rate), HashMapStateStore::default(), MonotonicClock);
-        Self { limiter: limiter.with_middleware(), sweep: Sweep::default() }
-    }
-
-    fn take(&self, mut key: u64) -> Result<StateSnapshot, Spent> {
-        if self.limiter.len() >= MOST_CALLERS {
-            if self.sweep.is_due(Instant::now()) {
-                self.limiter.retain_recent();
-            }
-            if self.limiter.len() >= MOST_CALLERS {
-                // So that a flood of new addresses is held to a limit.
-                key = 0;
-            }
-        }
-        let checked = self.limiter.check_key(&key);
-        checked.map_err(|not_until| Spent(not_until.wait_time_from(MonotonicClock.now())))
-    }
 }
 
 /// `total_rate`: all callers have one. And `rate` of a key: all calls with it are one caller's.
@@ -237,12 +205,7 @@ impl Held<'_> {
         Ok(tightest)
     }
 
-    fn refused(
-        &self,
-        (whose, key): (Whose<'_>, &'static str),
-        rate: Rate,
-        spent: &Spent,
-    ) -> Fault {
+    fn refused(&self, (whose, key): (Whose<'_>, &'static str), rate: Rate, spent: &Spent) -> Fault {
         metrics::limited(self.label, key);
         let who = if key == "rate" { "its caller has" } else { "all callers together have" };
         let way = if matches!(whose, Whose::Key(_)) { "with" } else { "to" };
@@ -259,6 +222,7 @@ impl Held<'_> {
 mod tests {
     use std::net::IpAddr;
 
+    use super::callers::MOST;
     use super::*;
     use crate::caller::Scheme;
 
@@ -325,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_table_of_callers_is_bounded_and_forgets() {
-        let limiter = CallerLimiter::new(rate("1/d"));
+        let limiter = CallerLimiter::new(rate("2/d"));
         let address = |n: u32| Caller::at(IpAddr::V4(n.into()));
         let first = address(0);
         assert!(limiter.take(&first).is_ok());
@@ -333,20 +297,16 @@ mod tests {
         for n in 1..1_000_000 {
             taken += usize::from(limiter.take(&address(n)).is_ok());
         }
-        assert!(
-            limiter.others.limiter.len() <= MOST_CALLERS + 1,
-            "{}",
-            limiter.others.limiter.len()
-        );
-        // Further ones share one allowance, and those who are known are not forgotten for them.
-        assert!(taken <= MOST_CALLERS + 1, "{taken}");
-        assert!(limiter.take(&first).is_err());
+        assert!(limiter.others.len() <= MOST + 1, "{}", limiter.others.len());
+        // Further ones share one allowance; whoever is told apart keeps his own.
+        assert!(taken <= MOST + 1, "{taken}");
+        assert!(limiter.take(&first).is_ok() && limiter.take(&first).is_err());
         assert!(limiter.take(&named("web")).is_ok(), "whoever is known is not in their crowd");
         let quick = CallerLimiter::new(rate("4294967295/s"));
-        for n in 0..=MOST_CALLERS as u32 {
+        for n in 0..=MOST as u32 {
             assert!(quick.take(&address(n)).is_ok());
         }
-        let left = quick.others.limiter.len();
-        assert!(left < MOST_CALLERS / 2, "their allowances have come back: {left}");
+        let left = quick.others.len();
+        assert!(left < MOST / 2, "their allowances have come back: {left}");
     }
 }
