@@ -10,10 +10,10 @@ use super::breaker::Ended;
 use super::circuit::Probe;
 use super::ending::Ending;
 use super::limits::KeyLimits;
-use super::policy::in_flight::{self, Seats, Standing};
+use super::policy::in_flight::{Seats, Standing};
 use super::policy::rate::Allowance;
 use super::policy::timeout::{timed_out, unended};
-use super::policy::{breaker, served};
+use super::policy::{self, breaker, served};
 use super::table::Row;
 use super::{keyed, retries};
 use crate::call::{Call, CallKind, Deadline, Departure, Payload, Reply, Request};
@@ -153,11 +153,10 @@ impl Ticket {
     ) -> Result<Standing, Fault> {
         let row = self.ending.row();
         let target = served::target(row, (name, service))?;
-        let probe = breaker::check(row, (name, service))?;
-        let came = (name, Instant::now());
-        let entered = in_flight::enter((row, key), target, came, self.deadline)?;
+        let (target, called) = ((target, Instant::now()), (name, service));
+        let (probe, standing) = policy::enter((row, key), target, called, self.deadline)?;
         self.probe = probe;
-        Ok(entered)
+        Ok(standing)
     }
 
     /// Gives the place of a call that has failed back. Its end is still to be written.

@@ -126,8 +126,22 @@ pub(super) fn admit(
         return Ok(Admitted { probe: None, standing, allowance });
     }
     let declined = |fault| Declined { fault, allowance };
-    let probe = breaker::check(row, (arrival.name, arrival.service)).map_err(declined)?;
-    let came = (arrival.name, arrival.received);
-    let standing = in_flight::enter((row, key), target, came, deadline).map_err(declined)?;
+    let called = (arrival.name, arrival.service);
+    let entered = enter((row, key), (target, arrival.received), called, deadline);
+    let (probe, standing) = entered.map_err(declined)?;
     Ok(Admitted { probe, standing, allowance })
+}
+
+/// The last of them, of a call that is to be sent: the breaker, and how many are under way.
+pub(super) fn enter(
+    (row, key): (&Row, Option<&Arc<KeyLimits>>),
+    (target, came): (&Arc<Target>, Instant),
+    (name, service): (&str, &str),
+    deadline: Deadline,
+) -> Result<(Option<Probe>, in_flight::Standing), Fault> {
+    let probe = breaker::check(row, (name, service))?;
+    let standing = in_flight::enter((row, key), target, (name, came), deadline)?;
+    // While one waits for its turn another may try the service: who comes to it is asked again.
+    let probe = probe.filter(|_| !matches!(standing, in_flight::Standing::Waiting(_)));
+    Ok((probe, standing))
 }

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Fixture, rule};
-use crate::call::CallKind;
-use crate::fault::{FaultKind, Outcome};
-use crate::route::HUB;
+use super::{Fixture, call, rule};
+use crate::call::{CallKind, Context};
+use crate::fault::{Fault, FaultKind, Outcome};
+use crate::idempotency_key::IdempotencyKey;
 use crate::route::breaker::BreakerRule;
+use crate::route::idempotency::Idempotency;
 use crate::route::rate::Limits;
+use crate::route::{HUB, Rule};
 use crate::router::breaker::Breaker;
 use crate::router::limits::LimitsInForce;
 use crate::router::table::{NO_ROUTE, Row, Table};
+use crate::trace::TraceParent;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -124,4 +127,67 @@ async fn notifications_say_nothing_of_how_long_calls_run() {
     fixture.set_run(900 * MS);
     fixture.dispatch("orders.m", CallKind::Notification, None).await.expect("taken");
     assert_eq!(fixture.router.table().rows()[0].usual().run(), Duration::ZERO);
+}
+
+/// Two rows to one service, of which the first lets one call at a time through, and a breaker that has opened.
+/// Its time has passed.
+async fn with_a_breaker_to_be_tried(idempotency: Option<Idempotency>) -> (Fixture, Arc<Breaker>) {
+    let open_for = Duration::from_secs(1);
+    let window = Duration::from_secs(60);
+    let rule_of_it = BreakerRule { failures: 0.5, least: 2, window, open_for, slow: None };
+    let breaker = Arc::new(Breaker::new("fake", rule_of_it));
+    let fixture = Fixture::new(Vec::new(), 100);
+    let limits = Limits { max_in_flight: Some(1), queue: 9, ..Limits::default() };
+    let limits = Arc::new(LimitsInForce::new(&limits, None));
+    let row = |rule: Rule, limits| {
+        let target = Some(Arc::clone(&fixture.target));
+        let row = Row::new(rule, "orders", target, &fixture.ledger);
+        let row = row.limited(limits, Arc::default()).guarded(Some(Arc::clone(&breaker)));
+        row.remembering(Some(Arc::clone(&fixture.answers)))
+    };
+    let slow = Rule { idempotency, ..rule("orders.slow", "fake") };
+    let rows = vec![row(slow, limits), row(rule("orders.*", "fake"), Arc::default())];
+    let last = Row::new(rule("*", HUB), NO_ROUTE, None, &fixture.ledger);
+    fixture.router.replace(Table::new(rows, last));
+    (fixture, breaker)
+}
+
+/// Lets the breaker open, and its time pass.
+async fn fail(fixture: &Fixture, breaker: &Breaker) {
+    let away = || Fault::new(FaultKind::Unavailable, Outcome::Unknown, "away");
+    fixture.upstream.faults.lock().expect("whole").extend([away(), away()]);
+    for _ in 0..2 {
+        fixture.call("orders.quick", None).await.expect_err("away");
+    }
+    assert_eq!(breaker.open().len(), 1);
+    sleep(1_100 * MS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_keeps_nobody_from_trying_the_service() {
+    for idempotency in [None, Some(Idempotency { ttl: 1_000 * MS, required: false })] {
+        let (fixture, breaker) = with_a_breaker_to_be_tried(idempotency).await;
+        fixture.set_run(2_000 * MS);
+        let held = fixture.call("orders.slow", None);
+        let rest = async {
+            sleep(MS).await;
+            fixture.set_run(Duration::ZERO);
+            fail(&fixture, &breaker).await;
+            let key = idempotency.map(|_| IdempotencyKey::new("k").expect("a key"));
+            let mut waits = call("orders.slow", CallKind::Call, None);
+            let mut context = Context::new(TraceParent::generate());
+            context.idempotency_key = key;
+            waits.context = Arc::new(context);
+            let waits = fixture.router.dispatch(fixture.router.ingress("http"), waits);
+            let quick = async {
+                sleep(MS).await;
+                fixture.call("orders.quick", None).await.expect("nobody else tries it");
+                assert_eq!(breaker.open(), []);
+            };
+            let (waited, ()) = tokio::join!(waits, quick);
+            waited.result.expect("its turn came");
+        };
+        let (held, ()) = tokio::join!(held, rest);
+        held.expect("an answer");
+    }
 }
