@@ -39,7 +39,7 @@ pub struct Breaker {
 enum Verdict {
     Answers,
     Fails,
-    /// Nothing: it never came there, or its caller gave it too little time.
+    /// Nothing: it never came there, its caller gave it too little time, or nobody waits for its answer.
     Nothing,
 }
 
@@ -192,7 +192,12 @@ pub(super) struct Ended<'a, T> {
 
 impl<T> Ended<'_, T> {
     fn verdict(&self, rule: &BreakerRule) -> Verdict {
-        let Err(fault) = &self.result else { return Verdict::Answers };
+        let fault = match &self.result {
+            Ok(_) if self.kind == CallKind::Call => return Verdict::Answers,
+            // It was taken over, and be it by a broker: the service has said nothing.
+            Ok(_) => return Verdict::Nothing,
+            Err(fault) => fault,
+        };
         match fault.kind() {
             // What a service, or a gateway before it, says of itself is an answer.
             FaultKind::Unavailable if fault.remote().is_none() => Verdict::Fails,
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_do_not_open_it_and_can_close_it() {
+    fn notifications_neither_open_nor_close_it() {
         let (breaker, now) = (Breaker::new("nats", RULE), Instant::now());
         let (deadline, timeout, sent) = (Deadline::after(now, ROW), ROW, now);
         let fault = Fault::not_sent(FaultKind::Unavailable, "away");
@@ -325,12 +330,18 @@ mod tests {
         assert!(breaker.read().is_empty());
         fail(&breaker, "s", None, now);
         fail(&breaker, "s", None, now);
-        let Met::Probe(probe) = breaker.meet("s", now + 2 * RULE.open_for) else {
-            panic!("its turn")
+        let later = now + 2 * RULE.open_for;
+        let trial = || match breaker.meet("s", later) {
+            Met::Probe(probe) => Some(probe),
+            _ => panic!("its turn"),
         };
         let (kind, result) = (CallKind::Notification, Ok(()));
         let ended = Ended { kind, result, deadline, sent, timeout };
-        breaker.judge("s", Some(probe), &ended, now);
+        breaker.judge("s", trial(), &ended, later);
+        // That it was taken over is no word of the service: the next one tries it.
+        assert_eq!(breaker.open().len(), 1);
+        let kind = CallKind::Call;
+        breaker.judge("s", trial(), &Ended { kind, result, deadline, sent, timeout }, later);
         assert_eq!(breaker.open(), []);
     }
 }
