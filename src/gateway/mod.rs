@@ -5,6 +5,7 @@
 mod certificates;
 mod exposes;
 mod ingresses;
+mod limits;
 mod reload;
 mod signals;
 mod supervisor;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::exposes::Exposes;
+use super::limits::LimitsAtWork;
 use crate::budget::Budget;
 use crate::config::{Config, UpstreamConfig};
 use crate::event_port::EventPort;
@@ -26,7 +27,6 @@ use crate::router::answers::Answers;
 use crate::router::breaker::Breaker;
 use crate::router::entrance::RouterEntrance;
 use crate::router::ledger::Ledger;
-use crate::router::limits::{LimitsInForce, LimitsOfKeys};
 use crate::router::retries::RetryBudget;
 use crate::router::table::{NO_ROUTE, Row, Table};
 use crate::router::target::Target;
@@ -50,10 +50,7 @@ pub(super) struct Upstreams {
     retired: Vec<Retired>,
     exposes: Exposes,
     board: Arc<Board>,
-    /// The limits of the rows, by their patterns, and those of all calls.
-    limits: HashMap<String, Arc<LimitsInForce>>,
-    gateway_limits: Arc<LimitsInForce>,
-    key_limits: Arc<LimitsOfKeys>,
+    limits: LimitsAtWork,
     /// Of the upstreams that have one, by their names.
     breakers: HashMap<String, (Arc<Target>, Arc<Breaker>)>,
     /// What retries are taken from, by the names of the upstreams.
@@ -132,9 +129,7 @@ impl Upstreams {
             retired: Vec::new(),
             exposes: Exposes::default(),
             board: Arc::default(),
-            limits: HashMap::new(),
-            gateway_limits: Arc::default(),
-            key_limits: Arc::default(),
+            limits: LimitsAtWork::default(),
             breakers: HashMap::new(),
             retry_budgets: HashMap::new(),
             answers: Answers::new(Room::default(), tasks.subgroup()),
@@ -349,22 +344,8 @@ impl Upstreams {
         self.turn_breakers_over(config);
         self.turn_budgets_over(config);
         self.answers.set_room(config.idempotency);
-        let before = std::mem::take(&mut self.limits);
-        let gateway = Arc::new(LimitsInForce::new(&config.limits, Some(&self.gateway_limits)));
-        self.gateway_limits = Arc::clone(&gateway);
-        let keys = config.auth.keys.iter().map(|key| (key.name.as_str(), &key.limits));
-        self.key_limits = Arc::new(LimitsOfKeys::new(keys, &self.key_limits));
-        let limits = config.routes.iter().map(|rule| {
-            let pattern = rule.pattern.as_str();
-            let same = before.get(pattern).map(Arc::as_ref);
-            Arc::new(LimitsInForce::new(&rule.limits, same))
-        });
-        let limits: Vec<_> = limits.collect();
-        for (rule, limits) in config.routes.iter().zip(&limits) {
-            // The first row of a pattern is the one that takes calls.
-            let known = self.limits.entry(rule.pattern.as_str().to_owned());
-            known.or_insert_with(|| Arc::clone(limits));
-        }
+        let limits = self.limits.turn_over(config);
+        let gateway = &self.limits.gateway;
         let running = self.running.iter().map(|running| &running.target);
         let targets = running.chain(&self.resident).map(|target| (target.name.as_str(), target));
         let targets: HashMap<&str, &Arc<Target>> = targets.collect();
@@ -375,17 +356,17 @@ impl Upstreams {
             let row = Row::new(rule.clone(), label, target, &self.ledger);
             let breaker = self.breakers.get(&rule.upstream).map(|(_, breaker)| Arc::clone(breaker));
             let budget = self.retry_budgets.get(&rule.upstream).filter(|_| rule.retries > 0);
-            let row = row.limited(limits, Arc::clone(&gateway)).guarded(breaker);
+            let row = row.limited(limits, Arc::clone(gateway)).guarded(breaker);
             let answers = rule.idempotency.map(|_| Arc::clone(&self.answers));
             row.retrying(budget.map(Arc::clone)).remembering(answers)
         });
         let places = config.exposes.iter().flat_map(|row| &row.on).filter_map(|on| target(on));
         Table::new(
             rows.collect(),
-            self.last_row(config).limited(Arc::default(), Arc::clone(&gateway)),
+            self.last_row(config).limited(Arc::default(), Arc::clone(gateway)),
         )
         .with_places(places.collect())
-        .limiting(Arc::clone(&self.key_limits))
+        .limiting(Arc::clone(&self.limits.keys))
     }
 
     /// The row that takes what no other one takes.

@@ -164,6 +164,21 @@ async fn a_rate_lives_over_a_reload_that_does_not_change_it() {
 }
 
 #[tokio::test]
+async fn two_rows_of_one_pattern_have_limits_of_their_own_over_a_reload_too() {
+    // The second takes names without a dot alone, which the first leaves to it.
+    let row = "[[routes]]\nmatch = \"*\"\nupstream = \"nats\"\nrate = \"2/d\"\n";
+    let echo = Echo::with(&format!("{row}\n{row}service = \"echo\"\n")).await;
+    echo.gateway.hang_up();
+    echo.gateway.wait_for_log(0, "reloaded").await;
+    for name in ["echo.x", "x"] {
+        for _ in 0..2 {
+            assert_eq!(echo.gateway.result(name, json!({"n": 1})).await, json!({"n": 1}), "{name}");
+        }
+        echo.gateway.fault(name, json!([1])).await.is("overloaded", "not_sent");
+    }
+}
+
+#[tokio::test]
 async fn all_callers_together_are_held_to_the_gateways_limits() {
     let limits = "[limits]\ntotal_rate = \"4/d\"\nrate = \"100/d\"\n";
     let echo = Echo::with(&format!("{limits}{HUB}")).await;
