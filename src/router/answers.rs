@@ -3,8 +3,9 @@
 //!
 //! A key that is there is not run again, whatever else is forgotten of it: where answers take too many
 //! bytes, those go first whose time ends first, and their keys stay. Where there are too many keys, those go
-//! whose time ends first; calls under way never do. No I/O, and no clock: time is handed in.
+//! of whoever holds most whose time ends first; calls under way never do. No I/O, and no clock: time is handed in.
 
+mod holders;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,14 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::fingerprint::Fingerprint;
+use super::who::Numbers;
 use crate::call::{CallKind, Reply};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::IdempotencyMetrics;
 use crate::route::idempotency::Room;
 use crate::tasks::Tasks;
+use holders::Holders;
 
 /// One of so many parts of `max_bytes` is the most that one answer can take.
 const ANSWER_PART: usize = 4;
@@ -47,6 +51,7 @@ impl Told {
 /// All that is known.
 pub struct Answers {
     known: Mutex<Known>,
+    numbers: Numbers,
     metrics: IdempotencyMetrics,
     /// The calls under way, which go on without their callers.
     pub(super) tasks: Tasks,
@@ -57,6 +62,7 @@ struct Known {
     keys: HashMap<Fingerprint, Entry>,
     /// Those that have ended, by when they are forgotten.
     ends: BTreeMap<Place, Fingerprint>,
+    holders: Holders,
     /// Those of them whose answers are there.
     answers: BTreeMap<Place, Fingerprint>,
     /// What their answers take.
@@ -83,6 +89,8 @@ pub(super) struct Asked {
 }
 
 struct Entry {
+    /// Whose it is.
+    holder: u64,
     /// What was asked under the key first.
     asked: Asked,
     state: State,
@@ -156,20 +164,21 @@ impl Answers {
             room,
             keys: HashMap::new(),
             ends: BTreeMap::new(),
+            holders: Holders::default(),
             answers: BTreeMap::new(),
             bytes: 0,
             serial: 0,
             overflow: Overflow::default(),
         };
         let metrics = IdempotencyMetrics::new();
-        Arc::new(Self { known: Mutex::new(known), metrics, tasks })
+        Arc::new(Self { known: Mutex::new(known), numbers: Numbers::default(), metrics, tasks })
     }
 
     /// Changes how much there is room for.
     pub fn set_room(&self, room: Room) {
         let mut known = self.lock();
         known.room = room;
-        known.make_room(0);
+        known.make_room(None);
     }
 
     /// Forgets what is to be forgotten by now, and shows in the metrics what is left. To be called every
@@ -216,10 +225,11 @@ impl Answers {
         self.tasks.end(grace).await
     }
 
-    /// Looks a call up by its key, which is its own from then on if it is new: it ends at `until` at the
+    /// Looks a call up by its key, which is its caller's from then on if it is new: it ends at `until` at the
     /// latest, and its answer is kept for `ttl`.
     pub(super) fn claim(
         self: &Arc<Self>,
+        caller: &Caller,
         (key, asked): (Fingerprint, Asked),
         (now, until): (Instant, Instant),
         ttl: Duration,
@@ -229,13 +239,15 @@ impl Answers {
         if let Some(entry) = known.keys.get(&key) {
             return entry.claim(asked);
         }
-        known.make_room(1);
+        let holder = self.numbers.of(caller);
+        known.make_room(Some(holder));
         if known.keys.len() >= known.room.max_keys {
             return Claim::Full(known.room.max_keys);
         }
         let (sender, told) = watch::channel(None);
         let state = State::UnderWay { told: told.clone(), until };
-        known.keys.insert(key, Entry { asked, state });
+        known.keys.insert(key, Entry { holder, asked, state });
+        known.holders.add(holder);
         let run = Run { answers: Arc::clone(self), key, told: sender, ttl, is_over: false };
         Claim::First(run, Waiting { told, until })
     }
@@ -266,23 +278,22 @@ impl Entry {
 
 impl Known {
     fn forget_until(&mut self, now: Instant) {
-        while let Some((place, _)) = self.ends.first_key_value()
+        while let Some((&place, _)) = self.ends.first_key_value()
             && place.0 <= now
         {
-            self.forget_first();
+            self.forget(place);
         }
     }
 
-    /// Forgets the key whose time ends first; false where there is none that has ended.
-    fn forget_first(&mut self) -> bool {
-        let Some((place, key)) = self.ends.pop_first() else { return false };
+    /// Forgets the key of a call that has ended so.
+    fn forget(&mut self, place: Place) {
+        let Some(key) = self.ends.remove(&place) else { return };
         self.answers.remove(&place);
-        if let Some(Entry { state: State::Ended { kept: Kept::Answer { bytes, .. } }, .. }) =
-            self.keys.remove(&key)
-        {
+        let Some(Entry { holder, state, .. }) = self.keys.remove(&key) else { return };
+        self.holders.remove(holder, Some(place));
+        if let State::Ended { kept: Kept::Answer { bytes, .. } } = state {
             self.bytes -= bytes;
         }
-        true
     }
 
     /// Forgets the answer whose time ends first, and not its key; false where there is none.
@@ -297,9 +308,13 @@ impl Known {
         true
     }
 
-    /// Forgets what there is no room for, if so many keys more are to come.
-    fn make_room(&mut self, more: usize) {
-        while self.keys.len() + more > self.room.max_keys && self.forget_first() {
+    /// Forgets what there is no room for; where one more key is to come of somebody's, for that too.
+    fn make_room(&mut self, more_of: Option<u64>) {
+        let more = usize::from(more_of.is_some());
+        while self.keys.len() + more > self.room.max_keys
+            && let Some(place) = self.holders.first_to_go(more_of)
+        {
+            self.forget(place);
             self.overflow.keys += 1;
         }
         while self.bytes > self.room.max_bytes && self.forget_first_answer() {
@@ -313,6 +328,7 @@ impl Known {
         self.serial += 1;
         let place = (end, self.serial);
         self.ends.insert(place, key);
+        self.holders.end(entry.holder, place);
         let bytes = size_of(result);
         let kept = if bytes <= self.room.max_bytes / ANSWER_PART {
             // The message that it came in need not be kept for it.
@@ -327,7 +343,7 @@ impl Known {
             Kept::Outcome(outcome_of(result))
         };
         entry.state = State::Ended { kept };
-        self.make_room(0);
+        self.make_room(None);
     }
 }
 
@@ -342,7 +358,9 @@ impl Run {
         self.is_over = true;
         let mut known = self.answers.lock();
         if may_run_again || !outcome_of(&told.result).may_have_run() {
-            known.keys.remove(&self.key);
+            if let Some(entry) = known.keys.remove(&self.key) {
+                known.holders.remove(entry.holder, None);
+            }
         } else {
             known.keep(self.key, &mut told.result, now + self.ttl);
         }

@@ -70,7 +70,8 @@ async fn hear(
     let deadline = Deadline::after(call.received, ticket.row().rule.timeout);
     let asked = Asked { params: of_request(call), kind: call.kind };
     let key = of_key(&call.caller, name, key);
-    let claim = answers.claim((key, asked), (Instant::now(), deadline.at()), rule.ttl);
+    let times = (Instant::now(), deadline.at());
+    let claim = answers.claim(&call.caller, (key, asked), times, rule.ttl);
     metrics::keyed(ticket.row().label(None), claim.became());
     match claim {
         Claim::First(run, waiting) => {

@@ -26,6 +26,7 @@ pub mod target;
 mod tests;
 mod ticket;
 mod usual;
+mod who;
 
 use std::sync::Arc;
 

@@ -25,14 +25,19 @@ fn result(length: usize) -> Told {
 }
 
 fn claim(answers: &Arc<Answers>, key: &str, now: Instant, ttl: Duration) -> Claim {
-    answers.claim((print(key), asked("body")), (now, now + HOUR), ttl)
+    answers.claim(&Caller::NOBODY, (print(key), asked("body")), (now, now + HOUR), ttl)
 }
 
 #[test]
 fn a_call_is_not_answered_by_a_notification_and_a_notification_is_by_a_call() {
     let (answers, now) = (answers(10, 1_000), Instant::now());
     let ask = |key: &str, kind| {
-        answers.claim((print(key), Asked { kind, ..asked("body") }), (now, now + HOUR), HOUR)
+        answers.claim(
+            &Caller::NOBODY,
+            (print(key), Asked { kind, ..asked("body") }),
+            (now, now + HOUR),
+            HOUR,
+        )
     };
     for (key, first, second, became) in [
         ("a", CallKind::Notification, CallKind::Call, "refused"),
@@ -167,7 +172,7 @@ async fn answers_go_before_their_keys() {
 async fn another_request_is_another_one_under_way_and_after() {
     let (answers, now) = (answers(10, 1_000), Instant::now());
     let other = |answers: &Arc<Answers>| {
-        answers.claim((print("a"), asked("other")), (now, now + HOUR), HOUR)
+        answers.claim(&Caller::NOBODY, (print("a"), asked("other")), (now, now + HOUR), HOUR)
     };
     let Claim::First(run, _) = claim(&answers, "a", now, HOUR) else { panic!("it is known") };
     assert!(matches!(other(&answers), Claim::Other));
@@ -181,11 +186,66 @@ fn a_flood_of_keys_costs_no_more_than_there_is_room_for() {
     for nth in 0..20_000_u64 {
         let at = now + Duration::from_millis(nth);
         let key = (Fingerprint::of(nth), asked("body"));
-        let Claim::First(run, _) = answers.claim(key, (at, at + HOUR), HOUR) else { panic!() };
+        let Claim::First(run, _) = answers.claim(&Caller::NOBODY, key, (at, at + HOUR), HOUR)
+        else {
+            panic!()
+        };
         run.end(result(12), false, at);
     }
     let known = answers.lock();
     assert_eq!((known.keys.len(), known.ends.len()), (1_000, 1_000));
     assert!(known.bytes <= 10_000 && known.answers.len() <= 1_000);
     assert_eq!(known.overflow.keys, 19_000);
+}
+
+/// Runs a call of that key, of a caller there. How it was taken.
+fn run_of(answers: &Arc<Answers>, host: u8, key: u64, now: Instant) -> &'static str {
+    let caller = Caller::at([192, 0, 2, host].into());
+    let key = (Fingerprint::of(u64::from(host) << 32 | key), asked("body"));
+    let claim = answers.claim(&caller, key, (now, now + HOUR), HOUR);
+    let became = claim.became();
+    if let Claim::First(run, _) = claim {
+        run.end(result(5), false, now);
+    }
+    became
+}
+
+#[test]
+fn whoever_floods_it_with_keys_loses_his_own() {
+    let (answers, now) = (answers(1_000, 10_000), Instant::now());
+    for key in 0..10 {
+        assert_eq!(run_of(&answers, 1, key, now), "first");
+    }
+    for key in 0..20_000 {
+        let later = now + Duration::from_millis(key);
+        assert_eq!(run_of(&answers, 2, key, later), "first");
+    }
+    let later = now + HOUR / 2;
+    for key in 0..10 {
+        assert_eq!(run_of(&answers, 1, key, later), "replayed", "{key}");
+    }
+    assert_eq!(run_of(&answers, 2, 19_999, later), "replayed");
+    for key in 0..10 {
+        assert_eq!(run_of(&answers, 3, key, later), "first", "there is room for others");
+    }
+    assert_eq!(run_of(&answers, 1, 0, later), "replayed");
+    answers.upkeep(now + 2 * HOUR);
+    assert!(answers.lock().holders.is_empty());
+}
+
+#[test]
+fn who_holds_most_and_has_nothing_to_lose_takes_nothing_from_others() {
+    let (answers, now) = (answers(10, 1_000), Instant::now());
+    let caller = Caller::at([192, 0, 2, 2].into());
+    assert_eq!(run_of(&answers, 1, 0, now), "first");
+    let claim = |key| {
+        let key = (Fingerprint::of(key), asked("body"));
+        answers.claim(&caller, key, (now, now + HOUR), HOUR)
+    };
+    let under_way: Vec<_> = (0..9).map(claim).collect();
+    assert!(under_way.iter().all(|claim| matches!(claim, Claim::First(..))));
+    assert!(matches!(claim(9), Claim::Full(10)), "all of his are under way");
+    assert_eq!(run_of(&answers, 1, 0, now), "replayed");
+    assert_eq!(run_of(&answers, 1, 1, now), "first", "in the place of his other one");
+    assert_eq!(run_of(&answers, 1, 0, now), "first", "and so on");
 }

@@ -7,24 +7,21 @@
 
 mod callers;
 
-use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use super::{Arrival, Declined};
-use crate::caller::{Caller, Identity};
+use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::metrics;
-use crate::networks::of_one_machine;
 use crate::route::rate::Rate;
 use crate::router::limits::{KeyLimits, LimitsInForce, Whose};
 use crate::router::table::Row;
+use crate::router::who::Numbers;
 use callers::Callers;
 
 /// What a caller is allowed, and has left.
@@ -56,7 +53,7 @@ type Limiter<K, S> = RateLimiter<K, S, MonotonicClock, StateInformationMiddlewar
 /// `rate`: each caller has its own.
 pub(in crate::router) struct CallerLimiter {
     rate: Rate,
-    hasher: RandomState,
+    numbers: Numbers,
     /// Those who are known.
     known: Callers,
     /// The others, by their addresses: however many those are, whoever is known has a limit of his own.
@@ -83,7 +80,7 @@ impl CallerLimiter {
     /// A limit that nobody has met yet.
     pub(in crate::router) fn new(rate: Rate) -> Self {
         let (known, others) = (Callers::new(rate), Callers::new(rate));
-        Self { rate, hasher: RandomState::default(), known, others }
+        Self { rate, numbers: Numbers::default(), known, others }
     }
 
     /// The limit.
@@ -92,21 +89,9 @@ impl CallerLimiter {
     }
 
     fn take(&self, caller: &Caller) -> Result<Allowance, Spent> {
-        let known = caller.in_force();
-        let callers = if known.is_some() { &self.known } else { &self.others };
-        callers.take(self.key(known, caller)).map(|snapshot| Allowance::new(self.rate, &snapshot))
-    }
-
-    /// Who calls, as a number that nobody can choose.
-    fn key(&self, known: Option<&Arc<Identity>>, caller: &Caller) -> u64 {
-        if let Some(identity) = known {
-            let who = (identity.scheme.word(), &identity.subject, &identity.issuer);
-            return self.hasher.hash_one(who);
-        }
-        match caller.address() {
-            Some(address) => self.hasher.hash_one(of_one_machine(address)),
-            None => 1,
-        }
+        let callers = if caller.in_force().is_some() { &self.known } else { &self.others };
+        let taken = callers.take(self.numbers.of(caller));
+        taken.map(|snapshot| Allowance::new(self.rate, &snapshot))
     }
 }
 
@@ -221,10 +206,11 @@ impl Held<'_> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     use super::callers::MOST;
     use super::*;
-    use crate::caller::Scheme;
+    use crate::caller::{Identity, Scheme};
 
     fn rate(text: &str) -> Rate {
         Rate::parse(text).expect("a rate")
