@@ -157,12 +157,16 @@ impl Ingresses {
         join_all(drained).await.into_iter().all(|drained| drained)
     }
 
-    /// Ends what is left of them.
+    /// Ends what is left of them at once. Those behind are told first: the calls that the hub ends have their
+    /// faults on the way when HTTP is.
     pub(super) async fn end(&self, grace: Duration) {
-        for Running { name, ingress, .. } in self.0.iter().rev() {
-            if !ingress.end(grace).await {
+        let told = self.0.iter().rev().map(|it| (it.name, it.ingress.end(grace)));
+        let told: Vec<_> = told.collect();
+        let ended = told.into_iter().map(|(name, ended)| async move {
+            if !ended.await {
                 warn!(ingress = name, "some connections did not end in time");
             }
-        }
+        });
+        join_all(ended).await;
     }
 }

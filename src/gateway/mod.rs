@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
@@ -132,11 +132,9 @@ pub async fn run(
     reload.give_up(&mut upstreams);
     // The end of an upstream ends the calls that wait for it, each with a fault.
     upstreams.end(&router).await;
-    ingresses.end(GRACE).await;
-    upstreams.end_keyed().await;
+    join3(ingresses.end(GRACE), upstreams.end_keyed(), admin.end(GRACE)).await;
     router.sum_up_faults(true);
     ingresses.sum_up_logs(true);
-    admin.end(GRACE).await;
     info!("stopped");
     ensure!(
         reason != PANIC,

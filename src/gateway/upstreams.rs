@@ -1,10 +1,14 @@
 //! The upstreams: which run, which take over at a reload, which have had their time; and the
 //! routing table over them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -391,15 +395,16 @@ impl Upstreams {
         resident + others.map(|running| running.target.owed()).sum::<usize>()
     }
 
-    /// Ends all of them, and with each the calls that wait for it, or for their turn.
+    /// Ends all of them at once, and with each the calls that wait for it, or for their turn.
     pub(super) async fn end(&mut self, router: &Router) {
         router.close_queues();
         let retired = self.retired.drain(..).map(|it| it.running);
-        for running in self.running.drain(..).chain(retired) {
+        let ended = self.running.drain(..).chain(retired).map(|running| async move {
             if !running.tasks.end(GRACE).await {
                 warn!(upstream = running.target.name, "the connection did not end in time");
             }
-        }
+        });
+        join_all(ended).await;
     }
 }
 
