@@ -74,6 +74,11 @@ impl Tasks {
         self.broken.cancelled().await;
     }
 
+    /// Whether one has.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_cancelled()
+    }
+
     /// How many tasks run.
     pub fn running(&self) -> usize {
         self.tracker.len()
@@ -118,6 +123,7 @@ mod tests {
         group.spawn("neighbour", async move { shutdown.cancelled().await });
         group.spawn("broken", async { panic!("as the test wants it") });
         tokio::time::timeout(SOON, root.broken()).await.expect("reported");
+        assert!(root.is_broken());
         assert!(group.end(SOON).await, "its neighbours are told to end, and it is waited for");
         assert!(!other.shutdown().is_cancelled(), "others are their owner's to end");
     }

@@ -3,6 +3,7 @@
 //! Everything that runs is started here and ended here. It knows lists, and names no protocol.
 
 mod certificates;
+mod drain;
 mod exposes;
 mod ingresses;
 mod limits;
@@ -14,14 +15,13 @@ mod tests;
 mod upstreams;
 mod watch;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures_util::future::{join, join3};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+use futures_util::future::join3;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, BoundAdmin, Overview};
@@ -42,10 +42,6 @@ use upstreams::Upstreams;
 
 /// How often histograms are folded and floods of faults summed up.
 const UPKEEP: Duration = Duration::from_secs(1);
-/// How often it is looked whether calls are under way that may need what is exposed,
-const LOOK: Duration = Duration::from_millis(10);
-/// and how often in a row none are to be: one may have come that is still being read.
-const QUIET_LOOKS: usize = 3;
 /// What connections get to end once nothing is left for them to wait for.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -115,32 +111,48 @@ pub async fn run(
     supervisor.stopping();
 
     let patience = reload.running().drain_timeout;
+    let leaving = upstreams.leaving();
     info!(
         reason,
-        in_flight = upstreams.in_flight(),
+        in_flight = leaving.in_flight(),
         "draining: no new calls but those that answers need"
     );
     overview.draining.store(true, Ordering::Relaxed);
+    let look = || {
+        look_after(&exporter, &router, &ingresses, &mut upstreams);
+        look_at_files((&auth, &admin), &mut reload);
+    };
+    let drain = drain::drain((&ingresses, protocols), &leaving, &mut bridges, &router, patience);
     let drained = tokio::select! {
-        drained = drain((&ingresses, protocols), &upstreams, &mut bridges, &router, patience) => drained,
+        drained = drain::beside(drain, &mut upkeep, look) => drained,
         () = signals.end() => false,
     };
     if !drained {
-        let in_flight = upstreams.in_flight();
+        let in_flight = leaving.in_flight();
         warn!(in_flight, "drain_timeout has passed, or a second signal came: ending what is left");
     }
     reload.give_up(&mut upstreams);
-    // The end of an upstream ends the calls that wait for it, each with a fault.
-    upstreams.end(&router).await;
-    join3(ingresses.end(GRACE), upstreams.end_keyed(), admin.end(GRACE)).await;
-    router.sum_up_faults(true);
-    ingresses.sum_up_logs(true);
+    end(&router, &mut upstreams, &ingresses, &admin).await;
     info!("stopped");
     ensure!(
-        reason != PANIC,
+        !tasks.is_broken(),
         "stopped because of a fault in Genkan: the log says where it panicked"
     );
     Ok(())
+}
+
+/// Ends all that is left. The end of an upstream ends the calls that wait for it, each with a fault, which ingresses
+/// bring to callers.
+async fn end(
+    router: &Arc<Router>,
+    upstreams: &mut Upstreams,
+    ingresses: &Ingresses,
+    admin: &Admin,
+) {
+    upstreams.end(router).await;
+    join3(ingresses.end(GRACE), upstreams.end_keyed(), admin.end(GRACE)).await;
+    router.sum_up_faults(true);
+    ingresses.sum_up_logs(true);
 }
 
 /// Tells the log, and those who must not go there, where the admin pages are.
@@ -208,53 +220,4 @@ fn look_at_files((auth, admin): (&Arc<Auth>, &Admin), reload: &mut Reload) {
     auth.look();
     admin.look();
     reload.look_at_certificates();
-}
-
-/// Takes no calls and no events any more, and waits until those that were taken are where they are
-/// to be. True if all are.
-///
-/// Services that are exposed on a broker stay while calls that came in by HTTP or from modules are under
-/// way: whoever answers those may need them, and there may be no other instance. They are left when half
-/// of the time has passed at the latest, so that what was taken last has the other half. Where services
-/// are called that call by an ingress in turn, that one stays open while any call is under way: calls of
-/// exposed services keep it open, and it does not keep those.
-async fn drain(
-    (ingresses, protocols): (&Ingresses, &Protocols),
-    upstreams: &Upstreams,
-    bridges: &mut Bridges,
-    router: &Arc<Router>,
-    patience: Duration,
-) -> bool {
-    let ports = upstreams.ports();
-    let until = Instant::now() + patience;
-    let calls = async {
-        let may_call = |protocol: &str| upstreams.may_call(protocol);
-        let mut coming_in = pin!(async {
-            // Calls that have keys go on without their callers.
-            ingresses.drain(patience, may_call).await && upstreams.settle(until).await
-        });
-        let came_in = tokio::select! {
-            came_in = coming_in.as_mut() => Some(came_in),
-            () = nobody_calls(protocols, router) => None,
-            () = sleep(patience / 2) => None,
-        };
-        let exposed = upstreams.drain(until - Instant::now(), router);
-        match came_in {
-            Some(came_in) => (came_in, exposed.await),
-            None => join(coming_in, exposed).await,
-        }
-    };
-    let ((came_in, exposed), events) = join(calls, bridges.drain(&ports, patience)).await;
-    came_in && exposed && events
-}
-
-/// Waits until no call is under way that came in by an ingress, and none that had just come.
-async fn nobody_calls(protocols: &Protocols, router: &Router) {
-    let labels = protocols.ingresses.iter().flat_map(|kind| kind.labels);
-    let labels: Vec<_> = labels.map(|label| router.ingress(label)).collect();
-    let mut quiet = 0;
-    while quiet < QUIET_LOOKS {
-        sleep(LOOK).await;
-        quiet = if router.under_way(&labels) == 0 { quiet + 1 } else { 0 };
-    }
 }

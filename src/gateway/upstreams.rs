@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::drain::Leaving;
 use super::exposes::Exposes;
 use super::limits::LimitsAtWork;
 use crate::budget::Budget;
@@ -42,8 +43,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long an upstream that has gone from the configuration goes on taking calls, at the most, for
 /// others to take them.
 const TAKE_OVER: Duration = Duration::from_secs(5);
-/// How often it is looked whether exposed services have answered what they took.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The upstreams that run.
 pub(super) struct Upstreams {
@@ -78,10 +77,10 @@ struct Retired {
 /// An upstream, and what is needed to end it.
 #[derive(Clone)]
 pub(super) struct Running {
-    target: Arc<Target>,
+    pub(super) target: Arc<Target>,
     exposer: Option<Arc<dyn Exposer>>,
     events: Option<Arc<dyn EventPort>>,
-    protocol: &'static str,
+    pub(super) protocol: &'static str,
     fingerprint: u64,
     metrics: UpstreamMetrics,
     tasks: Tasks,
@@ -92,7 +91,12 @@ impl Running {
         Arc::ptr_eq(&self.target, &other.target)
     }
 
-    fn expose(&self, services: &[Arc<Expose>], router: &Arc<Router>, doubts: &Arc<Notify>) {
+    pub(super) fn expose(
+        &self,
+        services: &[Arc<Expose>],
+        router: &Arc<Router>,
+        doubts: &Arc<Notify>,
+    ) {
         if let Some(exposer) = &self.exposer {
             let entrance = RouterEntrance::new(router, self.protocol, doubts);
             let entrance: Arc<dyn Entrance> = Arc::new(entrance);
@@ -106,7 +110,7 @@ impl Running {
     }
 
     /// How many calls that came in over it are still to be answered.
-    fn owed(&self) -> usize {
+    pub(super) fn owed(&self) -> usize {
         self.exposer.as_ref().map_or(0, |exposer| exposer.owed())
     }
 
@@ -208,12 +212,6 @@ impl Upstreams {
         self.breakers.values().for_each(|(_, breaker)| breaker.show());
     }
 
-    /// Waits until the calls have ended that go on without their callers, until `until` at most. True if
-    /// all have.
-    pub(super) async fn settle(&self, until: Instant) -> bool {
-        self.answers.settle(until).await
-    }
-
     /// Ends them, which whatever they wait for has let go.
     pub(super) async fn end_keyed(&self) {
         if !self.answers.end(GRACE).await {
@@ -301,23 +299,16 @@ impl Upstreams {
         self.running.iter().filter_map(port).chain(resident).collect()
     }
 
-    /// Whether services of a protocol may be about to call: any call that is under way may lead to them.
-    pub(super) fn may_call(&self, protocol: &str) -> bool {
-        let all = || self.running.iter().chain(self.retired.iter().map(|it| &it.running));
-        self.in_flight() > 0 && all().any(|running| running.protocol == protocol)
-    }
-
-    /// Takes no calls over the upstreams any more, and waits until those that were taken have
-    /// their answers, at most `patience`. True if all have.
-    pub(super) async fn drain(&self, patience: Duration, router: &Arc<Router>) -> bool {
-        let all = || self.running.iter().chain(self.retired.iter().map(|it| &it.running));
-        all().for_each(|running| running.expose(&[], router, self.exposes.doubts()));
-        let answered = async {
-            while all().any(|running| running.owed() > 0) {
-                sleep(LOOK).await;
-            }
-        };
-        timeout(patience, answered).await.is_ok()
+    /// All of them, for the drain.
+    pub(super) fn leaving(&self) -> Leaving {
+        let retired = self.retired.iter().map(|it| &it.running);
+        Leaving {
+            resident: self.resident.clone(),
+            others: self.running.iter().chain(retired).cloned().collect(),
+            answers: Arc::clone(&self.answers),
+            doubts: Arc::clone(self.exposes.doubts()),
+            ports: self.ports(),
+        }
     }
 
     /// Keeps the breakers of upstreams that stay as they are, with what they know.
@@ -386,13 +377,6 @@ impl Upstreams {
             Some(target) => Row::implicit(rule, Arc::clone(target), &self.ledger),
             None => Row::new(rule, NO_ROUTE, None, &self.ledger),
         }
-    }
-
-    /// How many calls wait, for an answer or for their turn.
-    pub(super) fn in_flight(&self) -> usize {
-        let others = self.running.iter().chain(self.retired.iter().map(|it| &it.running));
-        let resident = self.resident.as_ref().map_or(0, |target| target.owed());
-        resident + others.map(|running| running.target.owed()).sum::<usize>()
     }
 
     /// Ends all of them at once, and with each the calls that wait for it, or for their turn.

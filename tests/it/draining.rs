@@ -210,3 +210,22 @@ async fn a_second_signal_ends_the_patience() {
     as_fault(&answer).is("unavailable", "unknown");
     echo.gateway.exit_status().await;
 }
+
+#[tokio::test]
+async fn what_is_to_be_looked_after_is_while_it_drains() {
+    let row = "[[routes]]\nmatch = \"desk.*\"\nupstream = \"hub\"\ntimeout = \"1m\"\n";
+    let gateway = Gateway::ready(&format!("drain_timeout = \"1m\"\n{HUB}{row}")).await;
+    let mut desk = Peer::module(&gateway, "desk", &["a"]).await;
+    let mut held = gateway.connect().await;
+    held.request("POST", "/call/desk/a", &[], b"{}").await;
+    let call = desk.receive().await;
+    let one = r#"{"jsonrpc":"2.0","method":"nobody.x","id":1}"#;
+    gateway.api(&format!("[{}]", vec![one; 100].join(","))).await;
+    gateway.terminate();
+    gateway.wait_for_log(0, "draining").await;
+    gateway.wait_for_log(0, "more faults of the same kind").await;
+    assert!(gateway.logged("stopped").is_empty());
+    desk.answer(&call, json!("a")).await;
+    assert_eq!(held.receive().await.expect("an answer").text(), "\"a\"");
+    assert_eq!(gateway.exit_status().await, 0);
+}
