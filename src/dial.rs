@@ -12,24 +12,38 @@ use tokio::time::timeout;
 /// nothing leaves time for the others. What is written is not gathered (`TCP_NODELAY`). The error is the last
 /// address's.
 pub(crate) async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    first_that_takes_us(addresses, limit, TcpStream::connect).await
+}
+
+async fn first_that_takes_us<F>(
+    addresses: &[SocketAddr],
+    limit: Duration,
+    open: impl Fn(SocketAddr) -> F,
+) -> io::Result<TcpStream>
+where
+    F: Future<Output = io::Result<TcpStream>>,
+{
     let part = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        let connected = timeout(part, TcpStream::connect(address)).await;
-        last = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) if is_its_own_peer(&stream)? => {
-                // Else the port would stay taken for a minute.
-                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-                io::ErrorKind::ConnectionRefused.into()
-            }
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => error,
-        };
+    for &address in addresses {
+        let attempt = async { usable(open(address).await?) };
+        match timeout(part, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
     }
     Err(last)
+}
+
+/// A connection to somebody who is still there, made ready.
+fn usable(stream: TcpStream) -> io::Result<TcpStream> {
+    if is_its_own_peer(&stream)? {
+        // Else the port would stay taken for a minute.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Whether nobody is at the other end: where no one listens at a port that the system gives to connections, one to it may
@@ -40,6 +54,8 @@ fn is_its_own_peer(stream: &TcpStream) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
@@ -84,5 +100,30 @@ mod tests {
         assert_eq!(refused.expect_err("nobody").kind(), io::ErrorKind::ConnectionRefused);
         let none = connect(&[silent_at], Duration::from_millis(200)).await;
         assert_eq!(none.expect_err("silent").kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn an_address_whose_peer_has_gone_at_once_leaves_it_to_the_next() {
+        let listener = TcpListener::bind(SocketAddr::from(LOOPBACK)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let gone = TcpStream::connect(address).await.expect("somebody listens");
+        let (peer, _) = listener.accept().await.expect("a connection");
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("open");
+        drop(peer);
+        drop(gone.readable().await);
+        assert!(gone.peer_addr().is_err(), "it was reset");
+        let gone = Mutex::new(Some(gone));
+        let open = |address| {
+            let gone = gone.lock().expect("whole").take();
+            async move {
+                match gone {
+                    Some(gone) => Ok(gone),
+                    None => TcpStream::connect(address).await,
+                }
+            }
+        };
+        let limit = Duration::from_secs(3);
+        let connected = first_that_takes_us(&[address, address], limit, open).await;
+        assert_eq!(connected.expect("the second").peer_addr().expect("open"), address);
     }
 }
