@@ -231,13 +231,17 @@ impl Upstreams {
             if stays.is_some() {
                 return true;
             }
+            if retired.tasks.shutdown().is_cancelled() {
+                return retired.tasks.running() > 0;
+            }
             let leaves = retired.events.as_ref().is_some_and(|events| events.is_leaving());
             let idle = retired.target.owed() == 0 && retired.owed() == 0;
             let idle = idle && !(leaves && Instant::now() < *until);
             if idle {
+                // Its tasks are this list's until the last one has ended.
                 retired.tasks.shutdown().cancel();
             }
-            !idle
+            true
         });
     }
 

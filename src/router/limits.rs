@@ -45,13 +45,6 @@ impl LimitsInForce {
         }
         Self { rate, total_rate, in_flight }
     }
-
-    /// Calls nobody any more who waits for its turn.
-    pub(super) fn close_queue(&self) {
-        if let Some(places) = &self.in_flight {
-            places.close();
-        }
-    }
 }
 
 /// The limits of an API key, whichever row its calls take.
@@ -109,9 +102,9 @@ impl LimitsOfKeys {
         self.0.get(&key.subject)
     }
 
-    /// Calls nobody any more who waits for its turn.
-    pub(super) fn close_queues(&self) {
-        self.0.values().for_each(|key| key.limits.close_queue());
+    /// The places of all of them.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Arc<Places>> {
+        self.0.values().filter_map(|key| key.in_flight())
     }
 }
 

@@ -28,7 +28,8 @@ mod ticket;
 mod usual;
 mod who;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
@@ -44,6 +45,7 @@ use crate::trace::TraceParent;
 pub use ending::Ending;
 use fault_log::FaultLine;
 use ledger::{IngressLabel, Ledger};
+use places::Places;
 pub use policy::Arrival;
 pub use policy::rate::Allowance;
 use policy::{Admitted, Declined};
@@ -64,6 +66,8 @@ pub enum Called<'a> {
 /// The routing table at work.
 pub struct Router {
     table: ArcSwap<Table>,
+    /// The lines of tables before, where somebody waits or holds a place yet.
+    left: Mutex<Vec<Weak<Places>>>,
     wanted_headers: ArcSwapOption<Vec<Arc<str>>>,
     ledger: Arc<Ledger>,
     budget: Budget,
@@ -73,7 +77,8 @@ impl Router {
     /// A router over a table, whose rows were made with that ledger.
     pub fn new(table: Table, ledger: Arc<Ledger>, budget: Budget) -> Self {
         let wanted_headers = ArcSwapOption::empty();
-        Self { table: ArcSwap::from_pointee(table), wanted_headers, ledger, budget }
+        let table = ArcSwap::from_pointee(table);
+        Self { table, left: Mutex::default(), wanted_headers, ledger, budget }
     }
 
     /// The bytes that callers' messages may take: ingresses count there what they read.
@@ -119,9 +124,16 @@ impl Router {
         self.table.load().find(&format!("{service}.*")).rule.dialect
     }
 
-    /// Puts a new table in force. Calls under way keep the row that they were found by.
+    /// Puts a new table in force. Calls under way keep the row that they were found by, and its line.
     pub fn replace(&self, table: Table) {
-        self.table.store(Arc::new(table));
+        let table = Arc::new(table);
+        let before = self.table.swap(Arc::clone(&table));
+        let kept: HashSet<_> = table.lines().map(Arc::as_ptr).collect();
+        let gone = before.lines().filter(|line| !kept.contains(&Arc::as_ptr(line)));
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.extend(gone.map(Arc::downgrade));
+        drop(before);
+        left.retain(|line| line.strong_count() > 0);
     }
 
     /// Finds the row of a call, and applies the policies. Does not wait: it can be asked under a
@@ -160,10 +172,9 @@ impl Router {
 
     /// Lets nobody wait for a turn any more: whoever does is told that the gateway shuts down.
     pub fn close_queues(&self) {
-        let table = self.table.load();
-        let rows = table.rows().iter().chain([table.last()]);
-        rows.flat_map(|row| row.limits()).for_each(|(limits, _)| limits.close_queue());
-        table.key_limits().close_queues();
+        self.table.load().lines().for_each(|line| line.close());
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.iter().filter_map(Weak::upgrade).for_each(|line| line.close());
     }
 
     /// Counts and logs a fault that was found before there was a call to route: at the row that would have

@@ -8,6 +8,7 @@ use super::answers::Answers;
 use super::breaker::Breaker;
 use super::ledger::{Counters, IngressLabel, Ledger};
 use super::limits::{KeyLimits, LimitsInForce, LimitsOfKeys, Whose};
+use super::places::Places;
 use super::retries::RetryBudget;
 use super::target::Target;
 use super::usual::Usual;
@@ -198,9 +199,11 @@ impl Table {
         Self { key_limits, ..self }
     }
 
-    /// The limits of API keys.
-    pub(super) fn key_limits(&self) -> &LimitsOfKeys {
-        &self.key_limits
+    /// The places that its calls take, with the lines in front of them: of rows, of the gateway and of keys.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Arc<Places>> {
+        let rows = self.rows.iter().chain([&self.last]);
+        let limits = rows.flat_map(|row| [&row.limits, &row.gateway]);
+        limits.filter_map(|limits| limits.in_flight.as_ref()).chain(self.key_limits.places())
     }
 
     /// The limits of the API key with which somebody calls, where it has some.

@@ -274,6 +274,26 @@ async fn at_the_end_who_waits_runs_or_is_told_that_it_has_not() {
 }
 
 #[tokio::test]
+async fn who_waits_at_a_row_that_a_reload_has_removed_is_told_of_the_end_too() {
+    let toml = format!("drain_timeout = \"500ms\"\n{}", desk("max_in_flight = 1\nqueue = 5"));
+    let gateway = Gateway::ready(&toml).await;
+    let mut desk = Peer::module(&gateway, "desk", &["a", "b"]).await;
+    let _first = begin(&gateway, "a", &[]).await;
+    desk.receive().await;
+    let mut second = begin(&gateway, "b", &[]).await;
+    waiting(&gateway, 1.0).await;
+    gateway.write_config(&toml.replace("desk.*", "desk.?"));
+    gateway.hang_up();
+    gateway.wait_for_log(0, "reloaded").await;
+    waiting(&gateway, 1.0).await;
+    gateway.terminate();
+    let (kind, outcome, detail) = problem(&text(&mut second).await);
+    assert_eq!((&*kind, &*outcome), ("unavailable", "not_sent"), "{detail}");
+    assert!(detail.contains("wait for its turn in the row `desk.*`"), "{detail}");
+    assert_eq!(gateway.exit_status().await, 0);
+}
+
+#[tokio::test]
 async fn a_queue_is_checked_and_explained() {
     let gateway = Gateway::start("").await;
     let run = |arguments: &[&str]| {

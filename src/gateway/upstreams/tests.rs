@@ -1,4 +1,4 @@
-//! How upstreams end: all at once.
+//! How upstreams end: all at once, and none unawaited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -86,6 +86,12 @@ impl Fixture {
         let router = Arc::new(Router::new(table, ledger, budget));
         Self { upstreams, router, readers, left }
     }
+
+    fn reload(&mut self, toml: &str) {
+        let config = parse(toml, &self.readers);
+        let next = self.upstreams.prepare(&config, Vec::new());
+        self.router.replace(self.upstreams.turn_over(&config, next));
+    }
 }
 
 fn parse(toml: &str, readers: &Readers) -> Config {
@@ -95,6 +101,16 @@ fn parse(toml: &str, readers: &Readers) -> Config {
 
 const ONE: &str = "[upstreams.one]\nprotocol = \"slow\"\n";
 const TWO: &str = "[upstreams.two]\nprotocol = \"slow\"\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_upstream_is_waited_for_at_the_end() {
+    let mut fixture = Fixture::new(GRACE / 2, ONE);
+    fixture.reload("");
+    fixture.upstreams.end_retired(&fixture.router);
+    fixture.upstreams.end_retired(&fixture.router);
+    fixture.upstreams.end(&fixture.router).await;
+    assert_eq!(fixture.left.load(Ordering::Relaxed), 1, "it was not cut off");
+}
 
 #[tokio::test(start_paused = true)]
 async fn upstreams_that_do_not_leave_are_waited_for_at_once() {
