@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -188,7 +188,7 @@ impl Reload {
     /// until the new ones are connected.
     pub(super) fn take_up(&mut self, upstreams: &mut Upstreams, auth: &Auth) {
         let Some(Reading { reason, found }) = self.reading.take() else { return };
-        let Some(Ok(found)) = found.now_or_never() else {
+        let Some(found) = outcome(found) else {
             error!(reason, "{REFUSED}: reading it has failed, which is a fault of Genkan");
             self.refuse();
             return;
@@ -277,5 +277,30 @@ impl Reload {
         self.running = config;
         self.last.is_in_force();
         self.end(format!("reloaded: calls are taken, by {routes} rows"));
+    }
+}
+
+/// What a task that has ended has found; `None` where it panicked. It is known, so that it is told however much
+/// whoever asks has done before in its turn.
+fn outcome(found: JoinHandle<Found>) -> Option<Found> {
+    coop::unconstrained(found).now_or_never()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_is_found_by_a_task_that_has_had_its_time() {
+        let found = spawn_blocking(|| Err(Vec::new()));
+        while !found.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        while coop::has_budget_remaining() {
+            coop::consume_budget().now_or_never().unwrap_or_default();
+        }
+        assert!(outcome(found).is_some());
     }
 }
