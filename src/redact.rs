@@ -14,12 +14,12 @@
 //! have it.
 //!
 //! The secrets are the process's, like its log: they are known from everywhere. What was rotated
-//! stays known.
+//! stays known for as long as there is room; the oldest of it makes room for what is new.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -34,7 +34,7 @@ const SHORTEST: usize = 6;
 const ANYWHERE: usize = 8;
 /// Longer ones, certificates say, are known by their lines alone.
 pub const LONGEST: usize = 4 << 10;
-/// The most bytes that are known. Those that were rotated add to those in force.
+/// The most bytes that are known: those in force, and of those that were rotated the latest.
 const MOST: usize = 16 << 20;
 const STARS: &str = "***";
 
@@ -49,41 +49,88 @@ struct Known {
     needles: ArcSwap<Needles>,
 }
 
-#[derive(Default)]
+/// The texts that are known, and which of them goes first where there are more than there is room for.
 struct Texts {
-    texts: HashSet<Box<str>>,
+    /// The most bytes of them.
+    most: usize,
+    ranks: HashMap<Arc<str>, Rank>,
+    by_rank: BTreeMap<Rank, Arc<str>>,
     bytes: usize,
+    serial: u64,
+}
+
+/// Whether it may be in force, and when that was said last: what was rotated goes before all others, and of each
+/// the oldest. A reload says it of all that it keeps.
+type Rank = (bool, u64);
+
+impl Default for Texts {
+    fn default() -> Self {
+        let (ranks, by_rank) = Default::default();
+        Self { most: MOST, ranks, by_rank, bytes: 0, serial: 0 }
+    }
+}
+
+impl Texts {
+    /// True if it was not known.
+    fn add(&mut self, text: Arc<str>) -> bool {
+        let known = self.ranks.get(&text).and_then(|rank| self.by_rank.remove(rank));
+        let is_new = known.is_none();
+        if is_new {
+            self.bytes += text.len();
+        }
+        self.rank(known.unwrap_or(text), true);
+        is_new
+    }
+
+    /// It is in force no more.
+    fn retire(&mut self, text: &str) {
+        let Some(rank) = self.ranks.get(text).filter(|(is_in_force, _)| *is_in_force) else {
+            return;
+        };
+        if let Some(text) = self.by_rank.remove(rank) {
+            self.rank(text, false);
+        }
+    }
+
+    fn rank(&mut self, text: Arc<str>, is_in_force: bool) {
+        self.serial += 1;
+        let rank = (is_in_force, self.serial);
+        self.by_rank.insert(rank, Arc::clone(&text));
+        self.ranks.insert(text, rank);
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.most
+            && let Some((_, text)) = self.by_rank.pop_first()
+        {
+            self.ranks.remove(&text);
+            self.bytes -= text.len();
+        }
+    }
 }
 
 impl Known {
     fn register(&self, secret: &str) {
-        if is_address(secret) {
-            return;
-        }
-        let mut forms = HashSet::new();
-        add_forms(secret, &mut forms);
-        for line in secret.lines() {
-            add_forms(line, &mut forms);
-        }
-        if let Some(credentials) = credentials(secret) {
-            add_forms(credentials, &mut forms);
-            if let Some((_, password)) = credentials.split_once(':') {
-                add_forms(password, &mut forms);
-            }
-        }
-        for value in query(secret) {
-            add_forms(value, &mut forms);
-            // As a form in a page has a blank.
-            add_forms(&value.replace('+', " "), &mut forms);
-        }
-        let mut known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let forms = forms(secret);
+        let mut known = self.lock();
+        let mut is_new = false;
         for form in forms {
-            let bytes = known.bytes + form.len();
-            if bytes <= MOST && known.texts.insert(form.into()) {
-                known.bytes = bytes;
-                self.stale.store(true, Ordering::Release);
-            }
+            is_new |= known.add(form.into());
         }
+        if is_new {
+            known.make_room();
+            self.stale.store(true, Ordering::Release);
+        }
+    }
+
+    fn replace(&self, secret: &str, next: &str) {
+        let (forms, kept) = (forms(secret), forms(next));
+        let mut known = self.lock();
+        forms.difference(&kept).for_each(|form| known.retire(form));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Texts> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn scrub<'text>(&self, text: &'text str) -> Cow<'text, str> {
@@ -112,8 +159,8 @@ impl Known {
 
     fn needles(&self) -> Arc<Needles> {
         if self.stale.load(Ordering::Acquire) {
-            let known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-            self.needles.store(Arc::new(Needles::new(&known.texts)));
+            let known = self.lock();
+            self.needles.store(Arc::new(Needles::new(known.ranks.keys())));
             self.stale.store(false, Ordering::Release);
         }
         self.needles.load_full()
@@ -127,9 +174,38 @@ pub fn register(secret: &str) {
     KNOWN.register(secret);
 }
 
+/// Says that another one has taken a secret's place, which stays known for as long as there is room.
+pub fn replace(secret: &str, next: &str) {
+    KNOWN.replace(secret, next);
+}
+
 /// The text without the secrets that are known.
 pub fn scrub(text: &str) -> Cow<'_, str> {
     KNOWN.scrub(text)
+}
+
+/// All forms of a secret, and of what in it is one.
+fn forms(secret: &str) -> HashSet<String> {
+    let mut forms = HashSet::new();
+    if is_address(secret) {
+        return forms;
+    }
+    add_forms(secret, &mut forms);
+    for line in secret.lines() {
+        add_forms(line, &mut forms);
+    }
+    if let Some(credentials) = credentials(secret) {
+        add_forms(credentials, &mut forms);
+        if let Some((_, password)) = credentials.split_once(':') {
+            add_forms(password, &mut forms);
+        }
+    }
+    for value in query(secret) {
+        add_forms(value, &mut forms);
+        // As a form in a page has a blank.
+        add_forms(&value.replace('+', " "), &mut forms);
+    }
+    forms
 }
 
 fn add_forms(text: &str, forms: &mut HashSet<String>) {
@@ -192,7 +268,7 @@ fn is_address(text: &str) -> bool {
 /// The secrets in order, so that looking for them costs hardly more where they are many.
 #[derive(Default)]
 struct Needles {
-    sorted: Vec<Box<str>>,
+    sorted: Vec<Arc<str>>,
     /// For each, the longest other one that it begins with.
     inner: Vec<Option<usize>>,
     /// A bit for each two bytes that one begins with: few places of a text need another look.
@@ -200,8 +276,8 @@ struct Needles {
 }
 
 impl Needles {
-    fn new(texts: &HashSet<Box<str>>) -> Self {
-        let mut sorted: Vec<_> = texts.iter().cloned().collect();
+    fn new<'a>(texts: impl Iterator<Item = &'a Arc<str>>) -> Self {
+        let mut sorted: Vec<_> = texts.cloned().collect();
         sorted.sort_unstable();
         let mut inner = Vec::with_capacity(sorted.len());
         let mut beginnings = vec![0; (1 << 16) / 64];
@@ -391,5 +467,49 @@ mod tests {
         let known = Known::default();
         known.register("some-secret-of-ours");
         assert!(matches!(known.scrub("nothing of that kind"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn where_there_is_no_room_what_was_rotated_goes_first_and_of_that_the_oldest() {
+        let known = Known::default();
+        known.lock().most = 64 << 10;
+        let secret = |n: usize| format!("{n:06}{}", "x".repeat(1_000));
+        let found = |secret: &str| known.scrub(secret) == STARS;
+        known.register("of-the-configuration");
+        let rotate = |from, to| {
+            for n in from..to {
+                known.register(&secret(n + 1));
+                known.replace(&secret(n), &secret(n + 1));
+            }
+        };
+        known.register(&secret(0));
+        rotate(0, 100);
+        known.register("another");
+        for secret in ["of-the-configuration", "another", &secret(100), &secret(99)] {
+            assert!(found(secret), "{secret}");
+        }
+        assert!(!found(&secret(0)));
+        assert!(known.lock().bytes <= 64 << 10);
+        // One that is in force again stays.
+        known.register(&secret(99));
+        rotate(100, 200);
+        assert!(found(&secret(99)) && found("another") && !found(&secret(100)));
+    }
+
+    #[test]
+    fn what_the_next_one_holds_too_is_in_force() {
+        let known = Known::default();
+        known.register("a-line-of-both\nthe-old-one");
+        known.register("a-line-of-both\nthe-new-one");
+        known.replace("a-line-of-both\nthe-old-one", "a-line-of-both\nthe-new-one");
+        known.lock().most = 0;
+        let first = |known: &Known| known.lock().by_rank.keys().next().copied();
+        while let Some((false, _)) = first(&known) {
+            let texts = &mut *known.lock();
+            texts.most = texts.bytes - 1;
+            texts.make_room();
+        }
+        known.stale.store(true, Ordering::Release);
+        assert_eq!(known.scrub("the-old-one a-line-of-both the-new-one"), "the-old-one *** ***");
     }
 }

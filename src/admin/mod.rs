@@ -155,6 +155,9 @@ impl Admin {
             Ok(None) => *said = None,
             Ok(token) => {
                 *said = None;
+                if let Some((old, new)) = config.token.as_ref().zip(token.as_ref()) {
+                    old.secret.was_replaced_by(&new.secret);
+                }
                 config.token = token;
                 self.gate.store(Arc::new(Gate::new(config)));
                 info!("the token of [admin] was replaced: the pages want the new one");

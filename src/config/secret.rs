@@ -34,6 +34,13 @@ impl Secret {
         &self.0
     }
 
+    /// Another one has taken its place.
+    pub fn was_replaced_by(&self, next: &Self) {
+        if next != self {
+            redact::replace(&self.0, &next.0);
+        }
+    }
+
     /// For a URL: what may be shown of it.
     pub fn url_without_credentials(&self) -> String {
         url_without_credentials(&self.0)
@@ -97,7 +104,10 @@ impl SecretSource {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Some((_, Ok(secret))) => (*last, *refused) = (secret, None),
+            Some((_, Ok(secret))) => {
+                last.was_replaced_by(&secret);
+                (*last, *refused) = (secret, None);
+            }
             Some((_, Err(complaint))) => {
                 refused.get_or_insert_with(|| RefusedFile::new("secret"));
                 tracing::error!(complaint, "a secret's file cannot be used: the old one stays");

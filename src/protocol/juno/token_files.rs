@@ -27,10 +27,11 @@ impl TokenFiles {
             match token.rotated() {
                 Ok(rotated) => {
                     complaints.remove(module);
-                    if let Some(token) = rotated {
+                    if let Some(rotated) = rotated {
+                        token.secret.was_replaced_by(&rotated.secret);
                         info!(module, "a token was replaced: modules have to show the new one");
                         let next = next.get_or_insert_with(|| config.clone());
-                        next.tokens.insert(module.clone(), token);
+                        next.tokens.insert(module.clone(), rotated);
                     }
                 }
                 Err(complaint)

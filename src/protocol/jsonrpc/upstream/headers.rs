@@ -50,6 +50,8 @@ impl Headers {
                 Ok(None) => {}
                 Ok(Some(next)) => {
                     tracing::info!(header = %name, "a header's value was replaced");
+                    parts::retire(name, value.secret.expose());
+                    value.secret.was_replaced_by(&next.secret);
                     (*value, changed) = (next, true);
                 }
                 Err(complaint) => {

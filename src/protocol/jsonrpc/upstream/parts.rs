@@ -17,6 +17,11 @@ pub(super) fn register(name: &HeaderName, value: &str) {
     parts(name, value).iter().for_each(|part| redact::register(part));
 }
 
+/// Another value has taken its place, whose parts are made known behind this.
+pub(super) fn retire(name: &HeaderName, value: &str) {
+    parts(name, value).iter().for_each(|part| redact::replace(part, ""));
+}
+
 fn parts(name: &HeaderName, value: &str) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some((scheme, credentials)) = value.trim().split_once(char::is_whitespace) {

@@ -29,6 +29,7 @@ impl UrlFile {
         match read {
             Ok(None) => None,
             Ok(Some((next, place))) => {
+                self.0.secret.was_replaced_by(&next.secret);
                 self.0 = next;
                 Some(place)
             }
