@@ -53,6 +53,16 @@ pub(super) struct Topic {
 }
 
 impl Topic {
+    /// Those who have gone make room for whoever comes: where nothing is published, nobody else looks for them.
+    fn enter(&mut self, listener: &Arc<Listener>) {
+        if self.listeners.len() == self.listeners.capacity() {
+            self.listeners.retain(|other| other.strong_count() > 0);
+            // As much again as there are: so all that come meanwhile pay for one look.
+            self.listeners.reserve(self.listeners.len() + 1);
+        }
+        self.listeners.push(Arc::downgrade(listener));
+    }
+
     pub(super) fn leave(&mut self, listener: &Arc<Listener>) {
         self.listeners.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(listener)));
     }
@@ -152,7 +162,7 @@ impl State {
         if !listener.may_hear(&topic.rule) {
             return None;
         }
-        topic.listeners.push(Arc::downgrade(listener));
+        topic.enter(listener);
         let Since::Events { gap, first } = topic.ring.since(since.of(&name), numbers) else {
             return None;
         };

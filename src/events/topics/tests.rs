@@ -7,6 +7,7 @@ use super::state::{MOST_KEPT, MOST_TOPICS};
 use super::*;
 
 mod backlogs;
+mod bounds;
 mod forgetting;
 mod rows;
 
