@@ -1,6 +1,6 @@
 //! Who may listen to what: the rows say.
 
-use super::TopicRule;
+use super::{Resume, TopicRule};
 use super::subscription::Listener;
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
@@ -8,40 +8,57 @@ use crate::route::access::Refusal;
 use crate::route::pattern::Pattern;
 
 /// How many topics one listener may name.
-pub const MOST_WANTED: usize = 1_000;
+pub(super) const MOST_WANTED: usize = 1_000;
 /// How many of them may be globs: each is matched with every topic.
 const MOST_GLOBS: usize = 100;
 /// How long the name of one may be, in bytes.
 const LONGEST: usize = 256;
+
+/// Whether so much may be named at once, whatever it is. Each is compared with each topic and each other one under the
+/// topics' lock, so this is looked at before anything else.
+pub fn bounded(wanted: &[Pattern], since: &Resume) -> Result<(), Fault> {
+    let refuse = |message| Err(Fault::not_sent(FaultKind::InvalidParams, message));
+    if wanted.len() > MOST_WANTED {
+        let count = wanted.len();
+        return refuse(format!("{MOST_WANTED} topics at most may be named at once, not {count}"));
+    }
+    let count = since.names().count();
+    if count > MOST_WANTED {
+        return refuse(format!("`after` may name {MOST_WANTED} topics at most, not {count}"));
+    }
+    let mut names = wanted.iter().map(Pattern::as_str).chain(since.names());
+    match names.find(|name| name.is_empty() || name.len() > LONGEST) {
+        Some(name) => {
+            refuse(format!("a topic's name has 1 to {LONGEST} bytes, not {}", name.len()))
+        }
+        None => Ok(()),
+    }
+}
 
 /// The row that names a topic.
 pub(super) fn rule<'a>(rules: &'a [TopicRule], topic: &str) -> Option<&'a TopicRule> {
     rules.iter().find(|rule| rule.pattern.matches(topic))
 }
 
-/// `all` is what somebody would listen to then.
+/// Of what was asked for, `new` is what somebody does not listen to yet, beside what it did `before`.
 pub(super) fn admit(
     rules: &[TopicRule],
     caller: &Caller,
     wanted: &[Pattern],
-    all: &[Pattern],
+    (before, new): (&[Pattern], &[Pattern]),
 ) -> Result<(), Fault> {
     let refuse = |kind, message| Err(Fault::not_sent(kind, message));
-    let globs = all.iter().filter(|pattern| !pattern.is_literal()).count();
-    if wanted.is_empty() || all.len() > MOST_WANTED || globs > MOST_GLOBS {
+    let (all, count) = (before.iter().chain(new), before.len() + new.len());
+    let globs = all.filter(|pattern| !pattern.is_literal()).count();
+    if wanted.is_empty() || count > MOST_WANTED || globs > MOST_GLOBS {
         let message = format!(
             "somebody listens to 1 to {MOST_WANTED} topics, {MOST_GLOBS} of them globs at most, not \
-             {} and {globs}",
-            all.len()
+             {count} and {globs}"
         );
         return refuse(FaultKind::InvalidParams, message);
     }
     for pattern in wanted {
         let name = pattern.as_str();
-        if name.is_empty() || name.len() > LONGEST {
-            let message = format!("a topic's name has 1 to {LONGEST} bytes, not {}", name.len());
-            return refuse(FaultKind::InvalidParams, message);
-        }
         let refusal = refusal(rules, caller, pattern);
         if let Some(Some(refusal)) = refusal {
             return Err(refusal.fault("listen to", name, caller));

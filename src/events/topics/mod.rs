@@ -12,6 +12,7 @@ mod silence;
 mod state;
 mod subscription;
 mod told;
+mod wanted;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,8 +24,8 @@ use crate::fault::Fault;
 use crate::route::access::Access;
 use crate::route::pattern::Pattern;
 use absent::Absent;
-pub use admission::MOST_WANTED;
-use admission::{admit, narrow, rule};
+use admission::{MOST_WANTED, admit, narrow, rule};
+pub use admission::bounded;
 use backlog::Backlog;
 use silence::Silence;
 use state::State;
@@ -32,6 +33,7 @@ use subscription::Listener;
 pub use subscription::{Notice, Resume, Subscription};
 use told::Alive;
 pub use told::Told;
+use wanted::{Wanted, beside, take_out};
 
 /// Which topics there are, and what is kept of them: a `[[topics]]` row.
 #[derive(Clone, Debug)]
@@ -238,24 +240,24 @@ impl Topics {
         wanted: &[Pattern],
         since: &Resume,
     ) -> Result<(), Fault> {
+        bounded(wanted, since)?;
         let mut state = self.state();
         let listener = subscription.listener();
         let before = subscription.wanted();
-        let is_new = |pattern: &&Pattern| !before.contains(pattern);
-        let new: Vec<Pattern> = wanted.iter().filter(is_new).cloned().collect();
-        let all = [&before[..], &new[..]].concat();
-        admit(&state.rules, &subscription.caller(), wanted, &all)?;
+        let new = beside(wanted, &before);
+        admit(&state.rules, &subscription.caller(), wanted, (&before, &new))?;
         listener.tell_departure(state.silence.departures());
         listener.tell_topics(&self.0);
         let fitting = state.fitting(&new);
         let is_unknown = |it: &&Pattern| it.is_literal() && !state.topics.contains_key(it.as_str());
         let count = fitting.len() + new.iter().filter(is_unknown).count();
         let since = &state.of_all(since, listener, (&fitting, count));
-        let hears = |name: &str| before.iter().any(|pattern| pattern.matches(name));
+        let (heard, asked) = (Wanted::new(&before), Wanted::new(&new));
+        let hears = |name: &str| heard.fits(name);
         let (mut missed, mut named) = (Backlog::new(), HashSet::new());
         let names = new.iter().filter(|pattern| pattern.is_literal()).map(Pattern::as_str);
-        let resumed = since.names().filter(|name| new.iter().any(|new| new.matches(name)));
-        for name in names.clone().chain(resumed.take(MOST_WANTED)) {
+        let resumed = since.names().filter(|name| asked.fits(name));
+        for name in names.clone().chain(resumed) {
             // Its number is known from now on, to whoever resumes.
             let is_known = state.topics.contains_key(name) || state.add_topic(name);
             if is_known && named.insert(name) && !hears(name) {
@@ -270,12 +272,10 @@ impl Topics {
         }
         listener.begin_with(&state, missed);
         state.globs.retain(|other| other.strong_count() > 0);
-        let is_known = before.iter().any(|pattern| !pattern.is_literal());
-        let has_globs = new.iter().any(|pattern| !pattern.is_literal());
-        if !is_known && has_globs {
+        if asked.has_globs() && !heard.has_globs() {
             state.globs.push(Arc::downgrade(listener));
         }
-        if has_globs && since.is_anothers(state.base..=state.last) {
+        if asked.has_globs() && since.is_anothers(state.base..=state.last) {
             listener.comes_from_elsewhere();
         }
         for name in names.filter(|name| !hears(name)) {
@@ -307,16 +307,18 @@ impl Topics {
     pub fn remove(&self, subscription: &Subscription, unwanted: &[Pattern]) {
         let mut state = self.state();
         let listener = subscription.listener();
-        listener.wanted().retain(|pattern| !unwanted.contains(pattern));
-        for name in state.fitting(unwanted) {
+        let gone = take_out(&mut listener.wanted(), unwanted);
+        let kept = subscription.wanted();
+        let kept = Wanted::new(&kept);
+        for name in state.fitting(&gone) {
             if let Some(topic) = state.topics.get_mut(&name)
-                && !listener.wants(&name)
+                && !kept.fits(&name)
             {
                 topic.leave(listener);
                 listener.let_go(&name);
             }
         }
-        state.left(listener, unwanted);
+        state.left(listener, &gone);
     }
 
     /// Other settings are in force where listeners come in: each is told to [look](Notice::Look).

@@ -15,7 +15,7 @@ use super::super::envelope::invalid;
 use crate::auth::Auth;
 use crate::call::{Call, Context, Params, Payload};
 use crate::caller::{Caller, Denial};
-use crate::events::topics::{Notice, Resume, Subscription, Topics};
+use crate::events::topics::{Notice, Resume, Subscription, Topics, bounded};
 use crate::fault::{Fault, FaultKind};
 use crate::metrics::{SubscriberCount, credential_refused};
 use crate::route::access::fault_of;
@@ -213,6 +213,7 @@ enum After {
     Ids(HashMap<String, u64>),
 }
 
+/// What is asked for; refused where it is more than anybody may name.
 fn read(params: &Params) -> Result<(Vec<Pattern>, Resume), Fault> {
     let asked = match params {
         Params::Object(object) => serde_json::from_slice(object.as_bytes()),
@@ -227,7 +228,9 @@ fn read(params: &Params) -> Result<(Vec<Pattern>, Resume), Fault> {
         Some(After::Id(id)) => Resume::behind(id),
         Some(After::Ids(ids)) => Resume::Ids(ids),
     };
-    Ok((topics.iter().map(|topic| Pattern::new(topic)).collect(), resume))
+    let wanted: Vec<_> = topics.iter().map(|topic| Pattern::new(topic)).collect();
+    bounded(&wanted, &resume)?;
+    Ok((wanted, resume))
 }
 
 fn unreadable() -> Fault {
@@ -264,5 +267,28 @@ mod tests {
             assert_eq!(asked(bad), None, "{bad}");
         }
         assert_eq!(behind("-1"), None);
+    }
+
+    #[test]
+    fn what_names_more_than_anybody_hears_is_refused_before_it_is_looked_at() {
+        let topics = |count: usize| (0..count).map(|number| format!("*{number}")).collect();
+        let ids = |count: usize| (0..count).map(|number| (format!("t.{number}"), 7)).collect();
+        let [names, ids]: [&dyn Fn(usize) -> serde_json::Value; 2] = [&topics, &ids];
+        let long = "x".repeat(257);
+        let ears = Ears::new(&Arc::new(Topics::new(Vec::new())), Caller::NOBODY);
+        let refused = |asked: &serde_json::Value| {
+            let params = Params::Object(Payload::from_validated(asked.to_string().into()));
+            let fault = ears.answer(Method::Unsubscribe, &params).err()?;
+            assert_eq!(fault.kind(), FaultKind::InvalidParams);
+            Some(fault.message().to_owned())
+        };
+        let many = "1000 topics at most may be named at once, not 1001".to_owned();
+        assert_eq!(refused(&json!({"topics": names(1_001)})), Some(many));
+        let many = "`after` may name 1000 topics at most, not 1001".to_owned();
+        assert_eq!(refused(&json!({"topics": ["a"], "after": ids(1_001)})), Some(many));
+        let length = Some("a topic's name has 1 to 256 bytes, not 257".to_owned());
+        assert_eq!(refused(&json!({"topics": [long]})), length);
+        assert_eq!(refused(&json!({"topics": ["a"], "after": {long: 7}})), length);
+        assert_eq!(refused(&json!({"topics": names(1_000), "after": ids(1_000)})), None);
     }
 }
