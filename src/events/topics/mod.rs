@@ -7,6 +7,7 @@
 mod absent;
 mod admission;
 mod backlog;
+mod gaps;
 mod ring;
 mod silence;
 mod state;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::backlog::{Backlog, MOST_TAKEN};
+use super::gaps::Gaps;
 use super::silence::Departures;
 use super::state::State;
 use super::told::{AMONG_ALL, Told};
@@ -227,7 +228,7 @@ impl Drop for Leaving {
 #[derive(Default)]
 struct Waiting {
     /// What it could not be given, told before what comes next.
-    gaps: VecDeque<(Arc<str>, Option<u64>)>,
+    gaps: Gaps,
     events: VecDeque<Arc<Told>>,
     bytes: usize,
     /// What there was no room for.
@@ -252,7 +253,7 @@ impl Waiting {
         if !self.refused.is_empty() {
             return Some(Notice::Refused(std::mem::take(&mut self.refused)));
         }
-        if let Some((topic, missed)) = self.gaps.pop_front() {
+        if let Some((topic, missed)) = self.gaps.pop() {
             return Some(Notice::Gap { topic, missed });
         }
         // What was missed lies before all that waits.
@@ -367,12 +368,14 @@ impl Listener {
         waiting.events.extend(caught.events);
         waiting.backlog = caught.backlog;
         waiting.missed.extend(caught.lagged);
-        waiting.gaps.extend(caught.gaps.into_iter().map(|topic| (topic, None)));
+        caught.gaps.iter().for_each(|topic| waiting.gaps.enter(topic, None));
     }
 
-    /// It does not listen to a topic any more: what of it is in its backlog is not told.
+    /// It does not listen to a topic any more: what of it is in its backlog is not told, nor what it missed of it.
     pub(super) fn let_go(&self, topic: &str) {
-        self.waiting().backlog.remove(topic);
+        let mut waiting = self.waiting();
+        waiting.backlog.remove(topic);
+        waiting.gaps.remove(topic);
     }
 
     /// Where it takes its backlog from.
@@ -384,7 +387,7 @@ impl Listener {
     pub(super) fn refuse(&self, patterns: Vec<Pattern>, may_hear: impl Fn(&str) -> bool) {
         let mut waiting = self.waiting();
         let Waiting { gaps, events, bytes, backlog, missed, refused, .. } = &mut *waiting;
-        gaps.retain(|(topic, _)| may_hear(topic));
+        gaps.retain(|topic| may_hear(topic));
         missed.retain(|(topic, _)| may_hear(topic));
         backlog.retain(|topic, _| may_hear(topic));
         events.retain(|told| may_hear(told.topic()));
@@ -401,9 +404,7 @@ impl Listener {
 
     pub(super) fn tell_gap(&self, topic: &Arc<str>, missed: Option<u64>) {
         let mut waiting = self.waiting();
-        if !waiting.gaps.iter().any(|(other, _)| other == topic) {
-            waiting.gaps.push_back((Arc::clone(topic), missed));
-        }
+        waiting.gaps.enter(topic, missed);
         drop(waiting);
         self.told.notify_one();
     }
