@@ -2,7 +2,8 @@
 //!
 //! What a source keeps until it is settled is settled when every target has vouched for it, and
 //! until then it is tried again; so it comes at least once, and in the order of its source. What a
-//! source does not keep comes at most once. What a target will never take, or has not taken after
+//! source does not keep is handed over once to whoever takes it, and again only where it was not taken, or nobody
+//! knows. What a target will never take, or has not taken after
 //! so many attempts, goes to the dead letters; where there are none, it is counted and logged.
 //!
 //! An outage is no refusal: where nobody is there to take an event, its source keeps it for as long as that
@@ -13,10 +14,12 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +37,8 @@ use crate::trace::TraceParent;
 const BATCH: usize = 256;
 /// How many gateways and bridges an event may come through: one that comes back goes in a circle.
 const MOST_HOPS: u8 = 16;
+/// For how long events are handed over in one go.
+const TURN: Duration = Duration::from_millis(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -79,6 +84,22 @@ struct Lane {
     done: usize,
 }
 
+/// How often an event has been tried: of those that are tried again the first, for which the others wait.
+struct Attempts {
+    most: u32,
+    number: usize,
+    count: u32,
+}
+
+impl Attempts {
+    /// An event was not taken. Whether that was once too often.
+    fn are_over(&mut self, number: usize, counts: bool) -> bool {
+        let before = if self.number == number { self.count } else { 0 };
+        (self.number, self.count) = (number, before + u32::from(counts));
+        self.count > self.most
+    }
+}
+
 impl Pump {
     /// Carries what comes, until nobody can hand anything in any more.
     pub(super) async fn run(self, mut deliveries: Deliveries) {
@@ -95,9 +116,10 @@ impl Pump {
     /// Carries events. False where some are left to their source.
     async fn carry(&self, batch: Vec<Delivery>) -> bool {
         let mut events = Vec::with_capacity(batch.len());
+        let mut is_left = false;
         for delivery in batch {
             // It comes again by another connection, and in its order.
-            if delivery.receipt.as_ref().is_some_and(Receipt::comes_again) {
+            if comes_again(delivery.receipt.as_ref()) {
                 continue;
             }
             let (carried, flaw) = self.read(delivery);
@@ -108,11 +130,18 @@ impl Pump {
             // Another row's topic is that row's to tell of.
             if let Some(carried) = carried {
                 let nobody = (0..self.targets.len()).map(|target| (target, reason.clone()));
-                if !self.bury(&carried, &nobody.collect::<Vec<_>>()).await {
+                if self.bury(&carried, &nobody.collect::<Vec<_>>()).await {
+                    settle(carried.receipt);
+                } else if self.draining.is_cancelled() {
                     return false;
+                } else {
+                    is_left = true;
                 }
-                settle(carried.receipt);
             }
+        }
+        if is_left {
+            // What came with it goes with it, and what another connection has brought does not.
+            events.retain(|carried: &Carried| !comes_again(carried.receipt.as_ref()));
         }
         let lanes = self.targets.iter().map(|target| self.send_all(target, &events));
         let lanes = join_all(lanes).await;
@@ -123,16 +152,21 @@ impl Pump {
                 failures[number].push((target, reason));
             }
         }
-        let is_done = done == events.len();
+        is_left |= done < events.len();
         for (carried, failures) in events.into_iter().zip(failures).take(done) {
             if failures.is_empty() {
                 self.metrics.count(EventOutcome::Delivered);
-            } else if !self.bury(&carried, &failures).await {
-                return false;
+            } else if comes_again(carried.receipt.as_ref()) || !self.bury(&carried, &failures).await
+            {
+                if self.draining.is_cancelled() {
+                    return false;
+                }
+                is_left = true;
+                continue;
             }
             settle(carried.receipt);
         }
-        is_done
+        !is_left
     }
 
     /// What is to be carried, and why it cannot be, where that is so. Of what no target wants there is nothing.
@@ -164,50 +198,72 @@ impl Pump {
         self.targets.iter().any(|target| target.port.wants(topic))
     }
 
-    /// Hands events to a target, in their order.
+    /// Hands events to a target, in their order. What was not taken is tried again: with all that came behind it where
+    /// their source keeps them, so that the order stays; else alone, so that nothing is sent again that was taken.
     async fn send_all(&self, target: &Target, events: &[Carried]) -> Lane {
         let lossless = events.iter().any(|carried| carried.receipt.is_some());
-        let mut failed = Vec::new();
+        let gives_up = self.dead_letter.is_some() || !lossless;
+        let (mut failed, mut fails) = (Vec::new(), None);
         let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
-        let (mut from, mut attempts, mut fails) = (0, 0, None);
-        while from < events.len() {
-            // What was handed over first arrives first; one that was not taken is tried again with
-            // all that came behind it.
-            let mut under_way: FuturesOrdered<_> =
-                events[from..].iter().map(|carried| self.publish(target, carried)).collect();
-            let (mut next, mut is_tried_again) = (events.len(), false);
-            let mut number = from;
-            while let Some(result) = under_way.next().await {
-                match result {
-                    Ok(()) => {}
-                    Err(Undelivered::Refused(reason)) => failed.push((number, reason)),
-                    Err(undelivered) => {
-                        // Those before it have arrived: the count is that of one event.
-                        attempts = if number == from { attempts } else { 0 };
-                        let is_outage = matches!(undelivered, Undelivered::Unreachable(_));
-                        attempts += u32::from(!(is_outage && lossless));
-                        let gives_up = self.dead_letter.is_some() || !lossless;
-                        let reason = undelivered.to_string();
-                        if gives_up && attempts > self.retries {
-                            failed.push((number, reason));
-                            (next, attempts) = (number + 1, 0);
-                        } else {
-                            self.complaints.unavailable(&target.name, &reason);
-                            fails.get_or_insert_with(|| TargetFailing::new(&self.metrics));
-                            (next, is_tried_again) = (number, true);
-                        }
-                        break;
+        let mut attempts = Attempts { most: self.retries, number: 0, count: 0 };
+        let mut left: Vec<usize> = (0..events.len()).collect();
+        while !left.is_empty() {
+            let mut under_way = self.hand_over(target, events, &left).await;
+            let (mut again, mut waits) = (Vec::new(), false);
+            while let Some((number, result)) = under_way.next().await {
+                let (reason, is_outage) = match result {
+                    Ok(()) => continue,
+                    Err(Undelivered::Refused(reason)) => {
+                        failed.push((number, reason));
+                        continue;
                     }
+                    Err(Undelivered::Unreachable(reason)) => (reason, true),
+                    Err(Undelivered::Unavailable(reason)) => (reason, false),
+                };
+                let is_first = !waits;
+                if is_first && attempts.are_over(number, !(is_outage && lossless)) && gives_up {
+                    failed.push((number, reason));
+                } else {
+                    self.complaints.unavailable(&target.name, &reason);
+                    fails.get_or_insert_with(|| TargetFailing::new(&self.metrics));
+                    again.push(number);
+                    waits = true;
                 }
-                number += 1;
+                if lossless {
+                    again.extend(number + 1..events.len());
+                    break;
+                }
             }
             drop(under_way);
-            from = next;
-            if is_tried_again && !self.waits(&mut backoff, &events[from..]).await {
-                return Lane { failed, done: from };
+            left = again;
+            if let Some(first) = left.first().copied().filter(|_| waits)
+                && !self.waits(&mut backoff, &events[first..]).await
+            {
+                return Lane { failed, done: first };
             }
         }
         Lane { failed, done: events.len() }
+    }
+
+    /// Hands those by these numbers over. To topics that is work, for each who listens: others have their turn
+    /// meanwhile.
+    async fn hand_over(
+        &self,
+        target: &Target,
+        events: &[Carried],
+        numbers: &[usize],
+    ) -> FuturesOrdered<impl Future<Output = (usize, Result<(), Undelivered>)> + use<>> {
+        let mut under_way = FuturesOrdered::new();
+        let mut begin = Instant::now();
+        for number in numbers.iter().copied() {
+            if begin.elapsed() >= TURN {
+                yield_now().await;
+                begin = Instant::now();
+            }
+            let published = self.publish(target, &events[number]);
+            under_way.push_back(published.map(move |result| (number, result)));
+        }
+        under_way
     }
 
     /// Pauses before events are tried again. False where they are left to their source, which keeps them: because the
@@ -223,9 +279,7 @@ impl Pump {
             () = self.draining.cancelled() => return false,
             () = pause => {}
         }
-        let comes_again =
-            |carried: &Carried| carried.receipt.as_ref().is_some_and(Receipt::comes_again);
-        !events.iter().all(comes_again)
+        !events.iter().all(|carried| comes_again(carried.receipt.as_ref()))
     }
 
     fn publish(
@@ -299,6 +353,11 @@ impl Pump {
         };
         failures.iter().map(one).collect::<Vec<_>>().join("; ")
     }
+}
+
+/// Whether a source delivers an event again whatever becomes of this one.
+fn comes_again(receipt: Option<&Receipt>) -> bool {
+    receipt.is_some_and(Receipt::comes_again)
 }
 
 /// Nobody has to keep an event any more.

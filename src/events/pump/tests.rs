@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::event::DedupKey;
@@ -53,6 +54,12 @@ fn pump(there: &Arc<Place>, dead: &Arc<Place>, retries: u32) -> Pump {
         metrics: EventMetrics::new("test", ""),
         complaints: Complaints::new("test", "there"),
     }
+}
+
+fn numbered(number: usize, is_kept: bool) -> Delivery {
+    let delivery = delivery(is_kept);
+    let data = Payload::from_validated(number.to_string().into());
+    Delivery { event: delivery.event.map(|event| Event { data, ..event }), ..delivery }
 }
 
 fn delivery(is_kept: bool) -> Delivery {
@@ -153,4 +160,138 @@ async fn an_outage_does_not_count_against_an_event_that_its_source_keeps() {
     assert_eq!(carry(outages(3), 2, false).await, (0, 1));
     let never = Undelivered::Refused("no object".to_owned());
     assert_eq!(carry(vec![never], 9, true).await, (0, 1));
+}
+
+/// A place that hands each event to somebody who says what becomes of it.
+struct Door<F>(F);
+
+impl<F: Fn(&Event) -> Result<(), Undelivered> + Send + Sync + 'static> EventPort for Door<F> {
+    fn listen(&self, _sources: &[Source]) {}
+
+    fn publish(
+        &self,
+        _address: &str,
+        _captures: &[String],
+        event: &Event,
+        _key: DedupKey,
+    ) -> BoxFuture<'static, Result<(), Undelivered>> {
+        Box::pin(std::future::ready((self.0)(event)))
+    }
+}
+
+/// The same as [`pump`], to other doors.
+fn pump_to(there: Arc<dyn EventPort>, dead: Arc<dyn EventPort>) -> Pump {
+    let mut pump = pump(&place(Vec::new()), &place(Vec::new()), 3);
+    pump.targets.iter_mut().for_each(|target| target.port = Arc::clone(&there));
+    pump.dead_letter.iter_mut().for_each(|target| target.port = Arc::clone(&dead));
+    pump
+}
+
+/// What a target that does not take the second and the fourth event at first has of five, in the order in which it
+/// took them.
+async fn taken(is_kept: bool) -> String {
+    let refuses = Mutex::new(vec!["2".to_owned(), "4".to_owned()]);
+    let has = Arc::new(Mutex::new(String::new()));
+    let taken = Arc::clone(&has);
+    let door = Door(move |event: &Event| {
+        let mut refuses = refuses.lock().unwrap();
+        let refused = refuses.iter().position(|data| data == event.data.as_str());
+        if let Some(place) = refused {
+            refuses.remove(place);
+            return Err(Undelivered::Unavailable("a nack".to_owned()));
+        }
+        taken.lock().unwrap().push_str(event.data.as_str());
+        Ok(())
+    });
+    let pump = pump_to(Arc::new(door), place(Vec::new()));
+    assert!(pump.carry((1..=5).map(|number| numbered(number, is_kept)).collect()).await);
+    let has = has.lock().unwrap();
+    has.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_sent_again_only_where_its_source_keeps_it_and_its_order() {
+    assert_eq!(taken(false).await, "13524");
+    assert_eq!(taken(true).await, "1352345");
+}
+
+#[tokio::test]
+async fn others_have_their_turn_between_events_that_are_much_work() {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (now, told) = (Arc::clone(&turns), Arc::clone(&seen));
+    let door = Door(move |_: &Event| {
+        // As to thousands of listeners.
+        std::thread::sleep(2 * TURN);
+        told.lock().unwrap().push(now.load(Ordering::Relaxed));
+        Ok(())
+    });
+    let pump = pump_to(Arc::new(door), place(Vec::new()));
+    let others = async {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    };
+    let batch = (0..4).map(|number| numbered(number, false)).collect();
+    tokio::select! {
+        biased;
+        is_done = pump.carry(batch) => assert!(is_done),
+        () = others => {}
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
+}
+
+/// A hold on an event whose connection is lost at some time.
+struct Lost(Arc<AtomicBool>);
+
+impl crate::event::Hold for Lost {
+    fn settle(self: Box<Self>) {
+        panic!("nobody vouches for it");
+    }
+
+    fn comes_again(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Two events are of a connection that is lost while the first one is to be laid down, and the third is of another.
+async fn goes_with_its_connection(first: Result<Event, Unusable>) {
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let (lost, has) = (Arc::clone(&is_lost), Arc::new(Mutex::new(Vec::new())));
+    let taken = Arc::clone(&has);
+    let there = Door(move |event: &Event| match event.data.as_str() {
+        "1" | "2" => Err(Undelivered::Refused("no object".to_owned())),
+        data => {
+            taken.lock().unwrap().push(data.to_owned());
+            Ok(())
+        }
+    });
+    let dead = Door(move |_: &Event| {
+        lost.store(true, Ordering::Relaxed);
+        Err(Undelivered::Unreachable("no connection".to_owned()))
+    });
+    let settled = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&settled);
+    let held = |delivery: Delivery| Delivery {
+        receipt: Some(Receipt::of(Lost(Arc::clone(&is_lost)))),
+        ..delivery
+    };
+    let first = held(Delivery { event: first, ..delivery(true) });
+    let third = Receipt::new(move || {
+        told.fetch_add(1, Ordering::Relaxed);
+    });
+    let third = Delivery { receipt: Some(third), ..numbered(3, true) };
+    let batch = vec![first, held(numbered(2, true)), third];
+    assert!(!pump_to(Arc::new(there), Arc::new(dead)).carry(batch).await, "some are left");
+    assert_eq!(*has.lock().unwrap(), ["3"]);
+    assert_eq!(settled.load(Ordering::Relaxed), 1, "or its source would hold it for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_with_its_connection_takes_nothing_of_another_along() {
+    goes_with_its_connection(numbered(1, true).event).await;
+    let (topic, id, reason) = ("a".into(), "1".into(), "no JSON".to_owned());
+    goes_with_its_connection(Err(Unusable { topic, id, reason, body: None })).await;
 }

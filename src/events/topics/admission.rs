@@ -1,7 +1,7 @@
 //! Who may listen to what: the rows say.
 
-use super::{Resume, TopicRule};
 use super::subscription::Listener;
+use super::{Resume, TopicRule};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::route::access::Refusal;
