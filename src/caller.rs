@@ -285,9 +285,16 @@ impl Caller {
         self
     }
 
-    /// Looks whether what it showed makes it known as something else by now: for those that keep a caller
-    /// for longer than a call.
-    pub fn refresh(&mut self) {
+    /// Looks whether what it showed makes it known as something else by now, and so it does: for those that keep a
+    /// caller for longer than a call.
+    pub fn refresh(&mut self) -> bool {
+        let before = self.shown().map(Arc::as_ptr);
+        self.look_again();
+        // What it was known as lives until it is known as something else: so that is never in its place.
+        before != self.shown().map(Arc::as_ptr)
+    }
+
+    fn look_again(&mut self) {
         match &mut self.shown {
             Shown::Known(identity) => {
                 let standing = &identity.standing;
@@ -318,6 +325,22 @@ impl Caller {
             }
             (Err(denial), shown) => *shown = Shown::Refused(denial),
         }
+    }
+
+    /// Whether all that rows ask of it is the same as of another one: it is known by the same, and as the same.
+    pub fn may_the_same(&self, other: &Self) -> bool {
+        let connections = (&self.connection, &other.connection);
+        let is_same_connection = match connections {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let is_same = |one: &Identity, other: &Identity| {
+            let same = one.is_same_as(other) && one.calls == other.calls;
+            same && one.scopes == other.scopes && one.claims == other.claims
+        };
+        let mut shown = self.shown().zip(other.shown()).into_iter();
+        is_same_connection && shown.any(|(one, other)| is_same(one, other))
     }
 
     /// Where it calls from; none where that has no address.
@@ -393,64 +416,4 @@ impl Caller {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use super::*;
-
-    #[test]
-    fn what_was_shown_goes_before_the_connection() {
-        let cert = Arc::new(Identity::new(Scheme::Certificate, "proxy"));
-        let mut token = Identity::new(Scheme::Token, "alice");
-        token.user_id = Some("7".to_owned());
-        let proxy = Caller::NOBODY.connected_as(cert);
-        assert_eq!(proxy.identity().map(|it| it.subject.as_str()), Some("proxy"));
-        let alice = proxy.clone().showing(Ok(Arc::new(token)));
-        assert_eq!(alice.user_id(), Some("7"));
-        assert_eq!(alice.identities().count(), 2);
-        let refused = alice.showing(Err(Denial::Expired));
-        assert_eq!(refused.denial(), Some(Denial::Expired));
-        assert_eq!(refused.identity().map(|it| it.subject.as_str()), Some("proxy"));
-        assert!(refused.in_force().is_none(), "it does not act as its connection");
-        assert_eq!(refused.user_id(), None);
-    }
-
-    #[test]
-    fn who_is_not_known_any_more_acts_as_nobody() {
-        let known = |scheme, until| {
-            let user_id = Some("7".to_owned());
-            Arc::new(Identity { user_id, until, ..Identity::new(scheme, "x") })
-        };
-        let callers = |identity: &Arc<Identity>| {
-            let shown = Caller::NOBODY.showing(Ok(Arc::clone(identity)));
-            [shown, Caller::NOBODY.connected_as(Arc::clone(identity))]
-        };
-        for scheme in [Scheme::Key, Scheme::Token, Scheme::Certificate] {
-            let late = known(scheme.clone(), Some(SystemTime::now() - Duration::from_secs(1)));
-            for caller in callers(&late) {
-                assert!(caller.in_force().is_none() && caller.user_id().is_none(), "{scheme:?}");
-                let proxied = caller.connected_as(known(Scheme::Certificate, None));
-                let acts = proxied.user_id().is_some();
-                assert_eq!(acts, proxied.shown().is_none(), "{scheme:?}");
-            }
-            let gone = known(scheme.clone(), None);
-            let callers = callers(&gone);
-            assert!(callers.iter().all(|caller| caller.user_id() == Some("7")), "{scheme:?}");
-            gone.standing.withdraw();
-            assert!(callers.iter().all(|caller| caller.user_id().is_none()), "{scheme:?}");
-        }
-    }
-
-    #[test]
-    fn an_identity_ends() {
-        let end = UNIX_EPOCH + Duration::from_secs(100);
-        let mut key = Identity::new(Scheme::Key, "web");
-        assert_eq!(key.ended(|| end), None);
-        key.until = Some(end);
-        assert_eq!(key.ended(|| end - Duration::from_secs(1)), None);
-        assert_eq!(key.ended(|| end), Some(Denial::Expired));
-        key.until = None;
-        key.clone().standing.withdraw();
-        assert_eq!(key.ended(|| end), Some(Denial::Withdrawn));
-    }
-}
+mod tests;

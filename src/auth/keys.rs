@@ -196,7 +196,9 @@ mod tests {
         let new = KeyConfig { hashes: vec![hash("gk_new")], ..both };
         let after = Keys::new(&[new], &during);
         during.give_way_to(&after);
-        callers.iter_mut().for_each(Caller::refresh);
+        for caller in &mut callers {
+            caller.refresh();
+        }
         let known: Vec<_> = callers.iter().map(Caller::user_id).collect();
         assert_eq!(known, [None, Some("key:web")]);
     }

@@ -1,6 +1,5 @@
 //! Who may listen to what: the rows say.
 
-use super::subscription::Listener;
 use super::{Resume, TopicRule};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind};
@@ -73,29 +72,11 @@ pub(super) fn admit(
 
 /// Why somebody may not listen, if so; none where no row names it. A name is its first row's; of what a
 /// glob fits, whoever may hear some hears that.
-pub(super) fn refusal(
-    rules: &[TopicRule],
-    caller: &Caller,
-    pattern: &Pattern,
-) -> Option<Option<Refusal>> {
+fn refusal(rules: &[TopicRule], caller: &Caller, pattern: &Pattern) -> Option<Option<Refusal>> {
     if pattern.is_literal() {
         return rule(rules, pattern.as_str()).map(|rule| rule.access.lets_listen(caller).err());
     }
     let meeting = rules.iter().filter(|rule| rule.pattern.meets(pattern));
     let answers = meeting.map(|rule| rule.access.lets_listen(caller).err());
     answers.reduce(|one, other| one.and(other).and(one))
-}
-
-/// Ends what somebody listens to, by the names and globs that it gave, and may not any more, and tells it so.
-/// What waits for it of that is not heard neither. Gives what has ended.
-pub(super) fn narrow(rules: &[TopicRule], listener: &Listener) -> Vec<Pattern> {
-    let caller = listener.caller().clone();
-    let wanted = listener.wanted().clone();
-    let may = |pattern: &Pattern| matches!(refusal(rules, &caller, pattern), Some(None));
-    let (kept, gone): (_, Vec<_>) = wanted.into_iter().partition(may);
-    *listener.wanted() = kept;
-    let may_hear = |rule: &TopicRule| rule.access.lets_listen(&caller).is_ok();
-    let hears = |name: &str| listener.wants(name) && rule(rules, name).is_some_and(may_hear);
-    listener.refuse(gone.clone(), hears);
-    gone
 }

@@ -8,6 +8,7 @@ mod absent;
 mod admission;
 mod backlog;
 mod gaps;
+mod narrowing;
 mod ring;
 mod silence;
 mod state;
@@ -26,8 +27,9 @@ use crate::route::access::Access;
 use crate::route::pattern::Pattern;
 use absent::Absent;
 pub use admission::bounded;
-use admission::{MOST_WANTED, admit, narrow, rule};
+use admission::{admit, rule};
 use backlog::Backlog;
+use narrowing::Meetings;
 use silence::Silence;
 use state::State;
 use subscription::Listener;
@@ -37,7 +39,7 @@ pub use told::Told;
 use wanted::{Wanted, beside, take_out};
 
 /// Which topics there are, and what is kept of them: a `[[topics]]` row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRule {
     /// Their names.
     pub pattern: Pattern,
@@ -90,44 +92,22 @@ impl Topics {
     /// Puts other rules in force. Topics that no rule names any more are forgotten. Who listens to them, or
     /// may not listen to some any more, hears no more of those, and is told so.
     pub fn set_rules(&self, rules: Vec<TopicRule>) {
-        self.know_listeners_anew();
-        let mut state = self.state();
-        let state = &mut *state;
-        state.rules = rules.into();
-        let rules = Arc::clone(&state.rules);
-        for listener in state.listeners() {
-            narrow(&rules, &listener);
+        let mut meetings = Meetings::new(rules.into());
+        let listeners = self.know_listeners_anew();
+        let is_same = meetings.are_of(&self.state().rules);
+        for listener in listeners.iter().filter(|it| !is_same || it.is_known_anew()) {
+            meetings.look_at(listener);
         }
-        let (mut freed, mut forgotten) = (0, state.forgotten);
-        state.topics.retain(|name, topic| match rule(&rules, name) {
-            Some(rule) => {
-                topic.rule = rule.clone();
-                let may = |listener: Arc<Listener>| listener.wants(name) && listener.may_hear(rule);
-                topic.listeners.retain(|listener| listener.upgrade().is_some_and(may));
-                freed += topic.ring.fit(rule.keep, rule.keep_bytes);
-                true
-            }
-            None => {
-                freed += topic.ring.bytes();
-                forgotten = forgotten.max(topic.ring.last_number());
-                false
-            }
-        });
-        state.kept -= freed;
-        state.forgotten = forgotten;
-        state.silence.retain(|name| state.topics.contains_key(name));
-        state.absent.retain(|name, listener| {
-            let listener = listener.upgrade().filter(|listener| listener.names(name));
-            rule(&rules, name).zip(listener).is_some_and(|(rule, it)| it.may_hear(rule))
-        });
-        state.globs.retain(|listener| listener.upgrade().is_some_and(|it| it.has_globs()));
+        drop(listeners);
+        self.state().set_rules(meetings);
     }
 
     /// Lets each token be judged by the rules for tokens that are in force: thousands of signatures take a second,
     /// and nothing can be published while the topics are held.
-    fn know_listeners_anew(&self) {
+    fn know_listeners_anew(&self) -> Vec<Arc<Listener>> {
         let listeners = self.state().listeners();
         listeners.iter().for_each(|listener| drop(listener.caller()));
+        listeners
     }
 
     /// Whether a row names the topic.
@@ -291,17 +271,11 @@ impl Topics {
     /// Somebody who listens is known anew. What it may not hear as that any more, it hears no more, and
     /// is told so.
     pub fn renew(&self, subscription: &Subscription, caller: Caller) {
+        let before = subscription.caller();
         let mut state = self.state();
-        let listener = subscription.listener();
+        let may_the_same = before.may_the_same(&caller);
         subscription.renew(caller);
-        let gone = narrow(&state.rules, listener);
-        state.left(listener, &gone);
-        // Of a glob that stays, some topics may be others' now.
-        for (name, topic) in &mut state.topics {
-            if !(listener.wants(name) && listener.may_hear(&topic.rule)) {
-                topic.leave(listener);
-            }
-        }
+        state.renew(subscription.listener(), may_the_same);
     }
 
     /// Lets somebody listen to topics no more, by the names or globs that they were asked for.

@@ -206,6 +206,7 @@ pub(super) struct Listener {
     /// It listened by globs to another process, whose topics nobody knows.
     was_elsewhere: AtomicBool,
     caller: Mutex<Caller>,
+    is_known_anew: AtomicBool,
     wanted: Mutex<Vec<Pattern>>,
     waiting: Mutex<Waiting>,
     told: Notify,
@@ -303,8 +304,20 @@ impl Listener {
 
     pub(super) fn caller(&self) -> MutexGuard<'_, Caller> {
         let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
-        caller.refresh();
+        if caller.refresh() {
+            self.is_known_anew.store(true, Ordering::Relaxed);
+        }
         caller
+    }
+
+    /// Whether it is known as something else than when it was looked at last what it may hear.
+    pub(super) fn is_known_anew(&self) -> bool {
+        self.is_known_anew.load(Ordering::Relaxed)
+    }
+
+    /// It is looked at what it may hear.
+    pub(super) fn begin_judgement(&self) {
+        self.is_known_anew.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn may_hear(&self, rule: &TopicRule) -> bool {
@@ -384,10 +397,14 @@ impl Listener {
     }
 
     /// It hears of these topics no more, not what waits for it neither.
-    pub(super) fn refuse(&self, patterns: Vec<Pattern>, may_hear: impl Fn(&str) -> bool) {
+    pub(super) fn refuse(
+        &self,
+        patterns: Vec<Pattern>,
+        mut may_hear: impl FnMut(&Arc<str>) -> bool,
+    ) {
         let mut waiting = self.waiting();
         let Waiting { gaps, events, bytes, backlog, missed, refused, .. } = &mut *waiting;
-        gaps.retain(|topic| may_hear(topic));
+        gaps.retain(&mut may_hear);
         missed.retain(|(topic, _)| may_hear(topic));
         backlog.retain(|topic, _| may_hear(topic));
         events.retain(|told| may_hear(told.topic()));

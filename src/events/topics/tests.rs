@@ -293,19 +293,6 @@ fn rows_come_and_go() {
     assert_eq!(heard(&listener, 0), [""; 0], "what has ended does not begin again");
 }
 
-#[test]
-fn topics_are_bounded_and_the_most_silent_makes_room() {
-    let topics = Topics::new(vec![rule_of("*", 1, Lag::Tell)]);
-    for number in 0..MOST_TOPICS + 5 {
-        publish(&topics, &number.to_string(), 1);
-    }
-    let state = topics.state();
-    assert_eq!(state.topics.len(), MOST_TOPICS);
-    assert!(!state.topics.contains_key("0") && state.topics.contains_key("5"));
-    let kept: usize = state.topics.values().map(|topic| topic.ring.bytes()).sum();
-    assert_eq!(kept, state.kept);
-}
-
 fn key(name: &str) -> (Arc<Identity>, Caller) {
     let identity = Arc::new(Identity::new(Scheme::Key, name));
     (Arc::clone(&identity), Caller::NOBODY.showing(Ok(identity)))

@@ -1,4 +1,4 @@
-//! What listeners cost who have gone, and those who ask for much.
+//! What is bounded: topics, what listeners cost who have gone, and those who ask for much.
 
 use super::*;
 
@@ -42,4 +42,43 @@ fn of_topics_that_are_taken_back_no_gap_is_told() {
     topics.gap("?");
     topics.remove(&listener, &patterns(&["a"]));
     assert_eq!(heard(&listener, 0), ["b gap None"]);
+}
+
+#[test]
+fn where_the_rules_stay_those_alone_are_looked_at_who_are_known_as_somebody_else() {
+    let rules = || vec![only("a", "sub:alice"), only("b", "sub:*")];
+    let topics = Topics::new(rules());
+    let judge: Arc<dyn Judge> = Arc::new(Looks(Arc::clone(&topics.0), Default::default()));
+    let [one, other] = ["one", "other"].map(|shown| {
+        let alice = Arc::new(Identity::new(Scheme::Token, "alice"));
+        let evidence = Evidence::new(shown, Arc::clone(&judge));
+        let caller = Caller::NOBODY.showing(Ok(Arc::clone(&alice))).with_evidence(Some(evidence));
+        let listener = topics.subscribe(caller, &patterns(&["a", "b"]), &Resume::Now);
+        (alice, listener.expect("admitted"))
+    });
+    topics.set_rules(rules());
+    one.0.standing.supersede();
+    // Somebody has looked who it is before the rules were.
+    assert_eq!(one.1.caller().name().as_deref(), Some("sub:bob"));
+    assert!(one.1.listener().is_known_anew() && !other.1.listener().is_known_anew());
+    topics.set_rules(rules());
+    assert!(!one.1.listener().is_known_anew());
+    publish(&topics, "a", 1);
+    publish(&topics, "b", 1);
+    assert_eq!(heard(&one.1, 0)[0], "refused a");
+    assert_eq!(one.1.wanted(), patterns(&["b"]));
+    assert_eq!(heard(&other.1, 0).len(), 2);
+}
+
+#[test]
+fn topics_are_bounded_and_the_most_silent_makes_room() {
+    let topics = Topics::new(vec![rule_of("*", 1, Lag::Tell)]);
+    for number in 0..MOST_TOPICS + 5 {
+        publish(&topics, &number.to_string(), 1);
+    }
+    let state = topics.state();
+    assert_eq!(state.topics.len(), MOST_TOPICS);
+    assert!(!state.topics.contains_key("0") && state.topics.contains_key("5"));
+    let kept: usize = state.topics.values().map(|topic| topic.ring.bytes()).sum();
+    assert_eq!(kept, state.kept);
 }

@@ -1,5 +1,6 @@
 //! Which topics make room for others, and who hears of them when they come back.
 
+use super::super::admission::MOST_WANTED;
 use super::*;
 
 #[test]
