@@ -358,18 +358,4 @@ impl EventPort for Web {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_of_its_targets_makes_no_other_bridge() {
-        let name = |to: &[&str]| {
-            let place = |text: &str| Place::parse(text).expect("a place");
-            let to = to.iter().map(|text| place(text)).collect();
-            let bridge = Bridge { from: place("bus:in"), to, dead_letter: None, retries: 0 };
-            source_name(&of_bridge(&bridge).next().expect("it carries something"))
-        };
-        assert_eq!(name(&["rabbit:b", "bus:a"]), name(&["bus:a", "rabbit:b"]));
-        assert_ne!(name(&["rabbit:b", "bus:a"]), name(&["bus:a"]));
-    }
-}
+mod tests;
