@@ -16,6 +16,7 @@ use crate::exposer::Exposer;
 use crate::fault::Fault;
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
+use crate::offer::reading::Reading;
 use crate::route::Rule;
 use crate::route::expose::Expose;
 use crate::route::pattern::Pattern;
@@ -67,8 +68,13 @@ pub trait Upstream: Send + Sync + 'static {
     }
 
     /// The methods that can be called there, of one service or of all that it knows: none where
-    /// nobody tells. Whoever asks says how long there is time.
-    fn offers<'a>(&'a self, _service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {
+    /// nobody tells. Whoever asks says how long there is time, and where answers are read.
+    fn offers<'a>(
+        &'a self,
+        _service: Option<&'a str>,
+        _until: Deadline,
+        _reading: &'a Reading,
+    ) -> BoxFuture<'a, Offers> {
         Box::pin(std::future::ready(Offers::default()))
     }
 }

@@ -1,6 +1,8 @@
 //! What can be called, as those tell who know it: a service itself, or a file that describes it.
 
 pub mod openrpc;
+pub mod reading;
+pub mod room;
 pub mod schema_file;
 
 use serde_json::{Map, Value};
@@ -15,6 +17,25 @@ pub struct Offers {
     pub methods: Vec<Offer>,
     /// The schemas that their descriptions refer to, by names that no other service has.
     pub schemas: Map<String, Value>,
+}
+
+impl Offers {
+    /// What it takes in memory, in bytes, about.
+    pub fn weight(&self) -> usize {
+        let methods = self.methods.iter();
+        let methods = methods.map(|Offer { service, method, description: Description(fields) }| {
+            service.len() + method.len() + room::weight_of(fields)
+        });
+        methods.sum::<usize>() + room::weight_of(&self.schemas)
+    }
+
+    /// The same methods, without what is known of them.
+    #[must_use]
+    pub fn by_name_alone(mut self) -> Self {
+        self.methods.iter_mut().for_each(|offer| offer.description = Description::unknown());
+        self.schemas.clear();
+        self
+    }
 }
 
 /// A method that can be called.
@@ -71,7 +92,18 @@ impl Description {
         self
     }
 
+    /// What it takes in memory, in bytes, about.
+    pub fn weight(&self) -> usize {
+        room::weight_of(&self.0)
+    }
+
+    /// The method object's fields but its name.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// The method object.
+    #[cfg(test)]
     pub fn named(&self, name: &str) -> Value {
         let mut fields = Map::with_capacity(self.0.len() + 1);
         fields.insert("name".into(), name.into());

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::room::{Room, weight, weight_of};
 use super::{Description, MOST};
 
 /// What a document tells of: methods by their names, and the schemas that they refer to.
@@ -21,17 +22,24 @@ pub fn is_schema(value: &Value) -> bool {
     value.is_object() || value.is_boolean()
 }
 
-/// Reads a document; `None` where it has no methods. Its schemas get names that begin with `owner`.
-pub fn read(document: &Value, owner: &str) -> Option<Document> {
+/// Reads a document; `None` where it has no methods. Its schemas get names that begin with `owner`. Of one for which
+/// there is no `room` the methods are told by their names alone.
+pub fn read(document: &Value, owner: &str, room: &mut Room) -> Option<Document> {
     let reader = Reader { document, owner };
     let listed = document.get("methods")?.as_array()?;
-    let methods = listed.iter().filter_map(|method| reader.method(method)).take(MOST);
-    let methods: Vec<_> = methods.collect();
-    let schemas = reader.components("schemas").into_iter().flatten();
-    let schemas = schemas
-        .filter(|(_, schema)| is_schema(schema))
-        .map(|(name, schema)| (reader.renamed(name), reader.schema(schema)))
-        .collect();
+    let methods = listed.iter().filter_map(|method| reader.method(method, room)).take(MOST);
+    let mut methods: Vec<_> = methods.collect();
+    let mut schemas = Map::new();
+    for (name, schema) in reader.components("schemas").into_iter().flatten() {
+        if !room.is_spent() && is_schema(schema) {
+            schemas.insert(reader.renamed(name), reader.schema(schema));
+        }
+    }
+    if !room.take(weight_of(&schemas)) {
+        // Half of what a method takes, or what refers to nothing, would be wrong.
+        schemas.clear();
+        methods.iter_mut().for_each(|(_, description)| *description = Description::unknown());
+    }
     Some(Document { methods, schemas })
 }
 
@@ -48,9 +56,12 @@ impl<'a> Reader<'a> {
         self.document.get("components")?.get(kind)?.as_object()
     }
 
-    /// A method, or what it refers to.
-    fn method(&self, method: &'a Value) -> Option<(String, Description)> {
+    /// A method.
+    fn method(&self, method: &'a Value, room: &mut Room) -> Option<(String, Description)> {
         let name = method.get("name")?.as_str()?;
+        if room.is_spent() {
+            return Some((name.to_owned(), Description::unknown()));
+        }
         let mut fields = Map::new();
         for key in ["summary", "description"] {
             if let Some(text) = method.get(key).filter(|text| text.is_string()) {
@@ -65,21 +76,26 @@ impl<'a> Reader<'a> {
         if let Some(structure) = structure.filter(|known| structures.contains(known)) {
             fields.insert("paramStructure".into(), structure.into());
         }
+        room.take(weight_of(&fields));
         let params = method.get("params").and_then(Value::as_array);
-        let params: Option<Vec<Value>> =
-            params.map(|params| params.iter().filter_map(|param| self.content(param)).collect());
+        let params: Option<Vec<Value>> = params
+            .map(|params| params.iter().filter_map(|param| self.content(param, room)).collect());
         let Description(rest) = Description::new(params, None);
         for (key, value) in rest {
             fields.entry(key).or_insert(value);
         }
-        if let Some(result) = method.get("result").and_then(|result| self.content(result)) {
+        let result = method.get("result").and_then(|result| self.content(result, room));
+        if let Some(result) = result {
             fields.insert("result".into(), result);
         }
         Some((name.to_owned(), Description(fields)))
     }
 
     /// A content descriptor, or the one that is referred to.
-    fn content(&self, content: &'a Value) -> Option<Value> {
+    fn content(&self, content: &'a Value, room: &mut Room) -> Option<Value> {
+        if room.is_spent() {
+            return None;
+        }
         let content = match content.get("$ref").and_then(Value::as_str) {
             Some(place) => {
                 let name = place.strip_prefix("#/components/contentDescriptors/")?;
@@ -101,7 +117,7 @@ impl<'a> Reader<'a> {
                 told[key] = text.clone();
             }
         }
-        Some(told)
+        room.take(weight(&told)).then_some(told)
     }
 
     /// A schema, whose references go to the new names.
@@ -154,7 +170,7 @@ mod tests {
                 "schemas": {"Or der": {"type": "object"}, "odd": 7},
                 "contentDescriptors": {"Note": {"name": "note", "schema": 7}}},
         });
-        let read = read(&document, "my.orders").expect("methods");
+        let read = read(&document, "my.orders", &mut Room::default()).expect("methods");
         let names: Vec<_> = read.methods.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["create", "bare"]);
         let refers = json!({"$ref": "#/components/schemas/my.orders.Or_der"});
@@ -170,7 +186,7 @@ mod tests {
     #[test]
     fn what_has_no_methods_is_no_document() {
         for other in [json!(null), json!({}), json!({"methods": {}}), json!([])] {
-            assert_eq!(read(&other, "x"), None);
+            assert_eq!(read(&other, "x", &mut Room::default()), None);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::openrpc::{self, Document};
+use super::room::Room;
 
 /// Larger than any description.
 const LARGEST: u64 = 16 << 20;
@@ -36,7 +37,7 @@ impl SchemaFile {
         }
         let read: Value =
             serde_json::from_slice(&text).map_err(|error| format!("it is no JSON: {error}"))?;
-        let document = openrpc::read(&read, owner).ok_or(
+        let document = openrpc::read(&read, owner, &mut Room::endless()).ok_or(
             "it is no OpenRPC document: write {\"openrpc\": \"1.3.2\", \"info\": {…}, \"methods\": […]}",
         )?;
         Ok(Self { path: path.to_owned(), document: Arc::new(document) })

@@ -203,6 +203,35 @@ async fn whoever_is_silent_keeps_nobody_waiting_for_long() {
     assert_eq!(web.asked().len(), 1, "one inquiry serves both");
 }
 
+/// Half a megabyte of text that would be gigabytes of memory.
+fn bomb(asked: &Asked) -> Say {
+    let zeros = vec!["0"; 200_000].join(",");
+    let refs = vec![r##"{"$ref":"#/components/contentDescriptors/X"}"##; 2_000].join(",");
+    asked.result(&format!(
+        r#"{{"openrpc":"1.3.2","info":{{"title":"b","version":"1"}},
+        "methods":[{{"name":"burst","params":[{refs}]}}],
+        "components":{{"contentDescriptors":{{"X":{{"name":"x","schema":{{"enum":[{zeros}]}}}}}}}}}}"#
+    ))
+}
+
+#[tokio::test]
+async fn a_document_that_is_far_larger_than_it_looks_fills_no_memory() {
+    let (bomb, books) = (Web::serve(bomb).await, Web::serve(catalogue).await);
+    let gateway = Gateway::start(&format!(
+        "[upstreams.bomb]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n\
+         [upstreams.books]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n\
+         [[routes]]\nmatch = \"bomb.*\"\nupstream = \"bomb\"\n\
+         [[routes]]\nmatch = \"books.*\"\nupstream = \"books\"\n",
+        bomb.url, books.url
+    ))
+    .await;
+    gateway.wait_until_ready().await;
+    let document = discovered(&gateway, "/api").await;
+    assert_eq!(names(&document), ["bomb.burst", "books.find"]);
+    assert_eq!(method(&document, "bomb.burst")["x-unknown-params"], true);
+    assert_eq!(method(&document, "books.find")["result"]["name"], "found");
+}
+
 #[tokio::test]
 async fn each_caller_is_told_of_what_it_may_call() {
     let folder = Folder::new();

@@ -13,6 +13,7 @@ use super::wire::outgoing::quoted;
 use super::wire::{CallId, Rest};
 use crate::call::{Deadline, Departure, Params, Reply, Request};
 use crate::fault::Fault;
+use crate::offer::reading::Reading;
 use crate::offer::{self, Description, Offer, Offers};
 use crate::params;
 use crate::upstream::{Envelope, Readiness, Upstream};
@@ -80,7 +81,12 @@ impl Upstream for HubUpstream {
         service == JUNO || self.0.lock().has_active(service)
     }
 
-    fn offers<'a>(&'a self, service: Option<&'a str>, _until: Deadline) -> BoxFuture<'a, Offers> {
+    fn offers<'a>(
+        &'a self,
+        service: Option<&'a str>,
+        _until: Deadline,
+        _reading: &'a Reading,
+    ) -> BoxFuture<'a, Offers> {
         let modules = self.0.lock().modules().into_iter();
         let modules =
             modules.filter(|one| one.active && service.is_none_or(|wanted| wanted == one.id));

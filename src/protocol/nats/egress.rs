@@ -16,6 +16,7 @@ use crate::call::{Deadline, Held, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
+use crate::offer::reading::Reading;
 use crate::tasks::Tasks;
 use crate::token::random_uuid;
 use crate::upstream::{Readiness, Upstream};
@@ -284,11 +285,16 @@ impl Upstream for Egress {
         }
     }
 
-    fn offers<'a>(&'a self, service: Option<&'a str>, until: Deadline) -> BoxFuture<'a, Offers> {
+    fn offers<'a>(
+        &'a self,
+        service: Option<&'a str>,
+        until: Deadline,
+        reading: &'a Reading,
+    ) -> BoxFuture<'a, Offers> {
         Box::pin(async move {
             // Nobody else tells what it has.
             match self.settings.dialect {
-                Dialect::Micro => offers::gather(&self.link, service, until).await,
+                Dialect::Micro => offers::gather(&self.link, service, until, reading).await,
                 Dialect::Picom | Dialect::Plain | Dialect::Nest => Offers::default(),
             }
         })

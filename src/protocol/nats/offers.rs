@@ -1,5 +1,6 @@
 //! Asks micro services what they offer, for `rpc.discover`: all of them, or one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,42 @@ use super::outbox::Publication;
 use super::pending::Answer;
 use super::wire;
 use crate::call::Deadline;
+use crate::offer::reading::Reading;
+use crate::offer::room::Room;
 use crate::offer::{MOST, Offer, Offers};
 
 /// How long the first instance has to answer, and how long each further one after that.
 const FIRST: Duration = Duration::from_secs(1);
 const FURTHER: Duration = Duration::from_millis(200);
 
+/// What instances have said so far.
+#[derive(Default)]
+struct Gathered {
+    offers: Vec<Offer>,
+    known: HashSet<(String, String)>,
+    room: Room,
+}
+
+impl Gathered {
+    fn add(&mut self, answer: &[u8]) {
+        for offer in wire::offers(answer, &mut self.room) {
+            if self.offers.len() < MOST
+                && self.known.insert((offer.service.clone(), offer.method.clone()))
+            {
+                self.offers.push(offer);
+            }
+        }
+    }
+}
+
 /// Gathers what instances say.
-pub(super) async fn gather(link: &Link, service: Option<&str>, until: Deadline) -> Offers {
-    let mut found: Vec<Offer> = Vec::new();
+pub(super) async fn gather(
+    link: &Link,
+    service: Option<&str>,
+    until: Deadline,
+    reading: &Reading,
+) -> Offers {
+    let mut gathered = Gathered::default();
     let State::Up(generation) = &*link.state() else { return Offers::default() };
     let subject: Arc<str> = match service
         .map(|service| wire::split(service).map_or(service, |it| it.0))
@@ -42,13 +70,12 @@ pub(super) async fn gather(link: &Link, service: Option<&str>, until: Deadline) 
             break;
         }
         end = until.at().min(Instant::now() + FURTHER);
-        for offer in wire::offers(&message.payload) {
-            let is_new =
-                |known: &Offer| known.service != offer.service || known.method != offer.method;
-            if found.len() < MOST && found.iter().all(is_new) {
-                found.push(offer);
-            }
-        }
+        let read = move || {
+            gathered.add(&message.payload);
+            gathered
+        };
+        let Some(read) = reading.read(read).await else { return Offers::default() };
+        gathered = read;
     }
-    Offers { methods: found, ..Offers::default() }
+    Offers { methods: gathered.offers, ..Offers::default() }
 }

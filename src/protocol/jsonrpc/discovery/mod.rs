@@ -7,11 +7,13 @@
 mod findings;
 mod inquiry;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -19,6 +21,7 @@ use crate::call::Payload;
 use crate::caller::Caller;
 use crate::offer::openrpc;
 use crate::router::table::Table;
+use crate::tasks;
 use findings::Findings;
 
 /// The method.
@@ -31,6 +34,8 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Discovery {
     /// One inquiry at a time.
     inquiry: Semaphore,
+    /// And one document that is written.
+    writing: Arc<Semaphore>,
     last: Mutex<Option<Known>>,
 }
 
@@ -43,7 +48,11 @@ struct Known {
 
 impl Discovery {
     pub(super) fn new() -> Self {
-        Self { inquiry: Semaphore::new(1), last: Mutex::default() }
+        Self {
+            inquiry: Semaphore::new(1),
+            writing: Arc::new(Semaphore::new(1)),
+            last: Mutex::default(),
+        }
     }
 
     /// The document, of all services or of one by its methods' own names, as far as the caller may
@@ -56,11 +65,19 @@ impl Discovery {
     ) -> BoxFuture<'a, Payload> {
         Box::pin(async move {
             let findings = self.findings(&table).await;
-            let may_call = |name: &str, number| {
-                findings::row(&table, number).rule.access.lets_call(caller, name).is_ok()
+            let (service, caller) = (service.map(str::to_owned), caller.clone());
+            // It is never closed.
+            let turn = Arc::clone(&self.writing).acquire_owned().await;
+            let write = move || {
+                let may_call = |name: &str, number| {
+                    findings::row(&table, number).rule.access.lets_call(&caller, name).is_ok()
+                };
+                let document = document(&findings, service.as_deref(), may_call);
+                drop(turn);
+                document
             };
-            let document = document(&findings, service, may_call);
-            Payload::from_validated(document.to_string().into())
+            // It may be large. Where it panicked, that is in the log.
+            tasks::apart(write).await.unwrap_or(Payload::NULL)
         })
     }
 
@@ -88,41 +105,70 @@ impl Discovery {
     }
 }
 
+/// An OpenRPC document.
+#[derive(Serialize)]
+struct Document<'a> {
+    openrpc: &'static str,
+    info: Info<'a>,
+    methods: Vec<Method<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    components: Option<Components<'a>>,
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    title: &'a str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Method<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    told: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct Components<'a> {
+    schemas: BTreeMap<&'a str, &'a Value>,
+}
+
 fn document(
     findings: &Findings,
     service: Option<&str>,
     may_call: impl Fn(&str, Option<usize>) -> bool,
-) -> Value {
+) -> Payload {
     let methods = findings.methods.iter().filter_map(|(whole, found)| {
         let name = found.called_at(service, whole)?;
-        may_call(whole, found.row).then(|| found.told.named(name))
+        may_call(whole, found.row).then(|| Method { name, told: found.told.fields() })
     });
-    let methods: Vec<Value> = methods.collect();
+    let methods: Vec<_> = methods.collect();
     let schemas = referred(&methods, &findings.schemas);
-    let mut document = Map::new();
-    document.insert("openrpc".into(), "1.3.2".into());
-    let (title, version) = (service.unwrap_or("Genkan"), env!("CARGO_PKG_VERSION"));
-    document.insert("info".into(), json!({"title": title, "version": version}));
-    document.insert("methods".into(), methods.into());
-    if !schemas.is_empty() {
-        document.insert("components".into(), json!({ "schemas": schemas }));
-    }
-    document.into()
+    let document = Document {
+        openrpc: "1.3.2",
+        info: Info { title: service.unwrap_or("Genkan"), version: env!("CARGO_PKG_VERSION") },
+        methods,
+        components: (!schemas.is_empty()).then_some(Components { schemas }),
+    };
+    // Nothing in it is what JSON cannot say.
+    serde_json::to_vec(&document).map_or(Payload::NULL, |json| Payload::from_validated(json.into()))
 }
 
 /// The schemas that methods refer to, and those that these do.
-fn referred(methods: &[Value], schemas: &Map<String, Value>) -> Map<String, Value> {
-    let mut found = Map::new();
-    let mut open: Vec<&Value> = methods.iter().collect();
+fn referred<'a>(
+    methods: &[Method<'a>],
+    schemas: &'a Map<String, Value>,
+) -> BTreeMap<&'a str, &'a Value> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<&Value> = methods.iter().flat_map(|method| method.told.values()).collect();
     while let Some(value) = open.pop() {
         match value {
             Value::Object(fields) => {
                 let name = fields.get("$ref").and_then(Value::as_str);
                 let name = name.and_then(|place| place.strip_prefix(openrpc::SCHEMAS));
                 if let Some((name, schema)) = name.and_then(|name| schemas.get_key_value(name))
-                    && !found.contains_key(name)
+                    && found.insert(name.as_str(), schema).is_none()
                 {
-                    found.insert(name.clone(), schema.clone());
                     open.push(schema);
                 }
                 open.extend(fields.values());

@@ -20,6 +20,7 @@ use crate::call::{Context, Deadline, Params, Reply, Request};
 use crate::fault::{Fault, FaultKind, Outcome};
 use crate::metrics::UpstreamMetrics;
 use crate::offer::Offers;
+use crate::offer::reading::Reading;
 use crate::token::{Token, Tokens};
 use crate::trace::TraceParent;
 use crate::units::{format_duration, format_size};
@@ -275,16 +276,22 @@ impl Upstream for Egress {
         self.roster.readiness()
     }
 
-    fn offers<'a>(&'a self, service: Option<&'a str>, until: Deadline) -> BoxFuture<'a, Offers> {
+    fn offers<'a>(
+        &'a self,
+        service: Option<&'a str>,
+        until: Deadline,
+        reading: &'a Reading,
+    ) -> BoxFuture<'a, Offers> {
         Box::pin(async move {
             for question in wire::QUESTIONS {
                 let (params, context) = (Params::None, Context::new(TraceParent::generate()));
                 let request = Request::new(("", question), &params, &context, until);
                 // One of the service's own, whatever its others are called.
                 let Ok(reply) = self.call(&request, false).await else { continue };
-                let found =
-                    wire::offers(reply.payload.as_bytes(), service, self.settings.qualified);
-                if let Some(found) = found {
+                let (service, qualified) = (service.map(str::to_owned), self.settings.qualified);
+                let read =
+                    move || wire::offers(reply.payload.as_bytes(), service.as_deref(), qualified);
+                if let Some(found) = reading.read(read).await.flatten() {
                     return found;
                 }
             }

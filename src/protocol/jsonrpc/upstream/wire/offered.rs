@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::offer::room::Room;
 use crate::offer::{Description, MOST, Offer, Offers, openrpc};
 
 /// The methods that services are asked by, one after the other.
@@ -16,9 +17,10 @@ pub(in crate::protocol::jsonrpc::upstream) fn offers(
     service: Option<&str>,
     qualified: bool,
 ) -> Option<Offers> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let mut room = Room::default();
+    let answer: Value = room.parse(answer)?;
     let name = service.or_else(|| answer.get("name")?.as_str());
-    let (listed, schemas) = match openrpc::read(&answer, name.unwrap_or_default()) {
+    let (listed, schemas) = match openrpc::read(&answer, name.unwrap_or_default(), &mut room) {
         Some(document) => (document.methods, document.schemas),
         None => {
             let specs = answer.get("methods")?.as_object()?.iter();
@@ -73,5 +75,30 @@ mod tests {
         }
         let said = offers(gemstone.as_bytes(), None, false).expect("specs");
         assert_eq!(said.methods[0].description.named("say")["summary"], "Says.");
+    }
+
+    /// A document of a few bytes that is a large one in memory.
+    #[test]
+    fn what_would_fill_the_memory_is_told_by_name_alone_or_not_at_all() {
+        let zeros = |count: usize| vec!["0"; count].join(",");
+        let referring = |refs: usize, zeros: &str| {
+            let one = r##"{"$ref":"#/components/contentDescriptors/X"}"##;
+            let params = vec![one; refs].join(",");
+            format!(
+                r#"{{"methods":[{{"name":"a","params":[{params}]}},{{"name":"b","params":[]}}],
+                "components":{{"contentDescriptors":{{"X":{{"name":"x","schema":{{"enum":[{zeros}]}}}}}}}}}}"#
+            )
+        };
+        let plain = offers(referring(3, "0").as_bytes(), Some("s"), false).expect("a document");
+        assert_eq!(plain.methods[0].description.named("a")["params"][2]["name"], "x");
+        let many = referring(1_000, &zeros(10_000));
+        let found = offers(many.as_bytes(), Some("s"), false).expect("a document");
+        let told: Vec<_> = found.methods.iter().map(|it| (&*it.method, &it.description)).collect();
+        let unknown = Description::unknown();
+        assert!(told == [("a", &unknown), ("b", &unknown)], "it is told in full");
+        for other in [referring(0, &zeros(500_000)), referring(1, &" ".repeat(1 << 20))] {
+            let found = offers(other.as_bytes(), Some("s"), false);
+            assert!(found.is_none(), "{} bytes", other.len());
+        }
     }
 }
