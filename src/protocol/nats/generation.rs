@@ -196,9 +196,10 @@ impl Generation {
         self.outbox.answer(publication, owed).await
     }
 
-    /// The same where there is room at once: false where there is none.
-    pub(super) fn try_answer(&self, publication: Publication, owed: Owed) -> bool {
-        self.outbox.try_answer(publication, owed)
+    /// The same of who may not wait: nothing is read while many such answers are to be written. False where the
+    /// connection has ended.
+    pub(super) fn answer_at_once(&self, publication: Publication, owed: Owed) -> bool {
+        self.outbox.answer_at_once(publication, owed)
     }
 
     /// Hands an event over to be written, behind those that were handed over before; to a stream, which is to
@@ -263,6 +264,7 @@ impl Generation {
                         if let Some(end) = self.take(operation) {
                             return end;
                         }
+                        self.outbox.room().await;
                     }
                     Ok(None) => break,
                     Err(error) => {

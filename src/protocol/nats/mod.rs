@@ -30,6 +30,7 @@ mod mailbox;
 mod offers;
 mod open;
 mod outbox;
+mod pen;
 mod pending;
 mod pool;
 mod pulse;

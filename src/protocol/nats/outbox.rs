@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::events::letter::{Letter, Seat, Vouched};
 use super::events::receipts::Receipts;
 use super::expose::Owed;
 use super::mailbox::Mailbox;
+use super::pen::Pen;
 use super::pulse::Pulse;
 use super::transport::Writer;
 use super::wire::{self, Message, RECEIPTS};
@@ -23,10 +23,6 @@ use crate::batch::gather;
 /// How many messages are written together at the most, and how many wait for that before their
 /// senders do.
 const BATCH: usize = 128;
-/// What is gathered before it is written.
-const WRITE: usize = 64 * 1024;
-/// From this size on a payload is written as it is, not copied.
-const LARGE: usize = 16 * 1024;
 
 /// A message to publish, but for its reply subject.
 #[derive(Clone)]
@@ -94,9 +90,15 @@ pub(super) struct Outbox {
     letters: Mutex<Option<Vec<Letter>>>,
     /// Events that streams are to confirm.
     receipts: Receipts,
+    /// Answers of those who may not wait; `None` when the connection has ended.
+    answers: Mutex<Option<Vec<(Publication, Owed)>>>,
+    /// They are many.
+    is_crowded: AtomicBool,
+    /// They have been taken to be written.
+    taken: Notify,
     /// Who waits until the server has read them.
     flushes: Mutex<Vec<oneshot::Sender<()>>>,
-    /// One of these five.
+    /// One of these six.
     control: Notify,
     /// Answers are owed until the server has read them.
     confirms: AtomicBool,
@@ -114,6 +116,9 @@ impl Outbox {
             lines: Mutex::default(),
             letters: Mutex::new(Some(Vec::new())),
             receipts: Receipts::new(inbox_prefix),
+            answers: Mutex::new(Some(Vec::new())),
+            is_crowded: AtomicBool::new(false),
+            taken: Notify::new(),
             flushes: Mutex::default(),
             control: Notify::new(),
             confirms: AtomicBool::new(false),
@@ -139,9 +144,22 @@ impl Outbox {
         }
     }
 
-    /// The same where there is room at once: false where there is none.
-    pub(super) fn try_answer(&self, publication: Publication, owed: Owed) -> bool {
-        self.messages.try_send(Queued::Answer(publication, owed)).is_ok()
+    /// The same of who may not wait, and has [`Outbox::room`] wait before the next one. False where the connection
+    /// has ended.
+    pub(super) fn answer_at_once(&self, publication: Publication, owed: Owed) -> bool {
+        let mut answers = lock(&self.answers);
+        let Some(answers) = &mut *answers else { return false };
+        answers.push((publication, owed));
+        self.is_crowded.store(answers.len() >= BATCH, Ordering::Relaxed);
+        self.control.notify_one();
+        true
+    }
+
+    /// Waits until there is room for more answers of those who may not wait. One may.
+    pub(super) async fn room(&self) {
+        while self.is_crowded.load(Ordering::Relaxed) {
+            self.taken.notified().await;
+        }
     }
 
     /// Whether answers are owed until the server has read them: whoever is about to go waits for that.
@@ -261,8 +279,11 @@ impl Outbox {
         lock(&self.lines).batches.clear();
         drop(lock(&self.letters).take());
         self.receipts.end();
+        let answers = lock(&self.answers).take().unwrap_or_default();
         let left = std::iter::from_fn(|| queue.try_recv().ok());
-        left.filter(|left| matches!(left, Queued::Answer(_, owed) if !owed.is_watched())).count()
+        let left =
+            left.filter(|left| matches!(left, Queued::Answer(_, owed) if !owed.is_watched()));
+        answers.len() + left.count()
     }
 
     /// Writes until that fails: why.
@@ -274,7 +295,7 @@ impl Outbox {
         pulse: &Mutex<Pulse>,
     ) -> std::io::Error {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut pen = Pen { writer, pulse, out: Vec::with_capacity(WRITE) };
+        let mut pen = Pen::new(writer, pulse);
         loop {
             tokio::select! {
                 _ = queue.recv_many(&mut batch, BATCH) => gather(&mut batch, queue, BATCH).await,
@@ -296,6 +317,13 @@ impl Outbox {
         let mut asked =
             Asked { flushes: std::mem::take(&mut lock(&self.flushes)), ..Asked::default() };
         let mut answers = Vec::new();
+        let at_once = lock(&self.answers).as_mut().map(std::mem::take).unwrap_or_default();
+        self.is_crowded.store(false, Ordering::Relaxed);
+        self.taken.notify_one();
+        for (publication, owed) in at_once {
+            pen.publish(&publication, None).await?;
+            answers.push(owed);
+        }
         for queued in batch.drain(..) {
             let (key, publication, wants_reply) = match queued {
                 Queued::Call { key, publication, wants_reply } => (key, publication, wants_reply),
@@ -360,54 +388,6 @@ impl Asked {
             && self.events.is_empty()
             && self.batches.is_empty()
     }
-}
-
-/// A connection's writing end, and what is about to be written.
-struct Pen<'a> {
-    writer: Writer,
-    pulse: &'a Mutex<Pulse>,
-    out: Vec<u8>,
-}
-
-impl Pen<'_> {
-    async fn publish(
-        &mut self,
-        publication: &Publication,
-        reply: Option<&str>,
-    ) -> std::io::Result<()> {
-        let Publication { subject, headers, payload } = publication;
-        wire::publish(&mut self.out, subject, reply, headers, payload.len());
-        if payload.len() >= LARGE {
-            self.put().await?;
-            put(&mut self.writer, self.pulse, payload).await?;
-        } else {
-            self.out.extend_from_slice(payload);
-        }
-        self.out.extend_from_slice(b"\r\n");
-        if self.out.len() >= WRITE / 2 {
-            self.put().await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what has been gathered.
-    async fn put(&mut self) -> std::io::Result<()> {
-        put(&mut self.writer, self.pulse, &self.out).await?;
-        self.out.clear();
-        Ok(())
-    }
-}
-
-async fn put(writer: &mut Writer, pulse: &Mutex<Pulse>, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = writer.write(bytes).await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        lock(pulse).wrote(written, Instant::now());
-        bytes = &bytes[written..];
-    }
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! A fault of each kind, as each dialect tells it.
 
 use async_nats::Message;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::calls::picom;
@@ -149,6 +150,62 @@ async fn more_calls_than_there_is_room_for_are_told_at_once() {
         held.abort();
         let calls = [("ingress", "nats"), ("outcome", "overloaded")];
         assert_eq!(world.gateway.metric("genkan_calls_total", &calls).await, 1.0);
+    }
+}
+
+/// Far more at once than wait to be written: none of them is left without a word.
+#[tokio::test]
+async fn each_of_a_burst_is_told() {
+    const BURST: usize = 3_000;
+    for (dialect, subject, told) in [
+        ("plain", "busy.x", "overloaded"),
+        ("picom", "ghost.x", "unknown_service"),
+        ("micro", "desk.invalid_request", "invalid_request"),
+    ] {
+        let world = world(dialect).await;
+        let client = world.client.clone();
+        let _held = tokio::spawn(async move { ask(&client, "busy.x", "").await });
+        crate::harness::eventually("it runs", async || {
+            (world.desk.requests.count() == 1).then_some(())
+        })
+        .await;
+        let mut answers = world.client.subscribe("burst.>").await.expect("subscribed");
+        for number in 0..BURST {
+            let reply = format!("burst.{number}");
+            let asked = world.client.publish_with_reply(subject, reply, "{broken".into());
+            asked.await.expect("published");
+        }
+        let all = async {
+            for _ in 0..BURST {
+                let answer = answers.next().await.expect("an answer");
+                let is = self::told(&answer);
+                // Some come when as many are looked at as may be.
+                assert!([told, "overloaded"].iter().any(|told| is.starts_with(told)), "{is}");
+            }
+        };
+        let all = tokio::time::timeout(super::PATIENCE, all).await;
+        all.unwrap_or_else(|_| panic!("{dialect}: not all are answered"));
+        let upstream = [("upstream", "nats")];
+        assert_eq!(world.gateway.metric("genkan_unsent_replies_total", &upstream).await, 0.0);
+    }
+}
+
+/// Whoever publishes cannot be told to come back, and NATS holds nothing back.
+#[tokio::test]
+async fn notifications_wait_for_their_turn() {
+    const BURST: usize = 2_000;
+    for dialect in ["picom", "plain"] {
+        let world = World::exposing(dialect, "prefetch = 5", |_| replies("1")).await;
+        for number in 0..BURST {
+            let body = format!("[{number}]");
+            world.client.publish("desk.note", body.into()).await.expect("published");
+        }
+        crate::harness::eventually("all have come", async || {
+            (world.desk.requests.count() == BURST).then_some(())
+        })
+        .await;
+        let refused = [("ingress", "nats"), ("outcome", "overloaded")];
+        assert_eq!(world.gateway.metric("genkan_calls_total", &refused).await, 0.0);
     }
 }
 

@@ -11,6 +11,7 @@ use super::super::generation::Generation;
 use super::super::outbox::Publication;
 use super::super::wire::{self, Answer, Asked, Message, Taken, Unkept, Verb};
 use super::hosted::Held;
+use super::waiting::MOST_WAITING;
 use super::{Exposes, Owed, Service};
 use crate::call::{Call, CallKind, Context, Reply};
 use crate::exposer::{Credence, Handled};
@@ -56,7 +57,12 @@ impl Arrival {
         let permit = match (unkept, self.reply_subject()) {
             (_, Err(fault)) => Err(fault),
             (Some(unkept), Ok(_)) => Err(self.unkept(unkept)),
-            (None, Ok(_)) => Arc::clone(permits).try_acquire_owned().map_err(|_| self.no_room()),
+            (None, Ok(subject)) => match Arc::clone(permits).try_acquire_owned() {
+                Ok(permit) => Ok(permit),
+                // Its sender cannot be told to come back.
+                Err(_) if subject.is_none() => return self.wait(owed),
+                Err(_) => Err(self.no_room()),
+            },
         };
         match permit {
             Ok(permit) => {
@@ -69,6 +75,27 @@ impl Arrival {
             }
             Err(fault) => self.turn_away(&fault, owed),
         }
+    }
+
+    /// Carries it out when it is its turn, in the order in which they came.
+    fn wait(mut self, owed: Owed) {
+        let service = Arc::clone(&self.held.service);
+        let Some(place) = service.waiting.place(&self.message) else {
+            return self.turn_away(&self.no_place(), owed);
+        };
+        self.message = self.message.kept();
+        let (tasks, permits) = (self.exposes.tasks.clone(), Arc::clone(&service.permits));
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn_session(async move {
+            let served = async {
+                let Ok(permit) = permits.acquire_owned().await else { return };
+                drop(place);
+                self.received = Instant::now();
+                // Apart: who waits does not carry its room.
+                Box::pin(self.serve(permit, owed)).await;
+            };
+            let _ended = shutdown.run_until_cancelled(served).await;
+        });
     }
 
     /// The subject of the caller's inbox, if it waits for an answer.
@@ -103,8 +130,16 @@ impl Arrival {
         Fault::not_sent(FaultKind::Overloaded, message).with_retry_after(Duration::from_secs(1))
     }
 
-    /// Answers a question about the service itself. Like what is turned away: an answer for which there
-    /// is no room is dropped, because nobody may wait here.
+    fn no_place(&self) -> Fault {
+        let message = format!(
+            "more notifications of `{}` wait than are kept ({}): let it take them sooner, or raise `prefetch`",
+            self.held.service.expose.service,
+            format_size(MOST_WAITING)
+        );
+        Fault::not_sent(FaultKind::Overloaded, message)
+    }
+
+    /// Answers a question about the service itself.
     fn describe(&self, verb: Verb, owed: Owed) {
         let Service { instance, expose, .. } = &*self.held.service;
         if let Ok(Some(subject)) = self.reply_subject()
@@ -130,7 +165,7 @@ impl Arrival {
     }
 
     fn answer_at_once(&self, publication: Publication, owed: Owed) {
-        if !self.generation.try_answer(publication, owed) {
+        if !self.generation.answer_at_once(publication, owed) {
             self.exposes.metrics.unsent_reply();
         }
     }

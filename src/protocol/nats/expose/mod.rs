@@ -17,6 +17,7 @@ mod hosted;
 mod instance;
 pub(super) mod role;
 mod shortfall;
+mod waiting;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,7 @@ pub(super) use hosted::Hosted;
 use hosted::Why;
 use instance::Instance;
 use shortfall::Shortfall;
+use waiting::Waiting;
 
 /// The services that are exposed on one upstream, over all of its generations.
 pub(super) struct Exposes {
@@ -80,6 +82,8 @@ struct Service {
     entrance: Arc<dyn Entrance>,
     /// One for each of its calls that is under way.
     permits: Arc<Semaphore>,
+    /// Its notifications for which there was none.
+    waiting: Arc<Waiting>,
     instance: Instance,
 }
 
@@ -155,6 +159,7 @@ impl Exposes {
             dialect: dialect(&self.settings, expose),
             entrance: Arc::clone(entrance),
             permits: Arc::new(Semaphore::new(most.into())),
+            waiting: Arc::default(),
             instance: Instance::new(&expose.methods),
             expose: Arc::clone(expose),
         }

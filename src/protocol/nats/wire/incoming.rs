@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use serde::Deserialize;
 
+use super::message::Message;
 use crate::budget::{Account, Exceeded, Share};
 
 /// A line that has no end: an `INFO` with all the servers of a large cluster is a tenth of this.
@@ -57,21 +58,6 @@ pub(in crate::protocol::nats) enum Unkept {
     TooLarge(usize),
     /// The process or this upstream holds too much already.
     NoRoom(Exceeded),
-}
-
-/// A message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::protocol::nats) struct Message {
-    /// Where it was sent to.
-    pub(in crate::protocol::nats) subject: Bytes,
-    /// The subscription that it came for.
-    pub(in crate::protocol::nats) sid: u64,
-    /// Where a reply to it is waited for; empty where none is.
-    pub(in crate::protocol::nats) reply: Bytes,
-    /// The block of headers as its sender wrote it; empty where there is none.
-    pub(in crate::protocol::nats) headers: Bytes,
-    /// The body.
-    pub(in crate::protocol::nats) payload: Bytes,
 }
 
 /// What a server says of itself, as far as it matters here.

@@ -15,6 +15,7 @@ mod endpoints;
 mod event;
 mod headers;
 mod incoming;
+mod message;
 mod micro;
 mod nest;
 mod offered;
@@ -49,9 +50,10 @@ pub(super) use event::{
     event, event_body, event_headers, publishable, stored_event, stored_id, unkept_event,
 };
 pub(super) use incoming::{
-    FIRST_EVENT, FIRST_EXPOSED, FIRST_STREAM, Incoming, Info, Intake, Malformed, Message, Parser,
-    RECEIPTS, Unkept,
+    FIRST_EVENT, FIRST_EXPOSED, FIRST_STREAM, Incoming, Info, Intake, Malformed, Parser, RECEIPTS,
+    Unkept,
 };
+pub(super) use message::Message;
 pub(super) use nest::{Part, packet, part};
 pub(super) use offered::{inquiry_of_all, offers};
 pub(super) use outgoing::{Connect, Login, PING, PONG, publish, signature, subscribe, unsubscribe};
