@@ -112,11 +112,8 @@ pub async fn run(
 
     let patience = reload.running().drain_timeout;
     let leaving = upstreams.leaving();
-    info!(
-        reason,
-        in_flight = leaving.in_flight(),
-        "draining: no new calls but those that answers need"
-    );
+    let in_flight = leaving.in_flight();
+    info!(reason, in_flight, "draining: no new calls but those that answers need");
     overview.draining.store(true, Ordering::Relaxed);
     let look = || {
         look_after(&exporter, &router, &ingresses, &mut upstreams);
