@@ -9,10 +9,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use semver::Version;
-
-use super::sessions::{Dependency, Module};
-use super::{Hub, JUNO, JUNO_VERSION, Note, SessionId, World};
+use super::sessions::{Module, Need};
+use super::{Hub, JUNO, Note, SessionId, World};
 use crate::caller::Caller;
 use crate::fault::{Fault, FaultKind, Outcome};
 
@@ -43,6 +41,10 @@ impl<P, T> Hub<P, T> {
             self.registered -= 1;
             self.active -= usize::from(module.active);
             self.forget_names(id, module);
+            self.count((&module.id, &module.version), Need::Registered, false);
+            if module.active {
+                self.count((&module.id, &module.version), Need::Active, false);
+            }
             world.note(Note::Left { id: &module.id, calls });
             if module.active {
                 self.fall(Arc::clone(&module.id), world);
@@ -89,27 +91,10 @@ impl<P, T> Hub<P, T> {
         for hook in module.hooks.keys() {
             remove_from(&mut self.listeners, hook, id);
         }
+        self.dependencies -= module.dependencies.len();
         for dependency in &module.dependencies {
             remove_from(&mut self.dependants, &dependency.id, id);
         }
-    }
-
-    /// A module that registered becomes active if it can, and with it those that wait for it:
-    /// which ones these are.
-    pub(super) fn who_rises_with(&self, new: SessionId) -> Vec<SessionId> {
-        let candidates = self.waiting_with(new);
-        let mut able: HashSet<SessionId> = candidates.iter().copied().collect();
-        let mut doubtful: VecDeque<SessionId> = candidates.iter().copied().collect();
-        while let Some(session) = doubtful.pop_front() {
-            let Some(module) = self.sessions.module(session) else { continue };
-            if !able.contains(&session) || self.unmet(module, &able).is_none() {
-                continue;
-            }
-            able.remove(&session);
-            let dependants = self.dependants.get(&*module.id).into_iter().flatten();
-            doubtful.extend(dependants.filter(|dependant| able.contains(dependant)));
-        }
-        candidates.into_iter().filter(|session| able.contains(session)).collect()
     }
 
     /// Makes modules active.
@@ -138,28 +123,10 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// The module and all that wait for it, directly or not, dependencies roughly first.
-    fn waiting_with(&self, new: SessionId) -> Vec<SessionId> {
-        let mut found = vec![new];
-        let mut seen = HashSet::from([new]);
-        let mut at = 0;
-        while let Some(module) = found.get(at).and_then(|session| self.sessions.module(*session)) {
-            at += 1;
-            for dependant in self.dependants.get(&*module.id).into_iter().flatten() {
-                let waits = self.sessions.get(*dependant).is_some_and(|other| !other.is_active());
-                if waits && seen.insert(*dependant) {
-                    found.push(*dependant);
-                }
-            }
-        }
-        found
-    }
-
     /// A module went away: those that cannot do without it become inactive, and so on. Who
     /// listens is told of them alone, as the real daemon does: the one that went away is told of
     /// as a connection.
     fn fall<W: World<Peer = P, Ticket = T>>(&mut self, gone: Arc<str>, world: &mut W) {
-        let nobody = HashSet::new();
         let mut fallen = Vec::new();
         let (mut disappeared, mut seen) = (Vec::new(), HashSet::new());
         let mut ids = VecDeque::from([gone]);
@@ -174,7 +141,7 @@ impl<P, T> Hub<P, T> {
             let dependants = self.dependants.get(&*id).cloned().unwrap_or_default();
             for dependant in dependants {
                 let Some(module) = self.sessions.module(dependant) else { continue };
-                if module.active && self.unmet(module, &nobody).is_some() {
+                if module.active && module.unmet > 0 {
                     ids.push_back(Arc::clone(&module.id));
                     world.note(Note::Deactivated { id: &module.id });
                     self.set_active(dependant, false);
@@ -190,30 +157,6 @@ impl<P, T> Hub<P, T> {
         }
     }
 
-    /// The first dependency that neither an active module nor one of `also` meets.
-    fn unmet<'a>(&self, module: &'a Module, also: &HashSet<SessionId>) -> Option<&'a Dependency> {
-        module.dependencies.iter().find(|dependency| !self.is_met(dependency, also))
-    }
-
-    pub(super) fn is_met(&self, dependency: &Dependency, also: &HashSet<SessionId>) -> bool {
-        if &*dependency.id == JUNO {
-            return Version::parse(JUNO_VERSION).is_ok_and(|juno| dependency.range.fits(&juno));
-        }
-        let instances = self.modules.get(&*dependency.id).into_iter().flatten();
-        instances.into_iter().any(|session| {
-            self.sessions.module(*session).is_some_and(|module| {
-                (module.active || also.contains(session)) && dependency.range.fits(&module.version)
-            })
-        })
-    }
-
-    /// What a module waits for, in words; `None` where it waits for nothing.
-    pub(super) fn waits_for(&self, session: SessionId) -> Option<String> {
-        let module = self.sessions.module(session).filter(|module| !module.active)?;
-        let dependency = self.unmet(module, &HashSet::new())?;
-        Some(format!("`{}` {}", dependency.id, dependency.text))
-    }
-
     pub(in crate::protocol::juno) fn has_active(&self, id: &str) -> bool {
         let mut instances = self.modules.get(id).into_iter().flatten();
         instances.any(|id| self.sessions.module(*id).is_some_and(|module| module.active))
@@ -224,11 +167,13 @@ impl<P, T> Hub<P, T> {
             && module.active != active
         {
             module.active = active;
+            let (id, version) = (Arc::clone(&module.id), module.version.clone());
             if active {
                 self.active += 1;
             } else {
                 self.active -= 1;
             }
+            self.count((&id, &version), Need::Active, active);
         }
     }
 

@@ -11,6 +11,7 @@ mod answer;
 mod builtin;
 mod callee;
 mod calls;
+mod dependencies;
 mod hooks;
 mod late;
 mod lifecycle;
@@ -249,6 +250,8 @@ pub(super) struct Hub<P, T> {
     listeners: HashMap<Box<str>, Vec<SessionId>>,
     /// Who depends on a module.
     dependants: HashMap<Box<str>, Vec<SessionId>>,
+    /// How many dependencies all modules have.
+    dependencies: usize,
     calls: Calls<T>,
     /// When [`Hub::expire`] will be called.
     armed: Option<Instant>,
@@ -269,6 +272,7 @@ impl<P, T> Hub<P, T> {
             modules: HashMap::new(),
             listeners: HashMap::new(),
             dependants: HashMap::new(),
+            dependencies: 0,
             calls: Calls::new(),
             armed: None,
             serial: 0,

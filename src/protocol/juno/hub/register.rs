@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::version::Range;
 use super::super::wire::{Frame, Key, OutgoingFrame, number, text};
 use super::requests::{check_length, name};
-use super::sessions::{Dependency, Module, Session};
+use super::sessions::{Dependency, Module, Need, Session};
 use super::{
     Hub, JUNO, MAX_DEPENDENCIES, MAX_NAME, Note, NumberedFault, OUTSIDE, Presence, SessionId,
     Settings, World, quoted,
@@ -29,7 +29,7 @@ impl<P, T> Hub<P, T> {
         request_id: &str,
         world: &mut W,
     ) -> Result<(), NumberedFault> {
-        let module = match self.introduce(from, frame, world) {
+        let mut module = match self.introduce(from, frame, world) {
             Ok(module) => module,
             Err(refusal) => {
                 let id = frame.text(Key::ModuleId).filter(|id| id.len() <= MAX_NAME);
@@ -48,8 +48,10 @@ impl<P, T> Hub<P, T> {
             }
             self.disconnect(holder, world);
         }
+        self.count_needs(&mut module);
         let Some(session) = self.sessions.get_mut(from) else { return Ok(()) };
-        let (id, version) = (Arc::clone(&module.id), module.version.to_string());
+        let (id, version) = (Arc::clone(&module.id), module.version.clone());
+        self.dependencies += module.dependencies.len();
         for dependency in &module.dependencies {
             self.dependants.entry(dependency.id.clone()).or_default().push(from);
         }
@@ -61,8 +63,10 @@ impl<P, T> Hub<P, T> {
         self.registered += 1;
         self.modules.entry(Arc::clone(&id)).or_default().push(from);
         world.send(&session.peer, &OutgoingFrame::Registered { request_id });
+        self.count((&id, &version), Need::Registered, true);
         let risen = self.who_rises_with(from);
         let waits_for = self.waits_for(from).filter(|_| !risen.contains(&from));
+        let version = version.to_string();
         world.note(Note::Registered { id: &id, version: &version, waits_for });
         self.raise(risen, world);
         Ok(())
@@ -200,11 +204,14 @@ impl<P, T> Hub<P, T> {
             let message = format!("the hub holds {limit} modules, its limit ([hub] max_modules)");
             return Err(Fault::not_sent(FaultKind::Overloaded, message).into());
         }
+        self.has_room_for(dependencies.len())?;
         Ok(Module {
             raw_id: quoted(&id).into(),
             id: id.as_ref().into(),
             version,
             dependencies,
+            absent: 0,
+            unmet: 0,
             active: false,
             functions: HashMap::new(),
             hooks: HashMap::new(),
@@ -310,7 +317,13 @@ fn dependencies(raw: Option<&str>) -> Result<Vec<Dependency>, NumberedFault> {
                     "the dependency `{id}` must be a SemVer range, such as \"^1.0.0\""
                 ))
             })?;
-            Ok(Dependency { id: id.into(), range, text: text.as_ref().into() })
+            Ok(Dependency {
+                id: id.into(),
+                range,
+                text: text.as_ref().into(),
+                registered: 0,
+                active: 0,
+            })
         })
         .collect()
 }

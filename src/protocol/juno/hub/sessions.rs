@@ -25,6 +25,18 @@ pub(super) struct Dependency {
     pub(super) range: Range,
     /// The same as it was written.
     pub(super) text: Box<str>,
+    /// How many modules that have registered will do, and how many of those are active.
+    pub(super) registered: usize,
+    pub(super) active: usize,
+}
+
+/// In what way a module meets a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It is there.
+    Registered,
+    /// It is active.
+    Active,
 }
 
 /// What a module has said of itself.
@@ -35,14 +47,43 @@ pub(super) struct Module {
     pub(super) raw_id: Box<str>,
     /// Its version.
     pub(super) version: Version,
-    /// What it needs.
+    /// What it needs, by id.
     pub(super) dependencies: Vec<Dependency>,
+    /// How many dependencies no module meets that has registered.
+    pub(super) absent: usize,
+    /// How many no active module meets.
+    pub(super) unmet: usize,
     /// Whether what it needs is there.
     pub(super) active: bool,
     /// Its functions, each with the number of those declared before.
     pub(super) functions: HashMap<Box<str>, usize>,
     /// The hooks that it listens to, likewise.
     pub(super) hooks: HashMap<Box<str>, usize>,
+}
+
+impl Module {
+    /// Which of its dependencies is the one on that id.
+    pub(super) fn place_of(&self, id: &str) -> Option<usize> {
+        self.dependencies.binary_search_by(|dependency| (*dependency.id).cmp(id)).ok()
+    }
+
+    /// A module of that id and version is one more, or one less, that will do.
+    pub(super) fn count(&mut self, (id, version): (&str, &Version), need: Need, more: bool) {
+        let place = self.place_of(id);
+        let dependency = place.and_then(|place| self.dependencies.get_mut(place));
+        let Some(dependency) = dependency.filter(|it| it.range.fits(version)) else { return };
+        let (count, lacking) = match need {
+            Need::Registered => (&mut dependency.registered, &mut self.absent),
+            Need::Active => (&mut dependency.active, &mut self.unmet),
+        };
+        if more {
+            *lacking -= usize::from(*count == 0);
+            *count += 1;
+        } else {
+            *count -= 1;
+            *lacking += usize::from(*count == 0);
+        }
+    }
 }
 
 /// A connection and what came over it.

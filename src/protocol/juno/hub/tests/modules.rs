@@ -261,3 +261,61 @@ fn who_holds_an_id_is_asked_after_when_another_wants_it() {
     talk.tell("math", register);
     assert_eq!(talk.notes.asked_after.len(), 1);
 }
+
+/// A hub for many modules.
+fn roomy() -> Talk {
+    let limits = Limits { modules: 1_000, ..settings().limits };
+    Talk::with(Settings { limits, ..settings() })
+}
+
+/// Names of modules that depend on each other.
+fn names(count: usize) -> Vec<&'static str> {
+    (0..count).map(|nth| &*Box::leak(format!("m{nth:03}").into_boxed_str())).collect()
+}
+
+/// Each of 300 modules waits for all others, for one that comes and goes, and for one that does not come: as long as
+/// each coming had all of that looked through, this took a minute.
+#[test]
+fn who_comes_and_goes_has_nobody_looked_through_that_lacks_somebody_else() {
+    let mut talk = roomy();
+    let names = names(300);
+    let needs: serde_json::Map<String, Value> =
+        names.iter().chain(&["guest", "missing"]).map(|id| ((*id).into(), "*".into())).collect();
+    for name in &names {
+        talk.module(name, needs.clone().into());
+    }
+    for _ in 0..1_000 {
+        talk.module("guest", json!({}));
+        assert!(talk.active("guest") && !talk.active(names[0]));
+        talk.disconnect("guest");
+    }
+    talk.module("missing", json!({}));
+    assert!(talk.active("missing") && !talk.active(names[0]));
+    talk.module("guest", json!({}));
+    assert!(names.iter().all(|name| talk.active(name)), "the circle is closed");
+    talk.disconnect("missing");
+    assert!(names.iter().all(|name| !talk.active(name)), "it is broken");
+    talk.disconnect(names[7]);
+    talk.module("missing", json!({}));
+    assert!(names.iter().all(|name| *name == names[7] || !talk.active(name)));
+}
+
+#[test]
+fn all_modules_together_have_so_many_dependencies() {
+    let mut talk = roomy();
+    let needs: serde_json::Map<String, Value> =
+        names(1_000).into_iter().map(|id| (id.into(), "*".into())).collect();
+    let peers: Vec<&'static str> =
+        (0..101).map(|nth| &*Box::leak(format!("p{nth}").into_boxed_str())).collect();
+    for peer in &peers[..100] {
+        assert_eq!(talk.module(peer, needs.clone().into())[0]["type"], 2);
+    }
+    let refused = talk.module(peers[100], json!({"a": "*"}));
+    assert_eq!(errors(&refused).len(), 1);
+    let message = refused[0]["message"].as_str().expect("text");
+    assert!(message.contains("100000 dependencies"), "{message}");
+    assert_eq!(talk.module("free", json!({}))[0]["type"], 2);
+    talk.disconnect(peers[0]);
+    talk.disconnect(peers[100]);
+    assert_eq!(talk.module(peers[100], json!({"a": "*"}))[0]["type"], 2);
+}
