@@ -1,6 +1,7 @@
 //! Messages that no library would send: each gets a clear fault where somebody waits, and costs nobody
 //! else anything.
 
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -125,6 +126,21 @@ async fn bytes_that_no_library_writes() {
     assert_eq!(world.desk.requests.count(), 2);
     let reconnects = [("upstream", "bus")];
     assert_eq!(world.gateway.metric("genkan_upstream_reconnects_total", &reconnects).await, 0.0);
+}
+
+/// Whoever may publish would have Genkan write where it may and they may not.
+#[tokio::test]
+async fn an_answer_is_no_order_to_the_server() {
+    let world = World::exposing("plain", "", echo).await;
+    let mut orders = world.client.subscribe("$KV.>").await.expect("subscribed");
+    let mut own = world.client.subscribe("own").await.expect("subscribed");
+    for reply in ["$KV.bucket.key", "$JS.API.STREAM.PURGE.orders", "own"] {
+        let asked = world.client.publish_with_reply("desk.x", reply, "{}".into()).await;
+        asked.expect("published");
+    }
+    own.next().await.expect("an answer");
+    assert!(orders.next().now_or_never().is_none(), "it has been written");
+    assert_eq!(world.desk.requests.count(), 1, "what is refused has not run");
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use crate::units::format_size;
 
 /// The longest subject that is answered to: what is longer might not fit a server's line.
 const LONGEST_REPLY_SUBJECT: usize = 1024;
+/// What a stream hands a message out with waits for its receipt there.
+const ACKNOWLEDGED: &str = "$JS.ACK.";
 /// How much is told of an error that is too large for the server.
 const LONGEST_WORDS: usize = 256;
 /// From this size on an answer is kept until the server has read it.
@@ -102,6 +104,10 @@ impl Arrival {
     fn reply_subject(&self) -> Result<Option<Arc<str>>, Fault> {
         match std::str::from_utf8(&self.message.reply) {
             Ok("") => Ok(None),
+            // Not what the server takes for an order, by this user's permissions: no caller waits there.
+            Ok(subject) if subject.starts_with('$') && !subject.starts_with(ACKNOWLEDGED) => {
+                Err(unanswerable())
+            }
             Ok(subject) if subject.len() <= LONGEST_REPLY_SUBJECT => Ok(Some(subject.into())),
             Ok(_) | Err(_) => Err(unanswerable()),
         }
@@ -349,7 +355,8 @@ fn twice() -> Fault {
 
 fn unanswerable() -> Fault {
     let message = format!(
-        "the subject to answer to is longer than {LONGEST_REPLY_SUBJECT} bytes, or no text: it has not run"
+        "the subject to answer to is longer than {LONGEST_REPLY_SUBJECT} bytes, no text, or one of the server's own: it \
+         has not run"
     );
     Fault::not_sent(FaultKind::InvalidRequest, message)
 }
