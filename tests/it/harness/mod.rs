@@ -17,6 +17,7 @@ pub mod rabbit;
 pub mod raw_amqp;
 pub mod raw_nats;
 pub mod responder;
+pub mod rotating;
 pub mod services;
 pub mod tunnel;
 pub mod web;
@@ -32,6 +33,7 @@ pub use proxy::Proxy;
 pub use rabbit::RabbitMq;
 pub use raw_nats::RawNats;
 pub use responder::{Answer, NamekoResponder, NatsResponder, Seen};
+pub use rotating::Rotating;
 pub use services::{
     Desk, GemstoneService, Mailer, MicroService, NamekoVersion, NestService, NodeService, Shop,
     Watch,

@@ -14,11 +14,12 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::process::Folder;
 use crate::harness::proxy::Proxy;
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, queue_state};
-use crate::harness::{Answer, Gateway, NamekoResponder, RabbitMq, Seen, as_fault, eventually};
+use crate::harness::{
+    Answer, Gateway, NamekoResponder, RabbitMq, Rotating, Seen, as_fault, eventually,
+};
 
 const OK: &str = r#"{"result": "ok", "error": null}"#;
 
@@ -231,24 +232,12 @@ async fn a_node_that_is_down_is_passed_over() {
 async fn a_secret_that_is_rotated_is_in_force_without_a_signal() {
     let vhost = RabbitMq::shared().vhost();
     let _service = NamekoResponder::serve(&vhost.url(), "orders", answer).await;
-    let user = format!("kaguya-{}", vhost.name());
-    let password = |password: &str| {
-        let tags = json!({"password": password, "tags": ""});
-        RabbitMq::shared().put(&format!("users/{user}"), &tags);
-    };
-    password("take-1");
-    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
-    RabbitMq::shared().put(&format!("permissions/{}/{user}", vhost.name()), &everything);
-    let folder = Folder::new();
-    let address = format!("127.0.0.1:{}/{}", vhost.port(), vhost.name());
-    let file = folder.write("url", &format!("amqp://{user}:take-1@{address}"));
-    let by_file = format!("url_file = {file:?}");
-    let config = vhost.config().replace(&format!("url = \"{}\"", vhost.url()), &by_file);
-    let gateway = Gateway::ready(&config).await;
+    let user = Rotating::new(&vhost, "take-1");
+    let gateway = Gateway::ready(&user.config(&vhost.config())).await;
     // The file is ahead of the broker, which disturbs nobody who is connected.
-    folder.write("url", &format!("amqp://{user}:take-2@{address}"));
+    user.write("take-2");
     assert_eq!(gateway.result("orders.x", json!([])).await, "ok");
-    password("take-2");
+    user.set("take-2");
     close(&vhost, "receive").await;
     gateway.wait_for_log(0, "connection to rabbitmq lost").await;
     eventually("a call is served", async || {

@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 use super::caller::{Caller, NONE};
 use super::{World, config, exposed, results, row};
 use crate::harness::clients::nameko;
-use crate::harness::process::Folder;
 use crate::harness::proxy::{Proxy, Way, Weather};
 use crate::harness::rabbit::Vhost;
 use crate::harness::responder::{connect, declare_service, queue_state};
 use crate::harness::{
-    Answer, Gateway, NamekoResponder, NamekoVersion, Nats, NatsResponder, RabbitMq, Seen, Shop,
-    eventually,
+    Answer, Gateway, NamekoResponder, NamekoVersion, Nats, NatsResponder, RabbitMq, Rotating, Seen,
+    Shop, eventually,
 };
 
 /// Answers `later` when it is told to, and everything else at once.
@@ -300,24 +299,13 @@ async fn when_the_connection_of_replies_goes_they_leave_by_another() {
 #[tokio::test]
 async fn connections_that_go_behind_a_rotated_secret_come_back_with_the_new_one() {
     let (vhost, nats) = (RabbitMq::shared().vhost(), Nats::start());
-    let user = format!("rotating-{}", vhost.name());
-    let password = |password: &str| {
-        let tags = json!({"password": password, "tags": ""});
-        RabbitMq::shared().put(&format!("users/{user}"), &tags);
-    };
-    password("take-1");
-    let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
-    RabbitMq::shared().put(&format!("permissions/{}/{user}", vhost.name()), &everything);
-    let (folder, address) = (Folder::new(), format!("127.0.0.1:{}/{}", vhost.port(), vhost.name()));
-    let file = folder.write("url", &format!("amqp://{user}:take-1@{address}"));
+    let user = Rotating::new(&vhost, "take-1");
     let config = config(&vhost, &nats, "plain", &row("echo", ""));
-    let config =
-        config.replace(&format!("url = \"{}\"", vhost.url()), &format!("url_file = {file:?}"));
-    let gateway = Gateway::ready(&config).await;
+    let gateway = Gateway::ready(&user.config(&config)).await;
     exposed(&gateway, "echo", 1).await;
     let _echo = echo(&nats).await;
-    folder.write("url", &format!("amqp://{user}:take-2@{address}"));
-    password("take-2");
+    user.write("take-2");
+    user.set("take-2");
     let mut caller = Caller::connect(&vhost.url(), "own").await;
     for name in ["genkan serve", "genkan reply"] {
         close(RabbitMq::shared(), &vhost, name).await;
