@@ -1,5 +1,7 @@
 //! Genkan tells other registries of services behind it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{config, found, in_state, located, named, ping};
@@ -32,6 +34,24 @@ async fn a_registry_is_told_while_the_service_can_be_called() {
     assert!(line["why"].as_str().unwrap().contains("an error: no"), "{line}");
     gateway.wait_for_metric("genkan_registry_announced_total", &[("outcome", "ok")], 1.0).await;
     gateway.wait_for_metric("genkan_registry_announced_total", &[("outcome", "failed")], 2.0).await;
+}
+
+/// Each is told twice a minute, and not each second.
+#[tokio::test]
+async fn registries_that_differ_by_their_query_alone_are_two() {
+    let registry = Web::serve(|asked: &Asked| asked.result("null")).await;
+    let web = Web::serve(named("1")).await;
+    let _gateway = Gateway::ready(&format!(
+        "[upstreams.web]\nprotocol = \"jsonrpc\"\nurl = \"{}\"\n\
+         [[routes]]\nmatch = \"shop.*\"\nupstream = \"web\"\n\
+         [registry]\nannounce = [\"{1}?at=1\", \"{1}?at=2\"]\nservices = [\"shop\"]\n\
+         public_url = \"http://gate.example:8080\"\n",
+        web.url, registry.url
+    ))
+    .await;
+    until("both are told", async || registry.asked().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(registry.asked().len(), 2);
 }
 
 /// The second gateway finds the service behind the first, and its probe bothers no service.

@@ -117,9 +117,12 @@ impl Registry {
 
     /// A service has announced itself.
     fn hear(&self, key: Key, form: Form) -> Result<(), Fault> {
-        announcement::judge(&key, &self.config.load().allow, &self.guard)?;
         let name = announcement::excerpt(&key.name);
-        let (heard, gone) = self.book().hear(Instant::now(), key, form);
+        // Judged with the book in hand: what settings in force by then do not allow is in it no more.
+        let mut book = self.book();
+        announcement::judge(&key, &self.config.load().allow, &self.guard)?;
+        let (heard, gone) = book.hear(Instant::now(), key, form);
+        drop(book);
         self.metrics.gone(gone, "no_room");
         self.stirred.notify_one();
         match heard {
@@ -136,10 +139,10 @@ impl Registry {
         let no_room = book.set_limits(config.ttl, config.max_services);
         let denied =
             book.retain(|key| announcement::judge(key, &config.allow, &self.guard).is_ok());
+        self.config.store(Arc::new(config));
         drop(book);
         self.metrics.gone(no_room, "no_room");
         self.metrics.gone(denied, "denied");
-        self.config.store(Arc::new(config));
         self.stirred.notify_one();
     }
 

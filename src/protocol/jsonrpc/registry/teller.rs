@@ -44,7 +44,8 @@ pub(super) async fn run(
         let mut wanted = HashMap::new();
         for place in &config.announce {
             for (name, url) in &config.told {
-                let key = (place.to_string(), name.clone());
+                // What is shown of a place leaves out what may be a secret, and two may differ by that.
+                let key = (format!("{place} {}", place.uris[1]), name.clone());
                 let mut state = told.remove(&key).unwrap_or_default();
                 let now = Instant::now();
                 let is_due = state.at.is_none_or(|at| at + state.pause() <= now);

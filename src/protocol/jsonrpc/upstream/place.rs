@@ -26,7 +26,7 @@ pub(in crate::protocol::jsonrpc) struct Place {
     /// Whether TLS is spoken over it.
     pub(super) tls: bool,
     /// The request's target as HTTP/1 writes it, and HTTP/2.
-    pub(super) uris: [Uri; 2],
+    pub(in crate::protocol::jsonrpc) uris: [Uri; 2],
     /// The value of `Host`.
     pub(super) host: HeaderValue,
     /// What its URL's credentials become.
