@@ -96,7 +96,7 @@ async fn a_socket_lives_through_a_reload_and_new_settings_hold_for_it() {
 #[tokio::test]
 async fn a_page_that_may_not_call_any_more_is_told_so() {
     let echo = Echo::with(
-        "[http.cors]\norigins = [\"https://app.example\"]\n[http.websocket]\nping = \"500ms\"",
+        "[http.cors]\norigins = [\"https://app.example\"]\n[http.websocket]\nping = \"5s\"",
     )
     .await;
     let config = std::fs::read_to_string(echo.gateway.config()).expect("the file");
