@@ -2,10 +2,13 @@
 //! deleted by requests with JSON on subjects of the server's (ADR-1; ADR-37 for their names), and which
 //! hands messages over when it is asked to pull some (ADR-13, ADR-37).
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Message, is_no_responders};
+use crate::units::format_duration;
 
 /// Nobody else's is long.
 const LONGEST_WORDS: usize = 300;
@@ -124,6 +127,38 @@ pub(in crate::protocol::nats) struct ConsumerConfig {
     pub(in crate::protocol::nats) filter_subject: String,
     #[serde(default)]
     pub(in crate::protocol::nats) filter_subjects: Vec<String>,
+    /// How often a message is handed out at the most; no limit where it is below one.
+    #[serde(default)]
+    pub(in crate::protocol::nats) max_deliver: i64,
+    /// For how long nobody may ask it before it goes, in nanoseconds; none where it is 0.
+    #[serde(default)]
+    pub(in crate::protocol::nats) inactive_threshold: u64,
+}
+
+impl ConsumerConfig {
+    /// What of it loses events that a bridge has promised to carry, each with the mend.
+    pub(in crate::protocol::nats) fn losses(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        if self.max_deliver > 0 {
+            let what = format!(
+                "it hands an event out {} times at the most (`max_deliver`): one that its target has not taken by \
+                 then is lost",
+                self.max_deliver
+            );
+            found.push((what, "set `max_deliver` to -1 with `nats consumer edit`"));
+        }
+        if self.inactive_threshold > 0 {
+            let long = format_duration(Duration::from_nanos(self.inactive_threshold));
+            let what = format!(
+                "the server takes it away when nobody has asked it for {long} (`inactive_threshold`): what comes \
+                 meanwhile is lost, or all of the stream comes again"
+            );
+            let mend = "take `inactive_threshold` out of it, or of the stream's `consumer_limits`, or make it longer than \
+                        any outage";
+            found.push((what, mend));
+        }
+        found
+    }
 }
 
 /// How far a consumer is, by its own count and by the stream's.

@@ -1,10 +1,13 @@
 //! A stream as JetStream's API shows it (`STREAM.INFO`), and what of it keeps events from coming out or going in.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::event::{glob_of, highest_capture};
 use crate::route::pattern::Pattern;
+use crate::units::format_duration;
 
 /// So many of a stream's subjects are named.
 const NAMED: usize = 5;
@@ -41,6 +44,15 @@ struct Config {
     mirror: Option<IgnoredAny>,
     sources: Option<IgnoredAny>,
     subject_transform: Option<IgnoredAny>,
+    consumer_limits: Option<ConsumerLimits>,
+}
+
+/// What a stream's consumers have where they do not say otherwise (nats-server 2.10).
+#[derive(Debug, Default, Deserialize)]
+struct ConsumerLimits {
+    /// For how long nobody may ask one before it goes, in nanoseconds; for ever where it is 0.
+    #[serde(default)]
+    inactive_threshold: u64,
 }
 
 /// What it holds.
@@ -102,13 +114,26 @@ impl ShownStream {
         // What these bring has other streams' subjects, or others than it was sent to.
         let has_others = mirror.is_some() || sources.is_some() || subject_transform.is_some();
         let is_in = subject.is_empty() || subjects.iter().any(|taken| meets(taken, subject));
-        (!has_others && !is_in).then(|| {
+        let nothing = (!has_others && !is_in).then(|| {
             Flaw::lasting(format!(
                 "there is nothing under `{subject}` in the stream `{name}`, which takes {}: correct the \
                  address, or give the stream that subject with `nats stream edit --subjects`",
                 self.taken()
             ))
-        })
+        });
+        nothing.or_else(|| self.forgets_consumers())
+    }
+
+    /// It takes consumers away from whoever is away for long.
+    fn forgets_consumers(&self) -> Option<Flaw> {
+        let Config { name, consumer_limits, .. } = &self.config;
+        let limits = consumer_limits.as_ref().filter(|limits| limits.inactive_threshold > 0)?;
+        let long = format_duration(Duration::from_nanos(limits.inactive_threshold));
+        Some(Flaw::passing(format!(
+            "the stream `{name}` takes a consumer away that nobody has asked for {long}, a bridge's too \
+             (`consumer_limits`): what comes while Genkan is away for longer is lost, or comes again: take its \
+             `inactive_threshold` out, or make it longer than any outage"
+        )))
     }
 
     /// Why it does not take what is sent to a subject, or does not say so. What is to be filled in there may be
@@ -253,6 +278,12 @@ mod tests {
         ] {
             assert_eq!(flaw(other, "c.x"), None, "{other}");
         }
+        let limited = |long| {
+            format!(r#""subjects":["a.*"],"consumer_limits":{{"inactive_threshold":{long}}}"#)
+        };
+        assert_eq!(flaw(&limited(0), "a.x"), None);
+        let forgets = flaw(&limited(3_000_000_000_u64), "a.x").expect("bridges lose events");
+        assert!(!forgets.lasts && forgets.what.contains("asked for 3s"), "{forgets:?}");
     }
 
     #[test]

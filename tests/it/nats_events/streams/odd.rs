@@ -135,6 +135,35 @@ async fn a_stream_or_a_consumer_that_is_deleted_under_way_is_found_again() {
     assert_eq!(copies, expected, "each once, in their order");
 }
 
+/// One that an operator has made is used as it is.
+#[tokio::test]
+async fn a_consumer_that_may_lose_events_is_told_of() {
+    let (nats, client) = orders().await;
+    make(&client, "COPIES", json!({})).await;
+    let toml = toml(&nats, &bridge("bus:stream/ORDERS", "bus:stream/COPIES/copies.x", ""));
+    let gateway = taking(&toml, 1).await;
+    let name = super::consumers(&client, "ORDERS").await.remove(0);
+    assert!(gateway.logged("a stream's consumer may lose events").is_empty());
+    gateway.terminate();
+    assert_eq!(gateway.exit_status().await, 0);
+    api(&client, &format!("CONSUMER.DELETE.ORDERS.{name}"), Value::Null).await;
+    let config = json!({"durable_name": name, "ack_policy": "explicit", "deliver_policy": "all",
+        "max_deliver": 2, "inactive_threshold": 3_600_000_000_000_u64});
+    let body = json!({"stream_name": "ORDERS", "config": config});
+    api(&client, &format!("CONSUMER.DURABLE.CREATE.ORDERS.{name}"), body).await;
+    let gateway = taking(&toml, 1).await;
+    let told = gateway.logged("a stream's consumer may lose events");
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (told, words) in
+        told.iter().zip([["2 times", "`max_deliver`"], ["1h", "`inactive_threshold`"]])
+    {
+        assert_eq!((&told["level"], &told["consumer"]), (&json!("WARN"), &json!(name)), "{told}");
+        let reason = told["reason"].as_str().expect("a reason");
+        assert!(words.iter().all(|word| reason.contains(word)), "{told}");
+        assert!(told["mend"].as_str().is_some_and(|mend| mend.contains(words[1])), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_topic_of_a_stream_that_is_made_again_hears_all_of_the_new_one_behind_a_gap() {
     let (nats, client) = orders().await;

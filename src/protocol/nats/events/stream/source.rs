@@ -63,13 +63,28 @@ pub(in super::super) async fn run(
     }
     let taking = Taking { hosted, generation, stream: &stream };
     let mut backoff = Backoff::new(FIRST_PAUSE, STABLE);
-    let mut said = None;
+    let (mut said, mut warned) = (None, Vec::new());
     loop {
         let Some(found) = stop.run_until_cancelled(taking.set_up()).await else { return };
         let complaint = match found {
             Ok((here, consumer)) => {
                 let (upstream, consumer_name) = (hosted.events.upstream(), &stream.consumer);
                 let address = &stream.source.address;
+                let losses =
+                    if stream.source.shared { consumer.config.losses() } else { Vec::new() };
+                if losses != warned {
+                    for (reason, mend) in &losses {
+                        warn!(
+                            upstream,
+                            address,
+                            consumer = consumer_name,
+                            reason,
+                            mend,
+                            "a stream's consumer may lose events"
+                        );
+                    }
+                    warned = losses;
+                }
                 info!(upstream, address, consumer = consumer_name, "taking events");
                 said = None;
                 stream.source.taker.unheard(None);
