@@ -164,6 +164,27 @@ async fn a_probe_that_has_no_connection_is_told_once() {
     assert_eq!(gateway.logged(told).len(), 1);
 }
 
+#[tokio::test]
+async fn events_that_have_no_connection_are_told_of_until_they_have() {
+    let vhost = RabbitMq::shared().vhost();
+    let limit = format!("vhost-limits/{}/max-connections", vhost.name());
+    // That for calls and that for replies.
+    RabbitMq::shared().put(&limit, &json!({"value": 2}));
+    let topics = "[[topics]]\nmatch = \"shop.*\"\nfrom = \"rabbit:shop.*\"\n";
+    let gateway = Gateway::ready(&format!("{}{topics}", vhost.config())).await;
+    let line = gateway.wait_for_log(0, "no connection for events").await;
+    assert!(line["mend"].as_str().is_some_and(|mend| mend.contains("set_vhost_limits")), "{line}");
+    let failing = || async { gateway.metric("genkan_event_sources_failing", &[]).await };
+    eventually("its metric tells", async || (failing().await == 1.0).then_some(())).await;
+    let page = gateway.page("/readyz").await;
+    assert!(
+        page.text().contains("rabbit:shop.*") && page.text().contains("set_vhost_limits"),
+        "{page:?}"
+    );
+    RabbitMq::shared().delete(&limit);
+    eventually("they are heard", async || (failing().await == 0.0).then_some(())).await;
+}
+
 /// The names of a gateway's connections as the broker's operator sees them, by what they are for.
 fn connections(vhost: &Vhost<'_>, purpose: &str) -> Vec<String> {
     let all = RabbitMq::shared().get(&format!("vhosts/{}/connections", vhost.name()));

@@ -62,11 +62,13 @@ async fn listen(events: &Arc<Events>, node: &Arc<Node>, end: &End) {
                 host(events, (transport, intakes), end).await;
                 backoff.lived(since.elapsed());
             }
-            Err(failure) if said.as_ref() != Some(&failure.reason) => {
-                failure.tell(events.metrics.upstream(), "no connection for events");
-                said = Some(failure.reason);
+            Err(failure) => {
+                unheard(events, &failure);
+                if said.as_ref() != Some(&failure.reason) {
+                    failure.tell(events.metrics.upstream(), "no connection for events");
+                    said = Some(failure.reason);
+                }
             }
-            Err(_) => {}
         }
         if since.elapsed() < STABLE {
             tokio::select! {
@@ -74,6 +76,17 @@ async fn listen(events: &Arc<Events>, node: &Arc<Node>, end: &End) {
                 () = sleep(backoff.failed()) => {}
             }
         }
+    }
+}
+
+/// No source is heard: each says so until it is.
+fn unheard(events: &Events, Failure { reason, mend, .. }: &Failure) {
+    let why = match mend {
+        Some(mend) => format!("{reason}: {mend}"),
+        None => reason.to_string(),
+    };
+    for wanted in &*events.wanted.borrow() {
+        wanted.source.taker.unheard(Some(&why));
     }
 }
 
